@@ -1,0 +1,96 @@
+"""Every error the product raises on its own account.
+
+Error:
+    ├── InvalidError (ValueError)            a declaration, option or argument that can't work
+    ├── EngineError (RuntimeError)           an engine that refuses, fails or went away
+    │   └── EngineUnavailable                no engine answers
+    ├── BuildError (RuntimeError)            an image step or a build hook failed
+    ├── StartError (RuntimeError)            a container did not come up
+    │   ├── HandshakeError                   the far side is not what we launched
+    │   └── StartTimeout (TimeoutError)      start and enter took longer than startup_timeout
+    ├── ContainerDied (RuntimeError)         a container went while it was running an input
+    ├── WireError (ConnectionError)          a frame that can't be right
+    ├── SerializationError (TypeError)       an argument or a result that can't be pickled
+    ├── MethodTimeout (TimeoutError)         one attempt of an input took longer than timeout
+    ├── InputCancelled (RuntimeError)        the input was cancelled before it returned
+    └── RemoteError (RuntimeError)           an exception of the method that can't be rebuilt here
+
+An exception that a method raises is none of these: it arrives as its own type. Each
+class here also inherits the builtin that a caller would catch, and each takes one message,
+so all of them survive pickling.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "BuildError",
+    "ContainerDied",
+    "EngineError",
+    "EngineUnavailable",
+    "Error",
+    "HandshakeError",
+    "InputCancelled",
+    "InvalidError",
+    "MethodTimeout",
+    "RemoteError",
+    "SerializationError",
+    "StartError",
+    "StartTimeout",
+    "WireError",
+]
+
+
+class Error(Exception):
+    """Base of all errors that lifecycle_magic raises on its own account."""
+
+
+class InvalidError(Error, ValueError):
+    """A declaration, an option or an argument that can't work; the message names the mend."""
+
+
+class EngineError(Error, RuntimeError):
+    """The engine refused, failed, or went away in the middle of something."""
+
+
+class EngineUnavailable(EngineError):
+    """No engine answers where one was asked for."""
+
+
+class BuildError(Error, RuntimeError):
+    """An image step or a ``@build`` hook failed; the message ends with its last lines."""
+
+
+class StartError(Error, RuntimeError):
+    """A container did not come up; the message quotes its state and its last lines."""
+
+
+class HandshakeError(StartError):
+    """What dialled home has a wrong token, protocol version or Python minor."""
+
+
+class StartTimeout(StartError, TimeoutError):
+    """The container's start and its ``enter`` hooks took longer than ``startup_timeout``."""
+
+
+class ContainerDied(Error, RuntimeError):
+    """The container went while it was running this input; the message says why."""
+
+
+class WireError(Error, ConnectionError):
+    """A frame arrived that is malformed or larger than a frame may be."""
+
+
+class SerializationError(Error, TypeError):
+    """An argument or a result can't be pickled; the message names which one."""
+
+
+class MethodTimeout(Error, TimeoutError):
+    """One attempt of an input took longer than the class's ``timeout``."""
+
+
+class InputCancelled(Error, RuntimeError):
+    """The input was cancelled before it returned."""
+
+
+class RemoteError(Error, RuntimeError):
+    """An exception of the method that can't be rebuilt here; the message carries its text."""

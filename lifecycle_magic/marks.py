@@ -1,0 +1,260 @@
+"""What the decorators leave on a function, and what a single function may carry.
+
+A mark is a frozen record under ``__lifecycle__``; the function stays a plain function. The checks
+here need nothing but that one function, so they run at the decorator's own line. They look at code
+objects and not through `inspect`, which would cost a container 10 ms of its start.
+
+This module travels into containers: the standard library and `lifecycle_magic.exception` only.
+"""
+
+from __future__ import annotations
+
+from types import FunctionType
+from typing import Any, NamedTuple, NoReturn
+
+from lifecycle_magic.exception import InvalidError
+
+__all__ = [
+    "ATTRIBUTE",
+    "OLD_FORMS",
+    "BatchMarks",
+    "BuildMarks",
+    "ConcurrentMarks",
+    "Marks",
+    "MethodMarks",
+    "WebMarks",
+    "check_marked",
+    "check_target",
+    "has_marks",
+    "marks_of",
+    "old_form",
+    "where_of",
+]
+
+ATTRIBUTE = "__lifecycle__"
+
+# Code flags as in the data model: https://docs.python.org/3/reference/datamodel.html#code-objects
+_VARARGS, _GENERATOR, _ASYNC_GENERATOR = 0x04, 0x20, 0x200
+
+# Names that were hooks once: which hook they became, and whether it was async.
+OLD_FORMS = {
+    "__enter__": ("enter", False),
+    "__exit__": ("exit", False),
+    "__aenter__": ("enter", True),
+    "__aexit__": ("exit", True),
+    "__build__": ("build", False),
+}
+
+
+class BuildMarks(NamedTuple):
+    """``@build``: run again although nothing changed; the hook's time limit in seconds."""
+
+    force: bool = False
+    timeout: float | None = None
+
+
+class MethodMarks(NamedTuple):
+    """``@method``: whether it yields; None means that the function itself says so."""
+
+    is_generator: bool | None = None
+
+
+class ConcurrentMarks(NamedTuple):
+    """``@concurrent``: inputs one container takes at once, and the number to aim for."""
+
+    max_inputs: int
+    target_inputs: int | None = None
+
+
+class BatchMarks(NamedTuple):
+    """``@batched``: inputs gathered into one call, and how long the first one waits, in ms."""
+
+    max_batch_size: int
+    wait_ms: int
+
+
+class WebMarks(NamedTuple):
+    """A method that answers HTTP: ``kind`` is the decorator's name."""
+
+    kind: str
+
+
+class Marks(NamedTuple):
+    """Everything that lifecycle decorators said about one function (or class)."""
+
+    enter: bool = False
+    exit: bool = False
+    build: BuildMarks | None = None
+    method: MethodMarks | None = None
+    concurrent: ConcurrentMarks | None = None
+    batched: BatchMarks | None = None
+    web: WebMarks | None = None
+
+    @property
+    def is_hook(self) -> bool:
+        """Whether it runs by itself at a turn of the container's life."""
+        return self.enter or self.exit or self.build is not None
+
+    @property
+    def is_method(self) -> bool:
+        """Whether callers reach it; ``@batched`` makes a method by itself, as in Modal."""
+        return self.method is not None or self.batched is not None or self.web is not None
+
+    def names(self) -> tuple[str, ...]:
+        """The decorators that were used, for people: ``("@build", "@enter")``."""
+        order = ("build", "enter", "exit", "method", "concurrent", "batched", "web")
+        return tuple(f"@{name}" for name in order if getattr(self, name))
+
+
+def marks_of(value: object) -> Marks | None:
+    """The marks of a function, or of what wraps one (a staticmethod, a ``functools.wraps``)."""
+    try:
+        found = getattr(value, ATTRIBUTE, None)
+    except Exception:  # somebody's __getattr__
+        return None
+    return found if isinstance(found, Marks) else None
+
+
+def has_marks(cls: type) -> bool:
+    """Whether a class, or a base of it, has lifecycle decorators."""
+    return any(
+        isinstance(value, Marks) or (not isinstance(value, type) and marks_of(value) is not None)
+        for owner in cls.__mro__[:-1]
+        for value in vars(owner).values()
+    )
+
+
+# -- what can't be marked ---------------------------------------------------------------------
+
+
+def check_target(name: str, target: Any, *, classes: bool) -> None:
+    """Raise `InvalidError` unless ``target`` is a function (or a class, if ``classes``)."""
+    if isinstance(target, FunctionType):
+        if target.__name__ == "<lambda>":
+            raise InvalidError(
+                f"@{name} got a lambda ({where_of(target)}): a hook or method needs a name; write\n"
+                f"    @{name}()\n    def load(self): ..."
+            )
+        return
+    if isinstance(target, type):
+        if classes:
+            return
+        inside = f"inside {target.__qualname__}" if name != "method" else "to its methods"
+        raise InvalidError(
+            f"@{name} goes on a method, not on the class {target.__qualname__}: "
+            f"put it {inside}, above a def"
+        )
+    if isinstance(target, (staticmethod, classmethod)):
+        inner = target.__func__
+        raise InvalidError(
+            f"{where_of(inner)}: @{name} on a {type(target).__name__}, but it runs on the instance "
+            f"of its container: remove @{type(target).__name__} and take self"
+        )
+    if isinstance(target, property):
+        where = where_of(target.fget) if target.fget else "a property"
+        raise InvalidError(
+            f"{where}: @{name} on a property, which is read and not called: remove @property"
+        )
+    what = getattr(target, "__qualname__", None) or type(target).__qualname__
+    raise InvalidError(
+        f"@{name} got {what}, which is no function written with def; "
+        f"put @{name} right above the def, below other decorators"
+    )
+
+
+def check_marked(fn: FunctionType, marks: Marks, where: str) -> None:
+    """Raise `InvalidError` unless ``fn`` can be what ``marks`` say; ``where`` is its name.
+
+    Also asked for an override without decorators, which takes the marks of what it overrides.
+    """
+    if fn.__name__ in OLD_FORMS:
+        raise InvalidError(old_form(where, fn.__name__))
+    if fn.__name__.startswith("__") and fn.__name__.endswith("__"):
+        raise InvalidError(
+            f"{where}: {' and '.join(marks.names())} on {fn.__name__}, which Python itself calls: "
+            "put it on a method with a name of its own"
+        )
+    if marks.is_hook:
+        _check_hook(fn, _hook_of(marks), where)
+    if marks.is_hook and marks.is_method:
+        used = " and ".join(marks.names())
+        raise InvalidError(
+            f"{where}: {used} exclude each other: a hook runs by itself, a method when it is "
+            "called; write a @method that calls the shared code"
+        )
+    if marks.exit and (marks.enter or marks.build):
+        raise InvalidError(
+            f"{where}: {' and '.join(marks.names())} exclude each other: one runs when the "
+            "container comes, the other when it goes; write two methods"
+        )
+    if marks.is_hook and marks.concurrent:
+        raise InvalidError(
+            f"{where}: @concurrent on a hook, which runs once: put it on a @method or on the class"
+        )
+    if marks.batched and (_flags(fn) & (_GENERATOR | _ASYNC_GENERATOR)):
+        raise InvalidError(
+            f"{where}: @batched on a generator: return a list with one result per input"
+        )
+    if marks.batched and marks.method and marks.method.is_generator:
+        raise InvalidError(f"{where}: @batched and is_generator=True exclude each other")
+
+
+def old_form(where: str, name: str) -> str:
+    """What to say about a hook in a form that Modal once had."""
+    hook, is_async = OLD_FORMS[name]
+    plain = {"enter": "load", "exit": "close", "build": "download"}[hook]
+    prefix = "async def" if is_async else "def"
+    return (
+        f"{where}: {name} is no hook of a lifecycle class; write\n"
+        f"    @{hook}()\n    {prefix} {plain}(self): ..."
+    )
+
+
+def _check_hook(fn: FunctionType, name: str, where: str) -> None:
+    code = fn.__code__
+    if _flags(fn) & (_GENERATOR | _ASYNC_GENERATOR):
+        raise InvalidError(
+            f"{where}: @{name} on a generator (it has a yield): a hook runs to its end; "
+            "set up in an @enter method and clean up in an @exit method"
+        )
+    positional = code.co_varnames[: code.co_argcount]
+    beyond = positional[1:]
+    if name == "exit" and any(_is_exception_name(arg) for arg in beyond):
+        _refuse_exit_arguments(fn, where, beyond)
+    if not positional and not code.co_flags & _VARARGS:  # no *args either
+        raise InvalidError(f"{where}: @{name} needs self: write def {fn.__name__}(self)")
+    required = beyond[: max(0, len(beyond) - len(fn.__defaults__ or ()))]
+    keywords = code.co_varnames[code.co_argcount : code.co_argcount + code.co_kwonlyargcount]
+    required += tuple(k for k in keywords if k not in (fn.__kwdefaults__ or {}))
+    if not required:
+        return
+    if name == "exit":
+        _refuse_exit_arguments(fn, where, required)
+    raise InvalidError(
+        f"{where}: @{name} hooks are called with self alone, but this one needs "
+        f"{', '.join(required)}: take them from parameter() fields or __init__, or give defaults"
+    )
+
+
+def _refuse_exit_arguments(fn: FunctionType, where: str, names: tuple[str, ...]) -> NoReturn:
+    raise InvalidError(
+        f"{where}: @exit hooks no longer take arguments ({', '.join(names)}): write\n"
+        f"    @exit()\n    def {fn.__name__}(self): ..."
+    )
+
+
+def _is_exception_name(name: str) -> bool:
+    return name.startswith("exc") or name in ("traceback", "tb", "etype", "evalue")
+
+
+def _hook_of(marks: Marks) -> str:
+    return "exit" if marks.exit else "enter" if marks.enter else "build"
+
+
+def _flags(fn: FunctionType) -> int:
+    return fn.__code__.co_flags
+
+
+def where_of(fn: Any) -> str:
+    """``Model.load``, without the ``<locals>`` of the function the class is written in."""
+    return str(getattr(fn, "__qualname__", fn)).rpartition("<locals>.")[2]

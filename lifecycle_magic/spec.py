@@ -1,0 +1,432 @@
+"""A decorated class, read once into a frozen `ClassSpec`.
+
+`read_class` finds hooks and methods, puts them in order, and refuses what can't work;
+`read_function` makes the same of a plain function. Both are pure: they run nothing of the user's
+code and change nothing about it.
+
+The order of hooks: a name marked in any class of the family is a *slot*. Slots run base class
+first, then as written. An override takes the slot of what it overrides, decorated or not, and
+``load = None`` empties it.
+
+Two digests say what an edit asks for. `ClassSpec.state_key` covers whatever made the live instance
+what it is: another key needs a new container. `ClassSpec.code_key` covers the rest: if only that
+differs, the class can be swapped under the live instance. A class variable that nobody visibly
+reads counts for the first.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from types import FunctionType, MappingProxyType
+from typing import Any
+
+from lifecycle_magic import fingerprint, hooks
+from lifecycle_magic.declaration import annotation_of, check_class, check_parameters, check_type
+from lifecycle_magic.exception import InvalidError
+from lifecycle_magic.fingerprint import Fingerprint
+from lifecycle_magic.hooks import Parameter
+from lifecycle_magic.marks import (
+    ATTRIBUTE,
+    BatchMarks,
+    BuildMarks,
+    ConcurrentMarks,
+    Marks,
+    check_marked,
+    has_marks,
+    marks_of,
+)
+from lifecycle_magic.options import Options
+
+__all__ = ["Arguments", "ClassSpec", "MethodSpec", "has_marks", "read_class", "read_function"]
+
+CALL = "call"  # the one method of a class made from a function
+RESERVED = frozenset({"with_options"})  # what the handle of a class answers to itself
+
+_CONSTRUCTORS = ("__new__", "__init__", "__post_init__")
+# Python calls these by itself, also inside enter, so no reading of enter would find them.
+_IMPLICIT = ("__init_subclass__", "__getattr__", "__getattribute__", "__setattr__", "__delattr__")
+_ANY_ARGUMENTS = inspect.Signature(
+    [
+        inspect.Parameter("args", inspect.Parameter.VAR_POSITIONAL),
+        inspect.Parameter("kwargs", inspect.Parameter.VAR_KEYWORD),
+    ]
+)
+
+
+@dataclass(frozen=True)
+class MethodSpec:
+    """One method that callers reach. ``signature`` is without ``self``."""
+
+    name: str
+    is_async: bool
+    is_generator: bool
+    batched: BatchMarks | None
+    concurrent: ConcurrentMarks | None
+    signature: inspect.Signature
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """What an instance is made from; equal ``key`` means that a warm container can be shared."""
+
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    key: str
+
+
+@dataclass(frozen=True, eq=False)
+class ClassSpec:
+    """A lifecycle class as the rest of the product sees it; made by `read_class`."""
+
+    name: str
+    module: str
+    cls: type
+    options: Options
+    enter: tuple[str, ...]
+    exit: tuple[str, ...]
+    build: tuple[str, ...]
+    methods: Mapping[str, MethodSpec]
+    build_marks: Mapping[str, BuildMarks]
+    is_function: bool = False
+
+    @property
+    def uses_parameters(self) -> bool:
+        """Whether arguments go to `hooks.parameter` fields rather than to ``__init__``."""
+        return bool(self._parameters)
+
+    def arguments(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Arguments:
+        """Check what a caller passed to the class, and give it a key.
+
+        An omitted default has the key of the same default given. Raises `InvalidError` for what
+        the constructor would not take, and for a value that can't be told from others.
+        """
+        try:
+            bound = self._constructor.bind(*args, **kwargs)
+        except TypeError as error:
+            raise InvalidError(f"{self.name}(...): {error}; {self._takes()}") from None
+        if self.uses_parameters:
+            for name, value in bound.arguments.items():
+                bound.arguments[name] = check_type(self.name, name, value, self._types[name])
+        given_args, given_kwargs = bound.args, bound.kwargs
+        bound.apply_defaults()
+        told = fingerprint.of_value(dict(bound.arguments), label=f"{self.name}(...)")
+        if told.unreadable:
+            raise InvalidError(
+                f"{self.name}(...): an argument can't travel to a container "
+                f"({', '.join(told.unreadable)}): open it in an @enter method instead"
+            )
+        return Arguments(given_args, given_kwargs, told.digest)
+
+    def check_build(self) -> None:
+        """Refuse a build hook of a class that can't be made without arguments."""
+        needed = [
+            parameter.name
+            for parameter in self._constructor.parameters.values()
+            if parameter.default is parameter.empty
+            and parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
+        ]
+        if self.build and needed:
+            raise InvalidError(
+                f"{self.name}.{self.build[0]}: @build runs once for all instances, on one made "
+                f"without arguments, but {self.name} needs {', '.join(needed)}: give defaults"
+            )
+
+    @property
+    def max_inputs(self) -> int:
+        """How many inputs one container takes at once."""
+        inputs = (m.concurrent.max_inputs for m in self.methods.values() if m.concurrent)
+        return max(inputs, default=1)
+
+    @cached_property
+    def state_key(self) -> str:
+        """Digest (hex) of all that needs a new container when it changes; computed once.
+
+        How many inputs run at once is in it: a container opens its connections when it starts.
+        """
+        shape = [self.name, self.enter, self.build, self.max_inputs]
+        return fingerprint.of_value([*shape, self._state_print.digest, self.options.key()]).digest
+
+    @cached_property
+    def code_key(self) -> str:
+        """Digest (hex) of the rest of the class: methods, exit hooks, and what they read."""
+        methods = [
+            (m.name, m.is_async, m.is_generator, repr(m.batched), repr(m.concurrent))
+            for m in self.methods.values()
+        ]
+        shape = [list(self.exit), sorted(methods), self._code_print.digest]
+        return fingerprint.of_value(shape).digest
+
+    @property
+    def state_parts(self) -> Mapping[str, str]:
+        """What `state_key` covers: a name for people, and its digest."""
+        return self._state_print.parts
+
+    @property
+    def code_parts(self) -> Mapping[str, str]:
+        """What `code_key` covers: a name for people, and its digest."""
+        return self._code_print.parts
+
+    @cached_property
+    def unreadable(self) -> tuple[str, ...]:
+        """Names of what the class reads and no digest can tell of: changes there go unseen."""
+        found = (*self._state_print.unreadable, *self._code_print.unreadable)
+        return tuple(dict.fromkeys(found))
+
+    @property
+    def modules(self) -> Mapping[str, str]:
+        """Modules beside the notebook that the class refers to: names and files."""
+        return {**self._state_print.modules, **self._code_print.modules}
+
+    def build_key(self, hook_name: str, base: str) -> str:
+        """The key of the layer that ``hook_name`` makes on top of the image with id ``base``.
+
+        It covers the hook, the constructor, and the functions, classes and globals that
+        these refer to; not the other methods, nor the class's options.
+        """
+        told = self.build_prints[hook_name]
+        return fingerprint.of_value([hook_name, base, told.digest]).digest
+
+    @cached_property
+    def build_prints(self) -> Mapping[str, Fingerprint]:
+        """What each build hook depends on, apart from its base; computed once."""
+        made = self._defined(_CONSTRUCTORS)
+        return {hook: fingerprint.of_members(self.cls, (hook, *made)) for hook in self.build}
+
+    def read_now(self) -> None:
+        """Compute the digests: what the class refers to may change from now on."""
+        _ = self.state_key, self.code_key, self.build_prints
+
+    # -- how it is found out, once -------------------------------------------------------------
+
+    @cached_property
+    def _parameters(self) -> dict[str, Parameter]:
+        return hooks.parameters_of(self.cls)
+
+    @cached_property
+    def _types(self) -> dict[str, str]:
+        return {name: annotation_of(self.cls, name) for name in self._parameters}
+
+    @cached_property
+    def _constructor(self) -> inspect.Signature:
+        if self._parameters:
+            fields = [
+                inspect.Parameter(
+                    name,
+                    inspect.Parameter.KEYWORD_ONLY,
+                    default=inspect.Parameter.empty
+                    if field.default is hooks.MISSING
+                    else field.default,
+                )
+                for name, field in self._parameters.items()
+                if field.init
+            ]
+            return inspect.Signature(fields)
+        for name in ("__init__", "__new__"):
+            function = getattr(self.cls, name)
+            if function is not getattr(object, name):
+                return _signature(function)
+        return inspect.Signature()
+
+    def _takes(self) -> str:
+        kind = "takes keyword arguments" if self._parameters else "takes"
+        return f"{self.name} {kind} {self._constructor}"
+
+    def _defined(self, names: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(name for name in names if name in self._attributes)
+
+    @cached_property
+    def _attributes(self) -> dict[str, Any]:
+        return fingerprint.members(self.cls)
+
+    @cached_property
+    def _prints(self) -> tuple[Fingerprint, Fingerprint]:
+        everything = self._attributes
+        data = {name for name, value in everything.items() if not fingerprint.is_code(value)}
+        roots = {*self.enter, *self.build, *self._parameters}
+        roots |= set(self._defined(_CONSTRUCTORS + _IMPLICIT))
+        state = fingerprint.of_members(self.cls, roots)
+        rest = set(everything) - data - roots
+        code = fingerprint.of_members(self.cls, rest, structure=False)
+        unsure = data - state.members - code.members
+        if unsure:
+            state = fingerprint.of_members(self.cls, roots | unsure)
+        return state, code
+
+    @property
+    def _state_print(self) -> Fingerprint:
+        return self._prints[0]
+
+    @property
+    def _code_print(self) -> Fingerprint:
+        return self._prints[1]
+
+
+def read_class(cls: type, options: Options | None = None) -> ClassSpec:
+    """Read a decorated class; raises `InvalidError` for every mistake in its declaration.
+
+    >>> class Model:
+    ...     @hooks.enter()
+    ...     def load(self): ...
+    ...     @hooks.method()
+    ...     def predict(self, x): ...
+    >>> spec = read_class(Model)
+    >>> spec.enter, list(spec.methods)
+    (('load',), ['predict'])
+    """
+    check_class(cls)
+    slots = _slots(cls)
+    check_parameters(cls)
+    whole = marks_of(cls)
+    shared = whole.concurrent if whole else None
+    methods: dict[str, MethodSpec] = {}
+    for name, (function, marks) in slots.items():
+        if marks.is_method:
+            methods[name] = _read_method(cls, name, function, marks, shared)
+        elif not marks.is_hook:
+            raise InvalidError(
+                f"{cls.__name__}.{name}: {' and '.join(marks.names())} alone makes no method: "
+                "add @method below it"
+            )
+    if not slots:
+        raise InvalidError(
+            f"{cls.__name__} has no hooks and no methods, so there is nothing to run; "
+            "put @method above a def"
+        )
+    spec = ClassSpec(
+        name=cls.__name__,
+        module=cls.__module__,
+        cls=cls,
+        options=options or Options(),
+        enter=tuple(name for name, (_, marks) in slots.items() if marks.enter),
+        exit=tuple(name for name, (_, marks) in slots.items() if marks.exit),
+        build=tuple(name for name, (_, marks) in slots.items() if marks.build),
+        methods=MappingProxyType(methods),
+        build_marks=MappingProxyType(
+            {name: marks.build for name, (_, marks) in slots.items() if marks.build}
+        ),
+    )
+    spec.check_build()
+    return spec
+
+
+def read_function(fn: Any, options: Options | None = None) -> ClassSpec:
+    """Read a plain function as a class with the one static method ``call``.
+
+    Raises `InvalidError` for anything but a function written with ``def`` outside of a class.
+    """
+    if isinstance(fn, type):
+        raise InvalidError(f"{fn.__name__} is a class: use @app.cls() for it")
+    if not isinstance(fn, FunctionType):
+        raise InvalidError(f"@app.function goes right above a def, not on a {type(fn).__name__}")
+    name = fn.__name__
+    if name == "<lambda>":
+        raise InvalidError("@app.function got a lambda, which has no name: write a def")
+    if "." in fn.__qualname__.rpartition("<locals>.")[2]:
+        raise InvalidError(
+            f"{fn.__qualname__} is a method: put @app.cls() on its class and @method on it"
+        )
+    marks = marks_of(fn) or Marks()
+    if marks.is_hook or marks.method:
+        used = " and ".join(marks.names())
+        raise InvalidError(f"{name}: {used} belongs in a class with @app.cls(); remove it here")
+    space = {CALL: staticmethod(fn), "__module__": fn.__module__, "__qualname__": fn.__qualname__}
+    return ClassSpec(
+        name=name,
+        module=fn.__module__,
+        cls=type(name, (), space),
+        options=options or Options(),
+        enter=(),
+        exit=(),
+        build=(),
+        methods=MappingProxyType(
+            {CALL: _method_spec(CALL, fn, marks, None, inspect.signature(fn))}
+        ),
+        build_marks=MappingProxyType({}),
+        is_function=True,
+    )
+
+
+# -- hooks and methods ------------------------------------------------------------------------
+
+
+def _slots(cls: type) -> dict[str, tuple[FunctionType, Marks]]:
+    """Marked names in the order they run, each with its last definition and its marks."""
+    marked: dict[str, Marks] = {}
+    for owner in reversed(cls.__mro__):
+        for name, value in vars(owner).items():
+            marks = None if isinstance(value, type) else marks_of(value)
+            if marks is not None and name != ATTRIBUTE:
+                marked[name] = marks
+    found: dict[str, tuple[FunctionType, Marks]] = {}
+    for name, marks in marked.items():
+        owner = next(c for c in cls.__mro__ if name in vars(c))
+        value = vars(owner)[name]
+        if value is None:
+            continue
+        where = f"{cls.__name__}.{name}"
+        if not isinstance(value, FunctionType):
+            raise InvalidError(
+                f"{where} takes the place of a base class's {' and '.join(marks.names())}, but it "
+                f"is a {type(value).__name__}: write a def, or {name} = None to drop it"
+            )
+        check_marked(value, marks, where)
+        found[name] = (value, marks)
+    return found
+
+
+def _read_method(
+    cls: type,
+    name: str,
+    function: FunctionType,
+    marks: Marks,
+    shared: ConcurrentMarks | None,
+) -> MethodSpec:
+    where = f"{cls.__name__}.{name}"
+    if name in RESERVED:
+        raise InvalidError(
+            f"{where}: {cls.__name__}.{name} means something else: rename the method"
+        )
+    signature = inspect.signature(function)
+    taken = next(iter(signature.parameters.values()), None)
+    positional = (
+        inspect.Parameter.POSITIONAL_ONLY,
+        inspect.Parameter.POSITIONAL_OR_KEYWORD,
+        inspect.Parameter.VAR_POSITIONAL,
+    )
+    if taken is None or taken.kind not in positional:
+        raise InvalidError(f"{where}: @method needs self: write def {name}(self, ...)")
+    return _method_spec(name, function, marks, shared, _signature(function))
+
+
+def _method_spec(
+    name: str,
+    function: FunctionType,
+    marks: Marks,
+    shared: ConcurrentMarks | None,
+    signature: inspect.Signature,
+) -> MethodSpec:
+    stated = marks.method.is_generator if marks.method else None
+    yields = inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function)
+    return MethodSpec(
+        name=name,
+        is_async=inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function),
+        is_generator=yields if stated is None else stated,
+        batched=marks.batched,
+        concurrent=marks.concurrent or shared,
+        signature=signature,
+    )
+
+
+def _signature(function: Any) -> inspect.Signature:
+    """The signature without ``self``; C code that tells none takes anything."""
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):
+        return _ANY_ARGUMENTS
+    parameters = list(signature.parameters.values())
+    if parameters and parameters[0].kind is not inspect.Parameter.VAR_POSITIONAL:
+        parameters = parameters[1:]
+    return signature.replace(parameters=parameters)
