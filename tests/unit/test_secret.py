@@ -1,0 +1,111 @@
+"""Secrets: where they come from, and that nothing shows their values."""
+
+from __future__ import annotations
+
+import pickle
+import traceback
+from pathlib import Path
+
+import pytest
+
+from lifecycle_magic.exception import InvalidError
+from lifecycle_magic.secret import Secret
+
+VALUE = "hunter2"
+
+
+def test_a_dict_gives_its_values() -> None:
+    secret = Secret.from_dict({"TOKEN": VALUE, "EMPTY": "", "LEFT_OUT": None})
+    assert secret.values() == {"TOKEN": VALUE, "EMPTY": ""}
+
+
+def test_nothing_that_people_print_shows_a_value() -> None:
+    secret = Secret.from_dict({"TOKEN": VALUE})
+    assert repr(secret) == "Secret(TOKEN)"
+    for told in (str(secret), f"{[secret]}", f"{secret!r}"):
+        assert VALUE not in told
+
+
+def test_a_changed_copy_does_not_change_the_secret() -> None:
+    secret = Secret.from_dict({"TOKEN": VALUE})
+    secret.values()["TOKEN"] = "changed"
+    assert secret.values() == {"TOKEN": VALUE}
+
+
+def test_equal_secrets_are_equal() -> None:
+    assert Secret.from_dict({"A": "1", "B": "2"}) == Secret.from_dict({"B": "2", "A": "1"})
+    assert Secret.from_dict({"A": "1"}) != Secret.from_dict({"A": "2"})
+    assert pickle.loads(pickle.dumps(Secret.from_dict({"A": "1"}))) == Secret.from_dict({"A": "1"})
+
+
+@pytest.mark.parametrize(
+    ("given", "why"),
+    [
+        ({"A B": VALUE}, "no name of an environment variable"),
+        ({1: VALUE}, "no name of an environment variable"),
+        ({"A": VALUE.encode()}, "must be a text, not bytes"),
+        ({"A": VALUE + "\0"}, "NUL"),
+    ],
+)
+def test_what_is_no_environment_is_refused_without_its_value(
+    given: dict[str, str], why: str
+) -> None:
+    with pytest.raises(InvalidError, match=why) as caught:
+        Secret.from_dict(given)
+    assert VALUE not in "".join(traceback.format_exception(caught.value))
+
+
+def test_what_is_no_dict_is_refused() -> None:
+    with pytest.raises(InvalidError, match="takes a dict"):
+        Secret.from_dict([VALUE])  # type: ignore[arg-type]
+
+
+def test_the_local_environment_gives_what_it_has_now(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TOKEN", VALUE)
+    secret = Secret.from_local_environ(["TOKEN"])
+    monkeypatch.setenv("TOKEN", "later")
+    assert secret.values() == {"TOKEN": VALUE}
+
+
+def test_all_that_is_not_set_here_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TOKEN", VALUE)
+    with pytest.raises(InvalidError, match="not set here: ONE_MISSING, TWO_MISSING:") as caught:
+        Secret.from_local_environ(["ONE_MISSING", "TOKEN", "TWO_MISSING"])
+    assert VALUE not in str(caught.value)
+
+
+def test_one_name_instead_of_a_list_is_refused() -> None:
+    with pytest.raises(InvalidError, match=r"from_local_environ\(\['TOKEN'\]\)"):
+        Secret.from_local_environ("TOKEN")
+
+
+def test_a_dotenv_file_is_found_here_or_above(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / ".env").write_text(f"# a comment\nTOKEN='{VALUE}'\nexport OTHER=2\n")
+    (tmp_path / "below").mkdir()
+    (tmp_path / "below" / "script.py").write_text("")
+    expected = {"TOKEN": VALUE, "OTHER": "2"}
+    monkeypatch.chdir(tmp_path / "below")
+    assert Secret.from_dotenv().values() == expected
+    assert Secret.from_dotenv(tmp_path).values() == expected
+    assert Secret.from_dotenv(tmp_path / ".env").values() == expected
+    assert Secret.from_dotenv(tmp_path / "below" / "script.py").values() == expected
+
+
+def test_a_dotenv_file_of_another_name_is_found(tmp_path: Path) -> None:
+    (tmp_path / ".env.test").write_text("TOKEN=1\n")
+    (tmp_path / "prod.env").write_text("TOKEN=2\n")
+    assert Secret.from_dotenv(tmp_path, filename=".env.test").values() == {"TOKEN": "1"}
+    assert Secret.from_dotenv(tmp_path / ".env.test").values() == {"TOKEN": "1"}
+    assert Secret.from_dotenv(tmp_path / "prod.env").values() == {"TOKEN": "2"}
+
+
+def test_a_dotenv_file_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(InvalidError, match=r"no missing\.env in"):
+        Secret.from_dotenv(tmp_path, filename="missing.env")
+
+
+def test_named_secrets_are_refused_with_what_to_use() -> None:
+    with pytest.raises(InvalidError, match=r"from_name\('aws'\).*from_local_environ"):
+        Secret.from_name("aws", environment_name="main")
