@@ -1,0 +1,247 @@
+"""Frames on a data socket: a header of 16 bytes, a pickle, and the buffers that lie outside it.
+
+    magic "LM" | kind u8 | flags u8 | buffers u32 | payload length u64 | buffer lengths u64 ...
+    | payload | buffers
+
+A `Channel` owns one connected stream socket. A small frame costs one system call to
+send and one to receive. Whatever is malformed or too large raises `WireError`, after which the
+channel is of no more use: there is no way to find the next frame.
+"""
+
+from __future__ import annotations
+
+import socket
+import struct
+import threading
+from collections.abc import Sequence
+from typing import Any
+
+from lifecycle_magic.exception import WireError
+from lifecycle_magic.wire.shared import IDLE, NAME, THRESHOLD, Shared
+
+PROTOCOL = 1
+"""Version of everything in this package; both sides must have the same."""
+
+HEADER = struct.Struct("<2sBBIQ")
+MAGIC = b"LM"
+SHARED = 1
+
+MAX_FRAME = 16 << 30
+"""Bytes in a frame at most, buffers included. More is a bug or an attack, not a payload."""
+
+MAX_BUFFERS = 1 << 16
+INBOX = 1 << 16
+SMALL = 1 << 14  # below this, joining the parts is cheaper than handing the kernel a list
+IOV_MAX = 1024  # Linux' UIO_MAXIOV: parts that one sendmsg takes
+
+
+class Kind:
+    """What a frame is. The comment says who sends it and what its payload holds.
+
+    Plain integers, because an enum's members take five times as long to look up.
+    """
+
+    HELLO = 1  # both: JSON, before anything else
+    SETUP = 2  # kernel: messages.Setup
+    READY = 3  # worker: enter has run
+    CALL = 4  # kernel: (call id, method name, args, kwargs)
+    RESULT = 5  # worker: the value
+    FAILURE = 6  # worker: messages.Failure
+    OUTPUT = 7  # worker: (stream, text) that the running call printed
+    CANCELLED = 8  # worker: the call stopped because it was asked to, or (b"going") all had to
+    SWAP = 9  # kernel: messages.Swap, the class's new code
+    ITEM = 10  # worker: one item that a generator method yielded
+    END = 11  # worker: the generator is over, by itself or because of STOP
+    STOP = 12  # kernel: no more items are wanted
+    OFFER = 13  # kernel: a CALL ahead of its turn; see wire.turns
+    STREAM = 15  # kernel: a CALL whose items are wanted one by one
+    SKIPPED = 14  # worker: the input was not begun, and will not be
+
+
+Part = Any  # bytes, bytearray or memoryview of bytes
+
+
+class Frame:
+    """A frame that arrived. ``payload`` is valid until the channel's next `Channel.receive`."""
+
+    __slots__ = ("buffers", "kind", "payload")
+
+    def __init__(self, kind: int, payload: memoryview, buffers: Sequence[Part]) -> None:
+        self.kind = kind
+        self.payload = payload
+        self.buffers = buffers
+
+
+class Channel:
+    """One end of a data socket. One thread receives; any thread may send."""
+
+    def __init__(self, sock: socket.socket, max_frame: int = MAX_FRAME) -> None:
+        self.sock = sock
+        self.max_frame = max_frame
+        self.shared: Shared | None = None  # where both ends can map the same memory
+        self._inbox = memoryview(bytearray(INBOX))
+        self._start = 0  # of what was read and not yet taken
+        self._end = 0
+        self._sending = threading.Lock()
+        self._wakes = 0.0
+
+    def fileno(self) -> int:
+        return self.sock.fileno()
+
+    @property
+    def buffered(self) -> bool:
+        """Something of a next frame was read already: the socket need not become readable for
+        it.
+        """
+        return self._start != self._end
+
+    def close(self) -> None:
+        self.sock.close()
+        if self.shared is not None:
+            self.shared.close()
+
+    def send(self, kind: int, payload: Part = b"", buffers: Sequence[Any] = ()) -> None:
+        """Send one frame; blocks until the far side's socket buffer has taken it all.
+
+        ``buffers`` are bytes-like or `pickle.PickleBuffer`. Raises `WireError` for a frame that
+        is too large, before anything is sent, and `OSError` when the far side is gone.
+        """
+        if not buffers:
+            size = len(payload)
+            if size > self.max_frame:
+                raise WireError(_too_large(size, self.max_frame))
+            head = HEADER.pack(MAGIC, kind, 0, 0, size)
+            with self._sending:
+                if size <= SMALL:
+                    self.sock.sendall(head + payload)
+                else:
+                    self._send_parts([head, payload])
+            return
+        parts = self.encode(kind, payload, buffers)
+        with self._sending:
+            self._send_parts(parts)
+
+    def encode(self, kind: int, payload: Part, buffers: Sequence[Any] = ()) -> list[Part]:
+        """The parts of a frame, for a sender of its own kind. Raises `WireError` if it is too
+        large.
+        """
+        views = [memoryview(b).cast("B") if not hasattr(b, "raw") else b.raw() for b in buffers]
+        sizes = [view.nbytes for view in views]
+        total = len(payload) + sum(sizes)
+        if total > self.max_frame or len(views) > MAX_BUFFERS:
+            raise WireError(_too_large(total, self.max_frame, len(views)))
+        name = None
+        if views and self.shared is not None and total >= THRESHOLD:
+            name = self.shared.place(views)
+            self._wake_every(IDLE)
+        flags = SHARED if name is not None else 0
+        head = HEADER.pack(MAGIC, kind, flags, len(views), len(payload))
+        head += struct.pack(f"<{len(sizes)}Q", *sizes)
+        if name is not None:
+            return [head + name, payload]
+        return [head, payload, *views]
+
+    def _send_parts(self, parts: list[Part]) -> None:
+        pending = [memoryview(part).cast("B") for part in parts if len(part)]
+        while pending:
+            sent = self.sock.sendmsg(pending[:IOV_MAX])
+            while pending and sent >= pending[0].nbytes:
+                sent -= pending.pop(0).nbytes
+            if sent:
+                pending[0] = pending[0][sent:]
+
+    def receive(self) -> Frame | None:
+        """The next frame, or None when the far side closed between two frames.
+
+        Raises `WireError` for a frame that is malformed, too large, or cut off in the middle.
+        """
+        if self._start == self._end:
+            self._start = 0
+            try:
+                self._end = self.sock.recv_into(self._inbox)
+            except BlockingIOError:
+                self._end = self._read(self._inbox)
+            if not self._end:
+                return None
+        while self._end - self._start < HEADER.size:
+            self._more()
+        magic, kind, flags, count, size = HEADER.unpack_from(self._inbox, self._start)
+        if magic != MAGIC or flags & ~SHARED or (flags and (self.shared is None or not count)):
+            raise WireError(f"what arrived is no frame of protocol {PROTOCOL}")
+        if size > self.max_frame or count > MAX_BUFFERS:
+            raise WireError(_too_large(size, self.max_frame, count))
+        start = self._start + HEADER.size
+        if not count and self._end - start >= size:  # all of it is here: no copy
+            self._start = start + size
+            return Frame(kind, self._inbox[start : self._start], ())
+        self._start = start
+        lengths = self._lengths(count) if count else ()
+        if size + sum(lengths) > self.max_frame:
+            raise WireError(_too_large(size + sum(lengths), self.max_frame, count))
+        if flags:
+            name = self._take(NAME.size)
+            payload = self._take(size)
+            return Frame(kind, memoryview(payload), self._find(name, lengths))
+        payload = self._take(size)
+        return Frame(kind, memoryview(payload), [self._take(length) for length in lengths])
+
+    def _find(self, name: bytearray, lengths: Sequence[int]) -> Sequence[memoryview]:
+        assert self.shared is not None
+        try:
+            self._wake_every(IDLE)
+            return self.shared.find(name, lengths)
+        except (ValueError, OSError) as error:
+            raise WireError(f"a segment of shared memory that can't be used: {error}") from None
+
+    def _lengths(self, count: int) -> tuple[int, ...]:
+        return struct.unpack(f"<{count}Q", self._take(8 * count))
+
+    def _read(self, into: memoryview) -> int:
+        """Read what comes; whenever nothing came for a while, look what memory can go."""
+        while True:
+            try:
+                return self.sock.recv_into(into)
+            except BlockingIOError:
+                if self.shared is None or not self.shared.trim():
+                    self._wake_every(0)
+
+    def _wake_every(self, seconds: float) -> None:
+        """Have a `receive` that waits look up now and then; 0: never, as in the beginning."""
+        if seconds != self._wakes:
+            self._wakes = seconds
+            timeval = struct.pack("@ll", int(seconds), 0)
+            self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, timeval)
+
+    def _more(self) -> None:
+        """Read more behind what is in the inbox, which is less than a header."""
+        if self._start:
+            rest = self._end - self._start
+            self._inbox[:rest] = bytes(self._inbox[self._start : self._end])
+            self._start, self._end = 0, rest
+        got = self._read(self._inbox[self._end :])
+        if not got:
+            raise WireError("the connection ended inside a frame")
+        self._end += got
+
+    def _take(self, size: int) -> bytearray:
+        """The next ``size`` bytes, in memory of their own: first the inbox's, then the socket's."""
+        try:
+            taken = bytearray(size)
+        except MemoryError:
+            raise WireError(f"a part of {size} bytes does not fit into memory") from None
+        view = memoryview(taken)
+        have = min(size, self._end - self._start)
+        view[:have] = self._inbox[self._start : self._start + have]
+        self._start += have
+        while have < size:
+            got = self._read(view[have:])
+            if not got:
+                raise WireError("the connection ended inside a frame")
+            have += got
+        return taken
+
+
+def _too_large(size: int, limit: int, buffers: int = 0) -> str:
+    if buffers > MAX_BUFFERS:
+        return f"a frame of {buffers} buffers; at most {MAX_BUFFERS} are allowed"
+    return f"a frame of {size} bytes; at most {limit} are allowed"

@@ -1,0 +1,57 @@
+"""What the larger frames carry.
+
+Named tuples: a frozen dataclass takes twice as long to define, and a container defines them on its
+way up.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Setup(NamedTuple):
+    """The first frame after the handshake: all that the worker needs to make the instance.
+
+    ``cls`` is the pickled class, ``arguments`` the pickled ``(args, kwargs)`` of its
+    constructor. ``env`` holds the secrets too; that is why it travels here and not in the
+    engine's hands.
+    """
+
+    cls: bytes
+    arguments: bytes
+    enter: tuple[str, ...]
+    exit: tuple[str, ...]
+    env: dict[str, str]
+    shared_limit: int
+
+
+class Swap(NamedTuple):
+    """New code for the class of the live instance, and the ``exit`` hooks it has now."""
+
+    cls: bytes
+    exit: tuple[str, ...]
+
+
+class Line(NamedTuple):
+    """One entry of a remote traceback."""
+
+    filename: str
+    lineno: int
+    name: str
+
+
+class Failure(NamedTuple):
+    """An exception, taken apart so that its rebuilding can't fail as a whole.
+
+    ``pickled`` is None where the exception does not survive pickling; ``text`` then stands for it.
+    ``sources`` maps each file of ``lines`` that exists where the exception was raised to its text.
+    """
+
+    type_name: str
+    text: str
+    pickled: bytes | None
+    lines: tuple[Line, ...]
+    sources: dict[str, str]
+    cause: Failure | None = None
+    context: Failure | None = None
+    suppress_context: bool = False

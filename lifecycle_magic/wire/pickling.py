@@ -1,0 +1,49 @@
+"""Objects to bytes and back.
+
+The C pickler does nearly all of the work. cloudpickle is for what it can't do: what was defined
+in a notebook (`__main__`) means something else, or nothing, on the other side, so it has to
+travel by value. Large buffers (numpy arrays, say) stay outside of the pickle and are not copied
+into it: pickle protocol 5, PEP 574.
+"""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Sequence
+from typing import Any
+
+OUT_OF_BAND = 1 << 12
+"""Buffers from this many bytes on travel beside the pickle. Below, a part of its own costs more."""
+
+_BY_REFERENCE_TO_MAIN = b"__main__"
+
+
+def dumps(obj: Any) -> tuple[bytes, Sequence[pickle.PickleBuffer]]:
+    """``obj`` as a pickle and its large buffers.
+
+    Raises what the pickler raises: `pickle.PicklingError`, `TypeError`, `AttributeError`,
+    `RecursionError`, or anything that an object's own ``__reduce__`` raises.
+    """
+    buffers: list[pickle.PickleBuffer] = []
+
+    def keep(buffer: pickle.PickleBuffer) -> bool:
+        if memoryview(buffer).nbytes < OUT_OF_BAND:
+            return True  # into the pickle
+        buffers.append(buffer)
+        return False
+
+    try:
+        data = pickle.dumps(obj, 5, buffer_callback=keep)
+    except Exception:
+        data = b""
+    # The name may also stand there as an ordinary string: then the second pickle costs a little
+    # time.
+    if data and _BY_REFERENCE_TO_MAIN not in data:
+        return data, buffers
+    import cloudpickle
+
+    buffers.clear()
+    return cloudpickle.dumps(obj, 5, buffer_callback=keep), buffers
+
+
+loads = pickle.loads

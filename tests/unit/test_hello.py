@@ -1,0 +1,148 @@
+"""The handshake: the right container gets in, anybody else is refused by name and never
+unpickled."""
+
+from __future__ import annotations
+
+import json
+import socket
+import stat
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from lifecycle_magic.exception import HandshakeError
+from lifecycle_magic.wire import hello
+from lifecycle_magic.wire.frames import PROTOCOL, Channel, Kind
+
+TOKEN = "the-right-token"
+
+
+@pytest.fixture
+def ends() -> Iterator[tuple[socket.socket, socket.socket]]:
+    guest, kernel = socket.socketpair()
+    guest.settimeout(10)
+    kernel.settimeout(10)
+    with guest, kernel:
+        yield guest, kernel
+
+
+class Dialler(threading.Thread):
+    """The guest's side, on a thread of its own; ``refusal`` is what it was told."""
+
+    def __init__(self, sock: socket.socket, told: hello.Hello) -> None:
+        super().__init__()
+        self.sock, self.told, self.refusal = sock, told, ""
+        self.start()
+
+    def run(self) -> None:
+        channel = Channel(self.sock)
+        channel.send(Kind.HELLO, json.dumps(self.told._asdict()).encode())
+        answer = channel.receive()
+        assert answer is not None
+        self.refusal = json.loads(bytes(answer.payload)).get("why", "")
+
+
+RIGHT = hello.Hello(TOKEN, hello.DATA, 2, PROTOCOL, hello.python_minor())
+
+
+def test_a_container_with_the_right_token_gets_in(
+    ends: tuple[socket.socket, socket.socket],
+) -> None:
+    guest, kernel = ends
+    dialler = Dialler(guest, RIGHT)
+    admitted = hello.admit(kernel, TOKEN)
+    dialler.join()
+    assert admitted is not None
+    assert (admitted[0].role, admitted[0].slot) == (hello.DATA, 2)
+    assert dialler.refusal == ""
+
+
+def test_a_wrong_token_is_refused_and_is_no_error_of_ours(
+    ends: tuple[socket.socket, socket.socket],
+) -> None:
+    guest, kernel = ends
+    dialler = Dialler(guest, RIGHT._replace(token="guessed"))
+    assert hello.admit(kernel, TOKEN) is None
+    dialler.join()
+    assert "wrong token" in dialler.refusal
+
+
+@pytest.mark.parametrize(
+    ("told", "named"),
+    [
+        (RIGHT._replace(protocol=PROTOCOL + 1), f"speaks protocol {PROTOCOL + 1}"),
+        (RIGHT._replace(python="2.7"), "has Python 2.7"),
+    ],
+)
+def test_another_protocol_or_python_is_refused_by_name(
+    ends: tuple[socket.socket, socket.socket], told: hello.Hello, named: str
+) -> None:
+    guest, kernel = ends
+    dialler = Dialler(guest, told)
+    with pytest.raises(HandshakeError, match=named):
+        hello.admit(kernel, TOKEN)
+    dialler.join()
+    assert named in dialler.refusal
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"\x80\x05cos\nsystem\n",
+        b"[1, 2]",
+        b'{"token": "the-right-token"}',
+        b'{"token": 5, "role": 7, "x": 1}',
+    ],
+)
+def test_what_is_no_hello_is_refused(
+    ends: tuple[socket.socket, socket.socket], sent: bytes
+) -> None:
+    guest, kernel = ends
+    Channel(guest).send(Kind.HELLO, sent)
+    assert hello.admit(kernel, TOKEN) is None
+
+
+def test_a_first_frame_that_is_too_long_is_refused(
+    ends: tuple[socket.socket, socket.socket],
+) -> None:
+    guest, kernel = ends
+    guest.sendall(b"LM\x01\x00" + b"\x00" * 4 + (1 << 40).to_bytes(8, "little"))
+    assert hello.admit(kernel, TOKEN) is None
+
+
+def test_a_caller_that_says_nothing_is_refused(ends: tuple[socket.socket, socket.socket]) -> None:
+    guest, kernel = ends
+    guest.shutdown(socket.SHUT_WR)
+    assert hello.admit(kernel, TOKEN) is None
+
+
+def test_the_boot_file_is_private_and_is_gone_once_it_was_taken(tmp_path: Path) -> None:
+    path = tmp_path / "boot.json"
+    boot = hello.Boot("unix:/run/lifecycle/sock", TOKEN, "lm-model-1", 1, 30.0)
+    boot.write(str(path))
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert hello.Boot.take(str(path)) == boot
+    assert not path.exists()
+
+
+def test_a_socket_with_a_path_too_long_for_sun_path_is_reached(tmp_path: Path) -> None:
+    deep = tmp_path / ("d" * 120)
+    deep.mkdir()
+    with socket.socket(socket.AF_UNIX) as listener:
+        short = Path("/proc/self/cwd")
+        import os
+
+        before = os.getcwd()
+        os.chdir(deep)
+        try:
+            listener.bind(str(short / "sock"))
+        finally:
+            os.chdir(before)
+        listener.listen()
+        with hello.dial(f"unix:{deep}/sock") as dialled:
+            accepted, _ = listener.accept()
+            with accepted:
+                accepted.sendall(b"!")
+                assert dialled.recv(1) == b"!"

@@ -1,0 +1,203 @@
+"""Large buffers by shared memory: nothing changes under its owner, and nothing is kept for ever."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lifecycle_magic.exception import WireError
+from lifecycle_magic.wire import shared
+from lifecycle_magic.wire.frames import HEADER, MAGIC, SHARED, Channel, Kind
+from lifecycle_magic.wire.pickling import dumps, loads
+from lifecycle_magic.wire.shared import FREE, LEASED, NAME, THRESHOLD, Shared
+
+
+class Pair:
+    """Two ends of one channel in this process, with shared memory between them."""
+
+    def __init__(self, limit: int = shared.LIMIT) -> None:
+        data, sides = socket.socketpair(), socket.socketpair()
+        self.here, self.there = Channel(data[0]), Channel(data[1])
+        self.here.shared, self.there.shared = Shared(sides[0], limit), Shared(sides[1], limit)
+
+    def carry(self, value: Any) -> Any:
+        """``value`` as it comes out at the other end."""
+        sender = threading.Thread(target=self.here.send, args=(Kind.RESULT, *dumps(value)))
+        sender.start()
+        frame = self.there.receive()
+        sender.join()
+        assert frame is not None
+        return loads(frame.payload, buffers=frame.buffers)
+
+    @property
+    def segments(self) -> list[shared.Segment]:
+        assert self.here.shared is not None
+        return self.here.shared.mine
+
+    def close(self) -> None:
+        self.here.close()
+        self.there.close()
+
+
+@pytest.fixture
+def make() -> Iterator[Callable[..., Pair]]:
+    pairs: list[Pair] = []
+
+    def make(**options: Any) -> Pair:
+        pairs.append(Pair(**options))
+        return pairs[-1]
+
+    yield make
+    for pair in pairs:
+        pair.close()
+
+
+LARGE = THRESHOLD // 8 + 1000  # of float64
+
+
+def test_a_large_array_arrives_equal_and_writable(make: Callable[..., Pair]) -> None:
+    pair = make()
+    array = np.arange(LARGE, dtype=np.float64)
+    back = pair.carry(array)
+    assert np.array_equal(back, array)
+    back[:] = 0
+    assert len(pair.segments) == 1
+
+
+def test_a_small_array_takes_no_segment(make: Callable[..., Pair]) -> None:
+    pair = make()
+    assert np.array_equal(pair.carry(np.arange(1000)), np.arange(1000))
+    assert pair.segments == []
+
+
+def test_a_segment_is_used_again_when_its_last_view_has_died(make: Callable[..., Pair]) -> None:
+    pair = make()
+    for number in range(50):
+        back = pair.carry(np.full(LARGE, number))
+        assert back[-1] == number
+        del back
+    assert [segment.state for segment in pair.segments] == [FREE]
+
+
+def test_a_kept_view_of_a_part_keeps_the_whole_from_changing(make: Callable[..., Pair]) -> None:
+    pair = make()
+    kept = pair.carry(np.arange(LARGE))[10:20]
+    for number in range(20):
+        pair.carry(np.full(LARGE, number))
+    assert np.array_equal(kept, np.arange(10, 20))
+    assert [segment.state for segment in pair.segments] == [LEASED, FREE]
+
+
+@settings(deadline=None, max_examples=30)
+@given(
+    steps=st.lists(
+        st.tuples(st.integers(1, 4 * LARGE), st.sampled_from(["keep", "drop", "forget"])),
+        max_size=40,
+    )
+)
+def test_what_is_kept_never_changes(steps: list[tuple[int, str]]) -> None:
+    pair = Pair()
+    kept: list[tuple[int, Any]] = []
+    try:
+        for number, (size, what) in enumerate(steps):
+            back = pair.carry(np.full(size, number, dtype=np.int64))
+            if what == "keep":
+                kept.append((number, back))
+            elif what == "forget" and kept:
+                kept.pop(number % len(kept))
+            del back
+            assert all((array == value).all() for value, array in kept)
+        kept.clear()
+        assert all(segment.state == FREE for segment in pair.segments)
+    finally:
+        pair.close()
+
+
+def test_several_buffers_share_a_segment(make: Callable[..., Pair]) -> None:
+    pair = make()
+    values = {"a": np.arange(LARGE), "b": np.ones((7, 5000)), "c": b"x" * 10}
+    back = pair.carry(values)
+    assert np.array_equal(back["a"], values["a"])
+    assert np.array_equal(back["b"], values["b"])
+    assert len(pair.segments) == 1
+
+
+def test_above_the_limit_the_socket_is_used(make: Callable[..., Pair]) -> None:
+    pair = make(limit=THRESHOLD)
+    array = np.arange(LARGE)
+    assert np.array_equal(pair.carry(array), array)
+    assert pair.segments == []
+
+
+def test_idle_segments_go_back_to_the_system_on_both_sides(make: Callable[..., Pair]) -> None:
+    pair = make()
+    back = pair.carry(np.arange(LARGE))
+    assert pair.here.shared is not None
+    assert pair.there.shared is not None
+    assert pair.here.shared.trim(idle=0.0), "a leased segment stays"
+    del back
+    assert not pair.here.shared.trim(idle=0.0)
+    assert not pair.there.shared.trim(idle=0.0)
+    assert np.array_equal(pair.carry(np.arange(LARGE)), np.arange(LARGE)), "and a new one is made"
+
+
+def test_a_fork_pins_what_is_leased(make: Callable[..., Pair]) -> None:
+    pair = make()
+    back = pair.carry(np.arange(LARGE))
+    child = os.fork()
+    if child == 0:
+        os._exit(0)
+    os.waitpid(child, 0)
+    del back
+    assert [segment.state for segment in pair.segments] == [LEASED]
+
+
+def test_no_descriptor_is_left_when_a_channel_closes() -> None:
+    before = len(os.listdir("/proc/self/fd"))
+    pair = Pair()
+    back = pair.carry(np.arange(LARGE))
+    pair.close()
+    assert np.array_equal(back, np.arange(LARGE)), "what is viewed lives on"
+    del back
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [(NAME.pack(7, 1 << 20), "descriptor"), (NAME.pack(0, 1 << 40), "fit|size|descriptor")],
+)
+def test_a_segment_that_can_not_be_is_refused(
+    make: Callable[..., Pair], name: bytes, told: str
+) -> None:
+    pair = make()
+    assert pair.here.shared is not None
+    pair.here.shared.sock.sendall(b"\0")  # with no descriptor
+    head = HEADER.pack(MAGIC, Kind.RESULT, SHARED, 1, 0) + (8).to_bytes(8, "little")
+    pair.here.sock.sendall(head + name)
+    with pytest.raises(WireError, match=told):
+        pair.there.receive()
+
+
+def test_without_shared_memory_a_shared_frame_is_refused() -> None:
+    raw, mine = socket.socketpair()
+    with raw, mine:
+        raw.sendall(HEADER.pack(MAGIC, Kind.RESULT, SHARED, 1, 0))
+        with pytest.raises(WireError, match="no frame"):
+            Channel(mine).receive()
+
+
+def test_a_readonly_array_stays_readonly(make: Callable[..., Pair]) -> None:
+    array = np.arange(LARGE)
+    array.flags.writeable = False
+    back = make().carry(array)
+    assert not back.flags.writeable
+    assert pickle.dumps(back) == pickle.dumps(array)
