@@ -1,0 +1,476 @@
+"""The docker engine: any engine that speaks Docker's API, on this machine.
+
+Images are built with the classic build API and kept under tags made from their keys. A container
+runs the guest as process 1, dials home, and removes itself when it ends.
+
+How it dials: where engine and kernel share a Linux, over a Unix socket in the run folder, so no
+port is open anywhere. Docker Desktop's containers live in a virtual machine that no Unix socket
+reaches: there it is TCP on the loopback address, which they see as ``host.docker.internal``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import socket
+import sys
+import tempfile
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+from urllib.parse import urlsplit
+
+from lifecycle_magic.engines import docker_build, docker_launch
+from lifecycle_magic.engines.base import (
+    Ended,
+    Found,
+    Honoured,
+    Kept,
+    Launch,
+    Listener,
+    OnStep,
+    Usage,
+)
+from lifecycle_magic.engines.docker_client import Clients, docker_host, said
+from lifecycle_magic.engines.docker_launch import ROLE, RUN, VOLUME_PREFIX, Facts
+from lifecycle_magic.engines.listening import unix_socket
+from lifecycle_magic.exception import EngineError, EngineUnavailable
+from lifecycle_magic.image import Image
+from lifecycle_magic.recipe import PRIVATE_DOCKERFILE, Dockerfile
+
+if TYPE_CHECKING:
+    from docker import APIClient
+
+_LAST_EVENTS = 5  # seconds to wait for the engine's word on how a container ended
+_YOUNG = 600  # seconds: what is younger may be in the making, by a kernel we do not know of
+
+
+class DockerEngine:
+    """Containers of the Docker engine at ``DOCKER_HOST``, or at Docker's own socket.
+
+    ``transport`` is found out; give it where an engine is taken for what it is not.
+
+    >>> DockerEngine().check()
+    'Docker 28.2.2 at unix:///var/run/docker.sock'
+    """
+
+    name: Literal["docker", "process"] = "docker"
+
+    def __init__(self, *, transport: Literal["unix", "tcp"] | None = None) -> None:
+        self._asked = transport
+        self._clients = Clients()
+        self._known: Facts | None = None
+        self._samples: dict[str, tuple[float, float]] = {}  # id → when (s), CPU used (s)
+
+    # --- what answers ----------------------------------------------------------------------
+
+    def check(self) -> str:
+        """One line that says what answers; raises `EngineUnavailable`."""
+        self._known = self._read_facts()
+        return f"Docker {self._known.version} at {docker_host()}"
+
+    @property
+    def _facts(self) -> Facts:
+        if self._known is None:
+            self._known = self._read_facts()
+        return self._known
+
+    def _read_facts(self) -> Facts:
+        with self._clients.use("tell about itself") as api:
+            facts = Facts.of(api.info())
+        if facts.os_type != "linux":
+            raise EngineUnavailable(
+                f"the engine at {docker_host()} runs {facts.os_type} containers, and "
+                "Linux ones are needed: switch Docker Desktop to Linux containers"
+            )
+        if not _is_local(facts):
+            raise EngineUnavailable(
+                f"the engine at {docker_host()} runs on another machine ({facts.name}), "
+                "which does not see this one's files: use one on this machine (unset DOCKER_HOST)"
+            )
+        return facts
+
+    @functools.cached_property
+    def _transport(self) -> Literal["unix", "tcp"]:
+        if self._asked is not None:
+            return self._asked
+        return "tcp" if self._facts.desktop or sys.platform != "linux" else "unix"
+
+    def review(self, image: Image, launch: Launch | None = None) -> Honoured:
+        """What of this launch the engine can't honour; every image can be built."""
+        if launch is None:
+            return Honoured()
+        return docker_launch.review(launch, self._facts, unix=self._transport == "unix")
+
+    def close(self) -> None:
+        """Close the idle connections. The engine can be used again."""
+        self._clients.close()
+
+    # --- images ----------------------------------------------------------------------------
+
+    def base_id(self, image: Image, on_step: OnStep | None = None) -> str:
+        """The id of the recipe's base; pulled if it is missing, with ``on_step`` told.
+
+        Raises `BuildError` if there is no such image.
+        """
+        if image.source is not None:
+            return self._from_dockerfile(image.source, on_step)
+        found = self._image_id(image.reference)
+        if found is not None:
+            return found
+        import docker.errors
+        from docker.utils import parse_repository_tag
+
+        if image.reference.startswith("sha256:"):
+            raise docker_build.no_such_base(image.reference, "an id can't be pulled")
+        name, tag = parse_repository_tag(image.reference)
+        with self._clients.use(f"pull {image.reference}") as api:
+            try:
+                stream = api.pull(name, tag or "latest", stream=True, decode=True)
+                docker_build.pulled(stream, image.reference, on_step)
+            except docker.errors.APIError as error:
+                raise docker_build.no_such_base(image.reference, said(error)) from None
+        found = self._image_id(image.reference)
+        if found is None:
+            raise docker_build.no_such_base(image.reference, "it was pulled, and is gone again")
+        return found
+
+    def _from_dockerfile(self, source: Dockerfile, on_step: OnStep | None) -> str:
+        key = source.key()
+        if (found := self.find(key)) is not None:
+            return found
+        with (
+            tempfile.TemporaryFile() as context,
+            self._clients.use(f"build {source.path}") as api,
+        ):
+            docker_build.dockerfile_context(source, context)
+            stream = api.build(
+                fileobj=context,
+                custom_context=True,
+                dockerfile=PRIVATE_DOCKERFILE,
+                buildargs=dict(source.args),
+                labels={ROLE: "image"},
+                tag=docker_build.tag(key),
+                rm=True,
+                forcerm=True,
+                decode=True,
+            )
+            return docker_build.followed(stream, f"build {source.path.name}", on_step)
+
+    def find(self, key: str) -> str | None:
+        """The id of the image that was kept under ``key``, or None."""
+        return self._image_id(docker_build.tag(key))
+
+    def _image_id(self, reference: str) -> str | None:
+        import docker.errors
+
+        with self._clients.use(f"look for {reference}") as api:
+            try:
+                return str(_inspect_image(api, reference)["Id"])
+            except docker.errors.NotFound:
+                return None
+
+    def build(self, image: Image, key: str, on_step: OnStep) -> str:
+        """Build the recipe, keep it under ``key``, return its id.
+
+        An exception in the calling thread, an interrupt too, ends the build and leaves no
+        container; the steps that were done stay in the engine's cache. Raises `BuildError`.
+        """
+        base = self.base_id(image)
+        progress = docker_build.Progress([step.title() for step in image.steps], on_step)
+        with tempfile.TemporaryFile() as context:
+            docker_build.context(image, base, context)
+            with self._clients.use("build the image") as api:
+                for message in api.build(
+                    fileobj=context,
+                    custom_context=True,
+                    tag=docker_build.tag(key),
+                    rm=True,
+                    forcerm=True,
+                    decode=True,
+                ):
+                    progress.feed(message)
+        return progress.image()
+
+    def commit(self, container: str, key: str) -> str:
+        """Keep the files of a running container as an image under ``key``; return its id.
+
+        What starts in it, its user and its variables are those of the image that the container
+        was made from. Contents of mounts are never part of a commit.
+        """
+        with self._clients.use("keep the container's files as an image") as api:
+            made = api.inspect_container(container)
+            parent = _inspect_image(api, made["Image"])["Config"]
+            config = docker_launch.commit_config(made["Config"], parent)
+            name, _, tag = docker_build.tag(key).partition(":")
+            return str(api.commit(container, repository=name, tag=tag, conf=config)["Id"])
+
+    # --- containers ------------------------------------------------------------------------
+
+    def listen(self, run_dir: Path) -> Listener:
+        """Open the socket that a container with this run folder will dial."""
+        if self._transport == "unix":
+            return Listener(unix_socket(run_dir / "sock"), f"unix:{RUN}/sock")
+        bind, seen = self._tcp_addresses
+        try:
+            sock = socket.create_server((bind, 0))
+        except OSError as error:
+            raise EngineError(
+                f"can't listen on {bind}, where the engine's containers would reach this "
+                f"kernel: {error}"
+            ) from error
+        return Listener(sock, f"tcp:{seen}:{sock.getsockname()[1]}")
+
+    @functools.cached_property
+    def _tcp_addresses(self) -> tuple[str, str]:
+        """Where to listen, and what containers call it: nothing that another machine can reach."""
+        if self._facts.desktop or sys.platform != "linux":
+            return "127.0.0.1", "host.docker.internal"
+        with self._clients.use("describe its bridge network") as api:
+            pools = api.inspect_network("bridge")["IPAM"]["Config"] or []
+        gateway = next((pool["Gateway"] for pool in pools if pool.get("Gateway")), None)
+        if gateway is None:
+            raise EngineError("the engine's bridge network has no gateway address to listen on")
+        return gateway, gateway
+
+    def run_path(self, run_dir: Path) -> str:
+        """Where the guest sees ``run_dir``."""
+        return RUN
+
+    def launch(self, launch: Launch) -> str:
+        """Start the guest and return the container's id; it removes itself when it ends."""
+        import docker.errors
+
+        body = docker_launch.config(launch, self._facts)
+        with self._clients.use(f"start the container {launch.name}") as api:
+            self._require_volumes(api, launch)
+            try:
+                container = _create(api, body, launch.name)
+            except docker.errors.APIError:
+                raise
+            except BaseException:
+                # Interrupted: it may have been made, and what never ran does not remove itself.
+                self._discard(launch.name)
+                raise
+            try:
+                api.start(container)
+            except BaseException:
+                self._discard(container)
+                raise
+        self._samples[container] = (time.time(), 0.0)
+        return container
+
+    def _require_volumes(self, api: APIClient, launch: Launch) -> None:
+        import docker.errors
+
+        for mount in launch.mounts:
+            if mount.volume.kind == "named" and not mount.volume.create_if_missing:
+                try:
+                    api.inspect_volume(docker_launch.volume_name(mount))
+                except docker.errors.NotFound:
+                    raise EngineError(
+                        f"the volume {mount.volume.name!r} for {mount.path} is not there, and "
+                        "create_if_missing is False: check its name, or have it created"
+                    ) from None
+
+    def _discard(self, container: str) -> None:
+        with contextlib.suppress(EngineError):
+            self.kill(container)
+
+    def kill(self, container: str) -> None:
+        """End it now and remove it with its anonymous volumes; fine if it is gone."""
+        import docker.errors
+
+        self._samples.pop(container, None)
+        with self._clients.use(f"kill the container {container[:12]}") as api:
+            try:
+                api.remove_container(container, force=True, v=True)
+            except docker.errors.APIError as error:
+                # 404: gone. 409: it is removing itself.
+                if error.status_code not in (404, 409):
+                    raise
+
+    def ended(self, container: str) -> Ended | None:
+        """How it ended, from the engine's memory of its last 256 events.
+
+        A container that is just ending is waited for, up to 5 s.
+        """
+        import docker.errors
+
+        self._samples.pop(container, None)
+        code: int | None = None
+        oom = over = False
+        with self._clients.use("tell how a container ended") as api:
+            try:
+                api.inspect_container(container)
+                patience = _LAST_EVENTS
+            except docker.errors.NotFound:
+                patience = 1  # all has been said; the engine counts whole seconds
+            for event in api.events(
+                since=1,
+                until=int(time.time()) + patience,
+                filters={"container": container, "event": ["oom", "die", "destroy"]},
+                decode=True,
+            ):
+                action = event.get("Action")
+                if action == "oom":
+                    oom = True
+                elif action == "die":
+                    over = True
+                    code = int(event["Actor"]["Attributes"]["exitCode"])
+                elif action == "destroy":
+                    over = True
+                    break
+        return Ended(code, oom) if over else None
+
+    def usage(self, container: str) -> Usage | None:
+        """CPU since the last look (at first: since its start) and memory without page cache."""
+        import docker.errors
+
+        with self._clients.use("tell what a container uses") as api:
+            try:
+                stats = api.stats(container, stream=False, one_shot=True)
+                if container not in self._samples:
+                    started = api.inspect_container(container)["State"]["StartedAt"]
+                    self._samples[container] = (_epoch(started), 0.0)
+            except docker.errors.NotFound:
+                return None
+        memory = stats.get("memory_stats") or {}
+        if "usage" not in memory:
+            return None  # it is there, and has ended
+        now, used = time.time(), stats["cpu_stats"]["cpu_usage"]["total_usage"] / 1e9
+        then, before = self._samples.get(container, (now, used))
+        self._samples[container] = (now, used)
+        # Page cache that can be dropped at once is nobody's memory: named so in version 1 and 2 of
+        # control groups.
+        detail = memory.get("stats") or {}
+        cache = detail.get("total_inactive_file", detail.get("inactive_file", 0))
+        limit = memory.get("limit", 0)
+        return Usage(
+            cpu=max(0.0, used - before) / max(now - then, 1e-3),
+            memory=max(0, memory["usage"] - cache),
+            memory_limit=limit if 0 < limit < self._facts.memory else None,
+        )
+
+    def containers(self) -> list[Found]:
+        """Every container of ours that this engine has, of all sessions."""
+        with self._clients.use("list its containers") as api:
+            found = api.containers(all=True, filters={"label": f"{ROLE}=container"})
+        return [
+            Found(one["Id"], one["Names"][0].lstrip("/"), one["Labels"], one["State"] == "running")
+            for one in found
+            if one["Names"]
+        ]
+
+    # --- tidying ---------------------------------------------------------------------------
+
+    def prune(self, *, keep: frozenset[str]) -> list[str]:
+        """Remove our images, but those whose key or id is in ``keep``, and dead containers.
+
+        What is used by a container stays, and so do volumes.
+        """
+        kept = keep | {docker_build.tag(key) for key in keep}
+        removed: list[str] = []
+        with self._clients.use("remove what is not used") as api:
+            dead = {"label": f"{ROLE}=container", "status": ["created", "exited", "dead"]}
+            for one in api.containers(all=True, filters=dead):
+                if one["Created"] < time.time() - _YOUNG and _remove(
+                    api.remove_container, one["Id"]
+                ):
+                    removed.append(f"container {one['Names'][0].lstrip('/')}")
+            # An image goes only after those built on it, which the listing need not have first.
+            while names := self._removable(api, kept):
+                gone = [name for name in names if _remove(api.remove_image, name)]
+                if not gone:
+                    break
+                removed += [f"image {name}" for name in gone]
+        return removed
+
+    def kept(self) -> list[Kept]:
+        """Every image and named volume of ours, with its size."""
+        with self._clients.use("list what it keeps") as api:
+            containers = api.containers(all=True)
+            images = api.images(filters={"label": f"{ROLE}=image"})
+            volumes = [one for one in api.df()["Volumes"] or () if _is_ours(one)]
+        in_use = {one["ImageID"] for one in containers}
+        found = [
+            Kept(
+                "image",
+                next(iter(one["RepoTags"] or ()), one["Id"][:19]),
+                one["Size"],
+                one["Created"],
+                one["Id"] in in_use,
+            )
+            for one in images
+        ]
+        for one in volumes:
+            usage = one.get("UsageData") or {}
+            size = usage.get("Size", -1)
+            made = _epoch(one["CreatedAt"]) if one.get("CreatedAt") else None
+            name = one["Name"].removeprefix(VOLUME_PREFIX)
+            used = usage.get("RefCount", 0) > 0
+            found.append(Kept("volume", name, None if size < 0 else size, made, used))
+        return found
+
+    def remove_volume(self, name: str) -> bool:
+        """Remove a named volume and what is in it; False if a container has it, or it is gone."""
+        with self._clients.use(f"remove the volume {name}") as api:
+            return _remove(api.remove_volume, VOLUME_PREFIX + name)
+
+    def _removable(self, api: APIClient, kept: frozenset[str]) -> Iterable[str]:
+        names: list[str] = []
+        for image in api.images(filters={"label": f"{ROLE}=image"}):
+            tags = [tag for tag in image["RepoTags"] or () if tag != "<none>:<none>"]
+            if kept.isdisjoint([image["Id"], *tags]):
+                # An image without a tag is what a failed build left; or what one has just begun.
+                young = image["Created"] > time.time() - _YOUNG
+                names += tags or ([] if young else [image["Id"]])
+        return names
+
+
+def _remove(remove: Any, what: str) -> bool:
+    """Whether it is removed; what is in use or gone already is not."""
+    import docker.errors
+
+    try:
+        remove(what)
+    except docker.errors.APIError as error:
+        if error.status_code not in (404, 409):
+            raise
+        return False
+    return True
+
+
+def _inspect_image(api: APIClient, reference: str) -> dict[str, Any]:
+    found: dict[str, Any] = api.inspect_image(reference)  # type: ignore[no-untyped-call]
+    return found
+
+
+def _create(api: APIClient, body: dict[str, Any], name: str) -> str:
+    made = api.create_container_from_config(body, name)  # type: ignore[no-untyped-call]
+    return str(made["Id"])
+
+
+def _is_ours(volume: dict[str, Any]) -> bool:
+    """Whether a volume is a named one of ours: an ephemeral one goes with its container."""
+    labelled = (volume.get("Labels") or {}).get(ROLE) == "volume"
+    return labelled and bool(volume["Name"].startswith(VOLUME_PREFIX))
+
+
+def _is_local(facts: Facts) -> bool:
+    """Whether the engine sees this machine's files."""
+    where = urlsplit(docker_host())
+    if where.scheme in ("unix", "npipe"):
+        return True
+    return facts.name == socket.gethostname() or (
+        where.hostname in ("127.0.0.1", "localhost", "::1") and facts.desktop
+    )
+
+
+def _epoch(timestamp: str) -> float:
+    """Seconds since the epoch of the engine's RFC 3339 times, which have nanoseconds."""
+    import datetime
+
+    whole = timestamp.partition(".")[0].rstrip("Z")
+    return datetime.datetime.fromisoformat(whole + "+00:00").timestamp()

@@ -1,0 +1,307 @@
+"""Building a recipe with the engine's classic build API: what goes in, what its stream means."""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+import tarfile
+import time
+from collections.abc import Callable, Iterable, Mapping
+from typing import IO, Any, Literal
+
+from lifecycle_magic.engines.base import OnStep, StepOutput
+from lifecycle_magic.engines.docker_launch import ROLE
+from lifecycle_magic.exception import BuildError
+from lifecycle_magic.image import Image, context_name, dockerfile
+from lifecycle_magic.recipe import PRIVATE_DOCKERFILE, AddLocalDir, Dockerfile, LocalFile
+
+REPOSITORY = "lifecycle-magic"
+
+_LAST_LINES = 20
+_KEPT = 8000  # characters of a step's output, for its last lines
+_BEFORE = 2  # instructions before the recipe's own: FROM, and the label
+
+_STEP = re.compile(r"Step (\d+)/(\d+) : ")
+# The engine colours what a command writes to standard error.
+_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+_CHATTER = re.compile(
+    r" ---> (?:Running in )?[0-9a-f]{12}\s*|Removing intermediate container \w+\s*|\s*"
+    r"|Successfully (?:built|tagged) \S+\s*"
+)
+
+# What package tools print when they fail, and what to do about it. The first that is found counts:
+# without a network, pip also says that there is no such package.
+_MENDS = (
+    (
+        r"No space left on device",
+        "the engine's disk is full: free some room, as with %lifecycle prune, docker system prune",
+    ),
+    (
+        r"Temporary failure (?:in name resolution|resolving)|Network is unreachable"
+        r"|Could not resolve|Failed to establish a new connection|dns error"
+        r"|Could not connect to|Connection timed out",
+        "the build reached no network: check that containers have one (docker run --rm IMAGE "
+        "python3 -c 'import urllib.request as u; u.urlopen(\"https://...\")'), and the proxies in "
+        "~/.docker/config.json",
+    ),
+    (
+        r"CERTIFICATE_VERIFY_FAILED|invalid peer certificate|certificate verification failed",
+        "the image does not trust the server's certificate: behind a company's own CA, add it with "
+        ".add_local_file(...) and .run_commands('update-ca-certificates')",
+    ),
+    (
+        r"No matching distribution found|No solution found|was not found in the package registry",
+        "check the package's name and version, and that it has a release for this Python",
+    ),
+    (r"Unable to locate package|has no installation candidate", "check the Debian package's name"),
+    (
+        r"exec: \"python3\"|python3: not found|No module named pip",
+        "the base image needs python3 with pip: use Image.debian_slim(), or another base",
+    ),
+    (
+        r"gcc: not found|command 'gcc' failed|command 'cc' failed|error: command '\S*gcc'",
+        "the package has to be compiled: put .apt_install('build-essential') before this step",
+    ),
+)
+
+
+def tag(key: str) -> str:
+    """The name under which the engine keeps the image with this key."""
+    return f"{REPOSITORY}:{key[:40]}"
+
+
+def context(image: Image, base: str, into: IO[bytes]) -> None:
+    """Write the build context, a tar of the Dockerfile and the local files, and rewind.
+
+    All of it belongs to root. Times are kept, for what compares them (compiled Python, make); the
+    engine's cache does not look at them.
+    """
+    first, _, rest = dockerfile(image, base).partition("\n")
+    text = f'{first}\nLABEL {ROLE}="image"\n{rest}'.encode()
+    with tarfile.open(fileobj=into, mode="w", format=tarfile.PAX_FORMAT) as tar:
+        info = tarfile.TarInfo("Dockerfile")
+        info.size = len(text)
+        tar.addfile(info, io.BytesIO(text))
+        for index, step in enumerate(image.steps):
+            if isinstance(step, AddLocalDir):
+                info = tarfile.TarInfo(context_name(index))
+                info.type, info.mode = tarfile.DIRTYPE, 0o755
+                tar.addfile(info)
+            for file in step.files():
+                _add(tar, file, f"{context_name(index)}/{file.name}".rstrip("/"))
+    into.seek(0)
+
+
+def _add(tar: tarfile.TarFile, file: LocalFile, name: str) -> None:
+    info = tarfile.TarInfo(name)
+    info.mode = file.mode
+    info.mtime = int(file.path.lstat().st_mtime)
+    if file.kind == "folder":
+        info.type = tarfile.DIRTYPE
+        tar.addfile(info)
+    elif file.kind == "link":
+        info.type, info.linkname = tarfile.SYMTYPE, os.readlink(file.path)
+        tar.addfile(info)
+    else:
+        with file.path.open("rb") as content:
+            info.size = os.fstat(content.fileno()).st_size
+            tar.addfile(info, content)
+
+
+class Progress:
+    """Turns the engine's build stream, message by message, into reports of the recipe's steps.
+
+    ``clock`` returns seconds. Pure but for calling ``on_step``.
+    """
+
+    def __init__(
+        self, titles: list[str], on_step: OnStep, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._titles = titles
+        self._on_step = on_step
+        self._clock = clock
+        self._instruction = 0
+        self._began = clock()
+        self._cached = False
+        self._tail = ""
+        self._image: str | None = None
+
+    def feed(self, message: Mapping[str, Any]) -> None:
+        """Take the next message; raises `BuildError` if it says that the build failed."""
+        if "error" in message:
+            self._fail(message)
+        elif "aux" in message:
+            self._image = message["aux"].get("ID", self._image)
+        elif text := message.get("stream"):
+            self._read(_COLOUR.sub("", text))
+
+    def image(self) -> str:
+        """The id of the image, once the stream has ended."""
+        self._end()
+        if self._image is None:
+            raise BuildError(
+                "the engine ended the build without an image: look at the engine's log"
+            )
+        return self._image
+
+    def _read(self, text: str) -> None:
+        header = _STEP.match(text)
+        # A command may print such a line too, but hardly with the number that is due.
+        total, due = len(self._titles) + _BEFORE, self._instruction + 1
+        if header and due <= total and header.groups() == (str(due), str(total)):
+            self._end()
+            self._instruction += 1
+            self._began, self._cached, self._tail = self._clock(), False, ""
+            if self._step:
+                self._report("running", self._titles[self._step - 1])
+        elif text.strip() == "---> Using cache":
+            self._cached = True
+        elif not _CHATTER.fullmatch(text):
+            self._tail = (self._tail + text)[-_KEPT:]
+            if self._step:
+                self._report("output", text)
+
+    @property
+    def _step(self) -> int:
+        return max(0, self._instruction - _BEFORE)
+
+    def _end(self) -> None:
+        if self._step:
+            status: Literal["cached", "done"] = "cached" if self._cached else "done"
+            self._report(status, self._titles[self._step - 1], self._clock() - self._began)
+
+    def _fail(self, message: Mapping[str, Any]) -> None:
+        detail = message.get("errorDetail") or {}
+        code = detail.get("code")
+        words = str(detail.get("message") or message["error"])
+        title = self._titles[self._step - 1] if self._step else "the base image"
+        if self._step:
+            self._report("failed", title, self._clock() - self._began)
+        lines = self._tail.splitlines()[-_LAST_LINES:]
+        if code is None:
+            lines.append(words)
+        where = f"step {self._step} of {len(self._titles)}" if self._step else "the start"
+        raise BuildError(
+            f"the image could not be built: {where} failed: {title}"
+            + (f" (exit code {code})" if code is not None else "")
+            + "".join(f"\n  {line}" for line in lines)
+            + _mend(self._tail + words)
+        )
+
+    def _report(
+        self,
+        status: Literal["running", "output", "done", "cached", "failed"],
+        text: str,
+        seconds: float | None = None,
+    ) -> None:
+        self._on_step(StepOutput(self._step, len(self._titles), status, text, seconds))
+
+
+def _mend(text: str) -> str:
+    return next((f"\nMend: {mend}" for pattern, mend in _MENDS if re.search(pattern, text)), "")
+
+
+def pulled(stream: Iterable[Mapping[str, Any]], reference: str, on_step: OnStep | None) -> None:
+    """Follow a pull to its end, as one step of its own; raises `BuildError` if it fails."""
+    began = time.monotonic()
+    title = f"pull {reference}"
+
+    def report(
+        status: Literal["running", "output", "done", "failed"],
+        text: str = title,
+        seconds: float | None = None,
+    ) -> None:
+        if on_step is not None:
+            on_step(StepOutput(1, 1, status, text, seconds))
+
+    report("running")
+    layers: dict[str, bool] = {}
+    for message in stream:
+        if "error" in message:
+            report("failed", seconds=time.monotonic() - began)
+            raise no_such_base(reference, str(message["error"]))
+        layer, status = message.get("id"), message.get("status", "")
+        if layer and (status.startswith("Pulling fs layer") or layer in layers):
+            complete = status in {"Pull complete", "Already exists"}
+            if complete and not layers.get(layer):
+                report("output", f"{sum(layers.values()) + 1} of {len(layers)} layers\n")
+            layers[layer] = layers.get(layer, False) or complete
+    report("done", seconds=time.monotonic() - began)
+
+
+def dockerfile_context(source: Dockerfile, into: IO[bytes]) -> None:
+    """Write the context of a user's Dockerfile, a tar of it and its files, and rewind."""
+    with tarfile.open(fileobj=into, mode="w", format=tarfile.PAX_FORMAT) as tar:
+        # The engine takes its Dockerfile and .dockerignore out of what COPY sees, if the latter
+        # names them.
+        hidden = [PRIVATE_DOCKERFILE]
+        files = source.files()
+        if ".dockerignore" in files:
+            hidden.insert(0, (source.context / ".dockerignore").read_text())
+        else:
+            hidden.append(".dockerignore")
+        for name in files:
+            if name != ".dockerignore":
+                tar.add(source.context / name, name, recursive=False, filter=_as_root)
+        ignore = tarfile.TarInfo(".dockerignore")
+        content = "\n".join(hidden).encode()
+        ignore.size = len(content)
+        tar.addfile(ignore, io.BytesIO(content))
+        tar.add(source.path, PRIVATE_DOCKERFILE, filter=_as_root)
+    into.seek(0)
+
+
+def _as_root(info: tarfile.TarInfo) -> tarfile.TarInfo:
+    info.uid = info.gid = 0
+    info.uname = info.gname = ""
+    return info
+
+
+def followed(stream: Iterable[Mapping[str, Any]], title: str, on_step: OnStep | None) -> str:
+    """Follow the build of a user's Dockerfile as one step; the id of its image.
+
+    Raises `BuildError` with the failing instruction, its exit code and its last 20 lines.
+    """
+    began = time.monotonic()
+    image, instruction, tail = "", title, ""
+
+    def report(status: Literal["running", "output", "done", "failed"], text: str = title) -> None:
+        if on_step is not None:
+            ended = time.monotonic() - began if status in ("done", "failed") else None
+            on_step(StepOutput(1, 1, status, text, ended))
+
+    report("running")
+    for message in stream:
+        if "error" in message:
+            report("failed")
+            detail = message.get("errorDetail") or {}
+            code, words = detail.get("code"), str(detail.get("message") or message["error"])
+            lines = [*tail.splitlines()[-_LAST_LINES:], *([words] if code is None else [])]
+            raise BuildError(
+                f"{title} failed: {instruction}"
+                + (f" (exit code {code})" if code is not None else "")
+                + "".join(f"\n  {line}" for line in lines)
+                + _mend(tail + words)
+            )
+        if "aux" in message:
+            image = message["aux"].get("ID", image)
+        elif text := _COLOUR.sub("", message.get("stream") or ""):
+            if header := _STEP.match(text):
+                instruction, tail = text[header.end() :].strip(), ""
+            elif not _CHATTER.fullmatch(text):
+                tail = (tail + text)[-_KEPT:]
+            report("output", text)
+    report("done")
+    if not image:
+        raise BuildError(f"{title}: the engine ended without an image: look at the engine's log")
+    return image
+
+
+def no_such_base(reference: str, words: str) -> BuildError:
+    """The image that a recipe starts from is neither here nor to be had."""
+    return BuildError(
+        f"the base image {reference} is not on the engine and can't be pulled: {words}. "
+        "Mend: check its name, that this machine reaches its registry, and docker login if it is "
+        "private"
+    )

@@ -1,0 +1,156 @@
+"""The steps of a recipe, carried out on a snapshot folder and a virtual environment.
+
+Packages go into the environment, everything else into the snapshot. How a shell command is run
+(in a sandbox or not) is the engine's business: it hands in a function that prepares it.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path, PurePosixPath
+
+from lifecycle_magic.engines import environment
+from lifecycle_magic.engines.base import OnStep, StepOutput
+from lifecycle_magic.exception import BuildError
+from lifecycle_magic.image import Image
+from lifecycle_magic.recipe import (
+    AddLocalDir,
+    AddLocalFile,
+    PipInstall,
+    RunCommand,
+    SetEnv,
+    Step,
+    Workdir,
+)
+
+_MOST_LINKS = 40  # as the kernel's own limit, path_resolution(7)
+
+
+@dataclass(frozen=True)
+class Made:
+    """What the steps so far have made: folders, environment variables, working folder."""
+
+    root: Path
+    venv: Path
+    env: Mapping[str, str] = field(default_factory=dict)
+    workdir: str | None = None
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A command that is ready to run."""
+
+    command: list[str]
+    env: Mapping[str, str]
+    cwd: Path
+
+
+Prepare = Callable[[str, Made], Prepared]
+
+
+def run_steps(image: Image, made: Made, prepare: Prepare, on_step: OnStep) -> Made:
+    """Carry out every step of ``image``, the environment being the first; what was made.
+
+    Raises `BuildError` with the failing step's command, exit code and last 20 lines.
+    """
+    # Commands may call pip; nothing else has a use for it.
+    seed = any(isinstance(step, RunCommand) for step in image.steps)
+    of = len(image.steps) + 1
+    python = f"environment with Python {sys.version_info.major}.{sys.version_info.minor}"
+    with _told(on_step, StepOutput(1, of, "running", python)) as say:
+        environment.make(made.venv, seed=seed, on_line=say)
+    for number, step in enumerate(image.steps, start=2):
+        with _told(on_step, StepOutput(number, of, "running", step.title())) as say:
+            made = _run_step(step, made, prepare, say)
+    return made
+
+
+def _run_step(step: Step, made: Made, prepare: Prepare, say: Callable[[str], None]) -> Made:
+    if isinstance(step, PipInstall):
+        arguments = [*step.options(), "--", *step.packages]
+        environment.install(made.venv, arguments, say, shown=step.title())
+    elif isinstance(step, RunCommand):
+        ready = prepare(step.command, made)
+        env = {**ready.env, **dict(step.env)}
+        environment.stream(ready.command, env=env, cwd=ready.cwd, on_line=say, shown=step.title())
+    elif isinstance(step, SetEnv):
+        made = replace(made, env={**made.env, **dict(step.variables)})
+    elif isinstance(step, Workdir):
+        inside(made.root, step.path, follow=True).mkdir(parents=True, exist_ok=True)
+        made = replace(made, workdir=step.path)
+    elif isinstance(step, AddLocalFile | AddLocalDir):
+        try:
+            _copy(step, made.root)
+        except OSError as error:
+            raise BuildError(f"{step.title()}: {error}") from error
+    else:
+        raise BuildError(f"{step.title()}: the process engine can't do this; start Docker Engine")
+    return made
+
+
+def _copy(step: AddLocalFile | AddLocalDir, root: Path) -> None:
+    if isinstance(step, AddLocalDir):
+        inside(root, step.remote, follow=True).mkdir(parents=True, exist_ok=True)
+    for file in step.files():
+        target = inside(root, f"{step.remote.rstrip('/')}/{file.name}".rstrip("/"))
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if file.kind == "folder":
+            target.mkdir(exist_ok=True)
+            target.chmod(file.mode | 0o700)
+        elif file.kind == "link":
+            target.unlink(missing_ok=True)
+            target.symlink_to(os.readlink(file.path))
+        else:
+            shutil.copyfile(file.path, target)
+            target.chmod(file.mode)
+
+
+def inside(root: Path, path: str, *, follow: bool = False) -> Path:
+    """Where the absolute ``path`` lies when ``root`` is the root folder.
+
+    A link in the snapshot leads to where it would lead inside; it can't lead out of ``root``. The
+    last part is followed only on demand.
+
+    >>> inside(Path("/snapshot"), "/data/../../x")
+    PosixPath('/snapshot/x')
+    """
+    waiting = list(reversed(PurePosixPath(path).parts))
+    done: list[str] = []
+    links = 0
+    while waiting:
+        part = waiting.pop()
+        if part in ("/", ".."):
+            done = done[:-1] if part == ".." else []
+            continue
+        here = root.joinpath(*done, part)
+        if (waiting or follow) and here.is_symlink():
+            links += 1
+            if links > _MOST_LINKS:
+                raise OSError(f"{path}: too many links")
+            waiting.extend(reversed(PurePosixPath(os.readlink(here)).parts))
+        else:
+            done.append(part)
+    return root.joinpath(*done)
+
+
+class _told:
+    """Report that a step began, what it prints, and how it ended."""
+
+    def __init__(self, on_step: OnStep, step: StepOutput) -> None:
+        self._on_step = on_step
+        self._step = step
+
+    def __enter__(self) -> Callable[[str], None]:
+        self._began = time.monotonic()
+        self._on_step(self._step)
+        return lambda text: self._on_step(replace(self._step, status="output", text=text))
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        seconds = time.monotonic() - self._began
+        ended = replace(self._step, status="done", seconds=seconds)
+        self._on_step(ended if kind is None else replace(ended, status="failed"))

@@ -1,0 +1,99 @@
+"""What is asked of engines that are not here: other security modules, fewer limits, GPUs."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lifecycle_magic.engines.base import Launch
+from lifecycle_magic.engines.docker_launch import Facts, config, review
+
+FACTS = Facts.of(
+    {
+        "Name": "host",
+        "ServerVersion": "28.0",
+        "OperatingSystem": "Debian GNU/Linux 12",
+        "OSType": "linux",
+        "NCPU": 4,
+        "MemTotal": 8 << 30,
+        "SecurityOptions": ["name=seccomp,profile=builtin"],
+        "MemoryLimit": True,
+        "CpuCfsQuota": True,
+        "PidsLimit": True,
+    }
+)
+LAUNCH = Launch("name", "image", Path("/run-dir"), Path("/guest"), {})
+
+
+def host_config(launch: Launch, facts: Facts = FACTS) -> dict[str, Any]:
+    found: dict[str, Any] = config(launch, facts)["HostConfig"]
+    return found
+
+
+def test_where_selinux_rules_the_container_may_open_the_mounted_socket() -> None:
+    assert host_config(LAUNCH)["SecurityOpt"] == ["no-new-privileges"]
+    facts = replace(FACTS, security=("name=selinux",))
+    assert host_config(LAUNCH, facts)["SecurityOpt"] == ["no-new-privileges", "label=disable"]
+
+
+def test_where_users_are_remapped_root_may_enter_the_run_folder() -> None:
+    assert "UsernsMode" not in host_config(LAUNCH)
+    assert host_config(LAUNCH, replace(FACTS, security=("name=userns",)))["UsernsMode"] == "host"
+
+
+def test_limits_that_the_engines_kernel_lacks_are_left_out_and_told() -> None:
+    launch = replace(LAUNCH, cpu=2.0, memory=512)
+    bare = replace(FACTS, limits_memory=False, limits_cpu=False, limits_pids=False)
+    asked = {"Memory", "MemorySwap", "NanoCpus", "PidsLimit"}
+    assert asked <= set(host_config(launch))
+    assert not asked & set(host_config(launch, bare))
+    told = review(launch, bare, unix=True).ignored
+    assert [text.partition("=")[0] for text in told] == ["cpu", "memory"]
+
+
+def test_swap_does_not_soften_the_memory_limit() -> None:
+    made = host_config(replace(LAUNCH, memory=512))
+    assert made["Memory"] == made["MemorySwap"] == 512 << 20
+
+
+def test_cores_are_capped_at_the_engines() -> None:
+    assert host_config(replace(LAUNCH, cpu=0.5))["NanoCpus"] == 500_000_000
+    assert host_config(replace(LAUNCH, cpu=64.0))["NanoCpus"] == 4_000_000_000
+
+
+def test_a_memory_limit_above_what_the_engine_has_is_told() -> None:
+    told = review(replace(LAUNCH, memory=1 << 20), FACTS, unix=True)
+    assert told.refused == ()
+    assert told.ignored == ("memory=1048576: the engine has only 8192 MiB",)
+
+
+@pytest.mark.parametrize(
+    ("asked", "count"), [(2, 2), ("any", 1), ("T4", 1), ("A100:4", 4), ("all", -1)]
+)
+def test_gpus_are_asked_for_by_number(asked: str | int, count: int) -> None:
+    (request,) = host_config(replace(LAUNCH, gpu=asked))["DeviceRequests"]
+    assert request == {"Driver": "", "Count": count, "Capabilities": [["gpu"]]}
+
+
+def test_gpus_are_asked_for_by_id() -> None:
+    launch = replace(LAUNCH, gpu="device=0,GPU-3a")
+    (request,) = host_config(launch)["DeviceRequests"]
+    assert request == {"Driver": "", "DeviceIDs": ["0", "GPU-3a"], "Capabilities": [["gpu"]]}
+    assert review(launch, FACTS, unix=True).ignored == ()
+
+
+@pytest.mark.parametrize(
+    ("asked", "told"), [(1, False), ("any", False), ("all", False), ("T4", True), ("H100:8", True)]
+)
+def test_a_gpu_model_that_can_not_be_chosen_is_told(asked: str | int, told: bool) -> None:
+    ignored = review(replace(LAUNCH, gpu=asked), FACTS, unix=True).ignored
+    assert bool(ignored) is told
+    assert all(repr(asked) in text for text in ignored)
+
+
+def test_docker_desktop_is_known_by_its_name() -> None:
+    assert not FACTS.desktop
+    assert replace(FACTS, system="Docker Desktop").desktop

@@ -1,0 +1,112 @@
+"""What the process engine says it can and can't do. Pure: no machine is looked at."""
+
+from __future__ import annotations
+
+import platform
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lifecycle_magic.engines import limits
+from lifecycle_magic.engines.base import Launch, Mount
+from lifecycle_magic.engines.limits import Host
+from lifecycle_magic.image import Image
+from lifecycle_magic.volume import Volume
+
+BOXED = Host(sandboxed=True, why_not="", cores=4, gpus=0, volumes="/state/volumes")
+PLAIN = replace(BOXED, sandboxed=False, why_not="bwrap is not on the PATH")
+
+
+def _launch(**options: Any) -> Launch:
+    return Launch("n", "i", Path("/run/n"), Path("/guest"), {}, **options)
+
+
+def test_a_plain_class_is_honoured_with_and_without_a_sandbox() -> None:
+    for host in (BOXED, PLAIN):
+        assert limits.of_launch(_launch(cpu=2.0), host) == limits.Honoured()
+        assert limits.of_image(Image.debian_slim().pip_install("six"), host) == limits.Honoured()
+
+
+def test_another_patch_release_of_python_is_refused() -> None:
+    here = platform.python_version()
+    assert limits.of_image(Image.debian_slim(here), BOXED).refused == ()
+    other = ".".join([*here.split(".")[:2], "99"])
+    (text,) = limits.of_image(Image.debian_slim(other), BOXED).refused
+    assert other in text
+    assert "leave python_version out" in text
+
+
+def test_more_cores_than_there_are_is_told() -> None:
+    (text,) = limits.of_launch(_launch(cpu=8.0), BOXED).ignored
+    assert text == "cpu=8: this machine has 4 cores, so it gets those"
+
+
+def test_a_blocked_network_needs_a_way_home_that_is_no_network() -> None:
+    launch = _launch(block_network=True)
+    assert limits.of_launch(launch, BOXED).refused == ()
+    assert "Unix socket" in limits.of_launch(launch, replace(BOXED, unix=False)).refused[0]
+    assert "bwrap is not on the PATH" in limits.of_launch(launch, PLAIN).refused[0]
+
+
+def test_a_gpu_that_is_not_there_is_refused() -> None:
+    assert "no GPU" in limits.of_launch(_launch(gpu="A100"), BOXED).refused[0]
+    assert limits.of_launch(_launch(gpu=1), replace(BOXED, gpus=1)).refused == ()
+
+
+def test_a_named_volume_may_be_mounted_at_its_own_folder_without_a_sandbox() -> None:
+    volume = Volume.from_name("weights")
+    own = _launch(mounts=(Mount("/state/volumes/weights", volume),))
+    assert limits.of_launch(own, PLAIN).refused == ()
+    elsewhere = _launch(mounts=(Mount("/weights", volume),))
+    assert "/state/volumes/weights" in limits.of_launch(elsewhere, PLAIN).refused[0]
+    assert limits.of_launch(elsewhere, BOXED).refused == ()
+
+
+def test_an_ephemeral_volume_has_no_path_of_its_own() -> None:
+    launch = _launch(mounts=(Mount("/scratch", Volume.ephemeral()),))
+    (text,) = limits.of_launch(launch, PLAIN).refused
+    assert "its own path" not in text
+
+
+def test_local_files_go_below_the_working_folder_without_a_sandbox(tmp_path: Path) -> None:
+    inside = Image.debian_slim().workdir("/app").add_local_dir(tmp_path, "/app/data")
+    outside = Image.debian_slim().workdir("/app").add_local_dir(tmp_path, "/data")
+    assert limits.of_image(inside, PLAIN).refused == ()
+    assert "below workdir" in limits.of_image(outside, PLAIN).refused[0]
+    assert limits.of_image(outside, BOXED).refused == ()
+
+
+def test_local_files_can_not_go_into_the_machines_own_folders(tmp_path: Path) -> None:
+    image = Image.debian_slim().add_local_dir(tmp_path, "/usr/share/data/")
+    assert "/usr/share/data/ is the machine's own" in limits.of_image(image, BOXED).refused[0]
+
+
+def test_instances_are_spread_over_the_cores() -> None:
+    chosen = {tuple(limits.choose_cpus(1, f"n{i}", [0, 1, 2, 3])) for i in range(100)}
+    assert chosen == {(0,), (1,), (2,), (3,)}
+
+
+@pytest.mark.parametrize("cpu", [None, 4, 7.5])
+def test_all_cores_is_no_pinning(cpu: float | None) -> None:
+    assert limits.choose_cpus(cpu, "n", [0, 1, 2, 3]) == []
+
+
+@pytest.mark.parametrize(
+    ("gpu", "visible", "seen"),
+    [
+        (None, "0,1", {"CUDA_VISIBLE_DEVICES": ""}),
+        (1, "", {"CUDA_VISIBLE_DEVICES": "0"}),
+        (2, "3,5,7", {"CUDA_VISIBLE_DEVICES": "3,5"}),
+        ("A100:2", "", {"CUDA_VISIBLE_DEVICES": "0,1"}),
+        ("any", "GPU-4a,GPU-5b", {"CUDA_VISIBLE_DEVICES": "GPU-4a"}),
+        ("all", "3,5", {"CUDA_VISIBLE_DEVICES": "3,5"}),
+        ("all", "", {}),
+    ],
+)
+def test_an_instance_sees_the_gpus_it_asked_for(
+    gpu: str | int | None, visible: str, seen: dict[str, str]
+) -> None:
+    host = {"CUDA_VISIBLE_DEVICES": visible} if visible else {}
+    assert limits.gpu_environment(gpu, host) == seen

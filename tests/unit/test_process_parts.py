@@ -1,0 +1,166 @@
+"""The parts of the process engine that need no process: paths, settings, records."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from lifecycle_magic.engines import environment
+from lifecycle_magic.engines.keeper import remove_tree
+from lifecycle_magic.engines.steps import inside
+from lifecycle_magic.engines.store import ImageRecord, Store, copy_tree, write
+from lifecycle_magic.exception import EngineError
+
+# --- paths in a snapshot -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("link", ["/outside", "../../../../outside", "/../outside"])
+def test_a_link_in_a_snapshot_can_not_lead_out_of_it(tmp_path: Path, link: str) -> None:
+    (tmp_path / "data").symlink_to(link)
+    assert inside(tmp_path, "/data/file") == tmp_path / "outside" / "file"
+
+
+def test_a_relative_link_leads_from_where_it_lies(tmp_path: Path) -> None:
+    (tmp_path / "usr/lib").mkdir(parents=True)
+    (tmp_path / "usr/lib64").symlink_to("lib")
+    assert inside(tmp_path, "/usr/lib64/x") == tmp_path / "usr/lib/x"
+
+
+def test_the_last_part_is_followed_only_on_demand(tmp_path: Path) -> None:
+    (tmp_path / "work").symlink_to("/data")
+    assert inside(tmp_path, "/work") == tmp_path / "work"
+    assert inside(tmp_path, "/work", follow=True) == tmp_path / "data"
+
+
+def test_links_in_a_circle_are_an_error(tmp_path: Path) -> None:
+    (tmp_path / "a").symlink_to("b")
+    (tmp_path / "b").symlink_to("a")
+    with pytest.raises(OSError, match="too many links"):
+        inside(tmp_path, "/a/x")
+
+
+# --- settings ----------------------------------------------------------------------------------
+
+
+def test_pips_settings_are_told_to_uv(tmp_path: Path) -> None:
+    (tmp_path / "pip.conf").write_text(
+        "[global]\nindex-url = https://mirror.invalid/simple\n"
+        "extra-index-url =\n  https://a.invalid\n  https://b.invalid\n"
+        "[install]\nfind-links = /w /v\n"
+    )
+    host = {"PIP_CONFIG_FILE": str(tmp_path / "pip.conf"), "HOME": str(tmp_path)}
+    assert environment.pip_settings(host) == {
+        "UV_DEFAULT_INDEX": "https://mirror.invalid/simple",
+        "UV_INDEX": "https://a.invalid https://b.invalid",
+        "UV_FIND_LINKS": "/w,/v",
+    }
+
+
+def test_pips_variables_go_before_its_files(tmp_path: Path) -> None:
+    (tmp_path / "pip.conf").write_text("[global]\nindex-url = https://file.invalid\n")
+    host = {
+        "PIP_CONFIG_FILE": str(tmp_path / "pip.conf"),
+        "PIP_INDEX_URL": "https://variable.invalid",
+        "HOME": str(tmp_path),
+    }
+    assert environment.pip_settings(host)["UV_DEFAULT_INDEX"] == "https://variable.invalid"
+
+
+def test_uvs_own_settings_win_over_pips(tmp_path: Path) -> None:
+    host = {"UV_INDEX": "https://uv.invalid", "PIP_INDEX_URL": "https://pip.invalid"}
+    assert environment.pip_settings(host) == {}
+
+
+def test_credentials_in_a_url_are_not_shown() -> None:
+    text = "GET https://user:pa55@mirror.invalid/x and git+https://t0ken@host.invalid/y"
+    told = environment.redact(text)
+    assert told == "GET https://***@mirror.invalid/x and git+https://***@host.invalid/y"
+
+
+def test_a_clean_environment_has_nothing_of_the_hosts_but_what_is_listed() -> None:
+    host = {"TOKEN": "s3cret", "PATH": "/evil", "HTTPS_PROXY": "p", "SSL_CERT_FILE": "c"}
+    clean = environment.clean_environment(host, home="/root", venv="/opt/venv")
+    assert "TOKEN" not in clean
+    assert clean["PATH"].startswith("/opt/venv/bin:")
+    assert "/evil" not in clean["PATH"]
+    assert (clean["HTTPS_PROXY"], clean["SSL_CERT_FILE"]) == ("p", "c")
+
+
+# --- the store ---------------------------------------------------------------------------------
+
+
+def test_a_folder_that_is_not_published_is_gone_after_the_block(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+
+    def half() -> None:
+        with store.making("images", "k") as folder:
+            (folder / "half").touch()
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        half()
+    assert store.images() == []
+    assert list((tmp_path / "images").iterdir()) == []
+
+
+def test_what_a_live_process_is_making_is_no_leftover(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    with store.making("images", "k") as folder, store.new_venv() as venv:
+        venv.mkdir()
+        assert store.clear_leftovers() == []
+        assert folder.exists()
+        assert venv.exists()
+
+
+def test_what_a_process_of_another_boot_was_making_is_a_leftover(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    old = store.folder("images") / ".making-1-1-00000000-0"
+    old.mkdir()
+    assert store.clear_leftovers() == [f"leftover images/{old.name}"]
+    assert not old.exists()
+
+
+def test_an_image_whose_environment_is_broken_is_not_found(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    python = store.folder("venvs") / "v/bin/python"
+    python.parent.mkdir(parents=True)
+    target = tmp_path / "python3"
+    target.touch()
+    python.symlink_to(target)
+    place = store.folder("images") / "k"
+    place.mkdir()
+    record = ImageRecord(venv="v", env={"A": "b"}, workdir="/w")
+    write(place / "image.json", record)
+    assert store.image("k") == record
+    target.unlink()  # the host's Python was upgraded
+    assert store.image("k") is None
+
+
+@pytest.mark.parametrize("name", ["", "..", "a/b", ".hidden", "/etc"])
+def test_a_name_can_not_lead_elsewhere(tmp_path: Path, name: str) -> None:
+    with pytest.raises(EngineError, match="can't be a name"):
+        Store(tmp_path).place("images", name)
+
+
+def test_a_copy_keeps_modes_links_and_empty_folders(tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    (source / "empty").mkdir(parents=True)
+    (source / "run.sh").write_text("x")
+    (source / "run.sh").chmod(0o750)
+    (source / "link").symlink_to("/nowhere")
+    copy_tree(source, tmp_path / "copy")
+    copy = tmp_path / "copy"
+    assert (copy / "empty").is_dir()
+    assert (copy / "run.sh").stat().st_mode & 0o777 == 0o750
+    assert (copy / "link").readlink() == Path("/nowhere")
+
+
+def test_a_tree_goes_whatever_modes_its_folders_have(tmp_path: Path) -> None:
+    (tmp_path / "root/locked/deep").mkdir(parents=True)
+    (tmp_path / "root/locked/deep/file").touch()
+    (tmp_path / "root/locked/deep").chmod(0)
+    (tmp_path / "root/locked").chmod(0o500)
+    remove_tree(str(tmp_path / "root"))
+    assert not (tmp_path / "root").exists()
+    remove_tree(str(tmp_path / "root"))
