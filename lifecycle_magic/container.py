@@ -1,0 +1,590 @@
+"""One live container, seen from the kernel: its start, its slots, its control socket, its end.
+
+The container owns its exit; this side only asks for it. Whatever goes wrong on the way ends in
+`Container.gone` being set, with the state and the report telling how.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import dataclasses
+import os
+import secrets
+import select
+import socket
+import threading
+import time
+import weakref
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from lifecycle_magic.engines.base import Ended, Engine, Launch, Listener
+from lifecycle_magic.exception import (
+    ContainerDied,
+    EngineError,
+    SerializationError,
+    StartError,
+    StartTimeout,
+)
+from lifecycle_magic.failure import rebuild
+from lifecycle_magic.guest.notes import Lines, line
+from lifecycle_magic.monitor import Monitor
+from lifecycle_magic.report import Report
+from lifecycle_magic.state import GONE, WARM, Life, LogLine, Notice, Publish, State
+from lifecycle_magic.wire import hello, turns
+from lifecycle_magic.wire.frames import Channel, Frame, Kind
+from lifecycle_magic.wire.messages import Setup, Swap
+from lifecycle_magic.wire.pickling import dumps, loads
+from lifecycle_magic.wire.shared import Shared
+from lifecycle_magic.wire.turns import Turns
+
+LAST_WORDS = 10.0
+"""Seconds to wait for a supervisor's report once its worker's socket has closed."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All that a container is started from."""
+
+    cls: str
+    launch: Launch
+    setup: Setup
+    channels: int
+    grace: float
+    startup_timeout: float
+    memory: int | None
+
+
+class Tenant(Protocol):
+    """What a container needs to know of an input that it runs: `lifecycle_magic.inputs.Input`."""
+
+    slot: Slot | None
+    counts: bool
+
+    def show_from_elsewhere(self, stream: str, text: str) -> None: ...
+
+
+class Slot:
+    """One data connection: room for one input. ``input`` is what runs in it.
+
+    ``turns`` is None where inputs that were sent ahead can't be taken back.
+    """
+
+    __slots__ = ("began", "channel", "container", "input", "turns")
+
+    def __init__(self, container: Container, channel: Channel, turns: Turns | None) -> None:
+        self.container = container
+        self.channel = channel
+        self.turns = turns
+        self.input: Tenant | None = None
+        self.began = 0.0  # when it was given to its input, of time.monotonic
+
+    def close(self) -> None:
+        """The container is gone, and nobody reads here any more."""
+        self.channel.close()
+        if self.turns is not None:
+            self.turns.close()
+
+
+class Container:
+    """A container from the order to start it until it is gone.
+
+    ``on_gone`` runs once, on any thread, when it is. All methods may be called from any thread.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        engine: Engine,
+        monitor: Monitor,
+        publish: Publish,
+        on_gone: Callable[[Container], None],
+    ) -> None:
+        self.plan = plan
+        self.name = plan.launch.name
+        self.engine = engine
+        self.id: str | None = None
+        self.slots: list[Slot] = []
+        self.code: Swap | None = None  # what `swap` gave it last
+        self.calls = 0
+        self.running = 0
+        self.began = time.time()
+        self.report: Report | None = None
+        self.ended: Ended | None = None
+        self.gone = threading.Event()
+        self.why = ""  # it is going
+        self.killed = ""  # why we killed it, if we did
+        self.is_spare = False  # launched, and without a class yet
+        self.context = contextvars.copy_context()  # of the cell that gets output which no call made
+        self._life = Life(self.name, plan.cls, time.time)
+        self._lock = threading.RLock()
+        self._monitor = monitor
+        self._publish = publish
+        self._on_gone = on_gone
+        self._control: socket.socket | None = None
+        self._sockets: list[socket.socket] = []  # all of them, from the listener on
+        self._said = Lines()
+        self._settling = False
+        self._started = False  # until then, `start` reads from the slots
+        _every.add(self)
+
+    @property
+    def state(self) -> State:
+        return self._life.state
+
+    @property
+    def since(self) -> float:
+        """When it came into its state, in seconds since the epoch."""
+        moves = self._life.history
+        return moves[-1].at if moves else self.began
+
+    @property
+    def history(self) -> list[str]:
+        return [f"{t.previous.value} → {t.state.value}: {t.why}" for t in self._life.history]
+
+    def _move(self, to: State, why: str = "") -> None:
+        with self._lock:
+            record = self._life.move(to, why)
+            if why and to not in WARM:
+                self.why = why
+        self._publish(record)
+
+    # --- start -----------------------------------------------------------------------------
+
+    def start(self, show: Callable[[str, str], None]) -> None:
+        """Launch, shake hands, enter. Output of ``enter`` goes to ``show(stream, text)``.
+
+        Raises the exception that ``enter`` raised, or `StartError` with the container's last words.
+        Whatever it raises, the container is on its way out.
+        """
+        deadline = time.monotonic() + self.plan.startup_timeout
+        overdue = self._monitor.later(
+            self.plan.startup_timeout,
+            lambda: self.abandon(f"startup_timeout of {self.plan.startup_timeout:g} s"),
+        )
+        try:
+            if self._control is None:
+                self._connect(deadline)
+            self._move(State.ENTERING)
+            self._enter(show)
+            self._settle_in()
+        except BaseException as error:
+            self.kill(f"it did not start: {error}")
+            raise
+        finally:
+            overdue.cancel()
+            self._started = True
+            if self.state in GONE:
+                self.close_free_slots()
+
+    def connect(self) -> None:
+        """The first half of `start`: launch and shake hands, and wait for a plan as a spare."""
+        self.is_spare = True
+        try:
+            self._connect(time.monotonic() + self.plan.startup_timeout)
+        except BaseException as error:
+            self.kill(f"it did not start: {error}")
+            raise
+        self._started = True  # nobody reads from its slots
+        if self.state in GONE:
+            self.close_free_slots()
+
+    def adopt(self, plan: Plan, on_gone: Callable[[Container], None]) -> bool:
+        """A spare gets the class it is for; False if it went in the meantime."""
+        with self._lock:
+            if self._settling or self._control is None:
+                return False
+            self.is_spare = self._started = False
+            self.plan = dataclasses.replace(plan, launch=self.plan.launch)
+            self._on_gone = on_gone
+            return True
+
+    def dismiss(self) -> None:
+        """A spare is not needed. It has nothing to exit from."""
+        self.why = "it was a spare that nobody needed"
+        self._ask_exit()
+
+    def _settle_in(self) -> None:
+        with self._lock:
+            entered = self.state is State.ENTERING  # else it went in this very moment
+            if entered:
+                self._move(State.IDLE, "warm")
+        if not entered:
+            self.gone.wait(self.plan.grace + LAST_WORDS)
+            raise StartError(
+                f"the container of {self.plan.cls} went as soon as it was up: {self.obituary()}"
+            )
+
+    def _connect(self, deadline: float) -> None:
+        launch = self.plan.launch
+        self._move(State.STARTING)
+        listener = self.engine.listen(launch.run_dir)
+        self._sockets.append(listener.sock)
+        try:
+            token = secrets.token_urlsafe(32)
+            boot = hello.Boot(
+                listener.address, token, self.name, self.plan.channels, self.plan.grace
+            )
+            boot.write(str(launch.run_dir / "boot.json"))
+            paths = self._make_turns(listener)
+            self.id = self.engine.launch(launch)
+            control, data = self._accept(listener.sock, token, deadline)
+        except BaseException:
+            for sock in self._sockets:
+                sock.close()
+            raise
+        finally:
+            listener.sock.close()
+            (launch.run_dir / "sock").unlink(missing_ok=True)
+        self.slots = [
+            Slot(self, channel, Turns(path) if path else None)
+            for channel, path in zip(data, paths, strict=True)
+        ]
+        self._control = control
+        self._monitor.watch(control, self._on_control)
+
+    def _make_turns(self, listener: Listener) -> Sequence[str | None]:
+        channels = range(self.plan.channels)
+        if not listener.address.startswith("unix:"):
+            return [None for _ in channels]  # it may be on another machine
+        paths = [turns.path(str(self.plan.launch.run_dir), slot) for slot in channels]
+        for path in paths:
+            os.mkfifo(path, 0o600)
+        return paths
+
+    def _accept(
+        self, listener: socket.socket, token: str, deadline: float
+    ) -> tuple[socket.socket, list[Channel]]:
+        control: Channel | None = None
+        data: dict[int, Channel] = {}
+        sides: dict[int, socket.socket] = {}
+        most = self.plan.channels
+        is_unix = listener.family == getattr(socket, "AF_UNIX", None)
+        while control is None or len(data) < most or (is_unix and len(sides) < most):
+            left = deadline - time.monotonic()
+            if left <= 0:
+                raise self._late("it did not dial home")
+            if not select.select([listener], [], [], min(left, 1.0))[0]:
+                self._check_alive()
+                continue
+            sock, _ = listener.accept()
+            self._sockets.append(sock)
+            sock.settimeout(5.0)  # ours speaks at once; a stranger may not hold us up
+            if not is_unix:
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            admitted = hello.admit(sock, token)
+            if admitted is None:
+                continue
+            sock.settimeout(None)
+            told, channel = admitted
+            if told.role == hello.CONTROL:
+                control = channel
+            elif told.role == hello.MEMORY:
+                sides[told.slot] = sock
+            else:
+                data[told.slot] = channel
+        for slot, side in sides.items():
+            data[slot].shared = Shared(side)
+        return control.sock, [data[slot] for slot in sorted(data)]
+
+    def _check_alive(self) -> None:
+        """Between two looks at the listener: has the container ended before it dialled?"""
+        assert self.id is not None
+        if any(found.id == self.id and found.running for found in self.engine.containers()):
+            return
+        ended = self.engine.ended(self.id)
+        code = "" if ended is None else f" (exit code {ended.exit_code})"
+        tail = self._start_log()
+        raise StartError(
+            f"the container of {self.plan.cls} ended before it could dial home{code}. "
+            f"Its image has to have a working python3.{tail}"
+        )
+
+    def _start_log(self) -> str:
+        path = self.plan.launch.run_dir / "start.log"
+        text = path.read_text(errors="replace").strip() if path.exists() else ""
+        return f" It printed:\n{text[-2000:]}" if text else ""
+
+    def _late(self, what: str) -> StartTimeout:
+        return StartTimeout(
+            f"{self.plan.cls}: {what} within startup_timeout={self.plan.startup_timeout:g} s. "
+            "Give it longer with startup_timeout=, or move downloads from enter into a @build hook."
+        )
+
+    def _enter(self, show: Callable[[str, str], None]) -> None:
+        channel = self.slots[0].channel
+        channel.send(Kind.SETUP, *dumps(self.plan.setup))
+        while True:
+            try:
+                frame = channel.receive()
+            except OSError:
+                frame = None
+            if frame is None:
+                self.gone.wait(LAST_WORDS)
+                if "startup_timeout" in self.killed:
+                    raise self._late("enter did not end")
+                raise StartError(
+                    f"the container of {self.plan.cls} died in enter: {self.obituary()}"
+                )
+            if frame.kind == Kind.READY:
+                return
+            if frame.kind == Kind.OUTPUT:
+                show(*loads(frame.payload))
+            elif frame.kind == Kind.FAILURE:
+                raise rebuild(loads(frame.payload), f"{self.plan.cls}.enter")
+            elif frame.kind in (Kind.CANCELLED, Kind.SKIPPED):
+                raise StartError(f"enter of {self.plan.cls} was interrupted")
+
+    # --- inputs ----------------------------------------------------------------------------
+
+    def occupy(self, slot: Slot, input: Tenant) -> bool:
+        """Note that ``input`` runs in ``slot``; False when the container takes no more inputs."""
+        with self._lock:
+            if self._life.state not in WARM:
+                return False
+            slot.input = input
+            slot.began = time.monotonic()
+            if input.counts:
+                self.calls += 1
+            self.running += 1
+            if self.running == 1:
+                self._publish(self._life.move(State.BUSY))
+            return True
+
+    def vacate(self, slot: Slot) -> bool:
+        """The slot's input is over; whether the slot takes another."""
+        with self._lock:
+            slot.input = None
+            self.running -= 1
+            if self.running == 0 and self._life.state is State.BUSY:
+                self._publish(self._life.move(State.IDLE))
+            last = self.running == 0 and self._life.state is State.DRAINING
+        if last and not self.killed:
+            self._ask_exit()
+        return self._life.state in WARM
+
+    def interrupt(self, call: int) -> None:
+        """Have the running method of this call interrupted."""
+        self._tell(do="cancel", call=call)
+
+    def swap(self, swap: Swap, slot: Slot) -> None:
+        """Put new code under the live instance, by way of a slot that is free.
+
+        Raises the exception that loading the new class raised; the old code then stays.
+        """
+        channel = slot.channel
+        channel.send(Kind.SWAP, *dumps(swap))
+        frame = channel.receive()
+        if frame is None:
+            raise self.died()
+        if frame.kind == Kind.FAILURE:
+            raise rebuild(loads(frame.payload), self.plan.cls)
+        self.code = swap
+
+    # --- the way out -----------------------------------------------------------------------
+
+    def drain(self, why: str) -> None:
+        """Take no new input, let the running ones finish, run ``exit``. Returns at once."""
+        with self._lock:
+            if self._life.state not in WARM:
+                return
+            self._publish(self._life.move(State.DRAINING, why))
+            self.why = why
+            last = self.running == 0
+        if last and not self.killed:
+            self._ask_exit()
+
+    def hung_up(self) -> None:
+        """One of its data connections ended. It is going, or of no more use; how it went is not
+        known yet, but no other input may begin there.
+        """
+        self.drain("its connection ended")
+
+    def _ask_exit(self) -> None:
+        self._tell(do="exit", why=self.why)
+
+    def kill(self, why: str) -> None:
+        """End it now, without ``exit``. Blocks for as long as the engine needs."""
+        with self._lock:
+            if self._life.state in GONE:
+                return
+            self.killed = self.killed or why
+        if self.id is not None:
+            try:
+                self.engine.kill(self.id)
+            except EngineError:
+                pass  # the engine is gone too; the sockets tell
+        if self._control is None:
+            self._settle()
+
+    def abandon(self, why: str) -> None:
+        """`kill`, without waiting for the engine. From now on it takes no input."""
+        self.killed = self.killed or why
+        self.drain(why)
+        threading.Thread(
+            target=self.kill, args=(why,), name=f"{self.name}-kill", daemon=True
+        ).start()
+
+    def _tell(self, **told: object) -> None:
+        control = self._control
+        if control is None:
+            return
+        try:
+            control.sendall(line(**told))
+        except OSError:
+            pass  # its end is on the way to the monitor
+
+    def _on_control(self) -> None:
+        """On the monitor's thread: the supervisor says something, or is gone."""
+        control = self._control
+        if control is None:
+            return
+        try:
+            data = control.recv(1 << 16)
+            told = self._said.feed(data)
+        except (OSError, ValueError):
+            data, told = b"", []
+        for one in told:
+            self._on_told(one)
+        if data:
+            return
+        self._monitor.unwatch(control)
+        control.close()
+        self._control = None
+        if self.report is None:
+            # Killed from outside, or the engine died. Asking the engine may take its time.
+            threading.Thread(target=self._settle, name=f"{self.name}-end", daemon=True).start()
+        else:
+            self._settle()
+
+    def _on_told(self, told: dict[str, object]) -> None:
+        event = told.get("event")
+        if event == "log":
+            stream, text = str(told["stream"]), str(told["text"])
+            record = LogLine(
+                self.name,
+                self.plan.cls,
+                "stderr" if stream == "stderr" else "stdout",
+                text,
+                time.time(),
+            )
+            self._publish(record)
+            if not told["shown"]:
+                self._show_in_cell(stream, text)
+        elif event == "exiting":
+            if self.state not in GONE and self.state is not State.EXITING:
+                self._move(State.EXITING, str(told["why"]))
+        elif event == "ended":
+            report = told["report"]
+            if isinstance(report, dict):
+                self.report = Report.read(report)
+
+    def _show_in_cell(self, stream: str, text: str) -> None:
+        """Output that bypassed ``sys.stdout``: into the cell of the call that runs now."""
+        for slot in self.slots:
+            if slot.input is not None:
+                slot.input.show_from_elsewhere(stream, text)
+                return
+
+    def _settle(self) -> None:
+        """It is gone. Find out how, close what is open, tell everybody; once."""
+        with self._lock:
+            if self._settling:
+                return
+            self._settling = True
+        if self.report is None and self.id is not None:
+            try:
+                self.ended = self.engine.ended(self.id)
+                self.engine.kill(
+                    self.id
+                )  # what was killed from outside may not clear up after itself
+            except EngineError as error:
+                self.killed = self.killed or f"the engine does not answer any more: {error}"
+        report = self.report
+        well = report is not None and report.orderly and not report.killed
+        entered = report is not None and report.entered
+        if well and (self.is_spare or (entered and self.state in (State.EXITING, State.DRAINING))):
+            self._move(State.EXITED, self.obituary())
+        elif self.state not in GONE:
+            self._move(State.FAILED, self.obituary())
+        try:
+            self._on_gone(self)
+            self.close_free_slots()
+        finally:
+            self.gone.set()  # last: whoever waits for it may look at the history
+
+    def close_in_fork(self) -> None:
+        """In a forked child: let go of the sockets that tell the container of the kernel's life."""
+        for sock in self._sockets:
+            sock.close()
+
+    def close_free_slots(self) -> None:
+        """It is gone: close the sockets that nobody reads. A reader finds the end of its own
+        and closes it.
+        """
+        if not self._started:
+            return
+        for slot in self.slots:
+            if slot.input is None:
+                slot.close()
+
+    # --- telling ---------------------------------------------------------------------------
+
+    def notice(self, text: str) -> None:
+        """Warn whoever looks at the card, the panel or the log."""
+        self._publish(Notice(self.plan.cls, text, time.time(), "warning"))
+
+    def obituary(self) -> str:
+        """Why it is gone, in one sentence."""
+        if self.report is not None:
+            return self.report.told(self.plan.memory)
+        if self.killed:
+            return self.killed
+        if self.ended is not None and self.ended.oom:
+            limit = f" of {self.plan.memory} MiB" if self.plan.memory else ""
+            return f"it ran out of memory and was killed (limit{limit}); give it more with memory="
+        how = "it was killed from outside"
+        how += ", or its engine went away" if self.ended is None else ""
+        if self.ended is not None and self.ended.exit_code is not None:
+            how += f" (exit code {self.ended.exit_code})"
+        return f"{how}, while it was going ({self.why})" if self.why else how
+
+    def left_in_order(self) -> bool:
+        """It went the orderly way: what it did not answer, it had not begun."""
+        return self.report is not None and self.report.orderly and not self.report.killed
+
+    def died(self, method: str = "") -> ContainerDied:
+        """The error for an input that was running when it went. Waits for the supervisor's last
+        words.
+        """
+        self.gone.wait(LAST_WORDS)
+        tail = self.report.tail if self.report is not None else ""
+        last = f"\nIts last lines:\n{tail}" if tail else ""
+        where = f"{self.plan.cls}.{method}" if method else self.plan.cls
+        return ContainerDied(
+            f"the container of {where} went while the call was running: {self.obituary()}{last}"
+        )
+
+
+def read_reply(slot: Slot, method: str, frame: Frame) -> object:
+    """The value of a RESULT frame. Raises what a FAILURE frame stands for."""
+    if frame.kind == Kind.FAILURE:
+        raise rebuild(loads(frame.payload), f"{slot.container.plan.cls}.{method}")
+    try:
+        return loads(frame.payload, buffers=frame.buffers)
+    except Exception as error:
+        where = f"{slot.container.plan.cls}.{method}"
+        raise SerializationError(
+            f"{where} returned something that can't be rebuilt here: {type(error).__name__}: "
+            f"{error}. Return plain data, or install its package beside the kernel too."
+        ) from None
+
+
+_every: weakref.WeakSet[Container] = weakref.WeakSet()
+
+
+def close_in_fork() -> None:
+    """In a forked child: `Container.close_in_fork` for every container that this process had."""
+    for container in list(_every):
+        container.close_in_fork()

@@ -1,0 +1,69 @@
+"""How a container ended, as its supervisor tells it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class ExitHook:
+    """One ``exit`` hook's run; ``error`` is its traceback as text, None if it went well."""
+
+    hook: str
+    seconds: float
+    error: str | None
+
+
+@dataclass(frozen=True)
+class Report:
+    """The content of ``report.json``. Times are seconds since the epoch, None for what did not
+    happen.
+    """
+
+    container: str
+    orderly: bool  # the worker went the whole way, whether or not hooks raised
+    entered: bool
+    why: str
+    killed: str | None = None
+    exit_code: int | None = None
+    signal: str | None = None
+    oom: bool = False
+    hooks: tuple[ExitHook, ...] = field(default=())
+    began: float = 0.0
+    exit_began: float | None = None
+    ended: float = 0.0
+    tail: str = ""
+
+    @classmethod
+    def read(cls, told: dict[str, Any]) -> Report:
+        """From JSON. Raises TypeError or KeyError when it is no report."""
+        known = {name: told[name] for name in cls.__dataclass_fields__ if name in told}
+        known["hooks"] = tuple(ExitHook(**hook) for hook in told.get("hooks", ()))
+        return cls(**known)
+
+    @property
+    def failed_hooks(self) -> tuple[ExitHook, ...]:
+        return tuple(hook for hook in self.hooks if hook.error)
+
+    def told(self, memory_limit: int | None = None) -> str:
+        """What happened, in one sentence. ``memory_limit`` is in MiB."""
+        if self.oom:
+            limit = f" of {memory_limit} MiB" if memory_limit else ""
+            return f"it ran out of memory and was killed (limit{limit}); give it more with memory="
+        if self.killed:
+            return f"it was killed: {self.killed}"
+        if self.signal:
+            return f"its worker died of {self.signal} (exit code {128 + _number(self.signal)})"
+        if not self.orderly:
+            return f"its worker ended with exit code {self.exit_code}"
+        if self.failed_hooks:
+            names = ", ".join(hook.hook for hook in self.failed_hooks)
+            return f"{self.why}; exit hook {names} raised"
+        return self.why
+
+
+def _number(name: str) -> int:
+    import signal
+
+    return int(signal.Signals[name])
