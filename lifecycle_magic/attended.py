@@ -1,0 +1,340 @@
+"""Calls that nobody waits for at once: ``spawn``, ``async def`` methods, ``.aio``.
+
+Their replies are read by whichever loop watches the socket, the session's monitor or asyncio's own.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Generator
+from concurrent.futures import CancelledError, Future, InvalidStateError
+from concurrent.futures import TimeoutError as FutureTimeout
+from typing import Any, Protocol
+
+from lifecycle_magic.calls import answer_of
+from lifecycle_magic.container import Slot
+from lifecycle_magic.exception import InputCancelled, WireError
+from lifecycle_magic.inputs import Input, Unstarted, interrupt
+from lifecycle_magic.monitor import Timer
+from lifecycle_magic.pool import Pool
+from lifecycle_magic.wire.frames import Kind
+from lifecycle_magic.wire.pickling import loads
+
+
+class Way:
+    """One way to call something: a function, with its twin for coroutines as ``aio``."""
+
+    __slots__ = ("_call", "aio")
+
+    def __init__(self, call: Callable[..., Any], aio: Callable[..., Any]) -> None:
+        self._call = call
+        self.aio = aio
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        __tracebackhide__ = True
+        return self._call(*args, **kwargs)
+
+    @property
+    def __doc__(self) -> str | None:  # type: ignore[override]
+        return self._call.__doc__
+
+
+class Watcher(Protocol):
+    """A loop that tells when a socket is readable: the session's monitor, or asyncio's loop."""
+
+    def watch(self, source: Any, callback: Callable[[], None]) -> None: ...
+    def unwatch(self, source: Any) -> None: ...
+
+
+class AsyncioWatcher:
+    """asyncio's loop as a `Watcher` of one source at a time.
+
+    `watch` may be called from any thread and raises RuntimeError when the loop is closed;
+    `unwatch` is for the loop's own thread.
+    """
+
+    def __init__(self, loop: Any) -> None:
+        self._loop = loop
+        self._on = False
+
+    def watch(self, source: Any, callback: Callable[[], None]) -> None:
+        import asyncio
+
+        self._on = True
+        if asyncio._get_running_loop() is self._loop:
+            self._add(source, callback)
+        else:
+            self._loop.call_soon_threadsafe(self._add, source, callback)
+
+    def _add(self, source: Any, callback: Callable[[], None]) -> None:
+        if self._on and source.fileno() >= 0:
+            self._loop.add_reader(source.fileno(), callback)
+
+    def unwatch(self, source: Any) -> None:
+        self._on = False
+        if source.fileno() >= 0:
+            self._loop.remove_reader(source.fileno())
+
+
+class Awaited(Input):
+    """An input that waits for its slot in ``granted``, and blocks no thread."""
+
+    __slots__ = ("granted",)
+
+    def __init__(
+        self, pool: Pool, method: str, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> None:
+        super().__init__(pool, method, args, kwargs)
+        self.granted: Future[Slot] = Future()
+
+    def grant(self, slot: Slot) -> None:
+        self.slot = slot
+        try:
+            self.granted.set_result(slot)
+        except InvalidStateError:  # it was cancelled while it waited
+            self.pool.monitor.soon(lambda: self.pool.release(slot))
+
+    def refuse(self, error: BaseException) -> None:
+        try:
+            self.granted.set_exception(error)
+        except InvalidStateError:
+            pass
+
+
+class Attended(Input):
+    """An input whose reply ``watcher`` reads; ``future`` gets the outcome.
+
+    Once the future is cancelled, which ``watcher``'s own thread has to do, the monitor reads the
+    reply: a loop whose task was cancelled may be closed before that comes.
+    """
+
+    __slots__ = ("_watch", "_watched", "future", "timer", "watcher")
+
+    def __init__(
+        self,
+        pool: Pool,
+        method: str,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        watcher: Watcher,
+    ) -> None:
+        super().__init__(pool, method, args, kwargs)
+        self.watcher = watcher
+        self._watched = False
+        self._watch = threading.Lock()
+        self.timer: Timer | None = None
+        self.future: Future[Any] = Future()
+        self.future.add_done_callback(self._on_done)
+
+    def grant(self, slot: Slot) -> None:
+        self.slot = slot
+        if self.future.cancelled():
+            self.pool.monitor.soon(lambda: self.pool.release(slot))
+            return
+        self.timer = self.watch_time()
+        try:
+            slot.channel.send(Kind.CALL, self.payload, self.buffers)
+        except WireError as error:  # too large
+            self.pool.monitor.soon(lambda: self.pool.release(slot))
+            self._settle(error=error)
+            return
+        except OSError:
+            self.unsent = True  # reading says so too, in the one place that deals with it
+        with self._watch:
+            self._watched = True
+            try:
+                self.watcher.watch(slot.channel, self._on_readable)
+            except RuntimeError:  # its loop is closed, and nobody awaits this
+                self.watcher = self.pool.monitor
+                self.watcher.watch(slot.channel, self._on_readable)
+
+    def refuse(self, error: BaseException) -> None:
+        self._settle(error=error)
+
+    def _on_done(self, future: Future[Any]) -> None:
+        if future.cancelled():
+            self.interrupts += 1
+            self.pool.forget(self)
+            self._have_monitor_watch()
+            self.pool.monitor.soon(lambda: interrupt(self))
+
+    def _have_monitor_watch(self) -> None:
+        with self._watch:
+            before, self.watcher = self.watcher, self.pool.monitor
+            slot = self.slot
+            if before is self.watcher or not self._watched or slot is None:
+                return
+            before.unwatch(slot.channel)
+            self.watcher.watch(slot.channel, self._on_readable)
+
+    def _on_readable(self) -> None:
+        slot = self.slot
+        if slot is None:
+            return  # it is over; the loop had one more call in store
+        while True:
+            try:
+                frame = slot.channel.receive()
+            except OSError as error:
+                if isinstance(error, WireError):
+                    slot.container.abandon(f"its connection broke: {error}")
+                frame = None
+            if frame is not None and frame.kind == Kind.OUTPUT:
+                self.show_from_elsewhere(*loads(frame.payload))
+                if not slot.channel.buffered:
+                    return
+                continue
+            break
+        with self._watch:
+            self._watched = False
+            self.watcher.unwatch(slot.channel)
+        if self.timer is not None:
+            self.timer.cancel()
+        if frame is None:
+            # Its last words may take a moment to arrive, and the loop must not wait for them.
+            threading.Thread(target=self._bury, args=(slot,), daemon=True).start()
+            return
+        try:
+            value = answer_of(slot, self, frame)
+        except BaseException as error:
+            self.pool.release(slot)
+            self._failed(error)
+        else:
+            self.pool.release(slot)
+            self._settle(value)
+
+    def _bury(self, slot: Slot) -> None:
+        error = self.lost(slot)
+        self.pool.release(slot)
+        self._failed(error)
+
+    def _failed(self, error: BaseException) -> None:
+        if isinstance(error, Unstarted):
+            self.pool.submit(self)
+            return
+        delay = self.delay(error)
+        if delay is None:
+            self.pool.stats.failures += 1
+            self._settle(error=error)
+        else:
+            self.pool.monitor.later(delay, lambda: self.pool.submit(self))
+
+    def _settle(self, value: Any = None, error: BaseException | None = None) -> None:
+        try:
+            if error is not None:
+                self.future.set_exception(error)
+            else:
+                self.future.set_result(value)
+        except InvalidStateError:
+            pass  # cancelled in the meantime; nobody waits
+
+
+class FunctionCall:
+    """A call that was started and not waited for. ``await`` it, or `get` its value.
+
+    ``get``, ``cancel`` and ``gather`` have a twin for coroutines, ``.aio``.
+    """
+
+    gather: Way  # of `gather`, below
+
+    def __init__(self, future: Future[Any], where: str) -> None:
+        self._future = future
+        self._where = where
+
+    @property
+    def get(self) -> Way:
+        """``get(timeout=None)``: the value, or the method's exception."""
+        return Way(self._get, self._get_aio)
+
+    @property
+    def cancel(self) -> Way:
+        """``cancel()``: interrupt the method; its container stays warm."""
+        return Way(self._cancel, self._cancel_aio)
+
+    def _get(self, timeout: float | None = None) -> Any:
+        """The value, or the method's exception.
+
+        Raises `TimeoutError` after ``timeout`` seconds; the call then goes on. Interrupting the
+        wait interrupts the method.
+        """
+        __tracebackhide__ = True
+        try:
+            return self._future.result(timeout)
+        except CancelledError:
+            raise InputCancelled(f"{self._where} was cancelled") from None
+        except FutureTimeout as error:
+            if self._future.done():
+                raise  # the method's own
+            raise self._not_yet(timeout) from error
+        except KeyboardInterrupt:
+            self._cancel()
+            raise
+
+    async def _get_aio(self, timeout: float | None = None) -> Any:
+        import asyncio
+
+        waiting = asyncio.wrap_future(self._future)
+        if not (await asyncio.wait([waiting], timeout=timeout))[0]:
+            raise self._not_yet(timeout)
+        return self._get()
+
+    def _not_yet(self, timeout: float | None) -> TimeoutError:
+        return TimeoutError(f"{self._where} has not returned within {timeout:g} s; it goes on")
+
+    def _cancel(self) -> None:
+        """Interrupt the method; its container stays warm."""
+        self._future.cancel()
+
+    async def _cancel_aio(self) -> None:
+        self._cancel()
+
+    def done(self) -> bool:
+        """Whether there is an outcome."""
+        return self._future.done()
+
+    def __await__(self) -> Generator[Any, None, Any]:
+        import asyncio
+
+        return asyncio.wrap_future(self._future).__await__()
+
+    def __repr__(self) -> str:
+        state = "running"
+        if self._future.done():
+            state = "cancelled" if self._future.cancelled() else "done"
+        return f"<call of {self._where}: {state}; .get() or await it>"
+
+
+def gather(*calls: FunctionCall) -> list[Any]:
+    """Wait for calls that were started: their values in their order.
+
+    The first exception is raised at once, and the calls that still run are cancelled.
+
+    >>> gather(model.predict.spawn(1), model.predict.spawn(2))  # doctest: +SKIP
+    [1, 2]
+    """
+    from concurrent.futures import FIRST_EXCEPTION, wait
+
+    futures = [call._future for call in calls]
+    try:
+        wait(futures, return_when=FIRST_EXCEPTION)
+        for future in futures:
+            if future.done() and (future.cancelled() or future.exception() is not None):
+                calls[futures.index(future)].get()
+        return [future.result() for future in futures]
+    except BaseException:
+        for future in futures:
+            future.cancel()
+        raise
+
+
+async def _gather_aio(*calls: FunctionCall) -> list[Any]:
+    import asyncio
+
+    try:
+        return list(await asyncio.gather(*calls))
+    except BaseException:
+        for call in calls:
+            call.cancel()
+        raise
+
+
+FunctionCall.gather = Way(gather, _gather_aio)

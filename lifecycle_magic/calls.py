@@ -1,0 +1,131 @@
+"""The way of ``.remote()``: the calling thread takes a slot of the pool, writes to the worker's
+socket and reads the reply from it. No thread is in between.
+
+While that runs on the main thread, SIGINT does not raise. An exception between two bytecodes
+could lose a slot, or half a frame; so the handler only asks the container to interrupt the method,
+and the reply, which then comes soon, ends the wait. If it does not come in `inputs.PATIENCE`, the
+container is killed, and that ends it too.
+"""
+
+from __future__ import annotations
+
+# What `signal` wraps: its conversions to and from enums take a third of a warm call's time.
+import _signal  # type: ignore[import-not-found]
+import signal
+import threading
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from lifecycle_magic.container import Slot, read_reply
+from lifecycle_magic.exception import WireError
+from lifecycle_magic.inputs import Input, Unstarted, interrupt, show
+from lifecycle_magic.pool import Pool
+from lifecycle_magic.wire.frames import Frame, Kind
+from lifecycle_magic.wire.pickling import loads
+
+T = TypeVar("T")
+AnyInput = TypeVar("AnyInput", bound=Input)
+
+_MAIN = threading.main_thread().ident
+_SIGINT = int(signal.SIGINT)
+
+
+def call(pool: Pool, method: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Run ``method`` in a container of ``pool`` and return its value, or raise its exception."""
+    input = Input(pool, method, args, kwargs)
+    return uninterrupted(input, _call)
+
+
+def uninterrupted(input: AnyInput, function: Callable[[AnyInput], T]) -> T:
+    """``function(input)``, with SIGINT turned into an interrupt of the method.
+
+    KeyboardInterrupt is raised when ``function`` is through, if there was one.
+    """
+    if threading.get_ident() != _MAIN:
+        return function(input)
+    previous = _signal.getsignal(_SIGINT)
+    if not callable(previous):
+        return function(input)
+    _signal.signal(_SIGINT, lambda *_: _on_sigint(input))
+    try:
+        return function(input)
+    finally:
+        _signal.signal(_SIGINT, previous)
+        if input.interrupts:
+            previous(signal.SIGINT, None)  # raises KeyboardInterrupt, unless it is not the default
+
+
+def _call(input: Input) -> Any:
+    pool = input.pool
+    while True:
+        slot = pool.lease(input)
+        if input.interrupts:  # while it waited, and then it got the slot all the same
+            pool.monitor.soon(lambda: interrupt(input))
+        timer = input.watch_time()
+        try:
+            return _exchange(slot, input)
+        except Unstarted:
+            continue
+        except BaseException as error:
+            delay = input.delay(error)
+            if delay is None:
+                pool.stats.failures += 1
+                raise
+        finally:
+            if timer is not None:
+                timer.cancel()
+            pool.release(slot)
+        input.pause(delay)
+
+
+def _exchange(slot: Slot, input: Input) -> Any:
+    return answer_of(slot, input, send_and_wait(slot, input))
+
+
+def answer_of(slot: Slot, input: Input, frame: Frame | None) -> Any:
+    """The value in the last frame of an input; raises what it stands for otherwise."""
+    if frame is None:
+        raise input.lost(slot)
+    if frame.kind == Kind.CANCELLED or frame.kind == Kind.SKIPPED:
+        raise input.stopped(slot, frame)
+    return read_reply(slot, input.method, frame)
+
+
+def send_and_wait(slot: Slot, input: Input) -> Frame | None:
+    """Send the input and wait as `next_frame` does."""
+    if input.interrupts:  # they came before there was a slot in which to interrupt it
+        raise input.before_it_began()
+    try:
+        slot.channel.send(input.kind, input.payload, input.buffers)
+    except WireError:
+        raise
+    except OSError:
+        input.unsent = True
+        return None
+    return next_frame(slot)
+
+
+def next_frame(slot: Slot) -> Frame | None:
+    """The next frame that is no output; output is printed. None if the connection ended."""
+    channel = slot.channel
+    try:
+        while True:
+            frame = channel.receive()
+            if frame is None or frame.kind != Kind.OUTPUT:
+                return frame
+            show(*loads(frame.payload))
+    except WireError as error:
+        slot.container.abandon(f"its connection broke: {error}")
+        raise
+    except OSError:
+        return None
+
+
+def _on_sigint(input: Input) -> None:
+    """On the main thread, between any two bytecodes: take no lock, raise nothing."""
+    input.interrupts += 1
+    if input.slot is not None:
+        times = input.interrupts
+        input.pool.monitor.soon(lambda: interrupt(input, at_once=times > 1))
+    else:
+        input._open_gate()
