@@ -1,0 +1,124 @@
+// What the kernel tells, as lifecycle_magic/panel/facts.py and feed.py send it. Times are seconds,
+// points in time are seconds since the epoch by the kernel's clock.
+
+export type State =
+  | "building"
+  | "starting"
+  | "entering"
+  | "idle"
+  | "busy"
+  | "draining"
+  | "exiting"
+  | "exited"
+  | "failed";
+
+export interface Session {
+  id: string;
+  pid: number;
+  cores: number;
+  open: boolean;
+}
+
+export interface Step {
+  text: string;
+  status: "running" | "done" | "cached" | "failed";
+  began: number;
+  seconds: number | null;
+  detail: string;
+}
+
+export interface ClassFacts {
+  key: string;
+  name: string;
+  variant: boolean;
+  declared: boolean;
+  engine: string;
+  image: string;
+  options: string[];
+  enter: string[];
+  exit: string[];
+  needs_arguments: boolean;
+  pools: number;
+  most: number;
+  calls: number;
+  failures: number;
+  p50: number | null;
+  p99: number | null;
+  build: Step[];
+  steps: number;
+}
+
+export interface Exit {
+  hook: string;
+  seconds: number;
+  error: string | null;
+}
+
+/** `cpu` is cores, `memory` MiB. */
+export interface ContainerFacts {
+  name: string;
+  cls: string;
+  began: number;
+  grace: number;
+  cpu: number | null;
+  memory: number | null;
+  ended: number | null;
+  exits: Exit[];
+  tail: string;
+}
+
+/** state, since, calls, running, call, why */
+export type LifeTuple = [State, number, number, number, number | null, string];
+
+export interface Life {
+  state: State;
+  since: number;
+  calls: number;
+  running: number;
+  /** When the longest of the running calls began. */
+  call: number | null;
+  why: string;
+}
+
+export interface Notice {
+  id: number;
+  cls: string | null;
+  text: string;
+  at: number;
+  level: "info" | "warning";
+}
+
+/** Two figures for each time: cores and MiB. */
+export interface Page {
+  t?: number[];
+  of?: Record<string, (number | null)[]>;
+}
+
+export interface Traits {
+  session: Partial<Session>;
+  classes: ClassFacts[];
+  containers: ContainerFacts[];
+  lives: Record<string, LifeTuple>;
+  samples_old: Page;
+  samples_new: Page;
+  log_shown: string;
+  log_old: string;
+  log_new: string;
+  notices: Notice[];
+  acks: string[];
+  beat: number;
+  look: { client: string; visible: boolean; count: number } | Record<string, never>;
+  follow: string;
+}
+
+/** The part of an anywidget model that the panel uses. */
+export interface Model {
+  get<K extends keyof Traits>(name: K): Traits[K];
+  set<K extends keyof Traits>(name: K, value: Traits[K]): void;
+  save_changes(): void;
+  send(content: unknown): void;
+  on(event: string, callback: () => void): void;
+  off(event: string, callback: () => void): void;
+}
+
+export type Verb = "stop" | "restart" | "warm" | "kill";

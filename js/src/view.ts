@@ -1,0 +1,248 @@
+// The whole panel: reads the traits, keeps what this page alone knows, and draws at most once a frame.
+
+import { ClassRow } from "./class";
+import { attribute, h, Keyed, shown, text } from "./dom";
+import { type Bond, Link } from "./link";
+import { LogView } from "./log";
+import type { ContainerFacts, Life, LifeTuple, Model, Notice, Traits, Verb } from "./types";
+import { count, isGone, shortName, summary } from "./words";
+
+const EXAMPLE = `%%lifecycle_cls
+import lifecycle_magic as lm
+
+class Model:
+    @lm.enter()
+    def load(self): ...
+
+    @lm.method()
+    def predict(self, x): ...`;
+
+const DREW: (keyof Traits)[] = [
+  "session", "classes", "containers", "lives", "samples_old", "samples_new",
+  "log_shown", "log_old", "log_new", "notices", "acks", "beat",
+];
+
+interface Asked {
+  target: string;
+  verb: Verb;
+  at: number;
+}
+
+let panels = 0;
+
+export class View {
+  readonly element = h("section", { class: "lcm-panel", "aria-label": "Lifecycle panel" });
+  readonly link: Link;
+  private readonly id = `lcm${(panels += 1)}`;
+  private readonly totals = h("span", { class: "lcm-totals" });
+  private readonly state = h("span", { class: "lcm-live", role: "status" });
+  private readonly alert = h("div", { class: "lcm-alert", role: "alert", hidden: "" });
+  private readonly notices = h("ul", { class: "lcm-notices", "aria-label": "Notices" });
+  private readonly list = h("div", { class: "lcm-classes" });
+  private readonly empty: HTMLElement;
+  private readonly rows: Keyed<ClassRow>;
+  private readonly log: LogView;
+  private readonly asked = new Map<string, Asked>();
+  private readonly dismissed = new Set<number>();
+  private said = "";
+  private frame = 0;
+  private requests = 0;
+  private logOpener: Element | null = null;
+
+  constructor(
+    private readonly model: Model,
+    private readonly client: string,
+    private readonly clock: () => number = () => Date.now() / 1000,
+  ) {
+    this.link = new Link(model, client, clock);
+    this.log = new LogView(() => this.showLog(""));
+    this.rows = new Keyed(this.list, (key) => new ClassRow(key, {
+      press: (verb, target) => this.press(verb, target),
+      logs: (target) => this.showLog(model.get("follow") === target ? "" : target),
+    }, `${this.id}-${this.rows.parts.size}-${(this.requests += 1)}`));
+    this.empty = h(
+      "div",
+      { class: "lcm-empty", hidden: "" },
+      h("p", {}, h("strong", {}, "Nothing runs in this session yet.")),
+      h("p", {}, "A cell like this one puts a class into a container of its own. It then shows up here, with its calls, its log, and buttons to stop and restart it."),
+      h("pre", { tabindex: "0", "aria-label": "An example of a cell" }, EXAMPLE),
+    );
+    this.element.append(
+      h(
+        "div",
+        { class: "lcm-top" },
+        h("span", { class: "lcm-brand", role: "heading", "aria-level": "2" }, "Lifecycle"),
+        this.totals,
+        this.state,
+      ),
+      this.alert,
+      this.notices,
+      this.empty,
+      this.list,
+      this.log.element,
+    );
+  }
+
+  /** Draw now, and whenever something changes; the function returned ends it. */
+  start(): () => void {
+    const changed = (): void => this.soon();
+    const beat = (): void => this.link.beat();
+    const lost = (): void => {
+      this.link.lost();
+      this.soon();
+    };
+    this.model.on("change:beat", beat);
+    for (const name of DREW) this.model.on(`change:${name}`, changed);
+    this.model.on("change:follow", changed);
+    this.model.on("comm:close", lost);
+    this.model.on("comm_live_update", lost);
+    const timer = setInterval(() => {
+      if (this.link.tick() || this.visible) this.soon();
+    }, 1000);
+    this.draw();
+    return () => {
+      clearInterval(timer);
+      cancelAnimationFrame(this.frame);
+      this.model.off("change:beat", beat);
+      for (const name of DREW) this.model.off(`change:${name}`, changed);
+      this.model.off("change:follow", changed);
+      this.model.off("comm:close", lost);
+      this.model.off("comm_live_update", lost);
+      this.show(false);
+    };
+  }
+
+  private visible = false;
+
+  show(visible: boolean): void {
+    this.visible = visible;
+    this.link.show(visible);
+    if (visible) this.soon();
+  }
+
+  private soon(): void {
+    if (!this.frame) {
+      this.frame = requestAnimationFrame(() => {
+        this.frame = 0;
+        this.draw();
+      });
+    }
+  }
+
+  // --- drawing -----------------------------------------------------------------------------------
+
+  draw(): void {
+    const { model } = this;
+    const now = this.link.now();
+    const classes = model.get("classes");
+    const containers = new Map<string, ContainerFacts[]>();
+    for (const one of model.get("containers")) {
+      const group = containers.get(one.cls);
+      if (group) group.push(one);
+      else containers.set(one.cls, [one]);
+    }
+    const lives = new Map(Object.entries(model.get("lives")).map(([name, told]) => [name, asLife(told)]));
+    const pages = [model.get("samples_old"), model.get("samples_new")];
+    const cores = model.get("session").cores ?? 1;
+    this.settle();
+    const usable = this.link.bond === "live";
+    const asked = new Map([...this.asked.values()].map(({ target, verb }) => [target, verb]));
+    this.rows.keep(classes.map(({ key }) => key));
+    for (const facts of classes) {
+      const row = this.rows.parts.get(facts.key);
+      row?.update(facts, containers.get(facts.key) ?? [], lives, pages, now, cores);
+      row?.pending(asked, usable);
+    }
+    shown(this.empty, classes.length === 0 && usable);
+    const here = [...lives.values()].filter((life) => !isGone(life.state));
+    text(this.totals, classes.length ? [count(classes.length, "class").replace("classs", "classes"), summary(here)].filter(Boolean).join(" · ") : "");
+    this.drawBond(this.link.bond);
+    this.drawNotices(model.get("notices"));
+    this.drawLog();
+  }
+
+  private drawBond(bond: Bond): void {
+    const { session, beat } = { session: this.model.get("session"), beat: this.model.get("beat") };
+    attribute(this.element, "data-bond", bond);
+    const words: Record<Bond, string> = {
+      waiting: "connecting",
+      live: this.said || "live",
+      silent: "no answer",
+      gone: "kernel gone",
+      over: "session over",
+    };
+    text(this.state, words[bond]);
+    this.state.title = session.pid ? `session ${session.id}, kernel process ${session.pid}` : "";
+    const at = beat ? new Date(beat * 1000).toLocaleTimeString() : "";
+    const was = at ? ` What stands here is how it was at ${at}.` : "";
+    const alerts: Record<Bond, string> = {
+      waiting: "",
+      live: "",
+      silent: beat && this.link.silence < 3600
+        ? `The kernel does not answer.${was}`
+        : `The kernel does not answer: this panel may be of a session that has ended.${was} Run %lifecycle to open the panel of the session of now.`,
+      gone: `The kernel was restarted or has ended; its containers run their exit by themselves.${was} Run %lifecycle to open the panel again.`,
+      over: "This session is over: the extension was unloaded, and its containers are gone. %load_ext lifecycle_magic begins a new one.",
+    };
+    text(this.alert, alerts[bond]);
+    shown(this.alert, alerts[bond] !== "");
+  }
+
+  private drawNotices(all: readonly Notice[]): void {
+    const visible = all.filter(({ id }) => !this.dismissed.has(id)).slice(-3);
+    const key = visible.map(({ id }) => id).join(" ");
+    if (this.notices.dataset["key"] === key) return;
+    this.notices.dataset["key"] = key;
+    this.notices.replaceChildren(
+      ...visible.map((notice) => {
+        const close = h("button", { type: "button", class: "lcm-button", "aria-label": "Dismiss this notice" }, "Dismiss");
+        close.addEventListener("click", () => {
+          this.dismissed.add(notice.id);
+          this.soon();
+        });
+        const mark = h("strong", {}, notice.level === "warning" ? "Warning" : "Note");
+        return h("li", { "data-level": notice.level }, h("span", { role: "status" }, mark, ` ${notice.text}`), close);
+      }),
+    );
+    shown(this.notices, visible.length > 0);
+  }
+
+  private drawLog(): void {
+    const target = this.model.get("follow");
+    const names = new Map(this.model.get("classes").map(({ key, name }) => [key, name]));
+    this.log.show(target ? (names.get(target) ?? `container ${shortName(target)}`) : null);
+    if (!target) return;
+    const there = this.model.get("log_shown") === target;
+    this.log.update(there ? this.model.get("log_old") : "", there ? this.model.get("log_new") : "", !there);
+  }
+
+  // --- what is pressed ---------------------------------------------------------------------------
+
+  private showLog(target: string): void {
+    if (target) this.logOpener = this.element.querySelector(":focus");
+    this.model.set("follow", target);
+    this.model.save_changes();
+    this.drawLog();
+    if (target) this.log.focus();
+    else if (this.logOpener instanceof HTMLElement) this.logOpener.focus();
+  }
+
+  private press(verb: Verb, target: string): void {
+    const id = `${this.client}-${(this.requests += 1)}`;
+    this.asked.set(id, { target, verb, at: this.clock() });
+    this.model.send({ id, do: verb, target });
+    this.draw();
+  }
+
+  /** Forget what the kernel has taken: from there on the state tells. */
+  private settle(): void {
+    for (const id of this.model.get("acks")) this.asked.delete(id);
+    const late = [...this.asked.values()].some(({ at }) => this.clock() - at > 3);
+    this.said = late ? "live, the kernel has not taken the request yet" : this.asked.size ? "asked" : "";
+    if (this.link.bond !== "live") this.asked.clear();
+  }
+}
+
+function asLife([state, since, calls, running, call, why]: LifeTuple): Life {
+  return { state, since, calls, running, call, why };
+}

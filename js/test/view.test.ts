@@ -1,0 +1,277 @@
+import { beforeEach, describe, expect, it } from "vitest";
+import type { ClassFacts, ContainerFacts, LifeTuple, State, Step } from "../src/types";
+import { View } from "../src/view";
+import { Fake } from "./model";
+
+let now = 2000;
+let model: Fake;
+let view: View;
+
+const cls = (name: string, more: Partial<ClassFacts> = {}): ClassFacts => ({
+  key: `cell/${name}`, name, variant: false, declared: false, engine: "docker",
+  image: "python:3.11-slim", options: ["cpu=2"], enter: ["load"], exit: ["close"],
+  needs_arguments: false, pools: 1, most: 4, calls: 1234, failures: 2, p50: 0.0042, p99: 1.5,
+  build: [], steps: 0, ...more,
+});
+
+const container = (name: string, of: string, more: Partial<ContainerFacts> = {}): ContainerFacts => ({
+  name, cls: `cell/${of}`, began: 1900, grace: 30, cpu: null, memory: 512, ended: null, exits: [], tail: "", ...more,
+});
+
+const life = (state: State, more: { since?: number; calls?: number; running?: number; call?: number | null; why?: string } = {}): LifeTuple => [
+  state, more.since ?? 1990, more.calls ?? 3, more.running ?? 0, more.call ?? null, more.why ?? "",
+];
+
+const step = (text: string, status: Step["status"], seconds: number | null, detail = ""): Step => ({ text, status, began: 1995, seconds, detail });
+
+const start = (traits: ConstructorParameters<typeof Fake>[0] = {}): void => {
+  model = new Fake(traits);
+  view = new View(model, "me", () => now);
+  document.body.replaceChildren(view.element);
+  view.start();
+  model.set("beat", now);
+  view.draw();
+};
+
+const all = (selector: string): HTMLElement[] => [...view.element.querySelectorAll<HTMLElement>(selector)];
+const one = (selector: string): HTMLElement => {
+  const found = all(selector);
+  expect(found.length, selector).toBeGreaterThan(0);
+  return found[0]!;
+};
+const named = (name: string): HTMLButtonElement => one(`button[aria-label="${name}"]`) as HTMLButtonElement;
+const seen = (element: HTMLElement): boolean => !element.closest("[hidden]");
+
+beforeEach(() => {
+  now = 2000;
+});
+
+describe("an empty session", () => {
+  it("says how to begin", () => {
+    start();
+    expect(seen(one(".lcm-empty"))).toBe(true);
+    expect(one(".lcm-empty pre").textContent).toContain("%%lifecycle_cls");
+  });
+
+  it("is not told of before the kernel was heard", () => {
+    model = new Fake();
+    view = new View(model, "me", () => now);
+    view.draw();
+    expect(seen(one(".lcm-empty"))).toBe(false);
+  });
+});
+
+describe("a class", () => {
+  it("has its figures, options and the size of its pool", () => {
+    start({
+      classes: [cls("Model")],
+      containers: [container("lm-model-1", "Model")],
+      lives: { "lm-model-1": life("busy", { running: 1, call: 1996 }) },
+    });
+    expect(one(".lcm-facts").textContent).toBe("calls 1,234p50 4.2 msp99 1.5 sfailed 2");
+    expect(one(".lcm-meta").textContent).toBe("docker  ·  python:3.11-slim  ·  1 of 4 containers  ·  cpu=2");
+    expect(one(".lcm-chips").textContent).toBe("1 busy");
+    expect(one(".lcm-totals").textContent).toBe("1 class · 1 busy");
+  });
+
+  it("unfolds and folds by its button, and begins folded with many containers", () => {
+    const many = Array.from({ length: 100 }, (_, n) => container(`lm-model-${n}`, "Model"));
+    start({
+      classes: [cls("Model")],
+      containers: many,
+      lives: Object.fromEntries(many.map(({ name }) => [name, life("idle")])),
+    });
+    const fold = one(".lcm-fold");
+    expect(fold.getAttribute("aria-expanded")).toBe("false");
+    expect(seen(one(".lcm-table"))).toBe(false);
+    fold.click();
+    expect(fold.getAttribute("aria-expanded")).toBe("true");
+    expect(all(".lcm-container").map((row) => row.dataset["state"])).toEqual(Array(100).fill("idle"));
+  });
+
+  it("shows its build by step, with the time that runs and what a step printed", () => {
+    start({ classes: [cls("Model", { build: [step("pip install six", "done", 1.5), step("train()", "running", null, "epoch 3")], steps: 3 })] });
+    expect((one(".lcm-build") as HTMLDetailsElement).open).toBe(true);
+    expect(one(".lcm-build summary").textContent).toBe("Building the image: step 2 of 3, 5 s");
+    expect(all(".lcm-build li").map((li) => li.textContent)).toEqual(["✓pip install six1.5 s", "…train()5 sepoch 3"]);
+    model.set("classes", [cls("Model", { build: [step("pip install six", "done", 1.5), step("train()", "cached", 0)], steps: 2 })]);
+    view.draw();
+    expect((one(".lcm-build") as HTMLDetailsElement).open).toBe(false);
+    expect(one(".lcm-build summary").textContent).toBe("Image built in 1.5 s: 2 steps, 1 cached");
+  });
+
+  it("says what to do where it has no container", () => {
+    start({ classes: [cls("Model"), cls("Needs", { needs_arguments: true })] });
+    const [model_, needs] = all(".lcm-none").filter(seen);
+    expect(model_!.textContent).toContain("The next call starts one");
+    expect(needs!.textContent).toContain("Needs(…) starts one");
+    expect(seen(named("Warm Model"))).toBe(true);
+    expect(seen(named("Warm Needs"))).toBe(false);
+  });
+});
+
+describe("a container", () => {
+  const show = (state: State, more: Parameters<typeof life>[1] = {}, facts: Partial<ContainerFacts> = {}): void =>
+    start({
+      classes: [cls("Model")],
+      containers: [container("lm-model-1", "Model", facts)],
+      lives: { "lm-model-1": life(state, more) },
+      samples_old: {},
+      samples_new: { t: [1998, 2000], of: { "lm-model-1": [0.5, 100, 1.25, 480] } },
+    });
+  const cells = (): (string | null)[] => all(".lcm-container [role=cell]").slice(0, 7).map((cell) => cell.textContent);
+
+  it("has its state, age, calls, the current call's time, and what it uses of what it may", () => {
+    show("busy", { running: 2, call: 1996 });
+    expect(cells()).toEqual(["busy", "1", "1 min", "3", "4 s × 2", "1.25 of 2", "480 MiB ! of 512 MiB"]);
+    expect(one(".lcm-line").getAttribute("d")).toMatch(/^M.*L/);
+  });
+
+  it("says how long it has been on its way up or out", () => {
+    show("entering");
+    expect(cells()[0]).toBe("entering 10 s");
+    show("exiting", { why: "stopped in the panel" });
+    expect(cells()[0]).toBe("exiting 10 s");
+    expect(one(".lcm-why").textContent).toBe("exit 10 s of 30 s: stopped in the panel");
+    expect(one(".lcm-bar").getAttribute("aria-valuenow")).toBe("10");
+    expect(seen(named("Kill container 1"))).toBe(true);
+  });
+
+  it("says why it failed, with its last lines", () => {
+    show("failed", { why: "it ran out of memory" }, { ended: 1990, tail: "loading\nkilled <b>" });
+    expect(one(".lcm-container").dataset["state"]).toBe("failed");
+    expect(one(".lcm-why").textContent).toBe("it ran out of memory");
+    expect(one(".lcm-tail").textContent).toBe("loading\nkilled <b>");
+    expect(all(".lcm-tail b").length).toBe(0);
+    expect(seen(named("Stop container 1"))).toBe(false);
+  });
+
+  it("counts up while nothing is sent", () => {
+    show("busy", { running: 1, call: 1996 });
+    now += 3;
+    view.draw();
+    expect(cells()[4]).toBe("7 s");
+  });
+});
+
+describe("buttons", () => {
+  beforeEach(() =>
+    start({
+      classes: [cls("Model")],
+      containers: [container("lm-model-1", "Model")],
+      lives: { "lm-model-1": life("busy", { running: 1 }) },
+    }));
+
+  it("ask before they destroy, say what is lost, and take no for an answer", () => {
+    named("Stop Model").focus();
+    named("Stop Model").click();
+    expect(one(".lcm-ask").textContent).toContain("What load() made is lost. 1 running call ends first, then close() runs.");
+    expect(document.activeElement?.textContent).toBe("Stop");
+    one(".lcm-ask").dispatchEvent(new KeyboardEvent("keydown", { key: "Escape" }));
+    expect(seen(one(".lcm-ask"))).toBe(false);
+    expect(document.activeElement).toBe(named("Stop Model"));
+    expect(model.sent).toEqual([]);
+  });
+
+  it("answer at once, and go back when the kernel has taken the request", () => {
+    named("Stop Model").click();
+    (one(".lcm-ask button") as HTMLButtonElement).click();
+    expect(model.sent).toEqual([{ id: expect.any(String), do: "stop", target: "cell/Model" }]);
+    expect(named("Stop Model").textContent).toBe("Stopping…");
+    named("Stop Model").click();
+    expect(seen(one(".lcm-ask"))).toBe(false);
+    model.set("acks", [(model.sent[0] as { id: string }).id]);
+    view.draw();
+    expect(named("Stop Model").textContent).toBe("Stop");
+  });
+
+  it("reach one container as well", () => {
+    named("Stop container 1").click();
+    (one(".lcm-ask button") as HTMLButtonElement).click();
+    expect(model.sent).toEqual([{ id: expect.any(String), do: "stop", target: "lm-model-1" }]);
+  });
+
+  it("do not ask where nothing is lost", () => {
+    model.set("containers", []);
+    model.set("lives", {});
+    view.draw();
+    named("Warm Model").click();
+    expect(model.sent).toHaveLength(1);
+    expect(named("Warm Model").textContent).toBe("Warming…");
+  });
+
+  it("do nothing once the kernel is gone, and the panel says so", () => {
+    model.emit("comm:close");
+    view.draw();
+    named("Stop Model").click();
+    expect(seen(one(".lcm-ask"))).toBe(false);
+    expect(one(".lcm-alert").textContent).toContain("The kernel was restarted or has ended");
+    expect(view.element.dataset["bond"]).toBe("gone");
+  });
+
+  it("keep the focus while rows come and go", () => {
+    named("Stop container 1").focus();
+    model.set("containers", [container("lm-model-0", "Model"), container("lm-model-1", "Model")]);
+    model.set("lives", { "lm-model-0": life("starting"), "lm-model-1": life("idle") });
+    view.draw();
+    expect(document.activeElement).toBe(named("Stop container 1"));
+    expect(all(".lcm-container code").map((code) => code.textContent)).toEqual(["0", "1"]);
+  });
+});
+
+describe("the log", () => {
+  beforeEach(() => {
+    start({ classes: [cls("Model")], containers: [], lives: {} });
+    named("Logs of Model").click();
+  });
+
+  it("is asked for, shown as plain text, and searched", () => {
+    expect(model.get("follow")).toBe("cell/Model");
+    expect(seen(one(".lcm-logs"))).toBe(true);
+    model.set("log_shown", "cell/Model");
+    model.set("log_old", "one <script>x</script>\nhalf a ");
+    model.set("log_new", "line\n\x1b[31mERROR\x1b[0m\n");
+    view.draw();
+    expect(all(".lcm-log-line").map((line) => line.textContent)).toEqual(["one <script>x</script>", "half a line", "ERROR"]);
+    expect(all(".lcm-log script").length).toBe(0);
+    expect(one(".lcm-f1").textContent).toBe("ERROR");
+    const search = one(".lcm-logs input") as HTMLInputElement;
+    search.value = "e";
+    search.dispatchEvent(new Event("input"));
+    expect(one(".lcm-hits").textContent).toBe("3 of 3");
+    search.value = "nowhere";
+    search.dispatchEvent(new Event("input"));
+    expect(one(".lcm-hits").textContent).toBe("no match");
+  });
+
+  it("shows nothing of the log that was shown before", () => {
+    model.set("log_shown", "cell/Other");
+    model.set("log_old", "of another\n");
+    view.draw();
+    expect(all(".lcm-log-line").length).toBe(0);
+  });
+
+  it("closes with Escape", () => {
+    one(".lcm-logs input").dispatchEvent(new KeyboardEvent("keydown", { key: "Escape" }));
+    expect(model.get("follow")).toBe("");
+    expect(seen(one(".lcm-logs"))).toBe(false);
+  });
+});
+
+it("shows notices until they are dismissed", () => {
+  start({ notices: [{ id: 1, cls: "Model", text: "could not warm Model: <b>no</b>", at: 1, level: "warning" }] });
+  expect(one(".lcm-notices").textContent).toContain("Warning could not warm Model: <b>no</b>");
+  (one(".lcm-notices button") as HTMLButtonElement).click();
+  view.draw();
+  expect(seen(one(".lcm-notices"))).toBe(false);
+});
+
+it("lets go of its model when it ends", () => {
+  model = new Fake();
+  view = new View(model, "me", () => now);
+  const end = view.start();
+  view.show(true);
+  end();
+  expect(model.listeners).toBe(0);
+  expect(model.get("look")).toMatchObject({ visible: false });
+});

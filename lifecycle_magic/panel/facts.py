@@ -1,0 +1,382 @@
+"""All that the panel tells of a session, as frozen records: facts, and no words about them.
+
+`Fold` keeps what only events tell (build steps, notices). `classes` and `containers` look at what
+is there. The records go to the front end as JSON; ``js/src/types.ts`` has the same shapes.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import deque
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import quantiles
+from typing import TYPE_CHECKING, Literal
+
+from lifecycle_magic.exception import InvalidError
+from lifecycle_magic.history import Entry
+from lifecycle_magic.options import Options
+from lifecycle_magic.panel.text import plain
+from lifecycle_magic.state import GONE, WARM, BuildStep, Event, Notice, State
+
+if TYPE_CHECKING:
+    from lifecycle_magic.container import Container
+    from lifecycle_magic.image import Image
+    from lifecycle_magic.report import ExitHook
+    from lifecycle_magic.service import Service
+    from lifecycle_magic.session import Session
+    from lifecycle_magic.spec import ClassSpec
+
+__all__ = ["ClassFacts", "ContainerFacts", "Fold", "Life", "Step", "classes", "containers"]
+
+MOST_CLASSES = 100
+MOST_CONTAINERS = 200
+MOST_GONE = 5
+"""Containers of a class that are gone and still shown."""
+MOST_STEPS = 40
+MOST_NOTICES = 8
+TEXT = 400
+"""Characters of a reason, a step's name or a notice."""
+LAST_LINES = 4000
+"""Characters of the last output of a container that failed."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """A step of an image build. ``began`` is seconds since the epoch, ``seconds`` None while it
+    runs; ``detail`` is its last line of output.
+    """
+
+    text: str
+    status: Literal["running", "done", "cached", "failed"]
+    began: float
+    seconds: float | None = None
+    detail: str = ""
+
+
+@dataclass(frozen=True)
+class Said:
+    """A notice, or how something that the panel was asked to do went wrong."""
+
+    id: int
+    cls: str | None
+    text: str
+    at: float
+    level: Literal["info", "warning"]
+
+
+@dataclass(frozen=True)
+class ClassFacts:
+    """A class with the options of one declaration. ``key`` is its name in the session.
+
+    ``declared``: nothing was deployed yet. ``most`` is how many containers it may have, for each of
+    its ``pools``. ``p50`` and ``p99`` are seconds of its last calls, with three digits.
+    """
+
+    key: str
+    name: str
+    variant: bool
+    declared: bool
+    engine: str
+    image: str
+    options: tuple[str, ...]
+    enter: tuple[str, ...]
+    exit: tuple[str, ...]
+    needs_arguments: bool
+    pools: int
+    most: int
+    calls: int
+    failures: int
+    p50: float | None
+    p99: float | None
+    build: tuple[Step, ...]
+    steps: int
+
+
+@dataclass(frozen=True)
+class Exit:
+    """An ``exit`` hook's run, with what it raised."""
+
+    hook: str
+    seconds: float
+    error: str | None
+
+
+@dataclass(frozen=True)
+class ContainerFacts:
+    """What of a container seldom changes. ``grace`` is seconds, ``cpu`` cores, ``memory`` MiB.
+
+    ``ended`` is None as long as it is there; then ``exits`` and ``tail`` tell how it went.
+    """
+
+    name: str
+    cls: str
+    began: float
+    grace: float
+    cpu: float | None
+    memory: int | None
+    ended: float | None = None
+    exits: tuple[Exit, ...] = ()
+    tail: str = ""
+
+
+@dataclass(frozen=True)
+class Life:
+    """What of a container changes all the time. ``since`` is when it came into its state and
+    ``call`` when the longest of its ``running`` calls began, in seconds since the epoch.
+    """
+
+    state: str
+    since: float
+    calls: int
+    running: int
+    call: float | None
+    why: str
+
+
+class Fold:
+    """What events told: the build of each class, and the latest notices."""
+
+    def __init__(self) -> None:
+        self.notices: deque[Said] = deque(maxlen=MOST_NOTICES)
+        self._builds: dict[str, dict[int, Step]] = {}
+        self._of: dict[str, int] = {}
+        self._ids = 0
+
+    def take(self, event: Event) -> None:
+        """Fold one event in; all but build steps and notices is for others."""
+        if isinstance(event, BuildStep):
+            self._step(event)
+        elif isinstance(event, Notice):
+            self.say(event.cls, event.text, event.at, event.level)
+
+    def say(
+        self,
+        cls: str | None,
+        text: str,
+        at: float,
+        level: Literal["info", "warning"] = "warning",
+    ) -> None:
+        """One more notice."""
+        self._ids += 1
+        self.notices.append(Said(self._ids, cls, cut(text, 4 * TEXT), at, level))
+
+    def build(self, cls: str) -> tuple[tuple[Step, ...], int]:
+        """The steps of the class's last build that are known, and how many it has."""
+        steps = self._builds.get(cls, {})
+        return tuple(steps[n] for n in sorted(steps))[-MOST_STEPS:], self._of.get(cls, 0)
+
+    def _step(self, event: BuildStep) -> None:
+        steps = self._builds.setdefault(event.cls, {})
+        known = steps.get(event.step)
+        if event.status == "output":
+            if known is not None:
+                lines = [line for line in plain(event.text).splitlines() if line.strip()]
+                if lines:
+                    detail = cut(lines[-1].strip(), TEXT)
+                    steps[event.step] = dataclasses.replace(known, detail=detail)
+            return
+        if known is not None and known.seconds is not None:
+            steps.clear()  # its number comes again: another build
+            known = None
+        began = known.began if known is not None else event.at
+        seconds = None
+        if event.status != "running":
+            took = event.at - began if event.seconds is None else event.seconds
+            seconds = round(max(0.0, took), 3)
+            began = event.at - seconds
+        detail = known.detail if known is not None and event.status == "failed" else ""
+        text = cut(" ".join(plain(event.text).split()), TEXT)
+        steps[event.step] = Step(text, event.status, round(began, 2), seconds, detail)
+        self._of[event.cls] = max(event.of, *steps)
+
+
+# --- classes -------------------------------------------------------------------------------------
+
+
+def classes(session: Session, fold: Fold) -> tuple[ClassFacts, ...]:
+    """Every class of the session, by name."""
+    found = [_class(key, service, fold) for key, service in list(session.services.items())]
+    return tuple(sorted(found, key=lambda one: (one.name, one.key))[:MOST_CLASSES])
+
+
+def _class(key: str, service: Service, fold: Fold) -> ClassFacts:
+    version = service.version
+    spec = version.spec if version is not None else None
+    pools = list(service.pools.values())
+    took = [seconds for pool in pools for seconds in pool.stats.seconds.copy()]
+    build, steps = fold.build(service.name)
+    return ClassFacts(
+        key=key,
+        name=service.name,
+        variant="?" in key,
+        declared=version is None,
+        engine=version.engine.name if version is not None else "",
+        image=_image(version.image) if version is not None else "",
+        options=told_options(spec.options) if spec is not None else (),
+        enter=spec.enter if spec is not None else (),
+        exit=spec.exit if spec is not None else (),
+        needs_arguments=spec is not None and _needs_arguments(spec),
+        pools=len(pools),
+        most=max((pool.limits.most for pool in pools), default=1),
+        calls=sum(pool.stats.calls for pool in pools),
+        failures=sum(pool.stats.failures for pool in pools),
+        p50=percentile(took, 50),
+        p99=percentile(took, 99),
+        build=build,
+        steps=steps,
+    )
+
+
+def _image(image: Image) -> str:
+    steps = len(image.steps)
+    return image.reference + (f" + {steps} step{'s' if steps > 1 else ''}" if steps else "")
+
+
+def _needs_arguments(spec: ClassSpec) -> bool:
+    try:
+        spec.arguments((), {})
+    except InvalidError:
+        return True
+    return False
+
+
+def told_options(options: Options) -> tuple[str, ...]:
+    """The options that are not at their defaults; of secrets and environment no value.
+
+    >>> told_options(Options(cpu=2.0, memory=512, env={"TOKEN": "x"}))
+    ('cpu=2', 'memory=512', 'env=TOKEN')
+    """
+    told = []
+    for name in ("cpu", "memory", "gpu", "shm_size", "timeout", "startup_timeout", "exit_grace"):
+        told += _told(options, name)
+    for name in ("min_containers", "max_containers", "buffer_containers", "scaledown_window"):
+        told += _told(options, name)
+    if options.retries is not None:
+        told.append(f"retries={options.retries.max_retries}")
+    if options.block_network:
+        told.append("block_network")
+    told += [f"volume={path}" for path in options.volumes]
+    if options.env:
+        told.append(f"env={','.join(options.env)}")
+    if options.secrets:
+        told.append(f"secrets={len(options.secrets)}")
+    return tuple(cut(text, TEXT) for text in told[:20])
+
+
+_DEFAULTS = Options()
+
+
+def _told(options: Options, name: str) -> list[str]:
+    value = getattr(options, name)
+    if value == getattr(_DEFAULTS, name):
+        return []
+    return [f"{name}={value:g}" if isinstance(value, float) else f"{name}={value}"]
+
+
+def percentile(seconds: list[float], percent: int) -> float | None:
+    """The percentile with three digits, so that noise alone sends nothing; None without calls.
+
+    >>> percentile([0.123456], 50), percentile([], 50)
+    (0.123, None)
+    """
+    if not seconds:
+        return None
+    cuts = quantiles(seconds, n=100, method="inclusive") if len(seconds) > 1 else seconds * 99
+    return float(f"{cuts[percent - 1]:.3g}")
+
+
+# --- containers ----------------------------------------------------------------------------------
+
+
+def live(session: Session) -> dict[str, tuple[str, Container]]:
+    """The containers of the session's pools by name, each with its class's key."""
+    return {
+        container.name: (key, container)
+        for key, service in list(session.services.items())
+        for container in service.containers()
+    }
+
+
+def containers(
+    here: Iterable[tuple[str, Container]],
+    gone: Sequence[Entry],
+    keys: Mapping[str, str],
+    limits: Mapping[str, int],
+    offset: float,
+) -> tuple[tuple[ContainerFacts, ...], dict[str, Life]]:
+    """Those that are here, the oldest first, and the last that are gone.
+
+    ``keys`` gives a class's key by its name, ``limits`` the memory limit (bytes) that the engine
+    holds a container to. ``offset`` is what `time.monotonic` lacks to the seconds since the epoch.
+    """
+    facts: dict[str, ContainerFacts] = {}
+    lives: dict[str, Life] = {}
+    for key, container in sorted(here, key=lambda one: (one[1].began, one[1].name)):
+        facts[container.name] = _facts(key, container, limits.get(container.name))
+        lives[container.name] = _life(container, offset)
+    shown: dict[str, int] = {}
+    for entry in reversed(gone):
+        count = shown.get(entry.cls, 0)
+        if entry.container in facts or entry.cls not in keys or count >= MOST_GONE:
+            continue
+        shown[entry.cls] = count + 1
+        facts[entry.container] = _gone(keys[entry.cls], entry)
+        lives[entry.container] = Life(
+            entry.state, round(entry.ended, 2), 0, 0, None, cut(entry.why, TEXT)
+        )
+    kept = list(facts)[:MOST_CONTAINERS]
+    return tuple(facts[name] for name in kept), {name: lives[name] for name in kept}
+
+
+def _facts(key: str, container: Container, limit: int | None) -> ContainerFacts:
+    plan = container.plan
+    return ContainerFacts(
+        name=container.name,
+        cls=key,
+        began=round(container.began, 2),
+        grace=plan.grace,
+        cpu=plan.launch.cpu,
+        memory=None if limit is None else round(limit / 2**20),
+    )
+
+
+def _life(container: Container, offset: float) -> Life:
+    state = container.state
+    began = [slot.began for slot in container.slots if slot.input is not None]
+    leaving = state not in WARM and state not in (State.BUILDING, State.STARTING, State.ENTERING)
+    why = container.obituary() if state in GONE else container.why if leaving else ""
+    return Life(
+        state=state.value,
+        since=round(container.since, 2),
+        calls=container.calls,
+        running=container.running,
+        call=round(min(began) + offset, 2) if began else None,
+        why=cut(why, TEXT),
+    )
+
+
+def _gone(key: str, entry: Entry) -> ContainerFacts:
+    failed = entry.state == State.FAILED.value
+    return ContainerFacts(
+        name=entry.container,
+        cls=key,
+        began=round(entry.began, 2),
+        grace=0.0,
+        cpu=None,
+        memory=None,
+        ended=round(entry.ended, 2),
+        exits=tuple(_exit(hook) for hook in entry.hooks[:20]),
+        tail=plain(entry.tail[-LAST_LINES:]) if failed else "",
+    )
+
+
+def _exit(hook: ExitHook) -> Exit:
+    error = None if hook.error is None else plain(hook.error[-LAST_LINES:])
+    return Exit(hook.hook, round(hook.seconds, 3), error)
+
+
+def cut(text: str, most: int) -> str:
+    """Text without terminal escapes and of bounded length."""
+    text = plain(text)
+    return text if len(text) <= most else text[: most - 1] + "…"

@@ -1,0 +1,82 @@
+"""Growing things as two traits: an old page that seldom changes, and a new one that is sent often.
+
+A trait is sent whole whenever it changes, so what grows would be sent over and over. Here an
+addition costs the new page alone, which is small; when it is full, its content goes to the old one.
+Whoever reads both has everything, also one who joins late.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from lifecycle_magic.engines.base import Usage
+
+__all__ = ["Samples", "Text"]
+
+
+class Text:
+    """The last ``keep`` characters or so of a text that grows; at least half of that."""
+
+    def __init__(self, *, keep: int = 1 << 16, page: int = 1 << 12) -> None:
+        self.old = ""
+        self.new = ""
+        self._keep = keep
+        self._page = page
+
+    def add(self, text: str) -> None:
+        """Put ``text`` at the end; what is cut at the front is cut at a line's end, if it has
+        any.
+        """
+        self.new += text
+        if len(self.new) <= self._page:
+            return
+        whole, self.new = self.old + self.new, ""
+        if len(whole) > self._keep:
+            start = len(whole) - self._keep * 3 // 4
+            line = whole.find("\n", start, start + self._keep // 4)
+            whole = whole[line + 1 if line >= 0 else start :]
+        self.old = whole
+
+
+class Samples:
+    """What containers used, sample by sample; ``keep`` samples at most.
+
+    A page is ``{"t": [seconds since the epoch, ...], "of": {container: [cores, MiB, ...]}}``, with
+    two figures for each time, None where there is no sample. A container that is not in the latest
+    sample is forgotten.
+    """
+
+    def __init__(self, *, keep: int = 90, page: int = 10) -> None:
+        self.old: dict[str, Any] = {"t": [], "of": {}}
+        self.new: dict[str, Any] = {"t": [], "of": {}}
+        self._keep = keep
+        self._page = page
+
+    def add(self, at: float, used: Mapping[str, Usage]) -> None:
+        """One more sample, of every container that is there."""
+        if len(self.new["t"]) >= self._page:
+            self.old = self._joined(used)
+            self.new = {"t": [], "of": {}}
+        before = self.new
+        gap = [None, None] * len(before["t"])
+        self.new = {
+            "t": [*before["t"], round(at, 1)],
+            "of": {
+                name: [*before["of"].get(name, gap), round(one.cpu, 2), round(one.memory / 2**20)]
+                for name, one in used.items()
+            },
+        }
+
+    def _joined(self, names: Mapping[str, Usage]) -> dict[str, Any]:
+        old, new = self.old, self.new
+        drop = max(0, len(old["t"]) + len(new["t"]) - self._keep)
+        gaps = ([None, None] * len(old["t"]), [None, None] * len(new["t"]))
+        return {
+            "t": (old["t"] + new["t"])[drop:],
+            "of": {
+                name: (old["of"].get(name, gaps[0]) + new["of"].get(name, gaps[1]))[2 * drop :]
+                for name in names
+                if name in old["of"] or name in new["of"]
+            },
+        }

@@ -1,0 +1,376 @@
+"""What the panel tells and when, without a browser and without an engine."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import pytest
+
+from lifecycle_magic.engines.base import Usage
+from lifecycle_magic.history import Entry
+from lifecycle_magic.logs import KEPT, Logs
+from lifecycle_magic.options import Options
+from lifecycle_magic.panel import facts
+from lifecycle_magic.panel.feed import Feed
+from lifecycle_magic.panel.pace import INTERVAL, LEASE, TICK, Pace
+from lifecycle_magic.panel.pages import Samples, Text
+from lifecycle_magic.report import ExitHook
+from lifecycle_magic.secret import Secret
+from lifecycle_magic.service import Service
+from lifecycle_magic.session import Session
+from lifecycle_magic.state import BuildStep, LogLine, Notice, State, Transition
+
+# --- pages ---------------------------------------------------------------------------------------
+
+
+def test_an_addition_to_a_long_text_changes_only_the_small_page():
+    text = Text(keep=1000, page=100)
+    for n in range(195):
+        text.add(f"line {n}\n")
+    old = text.old
+    text.add("one more\n")
+    assert text.old is old
+    assert text.new.endswith("one more\n")
+    assert len(text.new) <= 100
+    assert len(text.old) + len(text.new) <= 1100
+
+
+def test_a_text_keeps_its_end_and_begins_with_a_whole_line():
+    text = Text(keep=1000, page=100)
+    for n in range(500):
+        text.add(f"line {n}\n")
+    whole = text.old + text.new
+    assert whole.endswith("line 498\nline 499\n")
+    assert whole.startswith("line ")
+    assert len(whole) >= 500
+
+
+def test_a_text_without_lines_is_bounded_too():
+    text = Text(keep=1000, page=100)
+    text.add("x" * 5000)
+    assert len(text.old) + len(text.new) <= 1000
+
+
+def test_samples_move_to_the_old_page_and_the_oldest_go():
+    samples = Samples(keep=6, page=2)
+    for n in range(11):
+        samples.add(n, {"a": Usage(n, n << 20)})
+    assert samples.new == {"t": [10], "of": {"a": [10, 10]}}
+    assert samples.old == {
+        "t": [4, 5, 6, 7, 8, 9],
+        "of": {"a": [4, 4, 5, 5, 6, 6, 7, 7, 8, 8, 9, 9]},
+    }
+
+
+def test_samples_of_one_that_came_later_have_gaps_and_of_one_that_went_are_forgotten():
+    samples = Samples(keep=6, page=2)
+    samples.add(1, {"a": Usage(1, 0)})
+    samples.add(2, {"a": Usage(1, 0), "b": Usage(0.126, 3 << 20)})
+    assert samples.new["of"]["b"] == [None, None, 0.13, 3]
+    samples.add(3, {"b": Usage(0.5, 3 << 20)})
+    assert samples.old["of"].keys() == {"b"}
+    assert samples.new == {"t": [3], "of": {"b": [0.5, 3]}}
+
+
+# --- pace ----------------------------------------------------------------------------------------
+
+
+def test_nothing_is_due_while_nobody_looks():
+    pace = Pace()
+    pace.dirty = True
+    assert pace.due(0.0) is None
+    pace.see("page", True, 0.0)
+    assert pace.due(0.0) == 0.0
+    pace.see("page", False, 1.0)
+    assert pace.due(1.0) is None
+
+
+def test_updates_keep_their_distance_and_a_look_at_nothing_new_is_rarer():
+    pace = Pace()
+    pace.see("page", True, 0.0)
+    pace.began(0.0)
+    assert pace.due(0.0) == TICK
+    pace.dirty = True
+    assert pace.due(0.1) == pytest.approx(INTERVAL - 0.1)
+    assert pace.due(1.0) == 0.0
+
+
+def test_a_page_that_went_without_a_word_is_believed_for_one_lease():
+    pace = Pace()
+    pace.see("page", True, 0.0)
+    assert pace.looked(LEASE - 1)
+    assert not pace.looked(LEASE)
+
+
+def test_no_lease_ends_while_a_cell_runs_and_each_has_time_to_be_renewed_after_it():
+    pace = Pace()
+    pace.see("page", True, 0.0)
+    pace.hold(True, 1.0)
+    assert pace.looked(1000.0)
+    pace.hold(False, 1000.0)
+    assert pace.looked(1000.0 + LEASE - 1)
+    assert not pace.looked(1000.0 + LEASE)
+
+
+def test_one_page_that_goes_leaves_the_others():
+    pace = Pace()
+    pace.see("one", True, 0.0)
+    pace.see("two", True, 0.0)
+    pace.see("one", False, 1.0)
+    assert pace.looked(2.0)
+
+
+# --- facts ---------------------------------------------------------------------------------------
+
+
+def step(
+    status: Any, number: int = 1, text: str = "pip install six", at: float = 10.0, **more: Any
+):
+    return BuildStep("Model", number, 2, status, text, at, **more)
+
+
+def test_a_build_is_folded_step_by_step():
+    fold = facts.Fold()
+    fold.take(step("running"))
+    fold.take(step("output", text="Collecting\n\x1b[31msix\x1b[0m\n\n"))
+    assert fold.build("Model") == (
+        (facts.Step("pip install six", "running", 10.0, None, "six"),),
+        2,
+    )
+    fold.take(step("done", at=13.0, seconds=2.5))
+    fold.take(step("cached", 2, "train()", at=14.0))
+    (first, second), of = fold.build("Model")
+    assert (first.status, first.seconds, first.detail, of) == ("done", 2.5, "", 2)
+    assert (second.status, second.seconds) == ("cached", 0.0)
+
+
+def test_a_failed_step_keeps_its_last_line_and_the_next_build_begins_anew():
+    fold = facts.Fold()
+    fold.take(step("running"))
+    fold.take(step("output", text="ERROR: no match\n"))
+    fold.take(step("failed", at=11.0))
+    assert fold.build("Model")[0][0].detail == "ERROR: no match"
+    fold.take(step("running", at=20.0))
+    assert fold.build("Model")[0] == (facts.Step("pip install six", "running", 20.0),)
+
+
+def test_notices_are_bounded_in_number_and_length():
+    fold = facts.Fold()
+    for n in range(50):
+        fold.take(Notice("Model", f"{n} " + "x" * 10_000, 1.0, "warning"))
+    assert len(fold.notices) == facts.MOST_NOTICES
+    assert fold.notices[-1].text.startswith("49 ")
+    assert all(len(said.text) <= 4 * facts.TEXT for said in fold.notices)
+
+
+def test_no_value_of_a_secret_or_of_the_environment_is_told():
+    options = Options.make(
+        "Model",
+        env={"TOKEN": "hunter2"},
+        secrets=[Secret.from_dict({"KEY": "hunter3"})],
+        cpu=2,
+        scaledown_window=90,
+    )
+    told = facts.told_options(options)
+    assert told == ("cpu=2", "scaledown_window=90", "env=TOKEN", "secrets=1")
+
+
+def entry(name: str, **more: Any) -> Entry:
+    given: dict[str, Any] = {
+        "session": "s", "container": name, "cls": "Model", "engine": "process", "state": "failed",
+        "why": "it was killed", "began": 1.0, "ended": 2.0,
+    }  # fmt: skip
+    return Entry(**given | more)
+
+
+def test_the_last_that_are_gone_are_told_with_their_reason_and_last_lines():
+    gone = [entry(f"c{n}") for n in range(20)]
+    gone[-1] = dataclasses.replace(
+        gone[-1], tail="x" * 9000 + "\nlast", hooks=(ExitHook("close", 1.0, "Traceback"),)
+    )
+    told, lives = facts.containers([], gone, {"Model": "cell/Model"}, {}, 0.0)
+    assert [one.name for one in told] == ["c19", "c18", "c17", "c16", "c15"]
+    assert told[0].tail.endswith("\nlast")
+    assert len(told[0].tail) <= facts.LAST_LINES
+    assert told[0].exits == (facts.Exit("close", 1.0, "Traceback"),)
+    assert lives["c19"].why == "it was killed"
+
+
+def test_one_that_is_gone_is_not_told_for_a_class_that_is_no_more():
+    assert facts.containers([], [entry("c", cls="Gone")], {}, {}, 0.0) == ((), {})
+
+
+# --- logs ----------------------------------------------------------------------------------------
+
+
+def line(text: str, container: str = "c1") -> LogLine:
+    return LogLine(container, "Model", "stdout", text, 0.0)
+
+
+def test_a_follower_reads_nothing_twice_and_only_of_its_container():
+    logs = Logs()
+    logs.take(line("a\n"))
+    logs.take(line("b\n", "c2"))
+    text, position = logs.since(0, "Model")
+    assert text == "a\nb\n"
+    logs.take(line("c\n"))
+    logs.take(line("d\n", "c2"))
+    assert logs.since(position, "Model", "c2")[0] == "d\n"
+    assert logs.text("Model", "c1") == "a\nc\n"
+    assert logs.since(5, "Other") == ("", 0)
+
+
+def test_a_follower_that_was_away_for_long_gets_what_is_kept():
+    logs = Logs()
+    piece = "x" * (KEPT // 4)
+    for n in range(8):
+        logs.take(line(f"{n}{piece}"))
+    text, position = logs.since(1, "Model")
+    assert text.startswith("5")
+    assert len(text) <= KEPT
+    assert position == 8
+
+
+# --- the feed ------------------------------------------------------------------------------------
+
+
+class Told:
+    """Stands where the widget is: what was sent, and what a front end then has."""
+
+    def __init__(self) -> None:
+        self.sent: list[dict[str, Any]] = []
+        self.state: dict[str, Any] = {}
+
+    def __call__(self, changes: Mapping[str, Any]) -> None:
+        changes = json.loads(json.dumps(changes))
+        self.sent.append(changes)
+        self.state |= changes
+
+    def last(self) -> set[str]:
+        return set(self.sent[-1])
+
+
+@pytest.fixture
+def session() -> Iterator[Session]:
+    session = Session()
+    session.swept()
+    yield session
+    session.close("the test is over")
+
+
+@pytest.fixture
+def told() -> Told:
+    return Told()
+
+
+@pytest.fixture
+def feed(session: Session, told: Told) -> Iterator[Feed]:
+    feed = Feed(session, told)
+    yield feed
+    feed.close()
+
+
+def test_the_first_look_tells_everything_and_the_next_one_nothing(feed: Feed, told: Told):
+    feed.look()
+    assert told.last() == {
+        "session", "classes", "containers", "lives", "samples_old", "samples_new",
+        "log_shown", "log_old", "log_new", "notices", "acks", "beat",
+    }  # fmt: skip
+    feed.look()
+    assert len(told.sent) == 1
+
+
+def test_only_what_changed_is_sent(feed: Feed, told: Told, session: Session):
+    feed.look()
+    session.services["cell/Model"] = Service(session, "Model")
+    feed.look()
+    assert told.last() == {"classes", "beat"}
+    assert told.state["classes"][0]["declared"] is True
+
+
+def test_a_notice_and_a_build_reach_the_panel(feed: Feed, told: Told, session: Session):
+    session.services["cell/Model"] = Service(session, "Model")
+    session.bus.publish(step("running"))
+    session.notice("Model", "cpu=64 is more than this machine has")
+    feed.look()
+    assert told.state["classes"][0]["build"][0]["status"] == "running"
+    assert told.state["notices"][0]["text"] == "cpu=64 is more than this machine has"
+
+
+def test_a_log_is_sent_only_while_it_is_followed(feed: Feed, told: Told, session: Session):
+    session.services["cell/Model"] = Service(session, "Model")
+    session.bus.publish(line("before\n"))
+    feed.look()
+    assert told.state["log_new"] == ""
+    feed.follow("cell/Model")
+    session.bus.publish(line("half a pair: \ud83d\n"))
+    feed.look()
+    assert told.last() == {"log_shown", "log_new", "beat"}
+    assert told.state["log_new"] == "before\nhalf a pair: ?\n"
+    feed.follow("")
+    feed.look()
+    assert (told.state["log_shown"], told.state["log_new"]) == ("", "")
+
+
+def test_a_container_that_went_is_read_from_the_history(feed: Feed, told: Told, session: Session):
+    session.services["cell/Model"] = Service(session, "Model")
+    feed.look()
+    session.history.add(entry("c1", session=session.id))
+    session.history.add(entry("c2", session="another"))
+    session.bus.publish(Transition("c1", "Model", State.IDLE, State.FAILED, "it was killed", 2.0))
+    feed.look()
+    assert [one["name"] for one in told.state["containers"]] == ["c1"]
+    assert told.state["lives"]["c1"][0] == "failed"
+
+
+def test_a_wish_that_can_not_be_granted_is_answered_and_told(feed: Feed, told: Told):
+    feed.do("id1", "warm", "cell/Nothing").join()
+    feed.look()
+    assert told.state["acks"] == ["id1"]
+    assert told.state["notices"][0]["text"] == (
+        "could not warm cell/Nothing: InvalidError: this class is not in the session any more"
+    )
+
+
+def test_a_wish_that_is_none_does_nothing(feed: Feed, told: Told):
+    feed.do("id1", "__class__", "cell/Nothing").join()
+    feed.look()
+    assert "__class__" in told.state["notices"][0]["text"]
+    assert told.state["acks"] == ["id1"]
+
+
+def test_the_feed_sends_by_itself_when_somebody_looks(session: Session):
+    import threading
+
+    sent = threading.Event()
+    feed = Feed(session, lambda changes: sent.set())
+    feed.see("page", True)
+    assert sent.wait(30)
+    feed.close()
+
+
+def test_the_end_of_the_session_is_told(session: Session, told: Told):
+    is_open = True
+    feed = Feed(session, told, lambda: is_open)
+    feed.look()
+    is_open = False
+    feed.look()
+    assert told.state["session"]["open"] is False
+    feed.close()
+
+
+def test_the_panel_is_public_under_its_name_though_a_package_has_it_too():
+    import lifecycle_magic as lm
+    from lifecycle_magic import session as sessions
+    from lifecycle_magic.panel.widget import panel
+
+    first = lm.panel()
+    assert first is panel()
+    assert "nothing runs" in str(first)
+    sessions.close("the test is over")
+    assert lm.panel() is not first
+    assert first.session["open"] is False
+    sessions.close("the test is over")
