@@ -1,0 +1,8 @@
+"""``python -m lifecycle_magic`` is ``lifecycle-magic``."""
+
+import sys
+
+from lifecycle_magic.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main())

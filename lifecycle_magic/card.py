@@ -1,0 +1,292 @@
+"""The card of a cell: what its deployment is doing, and in the end what it did.
+
+In a notebook it is one output that is updated in place and stays in the saved file, as HTML and as
+text; in a terminal it is lines. Events come from any thread, so every update runs in a copy of the
+context in which the card was made: that is how ipykernel finds the cell an output belongs to.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import shutil
+import sys
+import threading
+import time
+from collections.abc import Callable
+from types import TracebackType
+from typing import IO, TYPE_CHECKING, Any, Protocol
+
+from lifecycle_magic.panel.text import escape, plain, seconds
+from lifecycle_magic.progress import Progress, Row, View, headline
+from lifecycle_magic.service import Change
+from lifecycle_magic.state import Event
+
+if TYPE_CHECKING:
+    from lifecycle_magic.arguments import Request
+    from lifecycle_magic.service import Service
+    from lifecycle_magic.spec import ClassSpec
+
+__all__ = ["Card", "Notebook", "Sink", "Terminal", "as_html", "as_text"]
+
+INTERVAL = 0.125
+"""Seconds between updates that only bring another line of a step's output."""
+
+_MARKS = {"running": "…", "cached": "=", "done": "✓", "failed": "✗", "note": "·"}
+
+
+class Sink(Protocol):
+    """Where views go. ``final`` comes once, as the last one."""
+
+    def show(self, view: View, *, final: bool = False) -> None:
+        """Bring what is seen up to date."""
+
+
+class Card:
+    """Shows a class's deployment while the ``with`` runs, and what exception ended it."""
+
+    def __init__(self, spec: ClassSpec, service: Service, sink: Sink) -> None:
+        self._session = service.session
+        self._spec = spec
+        self._service = service
+        self._sink = sink
+        self._progress = Progress(spec.name, time.time(), enter=spec.enter, exit=spec.exit)
+        self._lock = threading.Lock()
+        self._context = contextvars.copy_context()
+        self._view: View | None = None  # what was shown last
+        self._shown = 0.0  # and when, by time.monotonic
+        self._due = False
+        self._over = False
+        self._unsubscribe: Callable[[], None] = lambda: None
+
+    def __enter__(self) -> Card:
+        with self._lock:
+            self._draw()
+        self._unsubscribe = self._session.bus.subscribe(self._take)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._unsubscribe()
+        with self._lock:
+            self._over = True
+            version = self._service.version
+            if version is not None:
+                self._progress.engine(version.engine.name)
+            if error is not None:
+                self._progress.say(_first_line(error, self._spec.name))
+                for text in getattr(error, "__notes__", ()):
+                    self._progress.note(text)
+            self._progress.end(time.time(), error)
+            self._draw(final=True)
+
+    # --- what the cell knows and no event tells ----------------------------------------------
+
+    def did(self, change: Change, old: ClassSpec | None, request: Request) -> None:
+        """The class was deployed; a container may still have to start."""
+        asked = "--rebuild" if request.rebuild else "--fresh" if request.fresh else ""
+        with self._lock:
+            self._progress.say(headline(change, old, self._spec, why=asked))
+
+    def declared(self) -> None:
+        """Nothing was started (``--lazy``)."""
+        with self._lock:
+            self._progress.say("declared; the first call builds its image and starts a container")
+
+    def needs_arguments(self) -> None:
+        """Nothing was started: the class can't be made without arguments."""
+        with self._lock:
+            self._progress.note(
+                f"{self._spec.name}(...) takes arguments, so its container starts at the first call"
+            )
+
+    # --- events ------------------------------------------------------------------------------
+
+    def _take(self, event: Event) -> None:
+        with self._lock:
+            urgent = self._progress.take(event)
+            if self._over:
+                return
+            wait = self._shown + INTERVAL - time.monotonic()
+            if urgent or wait <= 0:
+                self._draw()
+            elif not self._due:
+                self._due = True
+                self._session.monitor.later(wait, self._catch_up)
+
+    def _catch_up(self) -> None:
+        """Show the last of a burst of lines, which nothing would show if no event followed."""
+        with self._lock:
+            self._due = False
+            if not self._over:
+                self._draw()
+
+    def _draw(self, *, final: bool = False) -> None:
+        self._shown = time.monotonic()
+        view = self._progress.view()
+        if view == self._view:
+            return
+        self._view = view
+        # A context can't be entered twice, and the cell's own thread may be in it.
+        self._context.copy().run(self._sink.show, view, final=final)
+
+
+def _first_line(error: BaseException, name: str) -> str:
+    if isinstance(error, KeyboardInterrupt):
+        return "interrupted"
+    kind = type(error).__name__
+    text = str(error).strip().removeprefix(f"{name}: ")
+    return f"{kind}: {text.splitlines()[0]}" if text else kind
+
+
+# --- where it is shown ---------------------------------------------------------------------------
+
+
+class Notebook:
+    """One output of a Jupyter cell, updated in place by its display id."""
+
+    def __init__(self) -> None:
+        self._handle: Any = None
+
+    def show(self, view: View, *, final: bool = False) -> None:
+        """Display the first view, update it with every later one."""
+        bundle = {"text/plain": as_text(view), "text/html": as_html(view)}
+        if self._handle is None:
+            from IPython.display import display
+
+            self._handle = display(bundle, raw=True, display_id=True)  # type: ignore[no-untyped-call]
+        else:
+            self._handle.update(bundle, raw=True)
+
+
+class Terminal:
+    """Lines on a terminal or in a file; on a terminal the step that runs is one live line."""
+
+    def __init__(self, stream: IO[str] | None = None) -> None:
+        self._stream = sys.stdout if stream is None else stream
+        self._printed: set[int] = set()
+        self._notices = 0
+        self._live = False
+
+    def show(self, view: View, *, final: bool = False) -> None:
+        """Print what ended since the last view."""
+        try:
+            self._wipe()
+            for index, row in enumerate(view.rows):
+                if row.status != "running" and index not in self._printed:
+                    self._printed.add(index)
+                    self._line(f"{view.name}: {_row(row)}")
+            for text in view.notices[self._notices :]:
+                self._line(f"{view.name}: {plain(text)}")
+            self._notices = len(view.notices)
+            if final:
+                for text in view.tail:
+                    self._line(f"    {plain(text)}")
+                self._line(_head(view))
+            elif self._stream.isatty():
+                running = next(
+                    (row for row in reversed(view.rows) if row.status == "running"), None
+                )
+                if running is not None:
+                    self._live = True
+                    self._stream.write(_cut(f"{view.name}: {_row(running)}"))
+            self._stream.flush()
+        except (OSError, ValueError):
+            pass  # a stream that is closed: nobody looks
+
+    def _line(self, text: str) -> None:
+        self._stream.write(text + "\n")
+
+    def _wipe(self) -> None:
+        if self._live:
+            self._live = False
+            self._stream.write("\r\x1b[K")
+
+
+def _cut(text: str) -> str:
+    width = max(20, shutil.get_terminal_size().columns - 1)
+    return text if len(text) <= width else text[: width - 1] + "…"
+
+
+# --- how it looks --------------------------------------------------------------------------------
+
+
+def _head(view: View) -> str:
+    facts = [plain(view.engine)] if view.engine else []
+    if view.seconds is not None:
+        facts.append(seconds(view.seconds))
+    told = f" ({', '.join(facts)})" if facts else ""
+    return f"{_MARKS[view.status]} {plain(view.name)}: {plain(view.headline)}{told}"
+
+
+def _took(row: Row) -> str:
+    if row.status == "cached":
+        return "cached"
+    return "" if row.seconds is None else seconds(row.seconds)
+
+
+def _title(row: Row) -> str:
+    return " ".join(plain(row.title).split())
+
+
+def _row(row: Row) -> str:
+    told = f"{_MARKS[row.status]} {_title(row)}"
+    took = _took(row)
+    detail = plain(row.detail).strip()
+    return told + (f"  {took}" if took else "") + (f"  {detail}" if detail else "")
+
+
+def as_text(view: View) -> str:
+    """The card as plain text, some lines."""
+    lines = [_head(view)]
+    lines += [f"  {_row(row)}" for row in view.rows]
+    lines += [f"    {plain(line)}" for line in view.tail]
+    lines += [f"  {line}" for text in view.notices for line in plain(text).splitlines()]
+    return "\n".join(lines)
+
+
+def as_html(view: View) -> str:
+    """The card as HTML: every text escaped, readable without its style."""
+    rows = "".join(_html_row(row) for row in view.rows)
+    parts = [f"<div class='lm-head'><b>{escape(_head(view))}</b></div>"]
+    if rows:
+        parts.append(f"<table class='lm-steps'>{rows}</table>")
+    if view.tail:
+        parts.append(f"<pre class='lm-tail'>{escape(chr(10).join(view.tail))}</pre>")
+    parts += [f"<div class='lm-note'>{escape(text)}</div>" for text in view.notices]
+    return f"<div class='lm-card lm-{view.status}'>{_STYLE}{''.join(parts)}</div>"
+
+
+def _html_row(row: Row) -> str:
+    cells = (_MARKS[row.status], _title(row), _took(row), row.detail.strip())
+    inner = "".join(f"<td>{escape(text)}</td>" for text in cells)
+    return f"<tr class='lm-{row.status}'>{inner}</tr>"
+
+
+# JupyterLab's variables, then VS Code's, then a value that reads on light and on dark.
+_STYLE = """<style>
+.lm-card { border-left: 3px solid var(--lm-mark); padding: 2px 0 2px 10px; margin: 2px 0;
+  --lm-mark: var(--jp-brand-color1, var(--vscode-focusBorder, #1976d2));
+  --lm-dim: var(--jp-ui-font-color2, var(--vscode-descriptionForeground, #808080));
+  --lm-bad: var(--jp-error-color1, var(--vscode-errorForeground, #d32f2f));
+  --lm-good: var(--jp-success-color1, var(--vscode-testing-iconPassed, #388e3c));
+  color: var(--jp-ui-font-color1, var(--vscode-foreground, inherit)); background: transparent;
+  font-family: var(--jp-ui-font-family, var(--vscode-font-family, sans-serif)); font-size: 13px; }
+.lm-card.lm-failed { --lm-mark: var(--lm-bad); }
+.lm-card.lm-done { --lm-mark: var(--lm-good); }
+.lm-card table.lm-steps { border: 0; border-collapse: collapse; margin: 2px 0; background: none;
+  color: inherit; font: inherit; }
+.lm-card table.lm-steps tr { background: none; }
+.lm-card table.lm-steps td { border: 0; padding: 0 10px 0 0; text-align: left; color: inherit;
+  white-space: pre-wrap; overflow-wrap: anywhere; vertical-align: top; }
+.lm-card table.lm-steps td:nth-child(n + 3), .lm-card .lm-note { color: var(--lm-dim); }
+.lm-card table.lm-steps td:nth-child(3) { white-space: nowrap; text-align: right; }
+.lm-card table.lm-steps tr.lm-failed td { color: var(--lm-bad); }
+.lm-card .lm-note { white-space: pre-wrap; }
+.lm-card pre.lm-tail { margin: 4px 0; padding: 4px 8px; max-height: 24em; overflow: auto;
+  font-family: var(--jp-code-font-family, monospace); font-size: 12px; white-space: pre-wrap;
+  color: inherit; background: var(--jp-layout-color2, rgba(128, 128, 128, 0.12)); }
+</style>"""

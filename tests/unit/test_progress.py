@@ -1,0 +1,195 @@
+from __future__ import annotations
+
+import pytest
+
+from lifecycle_magic import hooks
+from lifecycle_magic.options import Options
+from lifecycle_magic.progress import TAIL, Progress, Row, changed, headline
+from lifecycle_magic.service import Change
+from lifecycle_magic.spec import ClassSpec, read_class
+from lifecycle_magic.state import BuildStep, LogLine, Notice, State, Transition
+
+
+def step(status: str, text: str, at: float, *, number: int = 1, cls: str = "Model") -> BuildStep:
+    return BuildStep(cls, number, 3, status, text, at)  # type: ignore[arg-type]
+
+
+def move(container: str, previous: State, state: State, at: float, cls: str = "Model"):
+    return Transition(container, cls, previous, state, "", at)
+
+
+@pytest.fixture
+def progress() -> Progress:
+    return Progress("Model", 100.0, enter=("load", "connect"), exit=("close",))
+
+
+def start(progress: Progress, container: str, at: float) -> None:
+    progress.take(move(container, State.BUILDING, State.STARTING, at))
+    progress.take(move(container, State.STARTING, State.ENTERING, at + 1))
+    progress.take(move(container, State.ENTERING, State.IDLE, at + 3))
+
+
+def test_a_step_is_one_row_from_its_beginning_to_its_end(progress: Progress):
+    assert progress.take(step("running", "pip install six", 101.0))
+    assert progress.view().rows == (Row("pip install six", "running"),)
+    assert not progress.take(step("output", "Collecting six\n", 102.0))
+    assert progress.view().rows == (Row("pip install six", "running", None, "Collecting six"),)
+    assert progress.take(step("done", "pip install six", 104.5))
+    assert progress.view().rows == (Row("pip install six", "done", 3.5),)
+
+
+def test_a_step_that_was_there_already_has_a_row_of_its_own(progress: Progress):
+    progress.take(step("cached", "apt-get install git", 101.0))
+    assert [(row.title, row.status) for row in progress.view().rows] == [
+        ("apt-get install git", "cached")
+    ]
+
+
+def test_a_started_container_shows_its_start_and_its_enter_hooks(progress: Progress):
+    start(progress, "a", 101.0)
+    assert progress.view().rows == (
+        Row("container", "done", 1.0),
+        Row("load(), connect()", "done", 2.0),
+    )
+
+
+def test_a_class_without_enter_shows_only_the_start():
+    progress = Progress("Model", 100.0)
+    start(progress, "a", 101.0)
+    assert progress.view().rows == (Row("container", "done", 1.0),)
+
+
+def test_the_container_of_a_build_hook_is_no_row_of_its_own(progress: Progress):
+    progress.take(step("running", "train()", 101.0))
+    start(progress, "hook", 102.0)
+    progress.take(step("done", "train()", 109.0))
+    progress.take(move("hook", State.IDLE, State.DRAINING, 110.0))
+    assert progress.view().rows == (Row("train()", "done", 8.0),)
+
+
+def test_a_former_container_goes_on_after_the_end(progress: Progress):
+    start(progress, "new", 101.0)
+    progress.take(move("old", State.IDLE, State.DRAINING, 104.0))
+    progress.take(move("old", State.DRAINING, State.EXITING, 104.5))
+    progress.end(105.0)
+    assert progress.view().rows[-2:] == (
+        Row("former container: its running calls end", "done", 0.5),
+        Row("former container: close()", "note"),
+    )
+    assert progress.view().seconds == 5.0
+
+
+def test_a_container_that_was_on_its_way_out_before_is_not_shown(progress: Progress):
+    assert not progress.take(move("old", State.DRAINING, State.EXITING, 101.0))
+    assert not progress.take(move("old", State.EXITING, State.EXITED, 102.0))
+    assert progress.view().rows == ()
+
+
+def test_calls_of_a_warm_container_are_not_shown(progress: Progress):
+    start(progress, "a", 101.0)
+    rows = progress.view().rows
+    assert not progress.take(move("a", State.IDLE, State.BUSY, 105.0))
+    assert not progress.take(LogLine("a", "Model", "stdout", "hello\n", 105.0))
+    assert progress.view().rows == rows
+
+
+def test_other_classes_are_not_shown(progress: Progress):
+    assert not progress.take(step("running", "pip install six", 101.0, cls="Other"))
+    assert not progress.take(Notice("Other", "capped", 101.0))
+    assert progress.take(Notice(None, "engine: process", 101.0))
+    assert progress.take(Notice("Model", "capped", 101.0))
+    assert progress.view().notices == ("engine: process", "capped")
+    assert progress.view().rows == ()
+
+
+def test_a_failure_shows_the_last_lines_of_its_step(progress: Progress):
+    progress.take(step("running", "one", 101.0))
+    progress.take(step("output", "of the first step\n", 101.5))
+    progress.take(step("done", "one", 102.0))
+    progress.take(step("running", "two", 102.0, number=2))
+    for number in range(TAIL + 5):
+        progress.take(step("output", f"line {number}\n", 103.0, number=2))
+    progress.take(step("output", "no newline", 103.0, number=2))
+    progress.take(step("failed", "two", 104.0, number=2))
+    progress.end(105.0, RuntimeError("two failed"))
+    view = progress.view()
+    assert view.status == "failed"
+    assert view.tail[-2:] == (f"line {TAIL + 4}", "no newline")
+    assert len(view.tail) == TAIL
+    assert [row.status for row in view.rows] == ["done", "failed"]
+
+
+def test_what_still_runs_when_an_error_ends_it_has_failed(progress: Progress):
+    progress.take(move("a", State.BUILDING, State.STARTING, 101.0))
+    progress.take(move("a", State.STARTING, State.ENTERING, 102.0))
+    progress.end(104.0, KeyboardInterrupt())
+    assert progress.view().rows[-1] == Row("load(), connect()", "failed", 2.0)
+
+
+def test_the_headline_says_what_is_done_until_it_says_what_was(progress: Progress):
+    progress.say("ready")
+    assert progress.view().headline == "looking for its image"
+    progress.take(step("running", "one", 101.0))
+    assert progress.view().headline == "building its image"
+    progress.take(step("done", "one", 102.0))
+    progress.take(move("a", State.BUILDING, State.STARTING, 103.0))
+    assert progress.view().headline == "starting a container"
+    progress.end(105.0)
+    assert progress.view().headline == "ready"
+
+
+# --- what a re-run says --------------------------------------------------------------------------
+
+
+def model(size: int = 1, factor: int = 1, **options: object) -> ClassSpec:
+    def helper() -> int:
+        return size
+
+    class Model:
+        @hooks.enter()
+        def load(self):
+            self.size = helper()
+
+        @hooks.method()
+        def predict(self, x):
+            return x * factor
+
+    return read_class(Model, Options.make("Model", **options))
+
+
+def test_a_swap_says_what_was_reloaded_and_what_is_kept():
+    told = headline(Change.SWAPPED, model(), model(factor=2))
+    assert told == "predict() reloaded, what load() made is kept"
+
+
+def test_a_replacement_says_what_changed():
+    told = headline(Change.REPLACED, model(), model(size=2))
+    assert told == "new containers, because helper() changed; former ones run their exit"
+
+
+def test_a_replacement_names_options_and_never_their_values():
+    old, new = model(env={"TOKEN": "hush"}), model(env={"TOKEN": "hush2"}, memory=512)
+    told = headline(Change.REPLACED, old, new)
+    assert "because env, memory changed" in told
+    assert "hush" not in told
+
+
+def test_an_option_that_keeps_containers_is_no_reason():
+    told = headline(Change.REPLACED, model(timeout=3), model(timeout=4, cpu=1))
+    assert "because cpu changed" in told
+
+
+def test_a_replacement_that_was_asked_for_says_by_what():
+    told = headline(Change.REPLACED, model(), model(), why="--fresh")
+    assert told == "new containers, because of --fresh; former ones run their exit"
+
+
+def test_unchanged_and_new():
+    assert headline(Change.UNCHANGED, model(), model()).startswith("unchanged")
+    assert headline(Change.NEW, None, model()) == "ready"
+
+
+def test_changed_parts_are_named_as_people_write_them():
+    old = {"Model.load() (method)": "1", "K (constant)": "1", "gone (constant)": "1"}
+    new = {"Model.load() (method)": "2", "K (constant)": "1", "f() (function)": "1"}
+    assert changed(old, new, "Model") == ["load()", "f()", "gone"]
