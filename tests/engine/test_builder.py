@@ -1,0 +1,321 @@
+"""From a class to its image on a real engine: layers, what makes them anew, and what is told.
+
+A hook here is a shell command that runs in a real container of the layer below; how the product
+runs hooks is none of the builder's business.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import docker
+import docker.errors
+import pytest
+
+from lifecycle_magic import builder, hooks
+from lifecycle_magic.builder import Built
+from lifecycle_magic.engines.base import OnStep
+from lifecycle_magic.engines.docker import DockerEngine
+from lifecycle_magic.engines.docker_build import tag
+from lifecycle_magic.engines.docker_launch import ROLE
+from lifecycle_magic.exception import BuildError, EngineError
+from lifecycle_magic.image import Image
+from lifecycle_magic.options import Options
+from lifecycle_magic.spec import ClassSpec, read_class
+from lifecycle_magic.state import BuildStep, Event, Notice
+
+# One group with the tests that prune: an image of ours that came up in between would go as well.
+pytestmark = [pytest.mark.docker, pytest.mark.xdist_group("docker-images")]
+
+
+class Watched(DockerEngine):
+    """A docker engine that keeps note of what it is asked."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked: list[str] = []
+        self.kept: list[str] = []
+
+    def base_id(self, image: Image, on_step: OnStep | None = None) -> str:
+        self.asked.append("base_id")
+        return super().base_id(image, on_step)
+
+    def find(self, key: str) -> str | None:
+        self.asked.append("find")
+        return super().find(key)
+
+    def build(self, image: Image, key: str, on_step: OnStep) -> str:
+        self.asked.append("build")
+        self.kept.append(key)
+        return super().build(image, key, on_step)
+
+    def commit(self, container: str, key: str) -> str:
+        self.asked.append("commit")
+        self.kept.append(key)
+        return super().commit(container, key)
+
+
+def remove_untagged(client: docker.DockerClient, marks: list[str]) -> None:
+    """Remove what failed and replaced builds left, known by a mark in one of their commands."""
+    for image in client.images.list(filters={"dangling": True, "label": f"{ROLE}=image"}):
+        with contextlib.suppress(docker.errors.APIError):  # another test's, and gone meanwhile
+            commands = " ".join(layer["CreatedBy"] for layer in image.history())
+            if any(mark in commands for mark in marks):
+                client.images.remove(str(image.id))
+
+
+class Site:
+    """Builds specs; hooks run as shell commands that are noted."""
+
+    def __init__(self, engine: Watched, client: docker.DockerClient) -> None:
+        self.engine = engine
+        self.client = client
+        self.events: list[Event] = []
+        self.ran: list[str] = []
+        self.commands: dict[str, str] = {}
+        self.mark = secrets.token_hex(8)
+
+    def ensure(self, spec: ClassSpec, *, force: bool = False) -> Built:
+        self.events, self.ran, self.engine.asked = [], [], []
+        return builder.ensure(spec, self.engine, self.run_hook, self.events.append, force=force)
+
+    @contextlib.contextmanager
+    def run_hook(self, image: str, hook: str) -> Iterator[str]:
+        self.ran.append(hook)
+        container = self.client.containers.run(image, ["sleep", "1000"], detach=True)
+        try:
+            command = self.commands.get(hook, f"echo {hook} >> /ran")
+            done = container.exec_run(["sh", "-c", command])
+            if done.exit_code:
+                raise ValueError(str(done.output))
+            yield str(container.id)
+        finally:
+            container.remove(force=True)
+
+    def read(self, image: str, path: str) -> str:
+        container = self.client.containers.run(image, ["sleep", "1000"], detach=True)
+        try:
+            printed = container.exec_run(["cat", path]).output
+            assert isinstance(printed, bytes)
+            return printed.decode()
+        finally:
+            container.remove(force=True)
+
+    def told(self) -> list[tuple[int, int, str, str]]:
+        return [
+            (event.step, event.of, event.status, event.text)
+            for event in self.events
+            if isinstance(event, BuildStep) and event.status != "output"
+        ]
+
+    def close(self) -> None:
+        for key in reversed(self.engine.kept):
+            with contextlib.suppress(docker.errors.ImageNotFound):
+                self.client.images.remove(tag(key), force=True)
+        remove_untagged(self.client, [self.mark])
+        self.engine.close()
+
+
+@pytest.fixture
+def site(need_docker: docker.DockerClient) -> Iterator[Site]:
+    site = Site(Watched(), need_docker)
+    yield site
+    site.close()
+
+
+@pytest.fixture
+def recipe(site: Site) -> Image:
+    """A recipe that no other test has."""
+    return Image.debian_slim().run_commands(f"echo recipe > /ran; true {site.mark}")
+
+
+def one_hook(image: Image, constant: int = 1, **build: Any) -> ClassSpec:
+    class Model:
+        @hooks.build(**build)
+        def bake(self) -> int:
+            return constant
+
+        @hooks.method()
+        def predict(self) -> None: ...
+
+    return read_class(Model, Options(image=image))
+
+
+def two_hooks(image: Image, constant: int = 1) -> ClassSpec:
+    class Model:
+        @hooks.build()
+        def first(self) -> int:
+            return constant
+
+        @hooks.build()
+        def second(self) -> None: ...
+
+        @hooks.method()
+        def predict(self) -> None: ...
+
+    return read_class(Model, Options(image=image))
+
+
+def no_hook(image: Image) -> ClassSpec:
+    class Plain:
+        @hooks.method()
+        def predict(self) -> None: ...
+
+    return read_class(Plain, Options(image=image))
+
+
+def test_hooks_run_in_order_each_in_the_layer_of_the_one_before(site: Site, recipe: Image) -> None:
+    built = site.ensure(two_hooks(recipe))
+    assert site.read(built.image, "/ran") == "recipe\nfirst\nsecond\n"
+    assert not built.cached
+    assert site.engine.find(built.key) == built.image
+
+
+def test_every_step_and_hook_is_told_with_its_time(site: Site, recipe: Image) -> None:
+    site.ensure(two_hooks(recipe))
+    (step,) = (step.title() for step in recipe.steps)
+    assert site.told() == [
+        (number, 3, status, text)
+        for number, text in ((1, step), (2, "first()"), (3, "second()"))
+        for status in ("running", "done")
+    ]
+    steps = [event for event in site.events if isinstance(event, BuildStep)]
+    assert {event.cls for event in steps} == {"Model"}
+    assert all((event.seconds is not None) == (event.status == "done") for event in steps)
+
+
+def test_what_is_there_costs_two_questions_and_no_word(site: Site, recipe: Image) -> None:
+    first = site.ensure(two_hooks(recipe))
+    again = site.ensure(two_hooks(recipe))
+    assert (again.image, again.key, again.cached) == (first.image, first.key, True)
+    assert site.engine.asked == ["base_id", "find"]
+    assert site.events == []
+
+
+def test_a_class_without_hooks_is_its_recipe(site: Site, recipe: Image) -> None:
+    built = site.ensure(no_hook(recipe))
+    assert built.key == recipe.key(site.engine.base_id(recipe))
+    assert site.ran == []
+
+
+def test_a_changed_constant_runs_the_hook_again_and_changing_it_back_does_not(
+    site: Site, recipe: Image
+) -> None:
+    first = site.ensure(two_hooks(recipe, constant=1))
+    changed = site.ensure(two_hooks(recipe, constant=2))
+    assert site.ran == ["first", "second"]
+    assert "build" not in site.engine.asked
+    assert changed.image != first.image
+    back = site.ensure(two_hooks(recipe, constant=1))
+    assert site.ran == []
+    assert back.image == first.image
+
+
+def test_only_what_lies_above_a_missing_layer_is_made(site: Site, recipe: Image) -> None:
+    site.ensure(no_hook(recipe))
+    site.ensure(two_hooks(recipe))
+    assert site.ran == ["first", "second"]
+    assert site.engine.asked.count("build") == 0
+
+
+def test_force_runs_the_hooks_again_on_the_same_recipe(site: Site, recipe: Image) -> None:
+    first = site.ensure(two_hooks(recipe))
+    again = site.ensure(two_hooks(recipe), force=True)
+    assert site.ran == ["first", "second"]
+    assert "build" not in site.engine.asked
+    assert again.key == first.key
+    assert site.engine.find(again.key) == again.image != first.image
+    assert site.read(again.image, "/ran") == "recipe\nfirst\nsecond\n"
+
+
+def test_a_hook_marked_with_force_runs_every_time(site: Site, recipe: Image) -> None:
+    for _ in range(2):
+        site.ensure(one_hook(recipe, force=True))
+        assert site.ran == ["bake"]
+    assert "build" not in site.engine.asked
+
+
+def test_a_hook_that_raises_is_named_and_keeps_nothing(site: Site, recipe: Image) -> None:
+    site.commands["second"] = "echo no such weights; exit 1"
+    with pytest.raises(BuildError, match=r"Model: .*@build hook second\(\).*no such w") as caught:
+        site.ensure(two_hooks(recipe))
+    assert isinstance(caught.value.__cause__, ValueError)
+    assert site.told()[-1] == (3, 3, "failed", "second()")
+    del site.commands["second"]
+    built = site.ensure(two_hooks(recipe))
+    assert site.ran == ["second"]
+    assert site.read(built.image, "/ran") == "recipe\nfirst\nsecond\n"
+
+
+def test_a_recipe_that_fails_names_the_class(site: Site) -> None:
+    with pytest.raises(BuildError, match=r"^Plain: .*step 1 of 1 failed: exit 3 \(exit code 3\)"):
+        site.ensure(no_hook(Image.debian_slim().run_commands("exit 3")))
+
+
+def test_a_base_that_does_not_exist_names_the_class(site: Site) -> None:
+    with pytest.raises(BuildError, match=r"^Plain: .*lifecycle-magic-missing/image:1"):
+        site.ensure(no_hook(Image.from_registry("lifecycle-magic-missing/image:1")))
+
+
+@pytest.mark.parametrize("error", [EngineError("the engine is gone"), KeyboardInterrupt()])
+def test_what_is_no_failure_of_the_hook_comes_as_it_is(
+    site: Site, recipe: Image, error: BaseException
+) -> None:
+    @contextlib.contextmanager
+    def run_hook(image: str, hook: str) -> Iterator[str]:
+        for one in [error]:
+            raise one
+        yield image
+
+    spec = one_hook(recipe)
+    with pytest.raises(type(error)) as caught:
+        builder.ensure(spec, site.engine, run_hook, site.events.append)
+    assert caught.value is error
+    assert site.told()[-1][2:] == ("failed", "bake()")
+
+
+def test_two_that_want_the_same_image_make_it_once(site: Site, recipe: Image) -> None:
+    spec = one_hook(recipe)
+    entered, go_on = threading.Event(), threading.Event()
+    told: list[Event] = []
+    built: list[Built] = []
+
+    @contextlib.contextmanager
+    def slow(image: str, hook: str) -> Iterator[str]:
+        entered.set()
+        assert go_on.wait(60)
+        with site.run_hook(image, hook) as container:
+            yield container
+
+    def publish(event: Event) -> None:
+        told.append(event)
+        if isinstance(event, Notice) and "waiting" in event.text:
+            go_on.set()  # the second waits, so the first may end
+
+    def build(run_hook: Callable[..., Any], publish: Callable[[Event], None]) -> None:
+        built.append(builder.ensure(spec, site.engine, run_hook, publish))
+
+    first = threading.Thread(target=build, args=(slow, site.events.append))
+    first.start()
+    assert entered.wait(60)
+    second = threading.Thread(target=build, args=(site.run_hook, publish))
+    second.start()
+    first.join(60)
+    second.join(60)
+    assert site.ran == ["bake"]
+    assert len({one.image for one in built}) == 1
+    notices = [event.text for event in told if isinstance(event, Notice)]
+    assert "Model: waiting for another kernel that makes the same image" in notices
+
+
+def test_locks_are_private_and_below_the_state_root(
+    site: Site, recipe: Image, state_dir: Path
+) -> None:
+    built = site.ensure(no_hook(recipe))
+    assert (state_dir / "locks").stat().st_mode & 0o777 == 0o700
+    assert (state_dir / "locks" / f"docker-{built.key[:40]}").stat().st_size == 0

@@ -1,0 +1,377 @@
+"""What recipes and build hooks promise, through real builds: what is kept, and what is not."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import secrets
+import sys
+import tarfile
+import textwrap
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import docker
+import docker.errors
+import pytest
+
+import lifecycle_magic as lm
+from lifecycle_magic import session
+from lifecycle_magic.exception import BuildError, EngineError, InvalidError, StartError
+from lifecycle_magic.state import BuildStep, Event
+
+
+class Site:
+    """An app on one engine, whose classes are written as cells."""
+
+    def __init__(self, app: lm.App, mark: str) -> None:
+        self.app = app
+        self.mark = mark
+        self.events: list[Event] = []
+
+    def cls(self, cell: str, **options: Any) -> Any:
+        space: dict[str, Any] = {"__name__": "__main__", "lm": lm, "MARK": self.mark, **options}
+        exec(textwrap.dedent(cell), space)
+        options = {name: value for name, value in options.items() if name.islower()}
+        return self.app.cls(**options)(space["Model"])
+
+    def steps(self) -> list[tuple[str, str]]:
+        return [(e.status, e.text) for e in self.events if isinstance(e, BuildStep)]
+
+
+def open_site(name: str, engine: str) -> Iterator[Site]:
+    app = lm.App(name, engine=engine)
+    site = Site(app, secrets.token_hex(8))
+    unsubscribe = session.current().bus.subscribe(site.events.append)
+    with app.run():
+        yield site
+    unsubscribe()
+
+
+@pytest.fixture
+def site(request: pytest.FixtureRequest) -> Iterator[Site]:
+    yield from open_site(request.node.name, "process")
+
+
+@pytest.fixture
+def docker_site(request: pytest.FixtureRequest, need_docker: docker.DockerClient) -> Iterator[Site]:
+    for site in open_site(request.node.name, "docker"):
+        yield site
+        site.app.stop()
+        for image in need_docker.images.list(filters={"label": site.mark}):
+            with contextlib.suppress(docker.errors.APIError):
+                need_docker.images.remove(str(image.id), force=True)
+
+
+# --- the build hook ------------------------------------------------------------------------------
+
+BAKE = """
+from pathlib import Path
+class Model:
+    @lm.build(timeout=LIMIT)
+    def bake(self):
+        import time
+        print("baking", MARK)
+        Path("half").write_text("half")
+        if LIMIT:
+            time.sleep(600)
+    @lm.method()
+    def get(self):
+        return sorted(path.name for path in Path().iterdir() if path.name in ("half", "whole"))
+"""
+
+
+@pytest.mark.process
+def test_a_build_hook_past_its_time_fails_the_build_and_keeps_nothing(site: Site) -> None:
+    with pytest.raises(BuildError, match=r"@build hook bake\(\) failed: MethodTimeout"):
+        site.cls(BAKE, LIMIT=0.5)().get.remote()
+    assert ("failed", "bake()") in site.steps()
+    kept = BAKE.replace('Path("half").write_text("half")', 'Path("whole").write_text("")')
+    assert site.cls(kept, LIMIT=None)().get.remote() == ["whole"]
+
+
+@pytest.mark.process
+def test_what_a_build_hook_prints_is_told_while_it_runs(
+    site: Site, capsys: pytest.CaptureFixture[str]
+) -> None:
+    site.cls(BAKE, LIMIT=None)().get.remote()
+    assert f"baking {site.mark}" in capsys.readouterr().out
+
+
+def test_a_build_hook_has_what_the_class_has(engine_name: str, tmp_path: Path) -> None:
+    volume = lm.Volume.from_path(tmp_path)
+    for site in open_site("hook", engine_name):
+        model = site.cls(
+            """
+            import os, socket
+            class Model:
+                @lm.build()
+                def bake(self):
+                    lines = [MARK, os.environ["TOKEN"], os.environ["MODE"]]
+                    try:
+                        socket.create_connection(("192.0.2.1", 9), timeout=0.2)
+                    except OSError as error:
+                        lines.append(str(error.errno))
+                    with open(FOLDER + "/seen", "w") as file:
+                        file.write("\\n".join(lines))
+                @lm.method()
+                def get(self):
+                    return open(FOLDER + "/seen").read().splitlines()
+            """,
+            FOLDER=str(tmp_path),
+            volumes={str(tmp_path): volume},
+            secrets=[lm.Secret.from_dict({"TOKEN": "t0ken"})],
+            env={"MODE": "m"},
+            block_network=True,
+        )
+        assert model().get.remote() == [site.mark, "t0ken", "m", "101"]  # no route at all
+
+
+# --- secrets -------------------------------------------------------------------------------------
+
+
+@pytest.mark.docker
+def test_no_secret_is_anywhere_in_the_saved_image(
+    docker_site: Site, need_docker: docker.DockerClient
+) -> None:
+    secret = secrets.token_hex(16)
+    model = docker_site.cls(
+        """
+        import os
+        class Model:
+            @lm.build()
+            def bake(self):
+                with open("/baked", "w") as file:
+                    file.write(MARK + str(len(os.environ["TOKEN"])))
+            @lm.method()
+            def get(self): return open("/baked").read()
+        """,
+        secrets=[lm.Secret.from_dict({"TOKEN": secret})],
+    )
+    assert model().get.remote() == f"{docker_site.mark}32"
+    (container,) = session.current().services[f"{docker_site.app.name}/Model"].containers()
+    image = need_docker.images.get(container.plan.launch.image)
+    saved = b"".join(image.save())
+    assert docker_site.mark in _contents(saved), "the image's files were not read"
+    assert secret not in _contents(saved)
+    assert "TOKEN=" not in str(image.attrs) + str(image.history())
+    docker_site.app.stop()
+    with contextlib.suppress(docker.errors.NotFound):
+        need_docker.api.wait(container.id, condition="removed")
+    need_docker.images.remove(str(image.id), force=True)
+
+
+def _contents(saved: bytes) -> str:
+    """All that is in an image: its configuration and each file of each layer."""
+    found: list[bytes] = []
+    with tarfile.open(fileobj=io.BytesIO(saved)) as outer:
+        for member in outer:
+            file = outer.extractfile(member) if member.isfile() else None
+            if file is None:
+                continue
+            content = file.read()
+            found.append(content)  # layers are tars without compression
+    return b"\0".join(found).decode("latin-1")
+
+
+# --- recipes -------------------------------------------------------------------------------------
+
+
+ABSENT = """
+with image.imports():
+    import lifecycle_absent.deep as gone
+    from lifecycle_absent import some
+    import json.decoder as here
+class Model:
+    @lm.method()
+    def get(self):
+        return gone.__name__, some.WORD, here.__name__
+"""
+
+
+@pytest.mark.process
+def test_what_only_the_image_has_can_be_imported_for_it(
+    site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = tmp_path / "lifecycle_absent"
+    package.mkdir()
+    (package / "__init__.py").write_text("")
+    (package / "deep.py").write_text("")
+    (package / "some.py").write_text("WORD = 'there'")
+    volumes = {str(tmp_path): lm.Volume.from_path(tmp_path)}
+    image = lm.Image.debian_slim().env({"PYTHONPATH": str(tmp_path)})
+    model = site.cls(ABSENT, image=image, volumes=volumes)
+    assert model().get.remote() == ("lifecycle_absent.deep", "there", "json.decoder")
+    assert "lifecycle_absent" not in sys.modules
+    with pytest.raises(ModuleNotFoundError, match=r'\.pip_install\("lifecycle_absent"\)'):
+        site.cls(ABSENT, image=lm.Image.debian_slim())().get.remote()
+
+
+def test_what_only_the_image_has_can_not_be_used_here() -> None:
+    with lm.Image.debian_slim().imports():
+        from lifecycle_absent import nn
+    with pytest.raises(ModuleNotFoundError, match=r"lifecycle_absent\.nn\.Linear is only in the"):
+        nn.Linear(3)
+
+
+@pytest.mark.process
+def test_a_named_python_source_is_there_and_its_edits_arrive(
+    site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (tmp_path / "named_source.py").write_text("N = 1\n")
+    cell = """
+        import importlib
+        class Model:
+            @lm.method()
+            def get(self): return importlib.import_module("named_source").N
+        """
+    image = lm.Image.debian_slim().add_local_python_source("named_source")
+    assert "add_local_python_source('named_source')" in repr(image)
+    assert site.cls(cell, image=image)().get.remote() == 1
+    (tmp_path / "named_source.py").write_text("N = 22\n")
+    assert site.cls(cell, image=image)().get.remote() == 22
+    with pytest.raises(InvalidError, match="no Python source of 'not_there_at_all'"):
+        image.add_local_python_source("not_there_at_all")
+
+
+GET = """
+class Model:
+    @lm.method()
+    def get(self):
+        import os
+        return sorted(os.listdir("/data")), os.environ["WORD"]
+"""
+
+
+@pytest.mark.docker
+def test_a_dockerfile_is_built_with_its_context_and_again_when_that_changes(
+    docker_site: Site, tmp_path: Path
+) -> None:
+    base = lm.Image.debian_slim().reference
+    (tmp_path / "Dockerfile").write_text(
+        f"FROM {base}\nARG WORD\nENV WORD=$WORD\nLABEL {docker_site.mark}=1\nCOPY . /data\n"
+    )
+    (tmp_path / ".dockerignore").write_text("# not these\n*.tmp\nDockerfile\n.dockerignore\n")
+    (tmp_path / "one").write_text("1")
+    (tmp_path / "skipped.tmp").write_text("1")
+    image = lm.Image.from_dockerfile(tmp_path / "Dockerfile", build_args={"WORD": "w"})
+    assert docker_site.cls(GET, image=image)().get.remote() == (["one"], "w")
+    docker_site.events.clear()
+    (tmp_path / "skipped.tmp").write_text("2")
+    assert docker_site.cls(GET, image=image, cpu=1)().get.remote() == (["one"], "w")
+    assert docker_site.steps() == []
+    (tmp_path / "two").write_text("2")
+    assert docker_site.cls(GET, image=image, cpu=1)().get.remote() == (["one", "two"], "w")
+    assert [step for step in docker_site.steps() if step[0] == "done"] == [
+        ("done", "build Dockerfile")
+    ]
+
+
+@pytest.mark.docker
+def test_a_dockerfile_that_fails_shows_the_instruction_its_code_and_last_lines(
+    docker_site: Site, tmp_path: Path
+) -> None:
+    base = lm.Image.debian_slim().reference
+    (tmp_path / "Dockerfile").write_text(f"FROM {base}\nRUN echo words; exit 7\n")
+    image = lm.Image.from_dockerfile(tmp_path / "Dockerfile")
+    with pytest.raises(BuildError, match=r"RUN echo words; exit 7 \(exit code 7\)\n  words"):
+        docker_site.cls(GET, image=image)().get.remote()
+
+
+@pytest.mark.process
+def test_a_dockerfile_is_refused_by_name_where_no_engine_builds_it(
+    site: Site, tmp_path: Path
+) -> None:
+    (tmp_path / "Dockerfile").write_text("FROM scratch\n")
+    image = lm.Image.from_dockerfile(tmp_path / "Dockerfile")
+    with pytest.raises(InvalidError, match=r"Image\.from_dockerfile\(.*needs a Docker engine"):
+        site.cls(GET, image=image)().get.remote()
+
+
+FUNCTION = """
+import os
+from pathlib import Path
+WORD = "one"
+def fetch(name, *, times):
+    Path(name).write_text(WORD * times + os.environ["TOKEN"])
+image = lm.Image.debian_slim().run_function(
+    fetch, args=("fetched",), kwargs={"times": 2}, secrets=[lm.Secret.from_dict({"TOKEN": "!"})],
+)
+class Model:
+    @lm.build()
+    def bake(self): Path("baked").write_text(Path("fetched").read_text() + ".")
+    @lm.method()
+    def get(self): return Path("baked").read_text(), "TOKEN" in os.environ
+"""
+
+
+def function_site(site: Site, cell: str) -> Any:
+    space: dict[str, Any] = {"__name__": "__main__", "lm": lm}
+    exec(cell, space)
+    site.events.clear()
+    return site.app.cls(image=space["image"])(space["Model"])().get.remote()
+
+
+@pytest.mark.process
+def test_a_function_of_the_image_runs_once_below_the_hooks_and_again_when_it_changes(
+    site: Site,
+) -> None:
+    assert function_site(site, FUNCTION) == ("oneone!.", False)
+    assert function_site(site, FUNCTION + "# the end") == ("oneone!.", False)
+    assert site.steps() == []
+    for old, new, baked in [
+        ('WORD = "one"', 'WORD = "two"', "twotwo!."),
+        ('"times": 2', '"times": 3', "oneoneone!."),
+        ("WORD * times", "times * (WORD + '-')", "one-one-!."),
+    ]:
+        assert function_site(site, FUNCTION.replace(old, new)) == (baked, False)
+        done = [text for status, text in site.steps() if status == "done"]
+        assert done == ["fetch()", "bake()"]
+    function_site(site, FUNCTION)
+    assert site.steps() == []
+
+
+@pytest.mark.process
+def test_a_function_that_raises_is_named_and_keeps_nothing(site: Site) -> None:
+    with pytest.raises(BuildError, match=r"^Model: its image's function fetch\(\) failed: KeyErr"):
+        function_site(site, FUNCTION.replace('os.environ["TOKEN"]', 'os.environ["OTHER"]'))
+
+
+def test_a_function_is_refused_where_it_can_not_work() -> None:
+    image = lm.Image.debian_slim()
+    with pytest.raises(InvalidError, match="written with def"):
+        image.run_function(print)
+    with pytest.raises(InvalidError, match="has no option cpus"):
+        image.run_function(function_site, cpus=2)
+    with pytest.raises(InvalidError, match=r"env: steps go before run_function"):
+        image.run_function(function_site).env({"A": "1"})
+
+
+@pytest.mark.docker
+def test_a_gpu_where_the_engine_has_none_is_refused_with_the_mend(
+    docker_site: Site, need_docker: docker.DockerClient
+) -> None:
+    if "nvidia" in need_docker.info()["Runtimes"]:
+        pytest.skip("this engine can hand out GPUs")
+    with pytest.raises(EngineError, match=r"can't hand out GPUs: install .* or leave gpu= out"):
+        docker_site.cls(GET, gpu="all")().get.remote()
+
+
+@pytest.mark.docker
+def test_another_python_minor_is_refused_by_name_before_any_call(
+    docker_site: Site, need_docker: docker.DockerClient, tmp_path: Path
+) -> None:
+    # A python3 that passes itself off as another one stands for an image that has another one.
+    base = lm.Image.debian_slim().reference
+    other = f"{sys.version_info.major}.{sys.version_info.minor + 1}"
+    minor = f"({sys.version_info.major}, {sys.version_info.minor + 1}, 0, 'final', 0)"
+    (tmp_path / "Dockerfile").write_text(
+        f"FROM {base}\nLABEL {docker_site.mark}=1\n"
+        "RUN site=$(python3 -c 'import site; print(site.getsitepackages()[0])') && "
+        f'echo "import sys; sys.version_info = {minor}" > $site/other.pth\n'
+    )
+    image = lm.Image.from_dockerfile(tmp_path / "Dockerfile")
+    with pytest.raises(StartError, match=f"{other}"):
+        docker_site.cls(GET, image=image)().get.remote()
