@@ -1,0 +1,88 @@
+"""What a session finds of sessions whose kernel is dead."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import secrets
+import subprocess
+from pathlib import Path
+
+import docker
+import docker.errors
+import pytest
+from conftest import BASE_IMAGE
+from kernel.harness import Diary, own_kernel, preamble, subject
+
+pytestmark = [pytest.mark.kernel]
+
+
+def dead_session(root: Path, run_dir: str, engine: str) -> Path:
+    """The folder of a session whose owner is gone, with one container's run folder in it."""
+    with subprocess.Popen(["cat"], stdin=subprocess.PIPE) as owner:
+        stat = Path(f"/proc/{owner.pid}/stat").read_text()
+        started = stat.rpartition(")")[2].split()[19]
+    boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    folder = root / "run" / secrets.token_hex(4)
+    (folder / run_dir).mkdir(parents=True)
+    told = {"pid": owner.pid, "started": started, "boot": boot}
+    (folder / "owner.json").write_text(json.dumps(told))
+    card = {"cls": "Left", "engine": engine, "began": 1e9}
+    (folder / run_dir / "card.json").write_text(json.dumps(card))
+    return folder
+
+
+@pytest.mark.docker
+def test_a_container_that_was_made_and_never_started_is_removed(
+    need_docker: docker.DockerClient, tmp_path: Path, state_dir: Path
+) -> None:
+    name = f"lm-left-{secrets.token_hex(4)}"
+    folder = dead_session(state_dir, name, "docker")
+    made = need_docker.containers.create(
+        BASE_IMAGE, name=name, labels={"lifecycle-magic.role": "container"}
+    )
+    try:
+        with own_kernel(tmp_path / "tmp") as kernel:
+            [entry] = [one for one in kernel.history("Left") if one["container"] == name]
+        assert entry["why"] == "its kernel went before it had come up; no hook had run"
+        with pytest.raises(docker.errors.NotFound):
+            made.reload()
+        assert not folder.exists()
+    finally:
+        with contextlib.suppress(docker.errors.NotFound):
+            made.remove(force=True)
+
+
+@pytest.mark.process
+def test_a_machine_that_went_down_under_a_container_is_told(
+    need_bwrap: str, tmp_path: Path, state_dir: Path
+) -> None:
+    diary = Diary(tmp_path / "out")
+    with own_kernel(tmp_path / "tmp") as kernel:
+        kernel.run(preamble("process", diary) + subject("PowerLoss", 0))
+        kernel.run("PowerLoss().hello.remote(1)", timeout=120)
+        where = kernel.container()
+        os.kill(kernel.pid, 19)  # stopped, it notices nothing
+        where.kill()
+        kernel.kill()
+    with own_kernel(tmp_path / "later") as later:
+        entry = later.obituary("PowerLoss", where)
+    assert entry["state"] == "failed"
+    assert entry["why"].startswith("its exit did not run to its end: it was killed, or")
+    assert diary.events() == ["entered"]
+    assert where.leftovers(state_dir) == []
+    assert not where.folder.exists()
+
+
+def test_a_session_that_lives_is_left_alone(
+    need_docker: object, tmp_path: Path, state_dir: Path
+) -> None:
+    diary = Diary(tmp_path / "out")
+    with own_kernel(tmp_path / "tmp") as kernel, own_kernel(tmp_path / "other") as other:
+        kernel.run(preamble("docker", diary) + subject("Alive", 0))
+        kernel.run("Alive().hello.remote(1)", timeout=120)
+        assert other.history("Alive") == []
+        assert kernel.container().folder.exists()
+        assert kernel.run("print(Alive().hello.remote(5))").strip() == "5"
+        kernel.run("app.stop()")

@@ -1,0 +1,128 @@
+"""Arrows run down: which module may import which, and what a container has to be content with."""
+
+from __future__ import annotations
+
+import ast
+import graphlib
+import importlib
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import lifecycle_magic
+
+ROOT = Path(lifecycle_magic.__file__).parent
+
+# From the top down. A module imports from its own layer or from one below; docs/architecture.md has
+# the picture. A name stands for a module or for all modules of a package.
+LAYERS = [
+    {"cli", "__main__", "magic", "demo"},
+    {"commands", "cell", "script", "shell", "doctor", "pruning", "card", "panel", "reporter"},
+    {"arguments", "progress"},
+    {"app"},
+    {"session"},
+    {"remote", "methods"},
+    {"service", "spare"},
+    {"builder", "bundle", "mapping", "pump", "streams", "batching"},
+    {"attended", "calls"},
+    {"pool", "sizing"},
+    {"inputs", "stats"},
+    {"container"},
+    {"engines", "monitor", "bus", "history", "report", "failure"},
+    {"spec", "baking", "declaration", "fingerprint", "options", "image", "recipe"},
+    {"volume", "secret"},
+    {"missing"},
+    {"bytecode", "origin", "values", "sources", "absent"},
+    {"checks", "owner", "paths", "state", "logs", "why"},
+    {"guest"},
+    {"hooks", "wire"},
+    {"marks", "exception"},
+]
+
+TRAVEL = {"exception", "marks", "hooks", "wire", "guest"}
+
+
+def modules() -> Iterator[tuple[str, Path]]:
+    """Every module below the package, by its dotted name there."""
+    for path in sorted(ROOT.rglob("*.py")):
+        name = ".".join(path.relative_to(ROOT).with_suffix("").parts)
+        if name != "__init__":
+            yield name.removesuffix(".__init__"), path
+
+
+def imports(path: Path) -> set[str]:
+    """The modules of ours that a module imports when it runs, at its top or inside a function."""
+    found: set[str] = set()
+    for node in _running(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("lifecycle_magic"):
+            home = (node.module or "").removeprefix("lifecycle_magic").removeprefix(".")
+            for alias in node.names:
+                inner = f"{home}.{alias.name}".removeprefix(".")
+                found.add(inner if inner in NAMES else home)
+        elif isinstance(node, ast.Import):
+            ours = (a.name for a in node.names if a.name.startswith("lifecycle_magic."))
+            found.update(name.removeprefix("lifecycle_magic.") for name in ours)
+    return found & NAMES
+
+
+def _running(node: ast.AST) -> Iterator[ast.AST]:
+    """Every node but those below ``if TYPE_CHECKING``."""
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.If) and "TYPE_CHECKING" in ast.dump(child.test):
+            continue
+        yield child
+        yield from _running(child)
+
+
+NAMES = {name for name, _ in modules()}
+GRAPH = {name: imports(path) - {name} for name, path in modules()}
+
+
+def layer(name: str) -> int:
+    """Which of `LAYERS` a module is in, counted from the top."""
+    for depth, names in enumerate(LAYERS):
+        if name in names or name.partition(".")[0] in names:
+            return depth
+    raise AssertionError(f"{name} is in no layer: say in LAYERS where it belongs")
+
+
+@pytest.mark.parametrize("name", sorted(NAMES))
+def test_a_module_imports_from_its_own_layer_or_from_below(name: str) -> None:
+    upwards = sorted(other for other in GRAPH[name] if layer(other) < layer(name))
+    assert not upwards, f"{name} reaches up to {', '.join(upwards)}"
+
+
+def test_no_module_imports_itself_by_way_of_others() -> None:
+    graphlib.TopologicalSorter(GRAPH).prepare()
+
+
+@pytest.mark.parametrize("name", sorted(n for n in NAMES if n.partition(".")[0] in TRAVEL))
+def test_what_runs_in_a_container_needs_the_standard_library_and_cloudpickle_alone(
+    name: str,
+) -> None:
+    path = dict(modules())[name]
+    for node in _running(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            roots = {alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            roots = {(node.module or "").partition(".")[0]}
+        else:
+            continue
+        foreign = roots - set(sys.stdlib_module_names) - {"lifecycle_magic", "cloudpickle"}
+        assert not foreign
+    reached = {other for other in GRAPH[name] if other.partition(".")[0] not in TRAVEL}
+    assert not reached
+
+
+@pytest.mark.parametrize("name", sorted(set(lifecycle_magic.__all__) & NAMES - {"exception"}))
+def test_no_module_takes_the_place_of_a_public_name(name: str) -> None:
+    # An import of lifecycle_magic.method would make lm.method the module.
+    importlib.import_module(f"lifecycle_magic.{name}")
+    assert callable(getattr(lifecycle_magic, name))
+
+
+@pytest.mark.parametrize("name", sorted(lifecycle_magic.__all__))
+def test_every_public_name_is_there(name: str) -> None:
+    assert getattr(lifecycle_magic, name) is not None
