@@ -1,0 +1,1 @@
+"""What it costs, measured against bare yardsticks and against peers: ``python -m benchmarks``."""

@@ -1,0 +1,66 @@
+"""The first call, with the image built and no container there, against a bare ``docker run``."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import time
+
+import lifecycle_magic as lm
+from benchmarks.figures import Bound, Figures, Run, alternate
+
+WORK = "cold call, image built"
+ROUNDS = 7
+
+
+class Cold:
+    @lm.method()
+    def answer(self) -> int:
+        return 42
+
+
+def measure(engines: list[str]) -> Figures:
+    runs: dict[str, Run] = {}
+    missing = []
+    yardstick = "docker run IMAGE python3 -c pass"
+    for engine in engines:
+        runs[engine] = _ours(engine)
+    if "docker" in engines:
+        if shutil.which("docker"):
+            runs[yardstick] = _docker_run
+        else:
+            missing.append(f"{yardstick}: there is no docker command on the path")
+    samples = alternate(WORK, runs, rounds=ROUNDS, times=1)
+    median = {sample.who: sample.p50 for sample in samples}
+    bounds = []
+    if yardstick in median:
+        text = f"{WORK}: at most docker run's own time"
+        bounds.append(Bound(text, "docker", median["docker"], median[yardstick]))
+    return Figures(tuple(samples), tuple(bounds), tuple(missing))
+
+
+def _ours(engine: str) -> Run:
+    def run(times: int) -> list[float]:
+        seconds = []
+        for _ in range(times):
+            app = lm.App(f"bench-cold-{engine}")
+            cold = app.cls(Cold, engine=engine)()
+            with app.run():  # so that the container's end is not counted
+                began = time.perf_counter()
+                cold.answer.remote()
+                seconds.append(time.perf_counter() - began)
+        return seconds
+
+    return run
+
+
+def _docker_run(times: int) -> list[float]:
+    image = f"python:{sys.version_info.major}.{sys.version_info.minor}-slim"
+    command = ["docker", "run", "--rm", "--network", "none", image, "python3", "-c", "pass"]
+    seconds = []
+    for _ in range(times):
+        began = time.perf_counter()
+        subprocess.run(command, check=True)
+        seconds.append(time.perf_counter() - began)
+    return seconds

@@ -1,0 +1,196 @@
+"""Measured times, and the bounds they are held against.
+
+A `Sample` is what one contender needed for one kind of work; a `Bound` is a promise about it. Both
+are frozen and know nothing of how they were measured, so a new row of the table is a new function
+that returns some.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from statistics import quantiles
+from typing import Any
+
+Run = Callable[[int], list[float]]
+"""Does the work that many times; the seconds that each took."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """How long ``who`` took for ``work``, in seconds, each time it did it."""
+
+    work: str
+    who: str
+    seconds: tuple[float, ...]
+
+    @property
+    def p50(self) -> float:
+        return self._percentile(50)
+
+    @property
+    def p99(self) -> float:
+        return self._percentile(99)
+
+    def _percentile(self, percent: int) -> float:
+        if len(self.seconds) == 1:
+            return self.seconds[0]
+        return quantiles(self.seconds, n=100, method="inclusive")[percent - 1]
+
+
+@dataclass(frozen=True)
+class Bound:
+    """``text`` says that ``measured`` is at most ``limit``; both are seconds."""
+
+    text: str
+    who: str
+    measured: float
+    limit: float
+
+    @property
+    def met(self) -> bool:
+        return self.measured <= self.limit
+
+
+@dataclass(frozen=True)
+class Amount:
+    """``value`` of what is no time, in ``unit``, and at most ``limit`` if there is a promise."""
+
+    work: str
+    who: str
+    value: float
+    unit: str
+    limit: float | None = None
+
+    @property
+    def met(self) -> bool:
+        return self.limit is None or self.value <= self.limit
+
+
+@dataclass(frozen=True)
+class Figures:
+    """What one benchmark found. ``missing`` says what could not be measured, and why."""
+
+    samples: tuple[Sample, ...] = ()
+    bounds: tuple[Bound, ...] = ()
+    missing: tuple[str, ...] = field(default=())
+    amounts: tuple[Amount, ...] = ()
+
+    def __add__(self, other: Figures) -> Figures:
+        return Figures(
+            self.samples + other.samples,
+            self.bounds + other.bounds,
+            self.missing + other.missing,
+            self.amounts + other.amounts,
+        )
+
+
+def alternate(work: str, runs: Mapping[str, Run], *, rounds: int, times: int) -> list[Sample]:
+    """Let each contender do the work ``times`` times in turn, ``rounds`` times over.
+
+    Taking turns spreads over all of them whatever else the machine is doing. The first turn of
+    each warms up, and is not counted.
+    """
+    seconds: dict[str, list[float]] = {who: [] for who in runs}
+    for turn in range(rounds + 1):
+        for who, run in runs.items():
+            took = run(times)
+            if turn:
+                seconds[who] += took
+    return [Sample(work, who, tuple(took)) for who, took in seconds.items()]
+
+
+def timed(call: Callable[[], object]) -> Run:
+    """``call`` as a contender: itself, timed from outside, as often as asked."""
+
+    def run(times: int) -> list[float]:
+        seconds = []
+        for _ in range(times):
+            began = time.perf_counter()
+            call()
+            seconds.append(time.perf_counter() - began)
+        return seconds
+
+    return run
+
+
+def table(figures: Figures) -> str:
+    """The figures as text: first what was measured, then the bounds."""
+    measured = [
+        (s.work, s.who, human(s.p50), human(s.p99) if len(s.seconds) >= 100 else "", len(s.seconds))
+        for s in figures.samples
+    ]
+    bounds = [
+        (b.text, b.who, human(b.measured), human(b.limit), "ok" if b.met else "missed")
+        for b in figures.bounds
+    ]
+    amounts = [
+        (a.work, a.who, f"{a.value:.4g} {a.unit}", *_held(a.limit, a.unit, a.met))
+        for a in figures.amounts
+    ]
+    parts = [
+        _columns(("work", "who", "p50", "p99", "times"), measured),
+        _columns(("amount", "who", "measured", "at most", ""), amounts),
+        _columns(("bound", "who", "measured", "at most", ""), bounds),
+        *(f"not measured: {text}" for text in figures.missing),
+    ]
+    return "\n\n".join(part for part in parts if part)
+
+
+def _held(limit: float | None, unit: str, met: bool) -> tuple[str, str]:
+    return ("", "") if limit is None else (f"{limit:.4g} {unit}", "ok" if met else "missed")
+
+
+def _columns(head: tuple[str, ...], rows: Iterable[tuple[object, ...]]) -> str:
+    lines = [head, *(tuple(str(cell) for cell in row) for row in rows)]
+    if len(lines) == 1:
+        return ""
+    widths = [max(len(line[n]) for line in lines) for n in range(len(head))]
+    lines.insert(1, tuple("-" * width for width in widths))
+    return "\n".join(
+        "  ".join(
+            cell.ljust(width) if n < 2 else cell.rjust(width)
+            for n, (cell, width) in enumerate(zip(line, widths, strict=True))
+        ).rstrip()
+        for line in lines
+    )
+
+
+def human(seconds: float) -> str:
+    """Seconds with a unit that reads well.
+
+    >>> human(0.0000412), human(0.25), human(12.0)
+    ('41 us', '250 ms', '12.0 s')
+    """
+    if seconds < 1e-3:
+        return f"{seconds * 1e6:.0f} us"
+    if seconds < 1e-2:
+        return f"{seconds * 1e3:.1f} ms"
+    if seconds < 1:
+        return f"{seconds * 1e3:.0f} ms"
+    return f"{seconds:.1f} s"
+
+
+def as_json(figures: Figures, machine: Mapping[str, Any]) -> str:
+    """The figures for a file; of each sample its percentiles, not every time it was taken."""
+    return json.dumps(
+        {
+            "machine": dict(machine),
+            "samples": [
+                {
+                    "work": s.work,
+                    "who": s.who,
+                    "p50": s.p50,
+                    "p99": s.p99,
+                    "times": len(s.seconds),
+                }
+                for s in figures.samples
+            ],
+            "bounds": [{**asdict(b), "met": b.met} for b in figures.bounds],
+            "amounts": [{**asdict(a), "met": a.met} for a in figures.amounts],
+            "missing": list(figures.missing),
+        },
+        indent=1,
+    )
