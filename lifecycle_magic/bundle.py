@@ -25,6 +25,7 @@ from lifecycle_magic.exception import InvalidError
 from lifecycle_magic.guest.modules import MODULES
 from lifecycle_magic.origin import is_foreign
 from lifecycle_magic.paths import private_folder, state_root
+from lifecycle_magic.wire.pickling import dumps_by_value
 
 PACKAGE = Path(__file__).parent
 
@@ -133,8 +134,7 @@ def pickle_class(cls: type) -> bytes:
         ):
             cloudpickle.register_pickle_by_value(module)
             stack.callback(cloudpickle.unregister_pickle_by_value, module)
-        data: bytes = cloudpickle.dumps(cls, protocol=5)
-        return data
+        return dumps_by_value(cls)
 
 
 def _texts(data: bytes) -> set[str]:

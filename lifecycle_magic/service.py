@@ -38,7 +38,7 @@ from lifecycle_magic.sizing import Limits
 from lifecycle_magic.spare import Spare
 from lifecycle_magic.spec import CALL, Arguments, ClassSpec, read_function
 from lifecycle_magic.wire.messages import Setup, Swap
-from lifecycle_magic.wire.pickling import dumps
+from lifecycle_magic.wire.pickling import dumps, dumps_by_value
 from lifecycle_magic.wire.shared import LIMIT
 
 IMAGES = "images"
@@ -464,10 +464,7 @@ def _together(arguments: Arguments) -> bytes:
     data, buffers = dumps((arguments.args, arguments.kwargs))
     if not buffers:
         return data
-    import cloudpickle
-
-    whole: bytes = cloudpickle.dumps((arguments.args, arguments.kwargs), protocol=5)
-    return whole
+    return dumps_by_value((arguments.args, arguments.kwargs))
 
 
 def _environment(spec: ClassSpec) -> dict[str, str]:

@@ -8,8 +8,10 @@ into it: pickle protocol 5, PEP 574.
 
 from __future__ import annotations
 
+import functools
+import io
 import pickle
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 OUT_OF_BAND = 1 << 12
@@ -40,10 +42,46 @@ def dumps(obj: Any) -> tuple[bytes, Sequence[pickle.PickleBuffer]]:
     # time.
     if data and _BY_REFERENCE_TO_MAIN not in data:
         return data, buffers
+    buffers.clear()
+    return dumps_by_value(obj, keep), buffers
+
+
+def dumps_by_value(
+    obj: Any, buffer_callback: Callable[[pickle.PickleBuffer], Any] | None = None
+) -> bytes:
+    """``obj`` as a pickle of cloudpickle's, in which code keeps the name of its file.
+
+    Raises what `dumps` raises.
+    """
+    file = io.BytesIO()
+    _by_value()(file, 5, buffer_callback).dump(obj)
+    return file.getvalue()
+
+
+@functools.cache
+def _by_value() -> Any:
+    """cloudpickle's pickler, imported when it is first needed."""
+    import types
+
     import cloudpickle
 
-    buffers.clear()
-    return cloudpickle.dumps(obj, 5, buffer_callback=keep), buffers
+    class ByValue(cloudpickle.Pickler):  # type: ignore[misc]
+        """cloudpickle 3.1.3 writes ``<dynamic-code>`` for every file name: a traceback would then
+        show neither where it came from nor its lines.
+        """
+
+        def reducer_override(self, obj: Any) -> Any:
+            if type(obj) is not types.CodeType:
+                return super().reducer_override(obj)
+            make, arguments = cloudpickle.Pickler.dispatch_table[types.CodeType](obj)
+            named = (obj.co_filename if _is_no_name(one) else one for one in arguments)
+            return make, tuple(named)
+
+    return ByValue
+
+
+def _is_no_name(argument: object) -> bool:
+    return isinstance(argument, str) and argument == "<dynamic-code>"
 
 
 loads = pickle.loads

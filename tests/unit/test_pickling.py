@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lifecycle_magic.wire.pickling import OUT_OF_BAND, dumps, loads
+from lifecycle_magic.wire.pickling import OUT_OF_BAND, dumps, dumps_by_value, loads
 
 
 def there_and_back(value: Any) -> Any:
@@ -68,3 +68,11 @@ def test_what_was_defined_in_main_travels_by_value() -> None:
     told = subprocess.run([sys.executable, "-c", program, root], capture_output=True, check=True)
     double, point = loads(told.stdout)
     assert double(point) == 42
+
+
+def test_code_that_travels_by_value_keeps_the_name_of_its_file() -> None:
+    namespace: dict[str, Any] = {"__name__": "__main__"}
+    exec(compile("def f():\n    return [i for i in ()]\n", "cell-7", "exec"), namespace)
+    f = pickle.loads(dumps_by_value(namespace["f"]))
+    inner = [const.co_filename for const in f.__code__.co_consts if hasattr(const, "co_filename")]
+    assert {f.__code__.co_filename, *inner} == {"cell-7"}
