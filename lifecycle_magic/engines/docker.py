@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import ipaddress
 import socket
 import sys
 import tempfile
@@ -229,10 +230,14 @@ class DockerEngine:
             return "127.0.0.1", "host.docker.internal"
         with self._clients.use("describe its bridge network") as api:
             pools = api.inspect_network("bridge")["IPAM"]["Config"] or []
-        gateway = next((pool["Gateway"] for pool in pools if pool.get("Gateway")), None)
-        if gateway is None:
-            raise EngineError("the engine's bridge network has no gateway address to listen on")
-        return gateway, gateway
+        for pool in pools:
+            gateway = pool.get("Gateway")
+            if gateway is None and pool.get("Subnet"):
+                # A daemon that has just made its bridge does not tell; it takes the first address.
+                gateway = str(next(ipaddress.ip_network(pool["Subnet"]).hosts()))
+            if gateway:
+                return gateway, gateway
+        raise EngineError("the engine's bridge network has no gateway address to listen on")
 
     def run_path(self, run_dir: Path) -> str:
         """Where the guest sees ``run_dir``."""

@@ -20,6 +20,7 @@ from typing import Any
 
 import docker
 import docker.errors
+import psutil
 import pytest
 
 from lifecycle_magic.engines.base import LABEL, Ended, Launch, Mount
@@ -370,7 +371,9 @@ def test_the_tcp_port_is_where_only_this_machine_and_its_containers_reach_it(
         listener = engine.listen(tmp_path)
         with listener.sock as sock:
             host, port = sock.getsockname()
-    bridge = need_docker.api.inspect_network("bridge")["IPAM"]["Config"][0]["Gateway"]
+    options = need_docker.api.inspect_network("bridge")["Options"]
+    addresses = psutil.net_if_addrs()[options["com.docker.network.bridge.name"]]
+    bridge = next(one.address for one in addresses if one.family == socket.AF_INET)
     assert host in ("127.0.0.1", bridge)
     assert listener.address in (f"tcp:{bridge}:{port}", f"tcp:host.docker.internal:{port}")
 
