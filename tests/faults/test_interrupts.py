@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 from kernel.harness import CellFailed, Diary, OwnKernel, preamble
 
@@ -53,9 +55,11 @@ class Slow(Base):
 
 
 @pytest.fixture(autouse=True)
-def declared(kernel: OwnKernel, engine: str, diary: Diary) -> None:
+def declared(kernel: OwnKernel, engine: str, diary: Diary) -> Iterator[None]:
     kernel.run(preamble(engine, diary))
     kernel.run(SLOW)
+    yield
+    kernel.run("app.stop()")  # what stays warm would be replaced in the next test, not started
 
 
 def interrupted(kernel: OwnKernel, cell: str) -> CellFailed:
@@ -106,6 +110,23 @@ def test_interrupting_a_call_whose_container_starts_leaves_the_container_to_the_
     hold.unlink()
     assert kernel.run("print(Slow().hello.remote(5))").strip() == "5"
     assert diary.events() == ["entered", "loading"]
+
+
+def test_interrupting_a_call_that_replaces_the_container_leaves_the_next_one_to_try_again(
+    kernel: OwnKernel, diary: Diary
+) -> None:
+    kernel.run("Slow().hello.remote(1)")
+    kernel.run(SLOW.replace("return x", "return -x").replace('note("loading")', 'note("reloading")'))
+    hold = diary.folder / "hold"
+    hold.touch()
+    cell = kernel.begin("Slow().hello.remote(2)")
+    diary.wait("reloading")
+    interrupted(kernel, cell)
+    hold.unlink()
+    assert "exit begun" not in diary.events()  # the former one stays until there is another
+    assert kernel.run("print(Slow().hello.remote(5))").strip() == "-5"
+    diary.wait("exit begun")
+    assert diary.events().count("exit begun") == 1
 
 
 def test_a_method_that_ignores_its_interrupt_loses_its_container_and_the_cell_says_so(
