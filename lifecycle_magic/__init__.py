@@ -22,17 +22,22 @@ _HOME = {
     "Retries": "options",
     "Secret": "secret",
     "Volume": "volume",
+    "asgi_app": "endpoints",
     "batched": "hooks",
     "build": "hooks",
     "concurrent": "hooks",
     "enter": "hooks",
     "exception": "",
     "exit": "hooks",
+    "fastapi_endpoint": "endpoints",
     "gather": "attended",
     "is_local": "hooks",
     "method": "hooks",
     "panel": "",
     "parameter": "hooks",
+    "web_endpoint": "endpoints",
+    "web_server": "endpoints",
+    "wsgi_app": "endpoints",
 }
 
 __all__ = ["__version__", *sorted(_HOME), "load_ipython_extension", "unload_ipython_extension"]
@@ -42,6 +47,11 @@ if TYPE_CHECKING:
     from lifecycle_magic.app import App as App
     from lifecycle_magic.attended import FunctionCall as FunctionCall
     from lifecycle_magic.attended import gather as gather
+    from lifecycle_magic.endpoints import asgi_app as asgi_app
+    from lifecycle_magic.endpoints import fastapi_endpoint as fastapi_endpoint
+    from lifecycle_magic.endpoints import web_endpoint as web_endpoint
+    from lifecycle_magic.endpoints import web_server as web_server
+    from lifecycle_magic.endpoints import wsgi_app as wsgi_app
     from lifecycle_magic.hooks import batched as batched
     from lifecycle_magic.hooks import build as build
     from lifecycle_magic.hooks import concurrent as concurrent

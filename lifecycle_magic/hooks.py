@@ -78,8 +78,8 @@ def enter(fn: Any = None, /, **unknown: object) -> Any:
     ...     @enter()
     ...     def load(self): self.model = 42
     """
-    _refuse_options("enter", unknown)
-    return _decorate("enter", fn, lambda target: _mark(target, enter=True))
+    refuse_options("enter", unknown)
+    return decorate("enter", fn, lambda target: mark(target, enter=True))
 
 
 @overload
@@ -92,8 +92,8 @@ def exit(fn: Any = None, /, **unknown: object) -> Any:
     It has the class's ``exit_grace`` (30 s) and takes only ``self``; raises `InvalidError` for
     anything else, as for the old form with exception arguments.
     """
-    _refuse_options("exit", unknown)
-    return _decorate("exit", fn, lambda target: _mark(target, exit=True))
+    refuse_options("exit", unknown)
+    return decorate("exit", fn, lambda target: mark(target, exit=True))
 
 
 @overload
@@ -108,11 +108,11 @@ def build(
     ``force`` runs it at every build, ``timeout`` is in seconds (None: no limit). Attributes set
     on ``self`` do not outlive it: set those in an ``@enter`` method.
     """
-    _refuse_options("build", unknown, "force", "timeout")
-    if timeout is not None and not _is_positive(timeout):
+    refuse_options("build", unknown, "force", "timeout")
+    if timeout is not None and not is_positive(timeout):
         raise InvalidError(f"@build: timeout={timeout!r} must be a number of seconds above 0")
     marks = BuildMarks(bool(force), timeout)
-    return _decorate("build", fn, lambda target: _mark(target, build=marks))
+    return decorate("build", fn, lambda target: mark(target, build=marks))
 
 
 @overload
@@ -124,9 +124,9 @@ def method(fn: Any = None, /, *, is_generator: bool | None = None, **unknown: ob
 
     ``is_generator`` is needed only for a plain function that returns a generator.
     """
-    _refuse_options("method", unknown, "is_generator")
+    refuse_options("method", unknown, "is_generator")
     marks = MethodMarks(is_generator)
-    return _decorate("method", fn, lambda target: _mark(target, method=marks))
+    return decorate("method", fn, lambda target: mark(target, method=marks))
 
 
 def concurrent(
@@ -143,12 +143,12 @@ def concurrent(
     share the container's event loop; sync ones get a thread each. ``target_inputs`` is the number
     that scaling aims for; at most ``max_inputs``.
     """
-    _refuse_options("concurrent", unknown, "max_inputs", "target_inputs")
+    refuse_options("concurrent", unknown, "max_inputs", "target_inputs")
     if max_inputs is None:
         raise InvalidError("@concurrent needs max_inputs: write @concurrent(max_inputs=10)")
-    _check_count("concurrent", "max_inputs", max_inputs)
+    check_count("concurrent", "max_inputs", max_inputs)
     if target_inputs is not None:
-        _check_count("concurrent", "target_inputs", target_inputs)
+        check_count("concurrent", "target_inputs", target_inputs)
         if target_inputs > max_inputs:
             raise InvalidError(
                 f"@concurrent: target_inputs={target_inputs} is above max_inputs={max_inputs}; "
@@ -160,9 +160,9 @@ def concurrent(
         if isinstance(target, type):
             setattr(target, ATTRIBUTE, Marks()._replace(concurrent=marks))
             return target
-        return _mark(target, concurrent=marks)
+        return mark(target, concurrent=marks)
 
-    return _decorate("concurrent", fn, apply, classes=True)
+    return decorate("concurrent", fn, apply, classes=True)
 
 
 def batched(
@@ -178,20 +178,23 @@ def batched(
     A batch runs when it has ``max_batch_size`` inputs, or ``wait_ms`` milliseconds after its
     first one. It takes the place of ``@method``.
     """
-    _refuse_options("batched", unknown, "max_batch_size", "wait_ms")
+    refuse_options("batched", unknown, "max_batch_size", "wait_ms")
     if max_batch_size is None or wait_ms is None:
         missing = "max_batch_size" if max_batch_size is None else "wait_ms"
         raise InvalidError(
             f"@batched needs {missing}: write @batched(max_batch_size=8, wait_ms=100)"
         )
-    _check_count("batched", "max_batch_size", max_batch_size)
-    _check_count("batched", "wait_ms", wait_ms, least=0)
+    check_count("batched", "max_batch_size", max_batch_size)
+    check_count("batched", "wait_ms", wait_ms, least=0)
     marks = BatchMarks(max_batch_size, wait_ms)
-    return _decorate("batched", fn, lambda target: _mark(target, batched=marks))
+    return decorate("batched", fn, lambda target: mark(target, batched=marks))
 
 
-def _decorate(name: str, fn: Any, apply: Callable[[Any], Any], *, classes: bool = False) -> Any:
-    """With parentheses ``fn`` is None and a decorator is due; without, ``fn`` is the function."""
+def decorate(name: str, fn: Any, apply: Callable[[Any], Any], *, classes: bool = False) -> Any:
+    """What ``@name`` is, with parentheses and without: ``apply`` on a function that can be marked.
+
+    With parentheses ``fn`` is None and a decorator is due; without, ``fn`` is the function.
+    """
 
     def decorator(target: Any) -> Any:
         check_target(name, target, classes=classes)
@@ -200,26 +203,30 @@ def _decorate(name: str, fn: Any, apply: Callable[[Any], Any], *, classes: bool 
     return decorator if fn is None else decorator(fn)
 
 
-def _mark(fn: FunctionType, **mark: Any) -> FunctionType:
-    marks = (marks_of(fn) or Marks())._replace(**mark)
+def mark(fn: FunctionType, **more: Any) -> FunctionType:
+    """Hang further marks on ``fn``; raises `InvalidError` if they exclude those it has."""
+    marks = (marks_of(fn) or Marks())._replace(**more)
     check_marked(fn, marks, where_of(fn))
     setattr(fn, ATTRIBUTE, marks)
     return fn
 
 
-def _refuse_options(name: str, unknown: dict[str, object], *known: str) -> None:
+def refuse_options(name: str, unknown: dict[str, object], *known: str) -> None:
+    """Raise `InvalidError` that lists the ``known`` options if there are ``unknown`` ones."""
     if not unknown:
         return
     takes = ", ".join(known) if known else "no options"
     raise InvalidError(f"@{name} has no option {', '.join(unknown)}: it takes {takes}")
 
 
-def _check_count(name: str, option: str, value: object, least: int = 1) -> None:
+def check_count(name: str, option: str, value: object, least: int = 1) -> None:
+    """Raise `InvalidError` unless ``value`` is a whole number from ``least`` up."""
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
         raise InvalidError(f"@{name}: {option}={value!r} must be a whole number from {least} up")
 
 
-def _is_positive(value: object) -> bool:
+def is_positive(value: object) -> bool:
+    """Whether ``value`` is a number above 0."""
     return isinstance(value, (int, float)) and not isinstance(value, bool) and value > 0
 
 

@@ -74,9 +74,25 @@ class BatchMarks(NamedTuple):
 
 
 class WebMarks(NamedTuple):
-    """A method that answers HTTP: ``kind`` is the decorator's name."""
+    """A method that answers HTTP: ``kind`` is the decorator's name.
+
+    ``method`` and ``docs`` are for ``fastapi_endpoint``, ``port`` and ``startup_timeout`` (seconds)
+    for ``web_server``; the rest is the server's business, not the container's.
+    """
 
     kind: str
+    method: str = "GET"
+    docs: bool = False
+    port: int = 0
+    startup_timeout: float = 5.0
+    label: str | None = None
+    requires_proxy_auth: bool = False
+    cors: tuple[str, ...] = ()
+
+    @property
+    def is_factory(self) -> bool:
+        """Whether the method runs once, after ``enter``, and makes what answers."""
+        return self.kind != "fastapi_endpoint"
 
 
 class Marks(NamedTuple):
@@ -102,8 +118,9 @@ class Marks(NamedTuple):
 
     def names(self) -> tuple[str, ...]:
         """The decorators that were used, for people: ``("@build", "@enter")``."""
-        order = ("build", "enter", "exit", "method", "concurrent", "batched", "web")
-        return tuple(f"@{name}" for name in order if getattr(self, name))
+        order = ("build", "enter", "exit", "method", "concurrent", "batched")
+        used = [f"@{name}" for name in order if getattr(self, name)]
+        return (*used, f"@{self.web.kind}") if self.web else tuple(used)
 
 
 def marks_of(value: object) -> Marks | None:
@@ -195,6 +212,8 @@ def check_marked(fn: FunctionType, marks: Marks, where: str) -> None:
         raise InvalidError(
             f"{where}: @batched on a generator: return a list with one result per input"
         )
+    if marks.web:
+        _check_web(fn, marks, marks.web, where)
     if marks.batched and marks.method and marks.method.is_generator:
         raise InvalidError(f"{where}: @batched and is_generator=True exclude each other")
 
@@ -223,9 +242,7 @@ def _check_hook(fn: FunctionType, name: str, where: str) -> None:
         _refuse_exit_arguments(fn, where, beyond)
     if not positional and not code.co_flags & _VARARGS:  # no *args either
         raise InvalidError(f"{where}: @{name} needs self: write def {fn.__name__}(self)")
-    required = beyond[: max(0, len(beyond) - len(fn.__defaults__ or ()))]
-    keywords = code.co_varnames[code.co_argcount : code.co_argcount + code.co_kwonlyargcount]
-    required += tuple(k for k in keywords if k not in (fn.__kwdefaults__ or {}))
+    required = _required(fn, 1)
     if not required:
         return
     if name == "exit":
@@ -236,11 +253,41 @@ def _check_hook(fn: FunctionType, name: str, where: str) -> None:
     )
 
 
+def _required(fn: FunctionType, given: int) -> tuple[str, ...]:
+    """The parameters that need an argument, beyond the first ``given`` ones."""
+    code = fn.__code__
+    beyond = code.co_varnames[given : code.co_argcount]
+    required = beyond[: max(0, len(beyond) - len(fn.__defaults__ or ()))]
+    keywords = code.co_varnames[code.co_argcount : code.co_argcount + code.co_kwonlyargcount]
+    return required + tuple(k for k in keywords if k not in (fn.__kwdefaults__ or {}))
+
+
 def _refuse_exit_arguments(fn: FunctionType, where: str, names: tuple[str, ...]) -> NoReturn:
     raise InvalidError(
         f"{where}: @exit hooks no longer take arguments ({', '.join(names)}): write\n"
         f"    @exit()\n    def {fn.__name__}(self): ..."
     )
+
+
+def _check_web(fn: FunctionType, marks: Marks, web: WebMarks, where: str) -> None:
+    if marks.method or marks.batched:
+        other = "method" if marks.method else "batched"
+        raise InvalidError(
+            f"{where}: @{other} and @{web.kind} exclude each other: one is called with .remote(), "
+            "the other over HTTP; write two methods that share the code"
+        )
+    if web.is_factory:
+        required = _required(fn, 1 if "." in where_of(fn) else 0)
+        if required:
+            raise InvalidError(
+                f"{where}: a @{web.kind} runs once, before any request, but this one needs "
+                f"{', '.join(required)}: take requests in what it returns or starts"
+            )
+    if _flags(fn) & (_GENERATOR | _ASYNC_GENERATOR):
+        raise InvalidError(
+            f"{where}: @{web.kind} on a generator: return fastapi.responses.StreamingResponse("
+            "items()) to answer bit by bit"
+        )
 
 
 def _is_exception_name(name: str) -> bool:

@@ -5,6 +5,7 @@
     .map .starmap      many inputs, lazily; .for_each for methods whose value nobody wants
     .spawn(...)        a `FunctionCall` at once
     .local(...)        here, in this process
+    .web_url           where a method answers HTTP that is called so, and not in the other ways
 
 All but ``local`` have a twin for coroutines, ``.aio``.
 """
@@ -26,6 +27,7 @@ from lifecycle_magic.mapping import Arguments, Mapping
 if TYPE_CHECKING:
     from lifecycle_magic.pool import Pool
     from lifecycle_magic.spec import MethodSpec
+    from lifecycle_magic.web.site import Served
 
 
 class PlainRemote(Way):
@@ -47,7 +49,7 @@ class PlainRemote(Way):
 class Method:
     """One method of one instance. ``pool`` finds the containers, which may take as long as it takes
     to build an image; ``ready`` returns them if they were found before. ``here`` makes the local
-    instance.
+    instance, ``address`` opens the address of a web method.
     """
 
     def __init__(
@@ -57,7 +59,8 @@ class Method:
         pool: Callable[[], Pool],
         here: Callable[[], Any],
         here_async: Callable[[], Any],
-        ready: Callable[[], Pool | None] = lambda: None,
+        ready: Callable[[], Pool | None],
+        address: Callable[[str], Served],
     ) -> None:
         self._spec = spec
         self._where = where
@@ -65,8 +68,9 @@ class Method:
         self._here = here
         self._here_async = here_async
         self._ready = ready
+        self._address = address
         self._name = spec.name
-        plain = not (spec.is_async or spec.is_generator or spec.batched)
+        plain = not (spec.is_async or spec.is_generator or spec.batched or spec.web)
         self.remote: Way = (
             PlainRemote(pool, spec.name, self._remote_aio)
             if plain
@@ -344,9 +348,44 @@ class Method:
     async def _local_async(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         return await getattr(await self._here_async(), self._name)(*args, **kwargs)
 
+    # --- over HTTP -------------------------------------------------------------------------
+
+    @property
+    def web_url(self) -> str:
+        """The address at which the method answers; it is open from now on.
+
+        Raises `InvalidError` for a method that does not answer HTTP.
+        """
+        return self._served().url
+
+    def get_web_url(self) -> str:
+        """The same as a call, as Modal has it."""
+        return self._served().url
+
+    @property
+    def web_token(self) -> str | None:
+        """The bearer token that the address asks for, with ``requires_proxy_auth=True``."""
+        return self._served().token
+
+    def _served(self) -> Served:
+        if self._spec.web is None:
+            raise InvalidError(
+                f"{self._where} has no address: it is called with .remote(); to have it answer "
+                "HTTP, write @fastapi_endpoint() in the place of @method()"
+            )
+        return self._address(self._name)
+
     # --- the wrong way ---------------------------------------------------------------------
 
+    def _no_web(self, way: str) -> None:
+        if self._spec.web is not None:
+            raise InvalidError(
+                f"{self._where} answers HTTP, not .{way}(): ask for its address with "
+                f"{self._where}.get_web_url(), or call {self._where}.local(...)"
+            )
+
     def _no_generator(self, way: str, right: str) -> None:
+        self._no_web(way)
         if self._spec.is_generator:
             raise InvalidError(
                 f"{self._where} yields its values, so .{way}() has nothing to return: "
@@ -354,6 +393,7 @@ class Method:
             )
 
     def _only_generator(self, way: str) -> None:
+        self._no_web(way)
         if not self._spec.is_generator:
             right = way.replace("remote_gen", "remote")
             raise InvalidError(

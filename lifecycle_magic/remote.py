@@ -23,6 +23,7 @@ from lifecycle_magic.spec import ClassSpec
 if TYPE_CHECKING:
     from lifecycle_magic.pool import Pool
     from lifecycle_magic.service import Service
+    from lifecycle_magic.web.site import Served
 
 
 class Find(Protocol):
@@ -125,6 +126,7 @@ class Obj:
             self._local,
             self._local_async,
             self._ready,
+            self._address,
         )
         return bound
 
@@ -152,6 +154,9 @@ class Obj:
         """The pool if finding it takes no time."""
         pool = self._found
         return pool if pool is not None and not pool.stale else None
+
+    def _address(self, method: str) -> Served:
+        return self._cls._find().address(method, self._args, self._kwargs)
 
     # --- here, in this process -------------------------------------------------------------
 
@@ -221,10 +226,25 @@ class Function:
         method: Method = cls().call
         for way in ("remote", "remote_gen", "map", "starmap", "for_each", "spawn"):
             setattr(self, way, getattr(method, way))
+        self._method = method
         self.local = wrapped
         self.__wrapped__ = wrapped
         self.__name__ = wrapped.__name__
         self.__doc__ = wrapped.__doc__
+
+    @property
+    def web_url(self) -> str:
+        """The address of a function that answers HTTP."""
+        return self._method.web_url
+
+    def get_web_url(self) -> str:
+        """The same as a call, as Modal has it."""
+        return self._method.web_url
+
+    @property
+    def web_token(self) -> str | None:
+        """The bearer token that its address asks for, if it does."""
+        return self._method.web_token
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         name = self.__name__

@@ -34,9 +34,11 @@ from lifecycle_magic.options import Options
 from lifecycle_magic.owner import Owner
 from lifecycle_magic.paths import private_folder
 from lifecycle_magic.pool import Pool
+from lifecycle_magic.serving import Serving
 from lifecycle_magic.sizing import Limits
 from lifecycle_magic.spare import Spare
 from lifecycle_magic.spec import CALL, Arguments, ClassSpec, read_function
+from lifecycle_magic.web.site import Served, Site
 from lifecycle_magic.wire.messages import Setup, Swap
 from lifecycle_magic.wire.pickling import dumps, dumps_by_value
 from lifecycle_magic.wire.shared import LIMIT
@@ -53,6 +55,7 @@ class Home(Protocol):
     folder: Path
     bus: Bus
     monitor: Monitor
+    site: Site
 
     def engine(self, wanted: Literal["auto", "docker", "process"] | None = None) -> Engine: ...
     def notice(
@@ -88,9 +91,10 @@ class Version:
 class Service:
     """One class of one session."""
 
-    def __init__(self, session: Home, name: str) -> None:
+    def __init__(self, session: Home, name: str, app: str = "") -> None:
         self.session = session
         self.name = name
+        self.serving = Serving(app, session.site, self.pool)
         self.version: Version | None = None
         self.pools: dict[str, Pool] = {}
         self._pending: ClassSpec | None = None
@@ -119,7 +123,9 @@ class Service:
         """
         with self._deploying:
             self._pending = None
-            return self._deploy(spec, fresh, rebuild)
+            change = self._deploy(spec, fresh, rebuild)
+            self.serving.follow(spec)
+            return change
 
     def _deploy_pending(self) -> None:
         """Deploy what was declared, whoever comes first; until it succeeds each call tries."""
@@ -127,6 +133,7 @@ class Service:
             spec = self._pending
             if spec is not None:
                 self._deploy(spec)
+                self.serving.follow(spec)
                 with self._lock:
                     if self._pending is spec:
                         self._pending = None
@@ -189,7 +196,7 @@ class Service:
         with self._lock:
             if id(old) in self._built:
                 self._built[id(new)] = self._built[id(old)]
-        swap = Swap(new.code.cls, spec.exit)
+        swap = Swap(new.code.cls, spec.exit, spec.web)
         self.version = new
         try:
             for pool in list(self.pools.values()):
@@ -239,6 +246,12 @@ class Service:
             pool.stale = False
             return pool
 
+    def address(self, method: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Served:
+        """The address of a web method of instances made with these arguments."""
+        spec = self._newest()
+        assert spec is not None
+        return self.serving.open(spec, method, args, kwargs)
+
     def containers(self) -> list[Container]:
         pools = list(self.pools.values())
         spare = self._spare.container
@@ -247,6 +260,7 @@ class Service:
 
     def stop(self, why: str) -> list[Container]:
         """Drain every container. A later call starts afresh."""
+        self.serving.close()
         with self._lock:
             pools, self.pools = list(self.pools.values()), {}
         going = [container for pool in pools for container in pool.close(why)]
@@ -266,6 +280,7 @@ class Service:
             exit=spec.exit,
             env=_environment(spec),
             shared_limit=_shared_limit(spec),
+            web=spec.web,
         )
         gone = self._gone(version.engine, on_gone)
         plan = self._plan(version, image, setup)

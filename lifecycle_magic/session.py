@@ -32,6 +32,7 @@ from lifecycle_magic.report import Report
 from lifecycle_magic.service import Service
 from lifecycle_magic.spec import ClassSpec
 from lifecycle_magic.state import LogLine, Notice
+from lifecycle_magic.web.site import Site
 
 
 class Session:
@@ -47,6 +48,7 @@ class Session:
         self.monitor = Monitor("lifecycle-monitor")
         self.history = History(self.root)
         self.services: dict[str, Service] = {}
+        self.site = Site()
         self._engines: dict[str, Engine] = {}
         self._lock = threading.Lock()
         self.output = Logs()
@@ -129,6 +131,7 @@ class Session:
 
     def close(self, why: str) -> list[Container]:
         """Stop everything and wait until each container is gone, however long its exit may take."""
+        self.site.close()
         going = self.stop(why=why)
         wait_gone(going)
         self.services.clear()
@@ -267,7 +270,8 @@ class Lookup:
         session = current()
         service = session.services.get(self.key)
         if service is None:
-            made = Service(session, self._spec.name)
+            app = self.key.rpartition("/")[0]
+            made = Service(session, self._spec.name, "" if app == "cell" else app)
             made.declare(self._spec)
             service = session.services.setdefault(self.key, made)
         return service
@@ -324,6 +328,7 @@ def _in_forked_child() -> None:
     session, _current = _current, None
     if session is not None:
         session.monitor.close_in_fork()
+        session.site.close_in_fork()
         for service in session.services.values():
             for pool in service.pools.values():
                 pool.stale = True  # a call in the child looks for a container of the child's own

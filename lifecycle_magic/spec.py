@@ -34,6 +34,7 @@ from lifecycle_magic.marks import (
     BuildMarks,
     ConcurrentMarks,
     Marks,
+    WebMarks,
     check_marked,
     has_marks,
     marks_of,
@@ -66,6 +67,7 @@ class MethodSpec:
     batched: BatchMarks | None
     concurrent: ConcurrentMarks | None
     signature: inspect.Signature
+    web: WebMarks | None = None
 
 
 @dataclass(frozen=True)
@@ -135,6 +137,11 @@ class ClassSpec:
             )
 
     @property
+    def web(self) -> tuple[tuple[str, WebMarks], ...]:
+        """The methods that answer HTTP, with their marks."""
+        return tuple((name, method.web) for name, method in self.methods.items() if method.web)
+
+    @property
     def max_inputs(self) -> int:
         """How many inputs one container takes at once."""
         inputs = (m.concurrent.max_inputs for m in self.methods.values() if m.concurrent)
@@ -146,14 +153,15 @@ class ClassSpec:
 
         How many inputs run at once is in it: a container opens its connections when it starts.
         """
-        shape = [self.name, self.enter, self.build, self.max_inputs]
+        made = [(name, w.kind, w.port, w.startup_timeout) for name, w in self.web if w.is_factory]
+        shape = [self.name, self.enter, self.build, self.max_inputs, made]
         return fingerprint.of_value([*shape, self._state_print.digest, self.options.key()]).digest
 
     @cached_property
     def code_key(self) -> str:
         """Digest (hex) of the rest of the class: methods, exit hooks, and what they read."""
         methods = [
-            (m.name, m.is_async, m.is_generator, repr(m.batched), repr(m.concurrent))
+            (m.name, m.is_async, m.is_generator, repr(m.batched), repr(m.concurrent), repr(m.web))
             for m in self.methods.values()
         ]
         shape = [list(self.exit), sorted(methods), self._code_print.digest]
@@ -245,7 +253,8 @@ class ClassSpec:
     def _prints(self) -> tuple[Fingerprint, Fingerprint]:
         everything = self._attributes
         data = {name for name, value in everything.items() if not fingerprint.is_code(value)}
-        roots = {*self.enter, *self.build, *self._parameters}
+        factories = {name for name, marks in self.web if marks.is_factory}
+        roots = {*self.enter, *self.build, *self._parameters, *factories}
         roots |= set(self._defined(_CONSTRUCTORS + _IMPLICIT))
         state = fingerprint.of_members(self.cls, roots)
         rest = set(everything) - data - roots
@@ -417,6 +426,7 @@ def _method_spec(
         batched=marks.batched,
         concurrent=marks.concurrent or shared,
         signature=signature,
+        web=marks.web,
     )
 
 

@@ -37,8 +37,16 @@ class _Stream(Input):
     timer: Timer | None = None
 
     def read(self, frame: Frame | None) -> Frame | None:
-        self.over = frame is None or frame.kind != Kind.ITEM
+        self.over = frame is None or frame.kind not in (Kind.ITEM, Kind.MORE)
         return frame
+
+    def show(self, stream: str, text: str) -> None:
+        """Print what the method printed."""
+        show(stream, text)
+
+    def insist(self) -> None:
+        """On the monitor's thread: it was told that nobody wants more, and still runs."""
+        interrupt(self)
 
     def close(self) -> None:
         """On every way out, whatever the caller does next."""
@@ -52,8 +60,55 @@ class _Stream(Input):
             _leave(self, self.slot)
 
 
-class _AsyncStream(_Stream, Awaited):
-    """The same, waiting for its slot without a thread."""
+class AsyncStream(_Stream, Awaited):
+    """The same, waiting for its slot and for its frames without a thread."""
+
+    async def begin(self) -> Frame | None:
+        """Get a slot and send the input, again if its container went first; the first frame."""
+        while True:
+            self.pool.submit(self)
+            slot = await asyncio.wrap_future(self.granted)
+            self.timer = self.watch_time()
+            try:
+                slot.channel.send(self.kind, self.payload, self.buffers)
+            except OSError:
+                self.unsent = True
+            frame = self.read(await self.next())
+            if frame is None:  # asking how it went takes a moment
+                again = await asyncio.to_thread(_unstarted, self, slot, frame)
+            else:
+                again = _unstarted(self, slot, frame)
+            if not again:
+                return frame
+            self.close()
+            self.granted = Future()
+
+    async def next(self) -> Frame | None:
+        """The next frame that is no output; output is shown. None if the connection ended."""
+        assert self.slot is not None
+        channel = self.slot.channel
+        loop = asyncio.get_running_loop()
+        while True:
+            if not channel.buffered:
+                readable = loop.create_future()
+                loop.add_reader(channel, _resolve, readable)
+                try:
+                    await readable
+                finally:
+                    loop.remove_reader(channel)
+            try:
+                frame = channel.receive()
+            except OSError:
+                return None
+            if frame is None or frame.kind != Kind.OUTPUT:
+                return frame
+            self.show(*loads(frame.payload))
+
+    def leave(self) -> None:
+        """Nobody wants the rest, nor a slot that it still waits for."""
+        self.pool.forget(self)
+        self.granted.cancel()
+        self.close()
 
 
 def stream(pool: Pool, method: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Iterator[Any]:
@@ -109,67 +164,24 @@ async def stream_async(
 ) -> AsyncIterator[Any]:
     """`stream` for coroutines; ``find`` returns the pool."""
     pool = await find()
-    input = _AsyncStream(pool, method, args, kwargs)
+    input = AsyncStream(pool, method, args, kwargs)
     try:
-        frame = await _begin_async(input)
+        frame = await input.begin()
         while True:
             value = _item(input, frame)
             if input.over:
                 return
             yield value
-            frame = input.read(await _next_async(input))
+            frame = input.read(await input.next())
     finally:
-        pool.forget(input)
-        input.granted.cancel()
-        input.close()
+        input.leave()
 
 
-async def _begin_async(input: _AsyncStream) -> Frame | None:
-    while True:
-        input.pool.submit(input)
-        slot = await asyncio.wrap_future(input.granted)
-        input.timer = input.watch_time()
-        try:
-            slot.channel.send(Kind.STREAM, input.payload, input.buffers)
-        except OSError:
-            input.unsent = True
-        frame = input.read(await _next_async(input))
-        if frame is None:  # asking how it went takes a moment
-            again = await asyncio.to_thread(_unstarted, input, slot, frame)
-        else:
-            again = _unstarted(input, slot, frame)
-        if not again:
-            return frame
-        input.close()
-        input.granted = Future()
-
-
-async def _next_async(input: _AsyncStream) -> Frame | None:
-    assert input.slot is not None
-    channel = input.slot.channel
-    loop = asyncio.get_running_loop()
-    while True:
-        if not channel.buffered:
-            readable = loop.create_future()
-            loop.add_reader(channel, _resolve, readable)
-            try:
-                await readable
-            finally:
-                loop.remove_reader(channel)
-        try:
-            frame = channel.receive()
-        except OSError:
-            return None
-        if frame is None or frame.kind != Kind.OUTPUT:
-            return frame
-        show(*loads(frame.payload))
-
-
-def _leave(input: Input, slot: Slot) -> None:
+def _leave(input: _Stream, slot: Slot) -> None:
     """Nobody wants more items: have the generator closed there, and free the slot when it is."""
     monitor = input.pool.monitor
     channel = slot.channel
-    hint = monitor.later(HINT, lambda: interrupt(input))
+    hint = monitor.later(HINT, input.insist)
 
     def on_readable() -> None:
         while True:
@@ -180,7 +192,7 @@ def _leave(input: Input, slot: Slot) -> None:
             if frame is None:
                 slot.container.hung_up()
                 break
-            if frame.kind not in (Kind.ITEM, Kind.OUTPUT):
+            if frame.kind not in (Kind.ITEM, Kind.OUTPUT, Kind.MORE):
                 break
             if not channel.buffered:
                 return

@@ -21,6 +21,15 @@ def take_apart(error: BaseException) -> Failure:
     return _take_apart(error, set())
 
 
+def told(error: BaseException) -> str:
+    """The traceback as text, without our own frames."""
+    whole = traceback.TracebackException.from_exception(error)
+    whole.stack = traceback.StackSummary.from_list(
+        [frame for frame in whole.stack if not _is_plumbing(frame.filename)]
+    )
+    return "".join(whole.format())
+
+
 def _take_apart(error: BaseException, seen: set[int]) -> Failure:
     seen.add(id(error))
     lines = _lines(error.__traceback__)

@@ -52,6 +52,11 @@ class Target:
             import ctypes  # noqa: F401
         interrupts.targets.append(self)
 
+    @property
+    def is_here(self) -> bool:
+        """Whether the lane's thread is the one that asks."""
+        return threading.get_ident() == self._thread
+
     def begin(self, call: int) -> None:
         """From here on ``call`` may be interrupted.
 
@@ -115,9 +120,13 @@ class Target:
         self._shielded -= 1
         if self._pending and not self._shielded:
             self._pending = False
-            if self.current is not None:
-                self.current = None
-                raise KeyboardInterrupt
+            if self.current is None:
+                return
+            if not self.is_here:  # a coroutine of the lane, on the main thread
+                self.stop()
+                return
+            self.current = None
+            raise KeyboardInterrupt
 
 
 class Interrupts:

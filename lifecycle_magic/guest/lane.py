@@ -6,6 +6,7 @@ import select
 import socket
 import types
 from collections.abc import Callable
+from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
 
 from lifecycle_magic.exception import SerializationError, WireError
@@ -25,8 +26,9 @@ ENTERING = 0  # stands for the call id while the constructor and enter run
 class Lane:
     """Answers the inputs of one channel on the thread that `serve` is called on.
 
-    ``wait`` runs a coroutine of the user's to its end and returns its value: how, depends on
-    where the event loop runs. ``next_frame`` reads from the channel.
+    ``worker.wait`` runs a coroutine of the user's to its end and returns its value: how, depends on
+    where the event loop runs. ``jobs`` are for this thread, while it waits for such a coroutine;
+    None: it is over.
     """
 
     def __init__(
@@ -37,6 +39,7 @@ class Lane:
         self.target = Target(interrupts)
         self.attended = False  # somebody reads the data socket now
         self._worker = worker
+        self.jobs: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
         self._methods: dict[str, Callable[..., Any]] = {}
         self._code: type | None = None
 
@@ -50,7 +53,7 @@ class Lane:
                 return  # the far side broke off: there is nobody left to answer
             if frame is None:
                 return
-            if frame.kind == Kind.CALL or frame.kind == Kind.STREAM:
+            if frame.kind == Kind.CALL or frame.kind == Kind.STREAM or frame.kind == Kind.REQUEST:
                 self._call(frame)
             elif frame.kind == Kind.OFFER:
                 if self.turns is not None and self.turns.take(1):
@@ -59,7 +62,7 @@ class Lane:
                     self.send(Kind.SKIPPED)  # the kernel took it back
             elif frame.kind == Kind.SWAP:
                 self._swap(loads(frame.payload))
-            # A STOP that comes when its generator has ended already is no news.
+            # A STOP or PUSH that comes when its input has ended already is no news.
 
     def _call(self, frame: Frame) -> None:
         self.attended = True
@@ -67,9 +70,14 @@ class Lane:
         call, name = 0, "?"
         try:
             call, name, args, kwargs = loads(frame.payload, buffers=frame.buffers)
-            method = self._method(name)
-            target.begin(call)
-            value = method(*args, **kwargs)
+            if frame.kind == Kind.REQUEST:
+                target.begin(call)
+                self._answer(name, *args)
+                value = None
+            else:
+                method = self._method(name)
+                target.begin(call)
+                value = method(*args, **kwargs)
             kind = type(value)
             if kind is types.CoroutineType:
                 value = self._worker.wait(value, target)
@@ -86,7 +94,7 @@ class Lane:
         self.flush()
         self.attended = False
         target.answered(call)
-        if frame.kind == Kind.STREAM:
+        if frame.kind != Kind.CALL and frame.kind != Kind.OFFER:
             self.send(Kind.END)
             return
         try:
@@ -108,6 +116,17 @@ class Lane:
         if method is None:
             method = self._methods[name] = getattr(instance, name)
         return method
+
+    def _answer(self, name: str, scope: Any, first: Any) -> None:
+        """Answer one request. What the application raises is told in the log, and raised."""
+        assert self._worker.applications is not None
+        try:
+            self._worker.applications.answer(self, name, scope, first)
+        except Exception as error:
+            from lifecycle_magic.guest.failures import told
+
+            self._worker.outputs[1].write(told(error))
+            raise
 
     def _stream(self, name: str, items: Any) -> None:
         """Send each item as it is yielded, until the generator ends or nobody wants more."""
@@ -162,7 +181,7 @@ class Lane:
 
     def _swap(self, swap: Swap) -> None:
         try:
-            self._worker.swap(loads(swap.cls), swap.exit)
+            self._worker.swap(loads(swap.cls), swap.exit, swap.web)
         except BaseException as error:
             self.fail(error)
             return

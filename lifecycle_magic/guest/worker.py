@@ -19,7 +19,8 @@ import sys
 import threading
 import time
 import types
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
 
 from lifecycle_magic import hooks
 from lifecycle_magic.guest import modules
@@ -33,6 +34,12 @@ from lifecycle_magic.wire.messages import Setup
 from lifecycle_magic.wire.pickling import loads
 from lifecycle_magic.wire.turns import Turns
 
+if TYPE_CHECKING:
+    from lifecycle_magic.guest.web import Applications
+    from lifecycle_magic.marks import WebMarks
+
+    Web = tuple[tuple[str, WebMarks], ...]
+
 
 class Worker:
     """One instance and its lanes. ``notes`` and ``cancels`` are pipes to and from the
@@ -41,13 +48,14 @@ class Worker:
 
     def __init__(self, channels: list[Channel], notes: int, cancels: int, run: str) -> None:
         self.instance: Any = None
+        self.applications: Applications | None = None  # where methods answer HTTP
         self._channels = channels
         self._turns = [_turns(run, slot) for slot in range(len(channels))]
         self._notes = notes
         self._run = run
         self._interrupts = Interrupts(cancels)
+        self.loop_runs_by_itself = False  # on the main thread, for lanes on other threads
         self._loop: Any = None
-        self._loop_runs_by_itself = False  # on the main thread, for lanes on other threads
         self._exit: tuple[str, ...] = ()
         self._lanes: list[Lane] = []
         self.outputs = (
@@ -99,6 +107,8 @@ class Worker:
                 value = getattr(self.instance, name)()
                 if isinstance(value, types.CoroutineType):
                     self.wait(value, target)
+            if setup.web:
+                self.applications = self._start(setup.web, target)
             target.end()
         except BaseException as error:
             lane.over()
@@ -112,6 +122,13 @@ class Worker:
         lane.send(Kind.READY)  # to nobody, perhaps; but what has entered will exit
         return True
 
+    def _start(self, web: Web, target: Target) -> Applications:
+        from lifecycle_magic.guest.web import Applications
+
+        applications = Applications(self)
+        applications.start(web, target)
+        return applications
+
     # --- methods ---------------------------------------------------------------------------
 
     def _serve_many(self) -> None:
@@ -119,7 +136,7 @@ class Worker:
         import asyncio
 
         loop = self._event_loop()
-        self._loop_runs_by_itself = True
+        self.loop_runs_by_itself = True
         left = len(self._channels)
         lock = threading.Lock()
 
@@ -141,14 +158,14 @@ class Worker:
             threading.Thread(target=serve, args=lane, name="lane", daemon=True).start()
         asyncio.set_event_loop(loop)
         loop.run_forever()
-        self._loop_runs_by_itself = False
+        self.loop_runs_by_itself = False
 
     def next_frame(self, channel: Channel) -> Frame | None:
         """The next frame. Tasks that a coroutine left behind go on running meanwhile."""
-        if self._loop is not None and not self._loop_runs_by_itself and not channel.buffered:
+        if self._loop is not None and not self.loop_runs_by_itself and not channel.buffered:
             import asyncio
 
-            if asyncio.all_tasks(self._loop):
+            if asyncio.all_tasks(self._loop) - self._waiting_tasks():
                 loop = self._loop
                 readable = loop.create_future()
                 loop.add_reader(channel, lambda: readable.done() or readable.set_result(None))
@@ -158,14 +175,20 @@ class Worker:
                     loop.remove_reader(channel)
         return channel.receive()
 
-    def wait(self, awaitable: Any, target: Target) -> Any:
-        """Run what the user's code awaits to its end, interruptible as ``target``; its value."""
+    def _waiting_tasks(self) -> set[Any]:
+        return self.applications.waiting_tasks if self.applications is not None else set()
+
+    def wait(self, awaitable: Any, target: Target, lane: Lane | None = None) -> Any:
+        """Run what the user's code awaits to its end, interruptible as ``target``; its value.
+
+        What it hands over to ``lane`` runs on this thread: `lifecycle_magic.guest.handover`.
+        """
         import asyncio
 
         loop = self._event_loop()
 
-        if self._loop_runs_by_itself:
-            return self._wait_from_thread(awaitable, target)
+        if self.loop_runs_by_itself:
+            return self._wait_from_thread(awaitable, target, lane)
         is_coroutine = isinstance(awaitable, types.CoroutineType)
         coroutine = awaitable if is_coroutine else _awaiting(awaitable)
         task = loop.create_task(coroutine)
@@ -179,7 +202,7 @@ class Worker:
         finally:
             target.cancel_task = None
 
-    def _wait_from_thread(self, awaitable: Any, target: Target) -> Any:
+    def _wait_from_thread(self, awaitable: Any, target: Target, lane: Lane | None) -> Any:
         """`wait` on a lane's thread, while the main thread runs the loop."""
         import asyncio
 
@@ -197,6 +220,10 @@ class Worker:
         future = asyncio.run_coroutine_threadsafe(run(), loop)
         target.cancel_task = lambda: loop.call_soon_threadsafe(cancel)
         try:
+            if lane is not None:
+                future.add_done_callback(lambda _: lane.jobs.put(None))
+                while (job := lane.jobs.get()) is not None:
+                    job()
             return future.result()
         except BaseException as error:
             asked = target.cancel_task is None
@@ -215,9 +242,18 @@ class Worker:
             asyncio.set_event_loop(self._loop)
         return self._loop
 
-    def swap(self, cls: type, exit: tuple[str, ...]) -> None:
+    def swap(self, cls: type, exit: tuple[str, ...], web: Web) -> None:
         """Put new code under the live instance: same ``self``, same state, other methods."""
+        before = type(self.instance)
         self.instance.__class__ = cls
+        if self.applications is not None or web:
+            try:
+                if self.applications is None:
+                    self.applications = self._start((), self._lanes[0].target)
+                self.applications.swap(web)
+            except BaseException:
+                self.instance.__class__ = before
+                raise
         self._exit = exit
 
     # --- exit ------------------------------------------------------------------------------
@@ -227,19 +263,28 @@ class Worker:
         signal.signal(signal.SIGINT, lambda *_: None)
         self._note("exiting")
         target = Target(self._interrupts)
-        for name in self._exit:
+        for name, hook in self._last_things():
             began = time.monotonic()
             error = None
             try:
-                value = getattr(self.instance, name)()
+                value = hook()
                 if isinstance(value, types.CoroutineType):
                     self.wait(value, target)
             except BaseException as raised:
-                error = _told(raised)
+                from lifecycle_magic.guest.failures import told
+
+                error = told(raised)
                 self.outputs[1].write(error)
             self._note("exit", hook=name, seconds=time.monotonic() - began, error=error)
         if self._loop is not None:
             self._close_loop()
+
+    def _last_things(self) -> Iterator[tuple[str, Callable[[], Any]]]:
+        """What runs at the end, by name: what came up last goes first."""
+        if self.applications is not None:
+            yield from self.applications.shut_down()
+        for name in self._exit:
+            yield name, getattr(self.instance, name)
 
     def _close_loop(self) -> None:
         import asyncio
@@ -261,19 +306,6 @@ def _turns(run: str, slot: int) -> Turns | None:
 
 async def _awaiting(awaitable: Any) -> Any:
     return await awaitable
-
-
-def _told(error: BaseException) -> str:
-    """The traceback as text, without our own frames."""
-    import traceback
-
-    from lifecycle_magic.guest.failures import filename_is_ours
-
-    told = traceback.TracebackException.from_exception(error)
-    told.stack = traceback.StackSummary.from_list(
-        [frame for frame in told.stack if not filename_is_ours(frame.filename)]
-    )
-    return "".join(told.format())
 
 
 def main(channels: list[Channel], notes: int, cancels: int, run: str) -> int:

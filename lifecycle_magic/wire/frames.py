@@ -19,7 +19,7 @@ from typing import Any
 from lifecycle_magic.exception import WireError
 from lifecycle_magic.wire.shared import IDLE, NAME, THRESHOLD, Shared
 
-PROTOCOL = 1
+PROTOCOL = 2
 """Version of everything in this package; both sides must have the same."""
 
 HEADER = struct.Struct("<2sBBIQ")
@@ -50,12 +50,15 @@ class Kind:
     OUTPUT = 7  # worker: (stream, text) that the running call printed
     CANCELLED = 8  # worker: the call stopped because it was asked to, or (b"going") all had to
     SWAP = 9  # kernel: messages.Swap, the class's new code
-    ITEM = 10  # worker: one item that a generator method yielded
-    END = 11  # worker: the generator is over, by itself or because of STOP
-    STOP = 12  # kernel: no more items are wanted
+    ITEM = 10  # worker: one item that a generator method yielded, or a list of ASGI messages
+    END = 11  # worker: the generator or the request is over, by itself or because of STOP
+    STOP = 12  # kernel: no more items are wanted; of a request: the client has left
     OFFER = 13  # kernel: a CALL ahead of its turn; see wire.turns
-    STREAM = 15  # kernel: a CALL whose items are wanted one by one
     SKIPPED = 14  # worker: the input was not begun, and will not be
+    STREAM = 15  # kernel: a CALL whose items are wanted one by one
+    REQUEST = 16  # kernel: (call id, method name, (ASGI scope, first ASGI message), {})
+    PUSH = 17  # kernel: the next ASGI message of the client's
+    MORE = 18  # worker: the application waits for that
 
 
 Part = Any  # bytes, bytearray or memoryview of bytes

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from lifecycle_magic.marks import WebMarks
+
 
 class Setup(NamedTuple):
     """The first frame after the handshake: all that the worker needs to make the instance.
 
     ``cls`` is the pickled class, ``arguments`` the pickled ``(args, kwargs)`` of its
     constructor. ``env`` holds the secrets too; that is why it travels here and not in the
-    engine's hands.
+    engine's hands. ``web`` are the names of the methods that answer HTTP, with their marks.
     """
 
     cls: bytes
@@ -23,13 +25,17 @@ class Setup(NamedTuple):
     exit: tuple[str, ...]
     env: dict[str, str]
     shared_limit: int
+    web: tuple[tuple[str, WebMarks], ...] = ()
 
 
 class Swap(NamedTuple):
-    """New code for the class of the live instance, and the ``exit`` hooks it has now."""
+    """New code for the class of the live instance, and the ``exit`` hooks and web methods that
+    it has now.
+    """
 
     cls: bytes
     exit: tuple[str, ...]
+    web: tuple[tuple[str, WebMarks], ...] = ()
 
 
 class Line(NamedTuple):

@@ -60,7 +60,7 @@ def dumps_by_value(
 
 @functools.cache
 def _by_value() -> Any:
-    """cloudpickle's pickler, imported when it is first needed."""
+    """Cloudpickle's pickler, imported when it is first needed."""
     import types
 
     import cloudpickle

@@ -116,7 +116,9 @@ def test_interrupting_a_call_that_replaces_the_container_leaves_the_next_one_to_
     kernel: OwnKernel, diary: Diary
 ) -> None:
     kernel.run("Slow().hello.remote(1)")
-    kernel.run(SLOW.replace("return x", "return -x").replace('note("loading")', 'note("reloading")'))
+    kernel.run(
+        SLOW.replace("return x", "return -x").replace('note("loading")', 'note("reloading")')
+    )
     hold = diary.folder / "hold"
     hold.touch()
     cell = kernel.begin("Slow().hello.remote(2)")

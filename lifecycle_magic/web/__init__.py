@@ -1,0 +1,9 @@
+"""Web endpoints on the kernel's side: a real HTTP server, and requests as inputs of the pools.
+
+site        the endpoints of a session
+endpoint    one address, and the application that answers there
+exchange    one request on its way through a container
+upstream    HTTP for a server inside of a container
+server      uvicorn, on a thread of its own
+address     labels, ports and links
+"""

@@ -1,0 +1,276 @@
+"""HTTP and WebSockets for a server inside of a container, through a tunnel to its port.
+
+The container's side of the tunnel moves bytes; here h11 and websockets make requests of them, each
+on a connection of its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+import h11
+from websockets.client import ClientProtocol
+from websockets.datastructures import Headers
+from websockets.frames import Frame, Opcode
+from websockets.protocol import State
+from websockets.typing import Subprotocol
+from websockets.uri import WebSocketURI
+
+from lifecycle_magic.web.exchange import PIECE, ClientLeft, Exchange, Message, Receive, Send
+
+if TYPE_CHECKING:
+    from lifecycle_magic.pool import Pool
+    from lifecycle_magic.web.target import Target
+
+BYTES = "tunnel.bytes"
+
+MAX_MESSAGE = 16 << 20
+"""Bytes of a WebSocket's message; as many as uvicorn takes from a client."""
+
+OURS = frozenset(
+    {b"host", b"connection", b"upgrade", b"sec-websocket-key", b"sec-websocket-version",
+     b"sec-websocket-extensions", b"sec-websocket-protocol"}
+)  # fmt: skip
+"""Headers that the handshake of a WebSocket brings by itself."""
+
+
+class Upstream:
+    """Carries one request, as `lifecycle_magic.web.exchange.Exchange` does."""
+
+    def __init__(
+        self,
+        pool: Pool,
+        target: Target,
+        scope: Message,
+        first: Message,
+        receive: Receive,
+        send: Send,
+    ) -> None:
+        self.started = False
+        self.complete = False
+        self.received = not first.get("more_body", False)
+        self._scope = scope
+        self._first: Message | None = first
+        self._receive = receive
+        self._send = send
+        self._out: asyncio.Queue[Message] = asyncio.Queue(1)
+        self._in: asyncio.Queue[bytes] = asyncio.Queue(2)
+        opening = {"type": BYTES, "bytes": b""}
+        self._tunnel = Exchange(
+            pool, target.method, {"type": "tunnel"}, opening, self._out.get, self._on_bytes,
+            target.show,
+        )  # fmt: skip
+
+    async def run(self) -> None:
+        """From the pool to the last message; raises as `Exchange.run` does."""
+        tunnel = asyncio.ensure_future(self._through())
+        work = [tunnel, asyncio.ensure_future(self._talk())]
+        try:
+            done, _ = await asyncio.wait(work, return_when=asyncio.FIRST_EXCEPTION)
+            for one in done:
+                one.result()
+        except h11.RemoteProtocolError as error:
+            raise RuntimeError(f"the server inside of the container broke off: {error}") from error
+        finally:
+            for one in work:
+                one.cancel()
+            await asyncio.gather(*work, return_exceptions=True)
+
+    async def _through(self) -> None:
+        try:
+            await self._tunnel.run()
+        finally:
+            await self._in.put(b"")
+
+    async def _on_bytes(self, message: Message) -> None:
+        await self._in.put(message["bytes"])
+
+    async def _talk(self) -> None:
+        try:
+            if self._scope["type"] == "http":
+                await self._http()
+            else:
+                await self._websocket()
+        finally:
+            await self._write_message({"type": "tunnel.disconnect"})
+
+    async def _write(self, data: bytes) -> None:
+        for start in range(0, len(data), PIECE):
+            await self._write_message({"type": BYTES, "bytes": data[start : start + PIECE]})
+
+    async def _write_message(self, message: Message) -> None:
+        await self._out.put(message)
+
+    async def _next(self) -> Message:
+        if self._first is not None:
+            message, self._first = self._first, None
+            return message
+        message = await self._receive()
+        if message["type"].endswith(".disconnect"):
+            raise ClientLeft
+        self.received = self.received or not message.get("more_body", False)
+        return message
+
+    async def _answer(self, message: Message) -> None:
+        self.started = True
+        await self._send(message)
+
+    # --- HTTP ------------------------------------------------------------------------------
+
+    async def _http(self) -> None:
+        scope = self._scope
+        server = h11.Connection(h11.CLIENT)
+        names = {name for name, _ in scope["headers"]}
+        headers = [*scope["headers"], (b"connection", b"close")]
+        has_body = self._first is not None and (
+            bool(self._first.get("body")) or self._first.get("more_body", False)
+        )
+        if has_body and b"content-length" not in names:
+            headers.append((b"transfer-encoding", b"chunked"))
+        request = h11.Request(method=scope["method"], target=_target(scope), headers=headers)
+        await self._write(server.send(request) or b"")
+        sending = asyncio.ensure_future(self._send_body(server))
+        try:
+            await self._read_response(server)
+        finally:
+            sending.cancel()
+            await asyncio.gather(sending, return_exceptions=True)
+
+    async def _send_body(self, server: h11.Connection) -> None:
+        more = True
+        while more:
+            message = await self._next()
+            more = bool(message.get("more_body", False))
+            if message.get("body"):
+                await self._write(server.send(h11.Data(data=message["body"])) or b"")
+        await self._write(server.send(h11.EndOfMessage()) or b"")
+        await self._next()  # raises when the client leaves
+
+    async def _read_response(self, server: h11.Connection) -> None:
+        while True:
+            event = server.next_event()
+            if event is h11.NEED_DATA:
+                server.receive_data(await self._in.get())
+            elif isinstance(event, h11.Response):
+                await self._answer(
+                    {
+                        "type": "http.response.start",
+                        "status": event.status_code,
+                        "headers": [(bytes(name), bytes(value)) for name, value in event.headers],
+                    }
+                )
+            elif isinstance(event, h11.Data):
+                body = bytes(event.data)
+                await self._answer({"type": "http.response.body", "body": body, "more_body": True})
+            elif isinstance(event, h11.EndOfMessage):
+                self.complete = True
+                await self._answer({"type": "http.response.body", "body": b""})
+                return
+            elif isinstance(event, h11.ConnectionClosed):
+                return
+
+    # --- WebSockets ------------------------------------------------------------------------
+
+    async def _websocket(self) -> None:
+        scope = self._scope
+        await self._next()  # websocket.connect
+        host = _header(scope, b"host") or "localhost"
+        path, _, query = _target(scope).decode("latin-1").partition("?")
+        protocol = ClientProtocol(
+            WebSocketURI(False, host, 80, path, query, None, None),
+            subprotocols=[Subprotocol(one) for one in scope.get("subprotocols", ())] or None,
+            max_size=MAX_MESSAGE,
+        )
+        request = protocol.connect()
+        request.headers["Host"] = host
+        _add(request.headers, scope["headers"])
+        protocol.send_request(request)
+        await self._flush(protocol)
+        while protocol.state is State.CONNECTING and protocol.handshake_exc is None:
+            data = await self._in.get()
+            if data:
+                protocol.receive_data(data)
+            else:
+                protocol.receive_eof()
+        if protocol.handshake_exc is not None:
+            self.complete = self.started = True
+            await self._send({"type": "websocket.close", "code": 1011})
+            return
+        await self._answer({"type": "websocket.accept", "subprotocol": protocol.subprotocol})
+        sending = asyncio.ensure_future(self._send_frames(protocol))
+        try:
+            await self._read_frames(protocol)
+        finally:
+            sending.cancel()
+            await asyncio.gather(sending, return_exceptions=True)
+
+    async def _send_frames(self, protocol: ClientProtocol) -> None:
+        try:
+            while True:
+                message = await self._next()
+                if message.get("text") is not None:
+                    protocol.send_text(message["text"].encode())
+                else:
+                    protocol.send_binary(message["bytes"])
+                await self._flush(protocol)
+        except ClientLeft:
+            protocol.send_close(1001)
+            await self._flush(protocol)
+
+    async def _read_frames(self, protocol: ClientProtocol) -> None:
+        parts: list[Frame] = []
+        while True:
+            for event in protocol.events_received():
+                if not isinstance(event, Frame):
+                    continue
+                if event.opcode is Opcode.CLOSE:
+                    self.complete = True
+                    code = protocol.close_code or 1000
+                    await self._answer({"type": "websocket.close", "code": code})
+                    return
+                if event.opcode in (Opcode.TEXT, Opcode.BINARY, Opcode.CONT):
+                    parts.append(event)
+                    if event.fin:
+                        await self._answer(_whole(parts))
+                        parts = []
+            await self._flush(protocol)  # pongs
+            data = await self._in.get()
+            if not data:
+                return
+            protocol.receive_data(data)
+
+    async def _flush(self, protocol: ClientProtocol) -> None:
+        for data in protocol.data_to_send():
+            await self._write(data)
+
+
+def _whole(parts: list[Frame]) -> Message:
+    data = b"".join(bytes(part.data) for part in parts)
+    if parts[0].opcode is Opcode.TEXT:
+        return {"type": "websocket.send", "text": data.decode()}
+    return {"type": "websocket.send", "bytes": data}
+
+
+def _target(scope: Message) -> bytes:
+    """The request target for the server, which lies at the root of its port."""
+    path: bytes = scope.get("raw_path") or scope["path"].encode()
+    root = scope.get("root_path", "").encode("latin-1")
+    if root:
+        path = path.removeprefix(root) or b"/"
+    query: bytes = scope.get("query_string", b"")
+    return path + b"?" + query if query else path
+
+
+def _header(scope: Message, wanted: bytes) -> str | None:
+    return next((v.decode("latin-1") for name, v in scope["headers"] if name == wanted), None)
+
+
+def _add(headers: Headers, more: Iterable[Any]) -> None:
+    for name, value in more:
+        if name not in OURS:
+            headers[name.decode("latin-1")] = value.decode("latin-1")
+
+
+__all__ = ["Upstream"]
