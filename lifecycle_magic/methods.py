@@ -59,8 +59,8 @@ class Method:
         pool: Callable[[], Pool],
         here: Callable[[], Any],
         here_async: Callable[[], Any],
-        ready: Callable[[], Pool | None],
-        address: Callable[[str], Served],
+        ready: Callable[[], Pool | None] = lambda: None,
+        address: Callable[[str], Served] | None = None,
     ) -> None:
         self._spec = spec
         self._where = where
@@ -368,7 +368,7 @@ class Method:
         return self._served().token
 
     def _served(self) -> Served:
-        if self._spec.web is None:
+        if self._spec.web is None or self._address is None:
             raise InvalidError(
                 f"{self._where} has no address: it is called with .remote(); to have it answer "
                 "HTTP, write @fastapi_endpoint() in the place of @method()"

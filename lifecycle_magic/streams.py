@@ -67,7 +67,8 @@ class AsyncStream(_Stream, Awaited):
         """Get a slot and send the input, again if its container went first; the first frame."""
         while True:
             self.pool.submit(self)
-            slot = await asyncio.wrap_future(self.granted)
+            granted = self.granted
+            slot = granted.result() if granted.done() else await asyncio.wrap_future(granted)
             self.timer = self.watch_time()
             try:
                 slot.channel.send(self.kind, self.payload, self.buffers)

@@ -43,7 +43,7 @@ class Exchange:
         self._asked = False  # for the next message
         self._whole = not first.get("more_body", False)  # the request's body was received
         self._gone: Message | None = None  # how the client left
-        self._start: Message | None = None  # headers that wait for the first of the body
+        self._kept: list[Message] = []  # what goes out with what follows, if that comes at once
         self._started = False
         self._finished = False
         self._loop: Any = None  # that watches the socket
@@ -141,26 +141,31 @@ class Exchange:
         self._check(message)
         kind = message["type"]
         if kind == "http.response.start":
-            # With the body, if that comes at once: one frame instead of two.
-            self._start = _start(message)
-            asyncio.get_running_loop().call_soon(self._send_start)
+            self._keep(_start(message))
+            asyncio.get_running_loop().call_soon(self.flush)
             return
         if kind != "http.response.body":
             await self._send_any(message)
             return
         for piece in _pieces(message):
-            await self._room()
-            self._send_body(piece)
+            self._keep(piece)
+            if self._finished:
+                asyncio.get_running_loop().call_soon(self.flush)
+            else:
+                await self._room()
+                self.flush()
 
     def send_here(self, message: Message) -> None:
         """`send` on the lane's thread; blocks while there is no room."""
         self._check(message)
-        with self._lane.target:
-            if message["type"] == "http.response.start":
-                self._start = _start(message)
-                return
-            for piece in _pieces(message):
-                self._send_body(piece)
+        if message["type"] == "http.response.start":
+            self._keep(_start(message))
+            return
+        for piece in _pieces(message):
+            self._keep(piece)
+            if not self._finished:
+                with self._lane.target:
+                    self.flush()
 
     def _check(self, message: Message) -> None:
         kind = message["type"]
@@ -170,18 +175,26 @@ class Exchange:
             raise RuntimeError("the application sent a body before http.response.start")
         self._started = self._started or kind == "http.response.start"
 
-    def _send_start(self) -> None:
-        if self._start is not None:
-            start, self._start = self._start, None
-            self._send(Kind.ITEM, [start])
+    def _keep(self, message: Message) -> None:
+        """Headers wait for the body, and the last of the body for the application's end: most
+        answers are then one frame. What does not come at once is not waited for.
+        """
+        self._kept.append(message)
+        self._finished = message.get("more_body") is False
 
-    def _send_body(self, piece: Message) -> None:
-        start, self._start = self._start, None
-        self._finished = not piece["more_body"]
-        self._send(Kind.ITEM, [piece] if start is None else [start, piece])
+    def flush(self) -> None:
+        """Send what was kept."""
+        kept = self.take_kept()
+        if kept:
+            self._send(Kind.ITEM, kept)
+
+    def take_kept(self) -> list[Message]:
+        """What was kept, for a frame of another kind."""
+        kept, self._kept = self._kept, []
+        return kept
 
     async def _send_any(self, message: Message) -> None:
-        self._send_start()
+        self.flush()
         await self._room()
         data, buffers = dumps([message])
         if len(data) > PIECE or buffers:
@@ -214,7 +227,6 @@ class Exchange:
     def close(self) -> None:
         """It is over: the socket is the lane's again. On the loop's thread, if it was watched."""
         self._unwatch()
-        self._send_start()
 
 
 def _start(message: Message) -> Message:

@@ -72,8 +72,7 @@ class Lane:
             call, name, args, kwargs = loads(frame.payload, buffers=frame.buffers)
             if frame.kind == Kind.REQUEST:
                 target.begin(call)
-                self._answer(name, *args)
-                value = None
+                value = self._answer(name, *args)
             else:
                 method = self._method(name)
                 target.begin(call)
@@ -94,8 +93,8 @@ class Lane:
         self.flush()
         self.attended = False
         target.answered(call)
-        if frame.kind != Kind.CALL and frame.kind != Kind.OFFER:
-            self.send(Kind.END)
+        if frame.kind == Kind.STREAM or frame.kind == Kind.REQUEST:
+            self.send(Kind.END, *(dumps(value) if value else ()))
             return
         try:
             data, buffers = dumps(value)
@@ -117,16 +116,25 @@ class Lane:
             method = self._methods[name] = getattr(instance, name)
         return method
 
-    def _answer(self, name: str, scope: Any, first: Any) -> None:
-        """Answer one request. What the application raises is told in the log, and raised."""
-        assert self._worker.applications is not None
-        try:
-            self._worker.applications.answer(self, name, scope, first)
-        except Exception as error:
-            from lifecycle_magic.guest.failures import told
+    def _answer(self, name: str, scope: Any, first: Any) -> Any:
+        """Answer one request; the ASGI messages that go out with its END.
 
-            self._worker.outputs[1].write(told(error))
+        What the application raises is told in the log, and raised.
+        """
+        from lifecycle_magic.guest.exchange import Exchange
+
+        assert self._worker.applications is not None
+        exchange = Exchange(self, scope, first)
+        try:
+            self._worker.applications.answer(self, name, exchange)
+        except BaseException as error:
+            exchange.flush()
+            if isinstance(error, Exception):
+                from lifecycle_magic.guest.failures import told
+
+                self._worker.outputs[1].write(told(error))
             raise
+        return exchange.take_kept()
 
     def _stream(self, name: str, items: Any) -> None:
         """Send each item as it is yielded, until the generator ends or nobody wants more."""

@@ -91,9 +91,8 @@ class Applications:
         kept = {name for name, marks in web if marks.is_factory}
         self._asgi = {name: app for name, app in self._asgi.items() if name in kept} | routes
 
-    def answer(self, lane: Lane, name: str, scope: Message, first: Message) -> None:
+    def answer(self, lane: Lane, name: str, exchange: Exchange) -> None:
         """Answer one request; raises what the application raised."""
-        exchange = Exchange(lane, scope, first)
         wsgi = self._wsgi.get(name)
         if wsgi is not None:
             from lifecycle_magic.guest.wsgi import answer
@@ -102,7 +101,7 @@ class Applications:
             return
         lifespan = self._lifespans.get(name)
         if lifespan is not None:
-            scope["state"] = lifespan.state.copy()
+            exchange.scope["state"] = lifespan.state.copy()
         self._worker.wait(_run(self._asgi[name], exchange), lane.target, lane)
 
     def shut_down(self) -> list[tuple[str, Callable[[], Any]]]:

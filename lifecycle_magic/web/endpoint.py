@@ -60,6 +60,7 @@ class Endpoint:
 
     def __init__(self, target: Target, token: str) -> None:
         self.token = token
+        self._hosts = address.allowed_hosts()
         self._down: tuple[float, str] | None = None  # nothing came up: until when, and why
         self.retarget(target)
 
@@ -79,7 +80,7 @@ class Endpoint:
             )
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
-        if _is_misdirected(scope):
+        if self._is_misdirected(scope):
             text = (
                 "This server does not go by the name in the Host header. If that is right, name it "
                 "in LIFECYCLE_MAGIC_WEB_HOSTS where the kernel runs."
@@ -102,6 +103,12 @@ class Endpoint:
                 return
             headers = [one for one in headers if one[0] != b"authorization"]  # it was ours
         await self._answer({**scope, **_forwarded(scope, headers)}, receive, send)
+
+    def _is_misdirected(self, scope: Message) -> bool:
+        if self._hosts is None:
+            return False
+        hosts = [value for name, value in scope["headers"] if name == b"host"]
+        return len(hosts) != 1 or address.host_of(hosts[0].decode("latin-1")) not in self._hosts
 
     def _has_token(self, headers: Headers) -> bool:
         given = next((value for name, value in headers if name == b"authorization"), b"")
@@ -210,14 +217,6 @@ async def refuse(
 
 
 # --- headers -------------------------------------------------------------------------------------
-
-
-def _is_misdirected(scope: Message) -> bool:
-    allowed = address.allowed_hosts()
-    if allowed is None:
-        return False
-    hosts = [value for name, value in scope["headers"] if name == b"host"]
-    return len(hosts) != 1 or address.host_of(hosts[0].decode("latin-1")) not in allowed
 
 
 def _forwarded(scope: Message, headers: Headers) -> dict[str, Any]:

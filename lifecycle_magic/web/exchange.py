@@ -175,18 +175,19 @@ class Exchange:
         request = self.request
         frame = await request.begin()
         while True:
-            if frame is not None and frame.kind == Kind.ITEM:
-                for message in loads(frame.payload, buffers=frame.buffers):
-                    await self._answer(message)
+            if frame is not None and frame.kind in (Kind.ITEM, Kind.END):
+                if frame.payload:
+                    for message in loads(frame.payload, buffers=frame.buffers):
+                        await self._answer(message)
+                if frame.kind == Kind.END:
+                    return
             elif frame is not None and frame.kind == Kind.MORE:
                 self._asked.set()
                 self._listen()
-            elif frame is None or frame.kind != Kind.END:
+            else:
                 assert request.slot is not None
                 # How it went may take a moment to be told, and the loop must not wait for that.
                 await asyncio.to_thread(answer_of, request.slot, request, frame)
-            else:
-                return
             frame = request.read(await request.next())
 
     async def _answer(self, message: Message) -> None:

@@ -31,7 +31,7 @@ class HttpThread:
     """The thread. `start` and `stop` may be called from any other one."""
 
     def __init__(self) -> None:
-        self._loop = asyncio.new_event_loop()
+        self._loop = _new_loop()
         self._thread = threading.Thread(target=self._run, name="lifecycle-web", daemon=True)
         self._thread.start()
         logging.getLogger("uvicorn.error").addFilter(_is_no_cut)
@@ -95,6 +95,12 @@ class Server(uvicorn.Server):
         """In a forked child: the address is the parent's."""
         with contextlib.suppress(OSError):
             self._sock.close()
+
+
+def _new_loop() -> asyncio.AbstractEventLoop:
+    """Uvloop's where it is installed, as uvicorn would choose it."""
+    factory = uvicorn.Config("", log_config=None).get_loop_factory()
+    return factory() if factory is not None else asyncio.new_event_loop()
 
 
 def _is_no_cut(record: logging.LogRecord) -> bool:
