@@ -46,6 +46,7 @@ class Exchange:
         self._kept: list[Message] = []  # what goes out with what follows, if that comes at once
         self._started = False
         self._finished = False
+        self._over = False
         self._loop: Any = None  # that watches the socket
         self._arrived: asyncio.Future[None] | None = None
 
@@ -142,7 +143,7 @@ class Exchange:
         kind = message["type"]
         if kind == "http.response.start":
             self._keep(_start(message))
-            asyncio.get_running_loop().call_soon(self.flush)
+            asyncio.get_running_loop().call_soon(self._flush_late)
             return
         if kind != "http.response.body":
             await self._send_any(message)
@@ -150,7 +151,7 @@ class Exchange:
         for piece in _pieces(message):
             self._keep(piece)
             if self._finished:
-                asyncio.get_running_loop().call_soon(self.flush)
+                asyncio.get_running_loop().call_soon(self._flush_late)
             else:
                 await self._room()
                 self.flush()
@@ -187,6 +188,10 @@ class Exchange:
         kept = self.take_kept()
         if kept:
             self._send(Kind.ITEM, kept)
+
+    def _flush_late(self) -> None:
+        if not self._over:  # else it goes out with the END
+            self.flush()
 
     def take_kept(self) -> list[Message]:
         """What was kept, for a frame of another kind."""
@@ -226,6 +231,7 @@ class Exchange:
 
     def close(self) -> None:
         """It is over: the socket is the lane's again. On the loop's thread, if it was watched."""
+        self._over = True
         self._unwatch()
 
 
