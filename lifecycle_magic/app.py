@@ -26,6 +26,7 @@ from lifecycle_magic.hooks import is_local
 from lifecycle_magic.options import Options
 
 if TYPE_CHECKING:
+    from lifecycle_magic.service import Service
     from lifecycle_magic.session import Lookup
     from lifecycle_magic.spec import ClassSpec
 
@@ -120,6 +121,14 @@ class App:
             keys = {self._key(name) for name in self._specs}
             names = [key for key in opened.services if key.partition("?")[0] in keys]
             session.wait_gone(opened.stop(names, "app.stop()"))
+
+    def declared(self) -> Iterator[tuple[str, Service, ClassSpec]]:
+        """Everything that was declared: its key in the session, its service, its declaration."""
+        from lifecycle_magic.session import Lookup
+
+        for name, spec in self._specs.items():
+            key = self._key(name)
+            yield key, Lookup(key, spec)(), spec
 
     # --- inside ----------------------------------------------------------------------------
 

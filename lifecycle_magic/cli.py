@@ -1,4 +1,4 @@
-"""The command line: ``lifecycle-magic run | ps | logs | history | prune | doctor | demo``."""
+"""The command line: ``lifecycle-magic run``, ``serve``, ``ps``, ``logs``, ``history``, ..."""
 
 from __future__ import annotations
 
@@ -57,6 +57,12 @@ def _parser() -> argparse.ArgumentParser:
     run = add("run", _run, "run a script's @app.local_entrypoint()")
     run.add_argument("script", metavar="script.py[::entrypoint]")
     run.add_argument("arguments", nargs=argparse.REMAINDER, help="options of the entry point")
+    serve = add("serve", _serve, "serve a script's web endpoints until Ctrl-C")
+    serve.add_argument("script", type=Path, metavar="script.py")
+    serve.add_argument(
+        "--address", help="the address to listen on (default: 127.0.0.1, this machine alone)"
+    )
+    serve.add_argument("--no-reload", action="store_true", help="do not follow edits of the script")
     ps = add("ps", _ps, "what runs, of every kernel and script")
     ps.add_argument(
         "--images", action="store_true", help="images and volumes that are kept, with their sizes"
@@ -104,6 +110,32 @@ def _run(given: argparse.Namespace) -> int:
         return 1
     finally:
         _close("the script has ended")
+        unsubscribe()
+
+
+def _serve(given: argparse.Namespace) -> int:
+    from lifecycle_magic import session
+    from lifecycle_magic.reporter import Reporter
+    from lifecycle_magic.script import report
+    from lifecycle_magic.serve import Serve
+
+    if given.address:
+        os.environ["LIFECYCLE_MAGIC_WEB_ADDRESS"] = given.address
+    unsubscribe = session.current().bus.subscribe(Reporter(sys.stderr).take)
+    serve = Serve(given.script, lambda text: print(text, flush=True))
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: serve.over.set())
+    try:
+        serve.run(reload=not given.no_reload)
+        return 0
+    except Error:
+        raise
+    except Exception as error:
+        print(report(error, given.script), end="", file=sys.stderr)
+        return 1
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        _close("serve has ended")
         unsubscribe()
 
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from lifecycle_magic.web.target import Target
 
 INSTALL = "pip install 'lifecycle-magic[web]'"
+TOKEN = "LIFECYCLE_MAGIC_WEB_TOKEN"  # the variable
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ class Site:
         self._served: dict[str, Served] = {}
         self._lock = threading.Lock()
         self._thread: HttpThread | None = None
-        self._token = os.environ.get("LIFECYCLE_MAGIC_WEB_TOKEN") or secrets.token_urlsafe(24)
+        self._token = os.environ.get(TOKEN) or secrets.token_urlsafe(24)
 
     def serve(self, key: str, label: str, target: Target) -> Served:
         """Serve ``target`` under ``key``, at the address that it had if it was served before.

@@ -19,7 +19,18 @@ ROOT = Path(lifecycle_magic.__file__).parent
 # the picture. A name stands for a module or for all modules of a package.
 LAYERS = [
     {"cli", "__main__", "magic", "demo"},
-    {"commands", "cell", "script", "shell", "doctor", "pruning", "card", "panel", "reporter"},
+    {
+        "commands",
+        "cell",
+        "script",
+        "serve",
+        "shell",
+        "doctor",
+        "pruning",
+        "card",
+        "panel",
+        "reporter",
+    },
     {"arguments", "progress"},
     {"app"},
     {"session"},
