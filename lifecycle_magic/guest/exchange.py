@@ -216,7 +216,7 @@ class Exchange:
         while not _writable(fd):
             loop = asyncio.get_running_loop()
             writable = loop.create_future()
-            loop.add_writer(fd, _resolve, writable)
+            loop.add_writer(fd, resolve, writable)
             try:
                 await writable
             finally:
@@ -268,6 +268,7 @@ def _writable(fd: int) -> bool:
     return bool(poll.poll(0))
 
 
-def _resolve(future: asyncio.Future[None]) -> None:
+def resolve(future: asyncio.Future[None]) -> None:
+    """What a future waited for has come; it may have been cancelled."""
     if not future.done():
         future.set_result(None)

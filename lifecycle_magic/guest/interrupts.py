@@ -38,7 +38,7 @@ class Target:
 
     def __init__(self, interrupts: Interrupts) -> None:
         self.current: int | None = None
-        self.cancel_task: Callable[[], None] | None = None  # set while a coroutine runs
+        self.cancel_task: Callable[[], object] | None = None  # set while a coroutine runs
         self.interrupts = interrupts
         self._thread = threading.get_ident()
         self._on_main = threading.current_thread() is threading.main_thread()

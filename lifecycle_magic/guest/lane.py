@@ -46,14 +46,14 @@ class Lane:
     def serve(self) -> None:
         """Answer inputs until the data socket ends, however it ends."""
         current_lane.set(self)
-        while True:
-            try:
-                frame = self._worker.next_frame(self.channel)
-            except (OSError, WireError):
-                return  # the far side broke off: there is nobody left to answer
-            if frame is None:
-                return
-            if frame.kind == Kind.CALL or frame.kind == Kind.STREAM or frame.kind == Kind.REQUEST:
+        frame = self.next_frame()
+        while frame is not None:
+            if frame.kind == Kind.REQUEST:
+                from lifecycle_magic.guest import requests
+
+                frame = requests.serve(self, self._worker, frame)
+                continue
+            if frame.kind == Kind.CALL or frame.kind == Kind.STREAM:
                 self._call(frame)
             elif frame.kind == Kind.OFFER:
                 if self.turns is not None and self.turns.take(1):
@@ -63,6 +63,14 @@ class Lane:
             elif frame.kind == Kind.SWAP:
                 self._swap(loads(frame.payload))
             # A STOP or PUSH that comes when its input has ended already is no news.
+            frame = self.next_frame()
+
+    def next_frame(self) -> Frame | None:
+        """The next frame; None when there are no more, or nobody is left to answer."""
+        try:
+            return self._worker.next_frame(self.channel)
+        except (OSError, WireError):
+            return None
 
     def _call(self, frame: Frame) -> None:
         self.attended = True
@@ -70,13 +78,9 @@ class Lane:
         call, name = 0, "?"
         try:
             call, name, args, kwargs = loads(frame.payload, buffers=frame.buffers)
-            if frame.kind == Kind.REQUEST:
-                target.begin(call)
-                value = self._answer(name, *args)
-            else:
-                method = self._method(name)
-                target.begin(call)
-                value = method(*args, **kwargs)
+            method = self._method(name)
+            target.begin(call)
+            value = method(*args, **kwargs)
             kind = type(value)
             if kind is types.CoroutineType:
                 value = self._worker.wait(value, target)
@@ -93,8 +97,8 @@ class Lane:
         self.flush()
         self.attended = False
         target.answered(call)
-        if frame.kind == Kind.STREAM or frame.kind == Kind.REQUEST:
-            self.send(Kind.END, *(dumps(value) if value else ()))
+        if frame.kind == Kind.STREAM:
+            self.send(Kind.END)
             return
         try:
             data, buffers = dumps(value)
@@ -115,26 +119,6 @@ class Lane:
         if method is None:
             method = self._methods[name] = getattr(instance, name)
         return method
-
-    def _answer(self, name: str, scope: Any, first: Any) -> Any:
-        """Answer one request; the ASGI messages that go out with its END.
-
-        What the application raises is told in the log, and raised.
-        """
-        from lifecycle_magic.guest.exchange import Exchange
-
-        assert self._worker.applications is not None
-        exchange = Exchange(self, scope, first)
-        try:
-            self._worker.applications.answer(self, name, exchange)
-        except BaseException as error:
-            exchange.flush()
-            if isinstance(error, Exception):
-                from lifecycle_magic.guest.failures import told
-
-                self._worker.outputs[1].write(told(error))
-            raise
-        return exchange.take_kept()
 
     def _stream(self, name: str, items: Any) -> None:
         """Send each item as it is yielded, until the generator ends or nobody wants more."""

@@ -22,7 +22,6 @@ from lifecycle_magic.guest.handover import run_sync
 
 if TYPE_CHECKING:
     from lifecycle_magic.guest.interrupts import Target
-    from lifecycle_magic.guest.lane import Lane
     from lifecycle_magic.guest.worker import Worker
     from lifecycle_magic.marks import WebMarks
 
@@ -37,7 +36,7 @@ KNOCK = 0.02
 class Applications:
     """The applications of one instance, made after ``enter``.
 
-    `start` raises what a factory or an application's startup raises; `answer` gives one a request;
+    `start` raises what a factory or an application's startup raises; `find` returns one;
     `shut_down` returns a name and a callable for each lifespan that is to end.
     """
 
@@ -91,18 +90,20 @@ class Applications:
         kept = {name for name, marks in web if marks.is_factory}
         self._asgi = {name: app for name, app in self._asgi.items() if name in kept} | routes
 
-    def answer(self, lane: Lane, name: str, exchange: Exchange) -> None:
-        """Answer one request; raises what the application raised."""
+    def find(self, name: str, exchange: Exchange) -> tuple[Callable[..., Any], bool]:
+        """What answers a request of this web method, and whether it is ASGI: a coroutine function
+        of scope, receive and send. Else it is called with the exchange.
+        """
         wsgi = self._wsgi.get(name)
         if wsgi is not None:
             from lifecycle_magic.guest.wsgi import answer
 
-            answer(wsgi, exchange, self._worker.loop_runs_by_itself)
-            return
+            many = self._worker.loop_runs_by_itself
+            return functools.partial(answer, wsgi, many), False
         lifespan = self._lifespans.get(name)
         if lifespan is not None:
             exchange.scope["state"] = lifespan.state.copy()
-        self._worker.wait(_run(self._asgi[name], exchange), lane.target, lane)
+        return self._asgi.get(name) or _gone(self._where(name)), True
 
     def shut_down(self) -> list[tuple[str, Callable[[], Any]]]:
         return [(f"{name}'s lifespan", one.stop) for name, one in self._lifespans.items()]
@@ -146,11 +147,13 @@ class Applications:
         return endpoint
 
 
-async def _run(app: Asgi, exchange: Exchange) -> None:
-    try:
-        await app(exchange.scope, exchange.receive, exchange.send)
-    finally:
-        exchange.close()
+def _gone(where: str) -> Asgi:
+    """For a request that was on its way while new code came that has no such method."""
+
+    async def app(scope: Message, receive: Receive, send: Send) -> None:
+        raise InvalidError(f"{where} does not answer HTTP any more")
+
+    return app
 
 
 def _signature(method: Callable[..., Any]) -> inspect.Signature:

@@ -19,7 +19,7 @@ import sys
 import threading
 import time
 import types
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from typing import TYPE_CHECKING, Any
 
 from lifecycle_magic import hooks
@@ -178,17 +178,14 @@ class Worker:
     def _waiting_tasks(self) -> set[Any]:
         return self.applications.waiting_tasks if self.applications is not None else set()
 
-    def wait(self, awaitable: Any, target: Target, lane: Lane | None = None) -> Any:
-        """Run what the user's code awaits to its end, interruptible as ``target``; its value.
-
-        What it hands over to ``lane`` runs on this thread: `lifecycle_magic.guest.handover`.
-        """
+    def wait(self, awaitable: Any, target: Target) -> Any:
+        """Run what the user's code awaits to its end, interruptible as ``target``; its value."""
         import asyncio
 
         loop = self._event_loop()
 
         if self.loop_runs_by_itself:
-            return self._wait_from_thread(awaitable, target, lane)
+            return self._wait_from_thread(awaitable, target)
         is_coroutine = isinstance(awaitable, types.CoroutineType)
         coroutine = awaitable if is_coroutine else _awaiting(awaitable)
         task = loop.create_task(coroutine)
@@ -202,7 +199,7 @@ class Worker:
         finally:
             target.cancel_task = None
 
-    def _wait_from_thread(self, awaitable: Any, target: Target, lane: Lane | None) -> Any:
+    def _wait_from_thread(self, awaitable: Any, target: Target) -> Any:
         """`wait` on a lane's thread, while the main thread runs the loop."""
         import asyncio
 
@@ -220,10 +217,6 @@ class Worker:
         future = asyncio.run_coroutine_threadsafe(run(), loop)
         target.cancel_task = lambda: loop.call_soon_threadsafe(cancel)
         try:
-            if lane is not None:
-                future.add_done_callback(lambda _: lane.jobs.put(None))
-                while (job := lane.jobs.get()) is not None:
-                    job()
             return future.result()
         except BaseException as error:
             asked = target.cancel_task is None
@@ -233,6 +226,11 @@ class Worker:
             raise
         finally:
             target.cancel_task = None
+
+    def run_on_loop(self, function: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Have the loop that runs by itself run a coroutine, in this thread's context."""
+        loop = self._loop
+        loop.call_soon_threadsafe(lambda: loop.create_task(function()))
 
     def _event_loop(self) -> Any:
         if self._loop is None:

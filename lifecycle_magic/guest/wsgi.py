@@ -14,7 +14,7 @@ from lifecycle_magic.guest.exchange import Exchange
 Application = Callable[..., Any]
 
 
-def answer(app: Application, exchange: Exchange, many: bool) -> None:
+def answer(app: Application, many: bool, exchange: Exchange) -> None:
     """Run ``app`` on this thread; ``many``: others run at the same time. Raises what it raised."""
     _Handler(exchange, many).run(app)
 
