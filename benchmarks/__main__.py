@@ -16,12 +16,12 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks import builds, calls, cells, cold, ends, imports, panel
+from benchmarks import builds, calls, cells, cold, ends, imports, panel, web
 from benchmarks.figures import Figures, as_json, table
 from benchmarks.peers import PEERS
 
 RESULTS = Path(__file__).with_name("results.json")
-BENCHMARKS = ("imports", "calls", "cold", "cells", "builds", "ends", "panel")
+BENCHMARKS = ("imports", "calls", "cold", "cells", "builds", "ends", "panel", "web")
 
 
 def main() -> int:
@@ -77,6 +77,7 @@ def _measure(name: str, engines: list[str], peers: list[str]) -> Figures:
         "builds": lambda: builds.measure(engines),
         "ends": lambda: ends.measure(engines),
         "panel": panel.measure,
+        "web": lambda: web.measure(engines),
     }
     return measure[name]()
 
