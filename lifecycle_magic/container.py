@@ -63,6 +63,7 @@ class Tenant(Protocol):
     counts: bool
 
     def show_from_elsewhere(self, stream: str, text: str) -> None: ...
+    def going(self) -> None: ...
 
 
 class Slot:
@@ -392,6 +393,9 @@ class Container:
             self._publish(self._life.move(State.DRAINING, why))
             self.why = why
             last = self.running == 0
+            running = [slot.input for slot in self.slots if slot.input is not None]
+        for input in running:
+            input.going()
         if last and not self.killed:
             self._ask_exit()
 

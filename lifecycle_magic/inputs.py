@@ -144,6 +144,9 @@ class Input:
         # A context can't be entered twice, and the caller's own thread may be in it.
         self.context.copy().run(show, stream, text)
 
+    def going(self) -> None:
+        """Its container takes no more inputs, and goes when this one has ended. On any thread."""
+
     # --- how it can fail -------------------------------------------------------------------
 
     @property

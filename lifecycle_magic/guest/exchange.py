@@ -80,6 +80,11 @@ class Exchange:
                     self._gone = {"type": "http.disconnect"}
         return self._take()
 
+    @property
+    def client_left(self) -> bool:
+        """Whether the application was told, or could have been, that the client has gone."""
+        return self._gone is not None
+
     def _take(self) -> Message:
         self._asked = False
         message = self._inbox.popleft()

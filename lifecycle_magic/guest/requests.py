@@ -95,7 +95,7 @@ class Request:
         """Say so to the kernel; what the application raised stands in the log as well."""
         self._lane.target.answered(self.call)
         self.exchange.flush()
-        if isinstance(error, Exception):
+        if isinstance(error, Exception) and not self.exchange.client_left:
             self._worker.outputs[1].write(told(error))
         self._lane.fail(error)
 

@@ -149,9 +149,15 @@ class Endpoint:
                 raise RuntimeError("the application did not answer")
         except ClientLeft:
             return
+        except asyncio.CancelledError:
+            if carry.started and not carry.complete:
+                raise Cut from None  # its container is to go
+            raise
         except Exception as error:
             if isinstance(error, (StartError, EngineError, BuildError)):
                 self._came_not_up(target, error)
+            else:
+                pool.stats.failures += 1
             await self._failed(scope, send, carry, error)
         else:
             if not carry.complete and scope["type"] == "http":

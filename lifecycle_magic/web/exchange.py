@@ -33,6 +33,11 @@ LISTEN = 0.02
 FAREWELL = 10.0
 """Seconds that a WebSocket's handler has to end when its client has left."""
 
+DRAIN = 30.0
+"""Seconds that an answer which has begun may go on in a container that is to go: a stream of events
+need not have an end.
+"""
+
 SCOPE = (
     "type",
     "http_version",
@@ -54,7 +59,9 @@ class ClientLeft(Exception):
 
 
 class Request(AsyncStream):
-    """The input. ``shown`` gets what the method prints."""
+    """The input. ``shown`` gets what the method prints, ``on_going`` hears that its container is
+    to go.
+    """
 
     kind = Kind.REQUEST
 
@@ -65,11 +72,16 @@ class Request(AsyncStream):
         scope: dict[str, Any],
         first: Message,
         shown: Callable[[str, str], None],
+        on_going: Callable[[], None],
     ) -> None:
         super().__init__(pool, method, (scope, first), {})
         self._shown = shown
+        self._on_going = on_going
         self._reading = False
         self._readable: asyncio.Future[None] | None = None
+
+    def going(self) -> None:
+        self._on_going()
 
     def show(self, stream: str, text: str) -> None:
         self._shown(stream, text)
@@ -138,6 +150,7 @@ class Exchange:
     ) -> None:
         self.started = False
         self.complete = False
+        self._scope_type = scope["type"]
         self._is_http = scope["type"] == "http"
         self._receive = receive
         self._send = send
@@ -147,28 +160,37 @@ class Exchange:
         told["extensions"] = {
             name: {} for name in scope.get("extensions") or {} if name == "websocket.http.response"
         }
-        self.request = Request(pool, method, told, self._to_go.popleft(), shown)
+        self.request = Request(
+            pool, method, told, self._to_go.popleft(), shown, self._on_going_soon
+        )
         self.received = not first.get("more_body", False)
-        self._left = False
+        self._parted = False  # the client has left, and the application was told
+        self._left = False  # and nobody waits for it any more
+        self._loop = asyncio.get_running_loop()
         self._asked = asyncio.Event()
         self._task: asyncio.Task[Any] | None = None
         self._listener: asyncio.Task[None] | None = None
+        self._farewell: asyncio.Task[None] | None = None
 
     async def run(self) -> None:
         """From the pool to the last message."""
-        loop = asyncio.get_running_loop()
         self._task = asyncio.current_task()
-        listen = loop.call_later(LISTEN, self._listen)
+        listen = self._loop.call_later(LISTEN, self._listen)
         try:
             await self._carry()
         except asyncio.CancelledError:
             if not self._left:
                 raise
             raise ClientLeft from None
+        except Exception:
+            if self._parted:  # what the application makes of that is no failure
+                raise ClientLeft from None
+            raise
         finally:
             listen.cancel()
-            if self._listener is not None:
-                self._listener.cancel()
+            for task in (self._listener, self._farewell):
+                if task is not None:
+                    task.cancel()
             self.request.leave()
 
     async def _carry(self) -> None:
@@ -191,6 +213,8 @@ class Exchange:
             frame = request.read(await request.next())
 
     async def _answer(self, message: Message) -> None:
+        if self.complete:
+            return  # closed from here meanwhile, because the container is to go
         kind = message["type"]
         self.started = self.started or kind != "websocket.close"
         self.complete = _is_last(message)
@@ -233,11 +257,31 @@ class Exchange:
         except OSError:
             pass  # it is gone; reading says so
 
+    def _on_going_soon(self) -> None:
+        """On any thread: the container is to go when this request is over."""
+        self._loop.call_soon_threadsafe(self._go)
+
+    def _go(self) -> None:
+        if self._farewell is None:
+            self._farewell = asyncio.ensure_future(self._part())
+
+    async def _part(self) -> None:
+        """Have what has no end of its own end, so that the container can run its ``exit``."""
+        if self._scope_type != "websocket":
+            await asyncio.sleep(DRAIN)
+            if self.started and not self.complete and self._task is not None:
+                self._task.cancel()
+        elif self.started and not self.complete:
+            restart = {"code": 1012, "reason": "service restart"}
+            await self._answer({"type": "websocket.close", **restart})
+            await self._on_left({"type": "websocket.disconnect", **restart})
+
     async def _on_left(self, message: Message) -> None:
         if self._is_http:
             if self.complete:
                 return  # it has what it came for; what the application does now is its own business
         elif self.request.runs_in() is not None:
+            self._parted = True
             await self._push(message)  # the handler ends by itself when it hears of it
             await asyncio.sleep(FAREWELL)
         self._left = True
