@@ -63,6 +63,10 @@ class Upstream:
             target.show,
         )  # fmt: skip
 
+    @property
+    def began(self) -> bool:
+        return self._tunnel.began
+
     async def run(self) -> None:
         """From the pool to the last message; raises as `Exchange.run` does."""
         tunnel = asyncio.ensure_future(self._through())
