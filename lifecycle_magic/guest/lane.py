@@ -119,7 +119,8 @@ class Lane:
     def _answer(self, name: str, scope: Any, first: Any) -> Any:
         """Answer one request; the ASGI messages that go out with its END.
 
-        What the application raises is told in the log, and raised.
+        What the application raises is told in the log, and raised: the kernel, which has the
+        sources, tells it there.
         """
         from lifecycle_magic.guest.exchange import Exchange
 
@@ -132,6 +133,8 @@ class Lane:
             if isinstance(error, Exception):
                 from lifecycle_magic.guest.failures import told
 
+                self.flush()
+                self.attended = False
                 self._worker.outputs[1].write(told(error))
             raise
         return exchange.take_kept()

@@ -160,6 +160,8 @@ class Endpoint:
                 await send({"type": "websocket.close", "code": 1000})
 
     async def _failed(self, scope: Message, send: Send, carry: Any, error: Exception) -> None:
+        if carry.began and not isinstance(error, InputCancelled):
+            self.target.show("stderr", f"{self.target.where}: {_told(error)}\n")
         if carry.complete:
             return
         if isinstance(error, MethodTimeout):
@@ -170,8 +172,6 @@ class Endpoint:
             status, text = 502, "What answered has gone."
         else:
             status, text = 500, "Internal Server Error"
-        if status in (408, 502, 504):
-            self.target.show("stderr", f"{self.target.where}: {error}\n")
         if carry.started:
             if scope["type"] == "websocket":
                 await send({"type": "websocket.close", "code": 1012 if status == 503 else 1011})
@@ -182,10 +182,7 @@ class Endpoint:
 
     def _came_not_up(self, target: Target, error: Exception) -> None:
         self._down = time.monotonic() + RETRY_AFTER
-        told = f" {error}"
-        if not isinstance(error, Error):  # of enter: with the lines that raised it
-            told = "\n" + "".join(traceback.format_exception(strip(error))).rstrip()
-        target.show("stderr", f"{target.where} can't answer:{told}\n")
+        target.show("stderr", f"{target.where} can't answer: {_told(error)}\n")
 
     async def _unavailable(self, scope: Message, send: Send) -> None:
         await refuse(
@@ -195,6 +192,13 @@ class Endpoint:
             "Nothing can answer at the moment.",
             [(b"retry-after", str(RETRY_AFTER).encode())],
         )
+
+
+def _told(error: Exception) -> str:
+    """For the cell: our own errors say it all, others with the lines that raised them."""
+    if isinstance(error, Error):
+        return str(error)
+    return "".join(traceback.format_exception(strip(error))).rstrip()
 
 
 async def refuse(

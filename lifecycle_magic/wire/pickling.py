@@ -73,7 +73,10 @@ def _by_value() -> Any:
         """
 
         def reducer_override(self, obj: Any) -> Any:
-            if type(obj) is not types.CodeType:
+            kind = type(obj)
+            if kind.__name__ == "State" and kind.__module__ == "starlette.datastructures":
+                return kind, (dict(obj._state),)  # unpickled as it is, it asks itself for _state
+            if kind is not types.CodeType:
                 return super().reducer_override(obj)
             make, arguments = cloudpickle.Pickler.dispatch_table[types.CodeType](obj)
             named = (obj.co_filename if _is_no_name(one) else one for one in arguments)
