@@ -19,7 +19,7 @@ from typing import Any
 
 from lifecycle_magic.exception import InvalidError
 from lifecycle_magic.hooks import decorate, is_positive, mark, refuse_options
-from lifecycle_magic.marks import WebMarks
+from lifecycle_magic.marks import WebMarks, marks_of, where_of
 
 __all__ = ["asgi_app", "fastapi_endpoint", "web_endpoint", "web_server", "wsgi_app"]
 
@@ -146,4 +146,14 @@ def _web(
                 'path, or "*" for every page'
             )
     marks = WebMarks(kind, label=label, requires_proxy_auth=bool(auth), cors=origins, **settings)
-    return decorate(kind, fn, lambda target: mark(target, web=marks))
+    return decorate(kind, fn, lambda target: _mark(target, marks))
+
+
+def _mark(fn: Any, marks: WebMarks) -> Any:
+    before = marks_of(fn)
+    if before is not None and before.web is not None:
+        raise InvalidError(
+            f"{where_of(fn)}: @{marks.kind} and @{before.web.kind} exclude each other: a method "
+            "answers in one way; write two methods that share the code"
+        )
+    return mark(fn, web=marks)

@@ -24,6 +24,7 @@ import builtins
 import functools
 import inspect
 import sys
+import typing
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -33,9 +34,10 @@ from typing import Any
 from lifecycle_magic import bytecode, origin, sources
 from lifecycle_magic.absent import Absent
 from lifecycle_magic.hooks import Parameter, travel
-from lifecycle_magic.marks import ATTRIBUTE
+from lifecycle_magic.marks import ATTRIBUTE, marks_of
 from lifecycle_magic.origin import is_installed
 from lifecycle_magic.values import Unreadable, Values, digest
+from lifecycle_magic.wire.annotations import names
 
 __all__ = [
     "Fingerprint",
@@ -293,6 +295,7 @@ class _Reader:
         reads = bytecode.read(code, code.co_varnames[0] if owner and code.co_argcount else None)
         told.append(self.encode(reads.canonical))
         told += [self.chain(fn.__globals__, chain) for chain in sorted(reads.globals)]
+        told += self.annotated(fn)
         told += [self.imported(fn.__globals__, found) for found in sorted(reads.imports)]
         if owner is not None:
             told += [self.member(name) for name in sorted(reads.attributes)]
@@ -300,6 +303,23 @@ class _Reader:
             self.escapes |= reads.escapes
         self.loose |= reads.loose
         return digest(b"function", *told)
+
+    def annotated(self, fn: FunctionType) -> list[bytes]:
+        """What a web method's parameters are annotated with says how requests are read."""
+        marks = marks_of(fn)
+        if marks is None or marks.web is None:
+            return []
+        told = [self.chain(fn.__globals__, (name,)) for name in sorted(names(fn))]
+        for name, annotation in inspect.get_annotations(fn).items():
+            told += [self.encode(name), *self.annotation(annotation)]
+        return told
+
+    def annotation(self, annotation: Any) -> list[bytes]:
+        inner = [*typing.get_args(annotation), *getattr(annotation, "__metadata__", ())]
+        if not inner:
+            return [self.encode(annotation)]
+        shape = getattr(typing.get_origin(annotation), "__qualname__", "")
+        return [self.encode(shape), *(told for one in inner for told in self.annotation(one))]
 
     def owner(self, fn: FunctionType) -> type | None:
         """The class of the family that a function is a method of, or was one until it was wrapped.

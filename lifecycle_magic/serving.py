@@ -28,6 +28,7 @@ class _Door:
     kwargs: dict[str, Any]
     context: contextvars.Context  # of the cell that shows what the method prints
     pool: Pool | None = None
+    spec: ClassSpec | None = None  # as which it was opened
 
 
 class Serving:
@@ -63,6 +64,9 @@ class Serving:
             if door is None:
                 door = _Door(method, args, kwargs, contextvars.copy_context())
             door.context = contextvars.copy_context()
+            found = self._site.find(key)
+            if found is not None and door.spec is spec:
+                return found
             served = self._open(key, door, spec)
             self._doors[key] = door
             return served
@@ -98,9 +102,11 @@ class Serving:
         given = arguments.key[:6] if door.args or door.kwargs else ""
         own = "" if door.method == CALL else door.method
         label = method.web.label or address.label(self._app, spec.name, own)
-        return self._site.serve(
+        served = self._site.serve(
             key, f"{label}-{given}" if given else label, self._target(door, spec)
         )
+        door.spec = spec
+        return served
 
     def _target(self, door: _Door, spec: ClassSpec) -> Target:
         marks = spec.methods[door.method].web

@@ -92,12 +92,15 @@ class Request:
         lane.send(Kind.END, *(dumps(kept) if kept else ()))
 
     def _fail(self, error: BaseException) -> None:
-        """Say so to the kernel; what the application raised stands in the log as well."""
-        self._lane.target.answered(self.call)
+        """Say so to the kernel, which has the sources and tells it there; here it is for the log."""
+        lane = self._lane
+        lane.target.answered(self.call)
         self.exchange.flush()
         if isinstance(error, Exception) and not self.exchange.client_left:
+            lane.flush()
+            lane.attended = False
             self._worker.outputs[1].write(told(error))
-        self._lane.fail(error)
+        lane.fail(error)
 
 
 def serve(lane: Lane, worker: Worker, frame: Frame) -> Frame | None:

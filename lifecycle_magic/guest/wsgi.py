@@ -55,6 +55,8 @@ class _Handler(BaseHandler):
 
     def add_cgi_vars(self) -> None:
         self.environ.update(_environ(self._exchange.scope))
+        # Without it werkzeug takes a body of unknown length to be empty.
+        self.environ["wsgi.input_terminated"] = True
 
     def send_headers(self) -> None:
         self.cleanup_headers()

@@ -16,17 +16,17 @@ import email.utils
 import functools
 import hmac
 import time
+import traceback
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from lifecycle_magic.exception import (
-    BuildError,
     ContainerDied,
-    EngineError,
+    Error,
     InputCancelled,
     MethodTimeout,
-    StartError,
 )
+from lifecycle_magic.failure import strip
 from lifecycle_magic.web import address
 from lifecycle_magic.web.exchange import ClientLeft, Exchange, Message, Receive, Send
 from lifecycle_magic.web.server import Cut
@@ -61,7 +61,7 @@ class Endpoint:
     def __init__(self, target: Target, token: str) -> None:
         self.token = token
         self._hosts = address.allowed_hosts()
-        self._down: tuple[float, str] | None = None  # nothing came up: until when, and why
+        self._down: float | None = None  # until when nothing is tried again
         self.retarget(target)
 
     def retarget(self, target: Target) -> None:
@@ -121,7 +121,7 @@ class Endpoint:
 
     async def _answer(self, scope: Message, receive: Receive, send: Send) -> None:
         target = self.target
-        if self._down is not None and time.monotonic() < self._down[0]:
+        if self._down is not None and time.monotonic() < self._down:
             await self._unavailable(scope, send)
             return
         first = await receive()
@@ -154,7 +154,7 @@ class Endpoint:
                 raise Cut from None  # its container is to go
             raise
         except Exception as error:
-            if isinstance(error, (StartError, EngineError, BuildError)):
+            if not carry.began and not isinstance(error, InputCancelled):
                 self._came_not_up(target, error)
             else:
                 pool.stats.failures += 1
@@ -166,18 +166,18 @@ class Endpoint:
                 await send({"type": "websocket.close", "code": 1000})
 
     async def _failed(self, scope: Message, send: Send, carry: Any, error: Exception) -> None:
+        if carry.began and not isinstance(error, InputCancelled):
+            self.target.show("stderr", f"{self.target.where}: {_told(error)}\n")
         if carry.complete:
             return
         if isinstance(error, MethodTimeout):
             status, text = (504, "It took too long.") if carry.received else (408, "Too slow.")
-        elif isinstance(error, (StartError, EngineError, BuildError, InputCancelled)):
+        elif not carry.began or isinstance(error, InputCancelled):
             status, text = 503, "Nothing can answer at the moment."
         elif isinstance(error, ContainerDied):
             status, text = 502, "What answered has gone."
         else:
             status, text = 500, "Internal Server Error"
-        if status in (408, 502, 504):
-            self.target.show("stderr", f"{self.target.where}: {error}\n")
         if carry.started:
             if scope["type"] == "websocket":
                 await send({"type": "websocket.close", "code": 1012 if status == 503 else 1011})
@@ -187,9 +187,8 @@ class Endpoint:
         await refuse(scope, send, status, text, more)
 
     def _came_not_up(self, target: Target, error: Exception) -> None:
-        self._down = (time.monotonic() + RETRY_AFTER, str(error))
-        hint = " It is tried again with the next request." if isinstance(error, StartError) else ""
-        target.show("stderr", f"{target.where} can't answer: {error}{hint}\n")
+        self._down = time.monotonic() + RETRY_AFTER
+        target.show("stderr", f"{target.where} can't answer: {_told(error)}\n")
 
     async def _unavailable(self, scope: Message, send: Send) -> None:
         await refuse(
@@ -199,6 +198,13 @@ class Endpoint:
             "Nothing can answer at the moment.",
             [(b"retry-after", str(RETRY_AFTER).encode())],
         )
+
+
+def _told(error: Exception) -> str:
+    """For the cell: our own errors say it all, others with the lines that raised them."""
+    if isinstance(error, Error):
+        return str(error)
+    return "".join(traceback.format_exception(strip(error))).rstrip()
 
 
 async def refuse(

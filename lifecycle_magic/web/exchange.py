@@ -86,6 +86,9 @@ class Request(AsyncStream):
     def show(self, stream: str, text: str) -> None:
         self._shown(stream, text)
 
+    def show_from_elsewhere(self, stream: str, text: str) -> None:
+        self._shown(stream, text)
+
     def insist(self) -> None:
         # A client that has left is no reason to replace a container: others are served there.
         slot = self.runs_in()
@@ -134,8 +137,9 @@ class Request(AsyncStream):
 class Exchange:
     """Carries a request until its answer is complete; ``receive`` and ``send`` are the server's.
 
-    `run` raises what kept the application from answering, or `ClientLeft`. ``started`` and
-    ``complete`` tell how far the answer has come, ``received`` whether all of the request has.
+    `run` raises what kept the application from answering, or `ClientLeft`. ``began`` tells whether
+    a container had it, ``started`` and ``complete`` how far the answer has come, ``received``
+    whether all of the request has.
     """
 
     def __init__(
@@ -148,6 +152,7 @@ class Exchange:
         send: Send,
         shown: Callable[[str, str], None],
     ) -> None:
+        self.began = False
         self.started = False
         self.complete = False
         self._scope_type = scope["type"]
@@ -196,6 +201,7 @@ class Exchange:
     async def _carry(self) -> None:
         request = self.request
         frame = await request.begin()
+        self.began = True
         while True:
             if frame is not None and frame.kind in (Kind.ITEM, Kind.END):
                 if frame.payload:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import h11
 from websockets.client import ClientProtocol
 from websockets.datastructures import Headers
+from websockets.exceptions import InvalidStatus
 from websockets.frames import Frame, Opcode
 from websockets.protocol import State
 from websockets.typing import Subprotocol
@@ -63,6 +64,10 @@ class Upstream:
             target.show,
         )  # fmt: skip
 
+    @property
+    def began(self) -> bool:
+        return self._tunnel.began
+
     async def run(self) -> None:
         """From the pool to the last message; raises as `Exchange.run` does."""
         tunnel = asyncio.ensure_future(self._through())
@@ -109,13 +114,16 @@ class Upstream:
             return message
         message = await self._receive()
         if message["type"].endswith(".disconnect"):
-            raise ClientLeft
+            raise ClientLeft(message.get("code"))
         self.received = self.received or not message.get("more_body", False)
         return message
 
     async def _answer(self, message: Message) -> None:
         self.started = True
-        await self._send(message)
+        try:
+            await self._send(message)
+        except OSError:  # a WebSocket's client has left
+            raise ClientLeft(None) from None
 
     # --- HTTP ------------------------------------------------------------------------------
 
@@ -196,7 +204,7 @@ class Upstream:
                 protocol.receive_eof()
         if protocol.handshake_exc is not None:
             self.complete = self.started = True
-            await self._send({"type": "websocket.close", "code": 1011})
+            await self._rejected(protocol.handshake_exc)
             return
         await self._answer({"type": "websocket.accept", "subprotocol": protocol.subprotocol})
         sending = asyncio.ensure_future(self._send_frames(protocol))
@@ -205,6 +213,22 @@ class Upstream:
         finally:
             sending.cancel()
             await asyncio.gather(sending, return_exceptions=True)
+
+    async def _rejected(self, error: Exception) -> None:
+        """The server does not take the WebSocket: the client gets the answer that it gave."""
+        known = "websocket.http.response" in (self._scope.get("extensions") or {})
+        if not known or not isinstance(error, InvalidStatus):
+            await self._send({"type": "websocket.close", "code": 1011})
+            return
+        told = error.response
+        headers = [
+            (name.lower().encode("latin-1"), value.encode("latin-1"))
+            for name, value in told.headers.raw_items()
+        ]
+        prefix = "websocket.http.response"
+        start = {"type": f"{prefix}.start", "status": told.status_code, "headers": headers}
+        await self._send(start)
+        await self._send({"type": f"{prefix}.body", "body": bytes(told.body or b"")})
 
     async def _send_frames(self, protocol: ClientProtocol) -> None:
         try:
@@ -215,9 +239,10 @@ class Upstream:
                 else:
                     protocol.send_binary(message["bytes"])
                 await self._flush(protocol)
-        except ClientLeft:
-            protocol.send_close(1001)
-            await self._flush(protocol)
+        except ClientLeft as left:
+            if protocol.state is State.OPEN:
+                protocol.send_close(_sendable(left.args[0]))
+                await self._flush(protocol)
 
     async def _read_frames(self, protocol: ClientProtocol) -> None:
         parts: list[Frame] = []
@@ -227,8 +252,12 @@ class Upstream:
                     continue
                 if event.opcode is Opcode.CLOSE:
                     self.complete = True
-                    code = protocol.close_code or 1000
-                    await self._answer({"type": "websocket.close", "code": code})
+                    told = protocol.close_rcvd
+                    code = told.code if told is not None else 1000
+                    reason = told.reason if told is not None else ""
+                    code = 1000 if code == 1005 else code  # none was given
+                    await self._flush(protocol)
+                    await self._answer({"type": "websocket.close", "code": code, "reason": reason})
                     return
                 if event.opcode in (Opcode.TEXT, Opcode.BINARY, Opcode.CONT):
                     parts.append(event)
@@ -251,6 +280,11 @@ def _whole(parts: list[Frame]) -> Message:
     if parts[0].opcode is Opcode.TEXT:
         return {"type": "websocket.send", "text": data.decode()}
     return {"type": "websocket.send", "bytes": data}
+
+
+def _sendable(code: int | None) -> int | None:
+    """How the server hears that its client has left: RFC 6455, section 7.4.1."""
+    return None if code == 1005 else 1001 if code in (None, 1006, 1015) else code
 
 
 def _target(scope: Message) -> bytes:

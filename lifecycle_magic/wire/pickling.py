@@ -65,17 +65,31 @@ def _by_value() -> Any:
 
     import cloudpickle
 
+    from lifecycle_magic.wire.annotations import names
+
     class ByValue(cloudpickle.Pickler):  # type: ignore[misc]
         """cloudpickle 3.1.3 writes ``<dynamic-code>`` for every file name: a traceback would then
         show neither where it came from nor its lines.
         """
 
         def reducer_override(self, obj: Any) -> Any:
-            if type(obj) is not types.CodeType:
+            kind = type(obj)
+            if kind.__name__ == "State" and kind.__module__ == "starlette.datastructures":
+                return kind, (dict(obj._state),)  # unpickled as it is, it asks itself for _state
+            if kind is not types.CodeType:
                 return super().reducer_override(obj)
             make, arguments = cloudpickle.Pickler.dispatch_table[types.CodeType](obj)
             named = (obj.co_filename if _is_no_name(one) else one for one in arguments)
             return make, tuple(named)
+
+        def _dynamic_function_reduce(self, func: Any) -> Any:
+            """Also with what the annotations of a web method name: FastAPI looks them up."""
+            reduced = super()._dynamic_function_reduce(func)
+            wanted = names(func) & func.__globals__.keys()
+            if wanted:
+                taken = reduced[2][1]["__globals__"]
+                taken.update((name, func.__globals__[name]) for name in wanted)
+            return reduced
 
     return ByValue
 

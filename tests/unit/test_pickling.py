@@ -76,3 +76,49 @@ def test_code_that_travels_by_value_keeps_the_name_of_its_file() -> None:
     f = pickle.loads(dumps_by_value(namespace["f"]))
     inner = [const.co_filename for const in f.__code__.co_consts if hasattr(const, "co_filename")]
     assert {f.__code__.co_filename, *inner} == {"cell-7"}
+
+
+FASTAPI = """
+from __future__ import annotations
+import lifecycle_magic as lm
+from fastapi import FastAPI, Request
+
+class Item: ...
+
+app = FastAPI()
+
+@app.get("/")
+async def there(request: Request): ...
+
+class Model:
+    @lm.fastapi_endpoint()
+    def predict(self, item: list[Item]): ...
+
+    @lm.asgi_app()
+    def web(self):
+        def inner(request: Request) -> Item: ...
+        return inner, app
+
+    @lm.method()
+    def plain(self, item: Item): ...
+"""
+
+
+def in_main(source: str) -> dict[str, Any]:
+    space: dict[str, Any] = {"__name__": "__main__"}
+    exec(compile(source, "<cell>", "exec"), space)
+    return space
+
+
+def test_what_annotations_of_web_methods_name_travels() -> None:
+    cls = there_and_back(in_main(FASTAPI)["Model"])
+    assert "Item" in cls.predict.__globals__
+    inner, _ = cls.web(None)
+    assert {"Request", "Item"} <= set(inner.__globals__)
+    plain = there_and_back(in_main(FASTAPI)["Model"].__dict__["plain"])
+    assert "Item" not in plain.__globals__
+
+
+def test_an_application_that_is_a_global_travels() -> None:
+    _, app = there_and_back(in_main(FASTAPI)["Model"]).web(None)
+    assert any(getattr(route, "path", "") == "/" for route in app.routes)
