@@ -300,11 +300,47 @@ def test_another_base_image_runs_every_hook_again_and_the_former_one_none(
         remove_images(need_docker, mark)
 
 
+WHERE = """
+import os
+import lifecycle_magic as lm
+class Model:
+    @lm.method()
+    def baked(self):
+        return [os.environ["BASE"]]
+"""
+
+
+@pytest.mark.docker
+def test_a_base_image_of_another_name_runs_in_new_containers_and_the_former_one_again(
+    docker_notebook: Notebook, need_docker: docker.DockerClient
+) -> None:
+    mark = secrets.token_hex(8)
+    # A patch release that there will never be.
+    images = [
+        lm.Image.from_registry(f"lifecycle-magic-test/{mark}-1"),
+        lm.Image.from_registry(f"lifecycle-magic-test/{mark}-2"),
+        lm.Image.debian_slim(f"{lm.Image.debian_slim().python}.{int(mark, 16)}"),
+    ]
+    try:
+        for number, image in enumerate(images, 1):
+            a_base_with_the_label(need_docker, mark, str(number)).tag(image.reference)
+        for number in (1, 2, 3, 1):
+            assert docker_notebook.run(WHERE, images[number - 1]) == [str(number)]
+        namespace: dict[str, Any] = {"__name__": "__main__"}
+        exec(WHERE, namespace)
+        model = docker_notebook.app.cls(image=images[0])(namespace["Model"])
+        variants = [model.with_options(image=image) for image in images]
+        assert [one().baked.remote() for one in variants] == [["1"], ["2"], ["3"]]
+    finally:
+        docker_notebook.app.stop()
+        remove_images(need_docker, mark)
+
+
 def a_base_with_the_label(client: docker.DockerClient, mark: str, number: str) -> Any:
     """An image like the default one; everything built on it has the label too."""
     container = client.containers.create(f"python:{lm.Image.debian_slim().python}-slim", ["true"])
     try:
-        return container.commit(changes=[f"LABEL {mark}={number}"])
+        return container.commit(changes=[f"LABEL {mark}={number}", f"ENV BASE={number}"])
     finally:
         container.remove()
 
