@@ -36,7 +36,7 @@ LAYERS = [
     {"spec", "baking", "declaration", "fingerprint", "options", "image", "recipe"},
     {"volume", "secret"},
     {"missing"},
-    {"bytecode", "origin", "values", "sources", "absent"},
+    {"bytecode", "origin", "values", "sources", "effects", "absent"},
     {"checks", "owner", "paths", "state", "logs", "why"},
     {"guest"},
     {"endpoints"},
