@@ -25,6 +25,7 @@ from lifecycle_magic.checks import (
     matches,
     refuse_credentials,
 )
+from lifecycle_magic.dockerfiles import images_in
 from lifecycle_magic.exception import InvalidError
 
 Ignore = Sequence[str] | Callable[[Path], bool]
@@ -121,8 +122,12 @@ class Dockerfile:
         patterns = [line.strip() for line in lines if line.strip() and line.strip()[0] != "#"]
         return sorted(exclude_paths(str(self.context), patterns, dockerfile=PRIVATE_DOCKERFILE))
 
+    def images(self) -> tuple[str, ...]:
+        """The references of the images that it starts from or copies from."""
+        return images_in(self.path.read_text(), dict(self.args))
+
     def key(self) -> str:
-        """A digest (hex) of all that goes into its build."""
+        """A digest (hex) of all that goes into its build, but for `images`."""
         told = [self.path.read_text(), repr(self.args)]
         for name in self.files():
             path = self.context / name

@@ -12,7 +12,9 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import hashlib
 import ipaddress
+import json
 import socket
 import sys
 import tempfile
@@ -117,28 +119,33 @@ class DockerEngine:
         """
         if image.source is not None:
             return self._from_dockerfile(image.source, on_step)
-        found = self._image_id(image.reference)
+        return self._present(image.reference, on_step)
+
+    def _present(self, reference: str, on_step: OnStep | None) -> str:
+        """The id of an image that is here, or is pulled now."""
+        found = self._image_id(reference)
         if found is not None:
             return found
         import docker.errors
         from docker.utils import parse_repository_tag
 
-        if image.reference.startswith("sha256:"):
-            raise docker_build.no_such_base(image.reference, "an id can't be pulled")
-        name, tag = parse_repository_tag(image.reference)
-        with self._clients.use(f"pull {image.reference}") as api:
+        if reference.startswith("sha256:"):
+            raise docker_build.no_such_base(reference, "an id can't be pulled")
+        name, tag = parse_repository_tag(reference)
+        with self._clients.use(f"pull {reference}") as api:
             try:
                 stream = api.pull(name, tag or "latest", stream=True, decode=True)
-                docker_build.pulled(stream, image.reference, on_step)
+                docker_build.pulled(stream, reference, on_step)
             except docker.errors.APIError as error:
-                raise docker_build.no_such_base(image.reference, said(error)) from None
-        found = self._image_id(image.reference)
+                raise docker_build.no_such_base(reference, said(error)) from None
+        found = self._image_id(reference)
         if found is None:
-            raise docker_build.no_such_base(image.reference, "it was pulled, and is gone again")
+            raise docker_build.no_such_base(reference, "it was pulled, and is gone again")
         return found
 
     def _from_dockerfile(self, source: Dockerfile, on_step: OnStep | None) -> str:
-        key = source.key()
+        below = [self._present(reference, on_step) for reference in source.images()]
+        key = hashlib.sha256(json.dumps([source.key(), below]).encode()).hexdigest()
         if (found := self.find(key)) is not None:
             return found
         with (

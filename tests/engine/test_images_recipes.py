@@ -270,6 +270,29 @@ def test_a_dockerfile_is_built_with_its_context_and_again_when_that_changes(
 
 
 @pytest.mark.docker
+def test_a_dockerfile_is_built_again_when_the_name_it_starts_from_means_another_image(
+    docker_site: Site, need_docker: docker.DockerClient, tmp_path: Path
+) -> None:
+    name = f"lifecycle-magic-test/{docker_site.mark}"
+    (tmp_path / "Dockerfile").write_text(
+        f"ARG BASE={name}\nFROM $BASE AS base\nFROM base\nRUN mkdir /data\n"
+    )
+    image = lm.Image.from_dockerfile(tmp_path / "Dockerfile")
+    labels = {docker_site.mark: "1"}
+
+    def a_base(word: str) -> None:
+        text = f"FROM {lm.Image.debian_slim().reference}\nENV WORD={word}\n"
+        need_docker.images.build(fileobj=io.BytesIO(text.encode()), tag=name, labels=labels)
+
+    for word in ("one", "two", "one"):
+        a_base(word)
+        assert docker_site.cls(GET, image=image)().get.remote() == ([], word)
+    docker_site.events.clear()
+    assert docker_site.cls(GET, image=image)().get.remote() == ([], "one")
+    assert docker_site.steps() == []
+
+
+@pytest.mark.docker
 def test_a_dockerfile_that_fails_shows_the_instruction_its_code_and_last_lines(
     docker_site: Site, tmp_path: Path
 ) -> None:
