@@ -234,7 +234,8 @@ class Image:
 
         ``options`` are ``secrets``, ``volumes``, ``env``, ``cpu``, ``memory``, ``gpu``,
         ``block_network``, as of a class. It runs again when its source, its arguments or what it
-        reads changes. Other steps go before it, further functions after it.
+        reads changes, its ``env`` or ``gpu``, where volumes are mounted, or the names that secrets
+        have. Other steps go before it, further functions after it.
 
         >>> def fetch(name):
         ...     print("fetching", name)

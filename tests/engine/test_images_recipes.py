@@ -357,6 +357,22 @@ def test_a_function_of_the_image_runs_once_below_the_hooks_and_again_when_it_cha
 
 
 @pytest.mark.process
+def test_a_function_of_the_image_runs_again_when_its_options_change(
+    site: Site, tmp_path: Path
+) -> None:
+    cell = FUNCTION.replace("WORD * times", 'os.environ["MODE"]').replace(
+        "secrets=", 'env={"MODE": "one"}, secrets='
+    )
+    assert function_site(site, cell) == ("one!.", False)
+    assert function_site(site, cell.replace('"one"}', '"two"}')) == ("two!.", False)
+    # A secret that is renewed builds nothing; one of another name does.
+    assert function_site(site, cell.replace('"TOKEN": "!"', '"TOKEN": "?"')) == ("one!.", False)
+    assert site.steps() == []
+    more = cell.replace('"TOKEN": "!"', '"TOKEN": "?", "OTHER": ""')
+    assert function_site(site, more) == ("one?.", False)
+
+
+@pytest.mark.process
 def test_a_function_that_raises_is_named_and_keeps_nothing(site: Site) -> None:
     with pytest.raises(BuildError, match=r"^Model: its image's function fetch\(\) failed: KeyErr"):
         function_site(site, FUNCTION.replace('os.environ["TOKEN"]', 'os.environ["OTHER"]'))
@@ -368,6 +384,10 @@ def test_a_function_is_refused_where_it_can_not_work() -> None:
         image.run_function(print)
     with pytest.raises(InvalidError, match="has no option cpus"):
         image.run_function(function_site, cpus=2)
+    with pytest.raises(InvalidError, match=r"function_site\): secrets must be a list"):
+        image.run_function(function_site, secrets=lm.Secret.from_dict({"A": "1"}))
+    with pytest.raises(InvalidError, match="env: the value of A must be a text"):
+        image.run_function(function_site, env={"A": 1})
     with pytest.raises(InvalidError, match=r"env: steps go before run_function"):
         image.run_function(function_site).env({"A": "1"})
 

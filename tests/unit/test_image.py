@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -16,6 +17,8 @@ from hypothesis import strategies as st
 
 from lifecycle_magic.exception import InvalidError
 from lifecycle_magic.image import Image, dockerfile
+from lifecycle_magic.secret import Secret
+from lifecycle_magic.volume import Volume
 
 MINOR = f"{sys.version_info.major}.{sys.version_info.minor}"
 BASE = "sha256:" + "0" * 64
@@ -429,3 +432,17 @@ def test_a_recipe_prints_as_it_is_written() -> None:
         "    .workdir('/w')",
     ]
     assert eval(f"({told})") == image
+
+
+def fetch() -> None:
+    """A function of an image."""
+
+
+def test_what_a_function_may_depend_on_is_in_its_key() -> None:
+    given: list[dict[str, Any]] = [
+        {}, {"env": {"A": "1"}}, {"env": {"A": "2"}}, {"gpu": 1}, {"gpu": "all"},
+        {"volumes": {"/a": Volume.ephemeral()}}, {"volumes": {"/b": Volume.ephemeral()}},
+        {"secrets": [Secret.from_dict({"A": "1"})]}, {"secrets": [Secret.from_dict({"B": "1"})]},
+    ]  # fmt: skip
+    keys = [Image.debian_slim().run_function(fetch, **one).key("") for one in given]
+    assert len(set(keys)) == len(given)
