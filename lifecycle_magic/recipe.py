@@ -436,6 +436,11 @@ def _run(*words: str) -> str:
     return f"RUN {json.dumps(list(words))}"
 
 
+def unpacked(archive: str, target: str) -> str:
+    """The instruction that unpacks a tar of the build context into a folder of the image."""
+    return f"ADD {_copy(archive, target).removeprefix('COPY ')}"
+
+
 def _copy(source: str, target: str) -> str:
     # Even in the exec form, this instruction's words are read as the builder reads unquoted ones.
     quoted = f'"{_escape(target)}"'

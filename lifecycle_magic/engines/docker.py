@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit
 
-from lifecycle_magic.engines import docker_build, docker_launch
+from lifecycle_magic.engines import docker_build, docker_images, docker_launch
 from lifecycle_magic.engines.base import (
     Ended,
     Found,
@@ -205,14 +205,21 @@ class DockerEngine:
         """Keep the files of a running container as an image under ``key``; return its id.
 
         What starts in it, its user and its variables are those of the image that the container
-        was made from. Contents of mounts are never part of a commit.
+        was made from. What was mounted is no part of it, but for what lies below a ``VOLUME`` of
+        the image: that is where containers of the new image find it again.
         """
         with self._clients.use("keep the container's files as an image") as api:
             made = api.inspect_container(container)
             parent = _inspect_image(api, made["Image"])["Config"]
             config = docker_launch.commit_config(made["Config"], parent)
-            name, _, tag = docker_build.tag(key).partition(":")
-            return str(api.commit(container, repository=name, tag=tag, conf=config)["Id"])
+            tag = docker_build.tag(key)
+            committed = str(api.commit(container, conf=config)["Id"])
+            if volumes := docker_images.own_volumes(made):
+                found = docker_images.with_volumes(api, container, volumes, committed, tag)
+                if found is not None:
+                    return found
+            api.tag(committed, *tag.split(":"))
+            return committed
 
     # --- containers ------------------------------------------------------------------------
 

@@ -128,6 +128,43 @@ def test_a_build_hook_has_what_the_class_has(engine_name: str, tmp_path: Path) -
         assert model().get.remote() == [site.mark, "t0ken", "m", "101"]  # no route at all
 
 
+@pytest.mark.docker
+def test_what_a_hook_writes_below_a_volume_of_the_base_image_is_kept(
+    docker_site: Site, tmp_path: Path
+) -> None:
+    base = lm.Image.debian_slim().reference
+    (tmp_path / "Dockerfile").write_text(
+        f"FROM {base}\nLABEL {docker_site.mark}=1\n"
+        "RUN mkdir -p /in/data && echo base > /in/data/base\n"
+        'VOLUME ["/in/data", "/in/empty", "/in/mounted $x"]\n'
+    )
+    model = docker_site.cls(
+        """
+        import os
+        from pathlib import Path
+        class Model:
+            @lm.build()
+            def one(self):
+                Path("/in/data/one").write_text(MARK)
+                os.chown("/in/data/one", 7, 7)
+                Path("/in/mounted $x/one").write_text("not kept: it is in the volume")
+            @lm.build()
+            def two(self):
+                Path("/in/data/two").write_text(Path("/in/data/one").read_text() + "!")
+                os.symlink("two", "/in/data/link")
+            @lm.method()
+            def get(self):
+                found = {p.name: p.read_text() for p in Path("/in").rglob("*") if p.is_file()}
+                return found, os.stat("/in/data/one").st_uid, os.readlink("/in/data/link")
+        """,
+        image=lm.Image.from_dockerfile(tmp_path / "Dockerfile"),
+        volumes={"/in/mounted $x": lm.Volume.ephemeral()},
+    )
+    mark = docker_site.mark
+    found = {"base": "base\n", "one": mark, "two": f"{mark}!", "link": f"{mark}!"}
+    assert model().get.remote() == (found, 7, "two")
+
+
 # --- secrets -------------------------------------------------------------------------------------
 
 
