@@ -27,6 +27,7 @@ from lifecycle_magic.recipe import (
     AddLocalFile,
     AptInstall,
     Dockerfile,
+    FileDigests,
     Ignore,
     PipInstall,
     RunCommand,
@@ -296,13 +297,18 @@ class Image:
             AddLocalDir(host_path("Image.add_local_dir", local_path), remote_path, skip)
         )
 
-    def key(self, base_id: str) -> str:
+    def files(self) -> FileDigests:
+        """The digests of the local files that were added, step by step; they are read now."""
+        return [[file.digest() for file in step.files()] for step in self.steps]
+
+    def key(self, base_id: str, files: FileDigests | None = None) -> str:
         """What tells this image from every other: 64 hexadecimal digits.
 
-        ``base_id`` is the engine's id of the base. The local files that were added are read now.
+        ``base_id`` is the engine's id of the base; ``files`` is what `files` returned, by default
+        what it returns now.
         """
         parts: list[object] = [_RECIPE_VERSION, dockerfile(self, base_id)]
-        parts += [[file.digest() for file in step.files()] for step in self.steps]
+        parts += self.files() if files is None else files
         if self.source is not None:
             parts.append(self.source.key())
         parts += [function.key("") for function in self.functions]

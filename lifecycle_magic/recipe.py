@@ -26,9 +26,11 @@ from lifecycle_magic.checks import (
     refuse_credentials,
 )
 from lifecycle_magic.dockerfiles import images_in
-from lifecycle_magic.exception import InvalidError
+from lifecycle_magic.exception import BuildError, InvalidError
 
 Ignore = Sequence[str] | Callable[[Path], bool]
+FileDigests = list[list[str]]
+"""For each step of a recipe the digests of its local files, `LocalFile.digest`."""
 
 PRIVATE_DOCKERFILE = ".lifecycle-magic.dockerfile"
 """Where a user's Dockerfile, which may lie anywhere, is in the context that the engine gets."""
@@ -89,7 +91,11 @@ class LocalFile:
             with self.path.open("rb") as file:
                 while block := file.read(1 << 20):
                     sha.update(block)
-        return f"{self.kind} {self.mode:o} {sha.hexdigest()} {self.name}"
+        return self.digest_of(sha.hexdigest())
+
+    def digest_of(self, content: str) -> str:
+        """The same, where the SHA-256 of its content (hex) is known."""
+        return f"{self.kind} {self.mode:o} {content} {self.name}"
 
 
 @dataclass(frozen=True)
@@ -141,6 +147,20 @@ class Dockerfile:
                 continue
             told.append(LocalFile(path, name, kind, stat.S_IMODE(status.st_mode)).digest())
         return hashlib.sha256(json.dumps(told).encode()).hexdigest()
+
+
+def check_unchanged(step: Step, sent: Sequence[str], told: Sequence[str]) -> None:
+    """Refuse files that went into an image otherwise than into its key.
+
+    ``sent`` are the digests of what went in, ``told`` those of the key. Raises `BuildError`.
+    """
+    if odd := set(sent) ^ set(told):
+        names = sorted({digest.split(" ", 3)[3] for digest in odd} - {""})
+        which = f" ({', '.join(names[:4])})" if names else ""
+        raise BuildError(
+            f"{step.title()}: its files{which} changed while the image was being made, so nothing "
+            "was kept: run it again when they are written"
+        )
 
 
 class _NoFiles:

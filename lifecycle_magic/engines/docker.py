@@ -38,9 +38,9 @@ from lifecycle_magic.engines.base import (
 from lifecycle_magic.engines.docker_client import Clients, docker_host, said
 from lifecycle_magic.engines.docker_launch import ROLE, RUN, VOLUME_PREFIX, Facts
 from lifecycle_magic.engines.listening import unix_socket
-from lifecycle_magic.exception import EngineError, EngineUnavailable
+from lifecycle_magic.exception import BuildError, EngineError, EngineUnavailable
 from lifecycle_magic.image import Image
-from lifecycle_magic.recipe import PRIVATE_DOCKERFILE, Dockerfile
+from lifecycle_magic.recipe import PRIVATE_DOCKERFILE, Dockerfile, FileDigests
 
 if TYPE_CHECKING:
     from docker import APIClient
@@ -145,7 +145,8 @@ class DockerEngine:
 
     def _from_dockerfile(self, source: Dockerfile, on_step: OnStep | None) -> str:
         below = [self._present(reference, on_step) for reference in source.images()]
-        key = hashlib.sha256(json.dumps([source.key(), below]).encode()).hexdigest()
+        told = source.key()
+        key = hashlib.sha256(json.dumps([told, below]).encode()).hexdigest()
         if (found := self.find(key)) is not None:
             return found
         with (
@@ -153,6 +154,11 @@ class DockerEngine:
             self._clients.use(f"build {source.path}") as api,
         ):
             docker_build.dockerfile_context(source, context)
+            if source.key() != told:
+                raise BuildError(
+                    f"build {source.path.name}: files of {source.context} changed while they were "
+                    "read, so nothing was built: run it again when they are written"
+                )
             stream = api.build(
                 fileobj=context,
                 custom_context=True,
@@ -179,16 +185,19 @@ class DockerEngine:
             except docker.errors.NotFound:
                 return None
 
-    def build(self, image: Image, key: str, on_step: OnStep) -> str:
+    def build(
+        self, image: Image, key: str, on_step: OnStep, files: FileDigests | None = None
+    ) -> str:
         """Build the recipe, keep it under ``key``, return its id.
 
+        ``files`` are the digests that went into the key: what is sent is checked against them.
         An exception in the calling thread, an interrupt too, ends the build and leaves no
         container; the steps that were done stay in the engine's cache. Raises `BuildError`.
         """
         base = self.base_id(image)
         progress = docker_build.Progress([step.title() for step in image.steps], on_step)
         with tempfile.TemporaryFile() as context:
-            docker_build.context(image, base, context)
+            docker_build.context(image, base, context, files)
             with self._clients.use("build the image") as api:
                 for message in api.build(
                     fileobj=context,
@@ -218,7 +227,8 @@ class DockerEngine:
                 found = docker_images.with_volumes(api, container, volumes, committed, tag)
                 if found is not None:
                     return found
-            api.tag(committed, *tag.split(":"))
+            repository, _, name = tag.partition(":")
+            api.tag(committed, repository, tag=name)
             return committed
 
     # --- containers ------------------------------------------------------------------------

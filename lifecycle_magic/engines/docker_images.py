@@ -6,7 +6,7 @@ import contextlib
 import io
 import tarfile
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import PurePosixPath
 from typing import IO, TYPE_CHECKING, Any
 
@@ -62,7 +62,9 @@ def with_volumes(
         return docker_build.followed(stream, f"keep what lies in {', '.join(paths)}", None)
 
 
-def _write_context(dockerfile: str, files: list[tuple[str, IO[bytes]]], into: IO[bytes]) -> None:
+def _write_context(
+    dockerfile: str, files: Sequence[tuple[str, IO[bytes]]], into: IO[bytes]
+) -> None:
     with tarfile.open(fileobj=into, mode="w", format=tarfile.PAX_FORMAT) as tar:
         text = dockerfile.encode()
         for name, file in [("Dockerfile", io.BytesIO(text)), *files]:

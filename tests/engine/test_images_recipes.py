@@ -17,8 +17,13 @@ import docker.errors
 import pytest
 
 import lifecycle_magic as lm
-from lifecycle_magic import session
+from lifecycle_magic import builder, session
+from lifecycle_magic.engines.docker import DockerEngine
+from lifecycle_magic.engines.docker_build import tag
+from lifecycle_magic.engines.process import ProcessEngine
 from lifecycle_magic.exception import BuildError, EngineError, InvalidError, StartError
+from lifecycle_magic.options import Options
+from lifecycle_magic.spec import read_class
 from lifecycle_magic.state import BuildStep, Event
 
 
@@ -348,6 +353,47 @@ def test_a_dockerfile_is_refused_by_name_where_no_engine_builds_it(
     image = lm.Image.from_dockerfile(tmp_path / "Dockerfile")
     with pytest.raises(InvalidError, match=r"Image\.from_dockerfile\(.*needs a Docker engine"):
         site.cls(GET, image=image)().get.remote()
+
+
+def test_a_file_that_changes_while_the_image_is_made_is_not_kept_under_the_former_key(
+    engine_name: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    # "data" and what links to it; looking for the image comes after reading the files for its key.
+    (tmp_path / "data").write_text("1")
+    (tmp_path / "link").symlink_to("data")
+
+    class Model:
+        @lm.method()
+        def get(self) -> None: ...
+
+    kinds: dict[str, type[DockerEngine] | type[ProcessEngine]]
+    kinds = {"docker": DockerEngine, "process": ProcessEngine}
+
+    class Late(kinds[engine_name]):  # type: ignore[misc]
+        edit = True
+
+        def find(self, key: str) -> Any:
+            if self.edit:
+                (tmp_path / "data").write_text("2")
+            return super().find(key)
+
+    image = lm.Image.debian_slim().workdir("/w").add_local_dir(tmp_path, "/w/copied")
+    image = image.env({"MARK": secrets.token_hex(8)})
+    engine = Late()
+    key = image.key(engine.base_id(image))
+    spec = read_class(Model, Options(image=image))
+
+    def build() -> builder.Built:
+        return builder.ensure(spec, engine, lambda *_: contextlib.nullcontext(""), lambda _: None)
+
+    with pytest.raises(BuildError, match=r"add .* as /w/copied: its files \(data\) changed while"):
+        build()
+    engine.edit = False
+    assert engine.find(key) is None
+    assert engine.find(build().key) is not None
+    if engine_name == "docker":
+        request.getfixturevalue("need_docker").images.remove(tag(build().key), force=True)
+        engine.close()
 
 
 FUNCTION = """
