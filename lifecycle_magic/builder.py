@@ -104,7 +104,7 @@ class _Build:
     def run(self, force: bool) -> Built:
         began = time.monotonic()
         try:
-            base = self._engine.base_id(self._image, self._pulling)
+            base = self._engine.base_id(self._image, self._pulling, anew=self._image.force)
             self._files = self._image.files()
             keys = [self._image.recipe().key(base, self._files)]
             for hook in self._hooks:
@@ -132,8 +132,8 @@ class _Build:
         if top == count - 1:
             return (*reasons, "all of it was there, from an earlier build") if reasons else ()
         if forced < count:
-            name = _name(self._hooks[forced - 1])
-            reasons = (*reasons, f"{name}() runs again: it was asked for")
+            name = f"{_name(self._hooks[forced - 1])}()" if forced else "the recipe"
+            reasons = (*reasons, f"{name} runs again: it was asked for")
         if not reasons:
             reasons = ("it was built before, and the engine has it no more",)
         if before is not None:
@@ -143,6 +143,8 @@ class _Build:
 
     def _forced(self, force: bool) -> int:
         """The lowest layer that is made again though it is there; those above it are too."""
+        if self._image.forced:
+            return 0
         marks = self._spec.build_marks
         for number, hook in enumerate(self._hooks, 1):
             marked = hook.force if isinstance(hook, RunFunction) else marks[hook].force

@@ -54,7 +54,14 @@ _UV = ("python3", "-m", "uv", "pip", "install", "--system", "--break-system-pack
 
 
 class Step(Protocol):
-    """One step of a recipe, a frozen value."""
+    """One step of a recipe, a frozen value.
+
+    ``force`` runs it again with every build, and what comes after it. It is no part of a key: the
+    image is made to be the same.
+    """
+
+    @property
+    def force(self) -> bool: ...
 
     def title(self) -> str:
         """What a person calls it, on one line."""
@@ -163,6 +170,10 @@ def check_unchanged(step: Step, sent: Sequence[str], told: Sequence[str]) -> Non
         )
 
 
+class _Never:
+    force = False
+
+
 class _NoFiles:
     def files(self) -> Iterator[LocalFile]:
         return iter(())
@@ -179,6 +190,7 @@ class PipInstall(_NoFiles):
     extra_index_url: str | None = None
     pre: bool = False
     extra_options: str = ""
+    force: bool = False
 
     def __post_init__(self) -> None:
         name = "pip_install" if self.tool == "pip" else "uv_pip_install"
@@ -240,6 +252,7 @@ class PipInstall(_NoFiles):
         for name in ("find_links", "index_url", "extra_index_url", "pre", "extra_options"):
             if value := getattr(self, name):
                 given.append(f"{name}={value!r}")
+        given += _forced(self)
         return f"{'uv_' if self.tool == 'uv' else ''}pip_install({', '.join(given)})"
 
     def instruction(self, context: str) -> str:
@@ -258,6 +271,7 @@ class AptInstall(_NoFiles):
     """Debian packages, with what they depend on and without what they recommend."""
 
     packages: tuple[str, ...]
+    force: bool = False
 
     def __post_init__(self) -> None:
         if not self.packages:
@@ -275,7 +289,7 @@ class AptInstall(_NoFiles):
         return _one_line(f"apt-get install {' '.join(self.packages)}")
 
     def written(self) -> str:
-        return f"apt_install({', '.join(map(repr, self.packages))})"
+        return f"apt_install({', '.join([*map(repr, self.packages), *_forced(self)])})"
 
     def instruction(self, context: str) -> str:
         script = (
@@ -292,6 +306,7 @@ class RunCommand(_NoFiles):
 
     command: str
     env: tuple[tuple[str, str], ...] = ()
+    force: bool = False
 
     def __post_init__(self) -> None:
         if not matches(_COMMAND, self.command):
@@ -306,8 +321,8 @@ class RunCommand(_NoFiles):
         return _one_line(self.command)
 
     def written(self) -> str:
-        env = f", env={dict(self.env)!r}" if self.env else ""
-        return f"run_commands({self.command!r}{env})"
+        env = [f"env={dict(self.env)!r}"] if self.env else []
+        return f"run_commands({', '.join([repr(self.command), *env, *_forced(self)])})"
 
     def instruction(self, context: str) -> str:
         env = ["env", *(f"{name}={value}" for name, value in self.env)] if self.env else []
@@ -315,7 +330,7 @@ class RunCommand(_NoFiles):
 
 
 @dataclass(frozen=True)
-class SetEnv(_NoFiles):
+class SetEnv(_NoFiles, _Never):
     """Environment variables of the image, seen by later steps and by every container."""
 
     variables: tuple[tuple[str, str], ...]
@@ -345,7 +360,7 @@ class SetEnv(_NoFiles):
 
 
 @dataclass(frozen=True)
-class Workdir(_NoFiles):
+class Workdir(_NoFiles, _Never):
     """The folder that later steps and the user's code run in; made if it is missing."""
 
     path: str
@@ -364,7 +379,7 @@ class Workdir(_NoFiles):
 
 
 @dataclass(frozen=True)
-class AddLocalFile:
+class AddLocalFile(_Never):
     """A copy of one file of this host, as it is when the image is built."""
 
     local: Path
@@ -392,7 +407,7 @@ class AddLocalFile:
 
 
 @dataclass(frozen=True)
-class AddLocalDir:
+class AddLocalDir(_Never):
     """A copy of a folder's content, as it is when the image is built.
 
     Links are kept as links. ``ignore`` is a list of patterns as in a ``.dockerignore`` file, or a
@@ -454,6 +469,16 @@ class AddLocalDir:
 
 def _run(*words: str) -> str:
     return f"RUN {json.dumps(list(words))}"
+
+
+def run_anew(instruction: str, mark: str) -> str:
+    """A step's ``RUN`` so that no builder finds it in its cache: ``mark`` is another each time."""
+    words = json.loads(instruction.removeprefix("RUN "))
+    return _run("env", f"LIFECYCLE_MAGIC_FORCED={mark}", *words)
+
+
+def _forced(step: Step) -> list[str]:
+    return ["force_build=True"] if step.force else []
 
 
 def unpacked(archive: str, target: str) -> str:

@@ -147,10 +147,11 @@ class Engine(Protocol):
         host.
         """
 
-    def base_id(self, image: Image, on_step: OnStep | None = None) -> str:
+    def base_id(self, image: Image, on_step: OnStep | None = None, *, anew: bool = False) -> str:
         """The id of the recipe's base: part of every key.
 
-        Pulled if it is missing, of which ``on_step`` is told as of one step.
+        Pulled if it is missing, of which ``on_step`` is told as of one step. ``anew`` makes a base
+        that is made here, from a Dockerfile, again.
         """
 
     def find(self, key: str) -> str | None:

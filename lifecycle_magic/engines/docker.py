@@ -112,13 +112,14 @@ class DockerEngine:
 
     # --- images ----------------------------------------------------------------------------
 
-    def base_id(self, image: Image, on_step: OnStep | None = None) -> str:
+    def base_id(self, image: Image, on_step: OnStep | None = None, *, anew: bool = False) -> str:
         """The id of the recipe's base; pulled if it is missing, with ``on_step`` told.
 
-        Raises `BuildError` if there is no such image.
+        ``anew`` builds a Dockerfile again, without the engine's cache. Raises `BuildError` if there
+        is no such image.
         """
         if image.source is not None:
-            return self._from_dockerfile(image.source, on_step)
+            return self._from_dockerfile(image.source, on_step, anew)
         return self._present(image.reference, on_step)
 
     def _present(self, reference: str, on_step: OnStep | None) -> str:
@@ -143,11 +144,11 @@ class DockerEngine:
             raise docker_build.no_such_base(reference, "it was pulled, and is gone again")
         return found
 
-    def _from_dockerfile(self, source: Dockerfile, on_step: OnStep | None) -> str:
+    def _from_dockerfile(self, source: Dockerfile, on_step: OnStep | None, anew: bool) -> str:
         below = [self._present(reference, on_step) for reference in source.images()]
         told = source.key()
         key = hashlib.sha256(json.dumps([told, below]).encode()).hexdigest()
-        if (found := self.find(key)) is not None:
+        if not anew and (found := self.find(key)) is not None:
             return found
         with (
             tempfile.TemporaryFile() as context,
@@ -166,6 +167,7 @@ class DockerEngine:
                 buildargs=dict(source.args),
                 labels={ROLE: "image"},
                 tag=docker_build.tag(key),
+                nocache=anew,
                 rm=True,
                 forcerm=True,
                 decode=True,

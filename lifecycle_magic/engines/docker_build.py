@@ -6,12 +6,13 @@ import hashlib
 import io
 import os
 import re
+import secrets
 import tarfile
 import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import IO, Any, Literal
 
-from lifecycle_magic.engines.base import OnStep, StepOutput
+from lifecycle_magic.engines.base import LABEL, OnStep, StepOutput
 from lifecycle_magic.engines.docker_launch import ROLE
 from lifecycle_magic.exception import BuildError
 from lifecycle_magic.image import Image, context_name, dockerfile
@@ -22,9 +23,11 @@ from lifecycle_magic.recipe import (
     FileDigests,
     LocalFile,
     check_unchanged,
+    run_anew,
 )
 
 REPOSITORY = "lifecycle-magic"
+FORCED = f"{LABEL}.forced"  # on an image whose base was marked with force_build
 
 _LAST_LINES = 20
 _KEPT = 8000  # characters of a step's output, for its last lines
@@ -86,8 +89,7 @@ def context(image: Image, base: str, into: IO[bytes], files: FileDigests | None 
     of it belongs to root. Times are kept, for what compares them (compiled Python, make); the
     engine's cache does not look at them.
     """
-    first, _, rest = dockerfile(image, base).partition("\n")
-    text = f'{first}\nLABEL {ROLE}="image"\n{rest}'.encode()
+    text = _forced_dockerfile(image, base).encode()
     with tarfile.open(fileobj=into, mode="w", format=tarfile.PAX_FORMAT) as tar:
         info = tarfile.TarInfo("Dockerfile")
         info.size = len(text)
@@ -106,6 +108,18 @@ def context(image: Image, base: str, into: IO[bytes], files: FileDigests | None 
             if files is not None:
                 check_unchanged(step, sent, files[index])
     into.seek(0)
+
+
+def _forced_dockerfile(image: Image, base: str) -> str:
+    """The image's Dockerfile with our label, and with marks where the engine's cache must end."""
+    first, *rest = dockerfile(image, base).splitlines()
+    label = f'LABEL {ROLE}="image"'
+    if image.force:
+        label += f' {FORCED}="{secrets.token_hex(8)}"'
+    for index, step in enumerate(image.steps):
+        if step.force:
+            rest[index] = run_anew(rest[index], secrets.token_hex(8))
+    return "\n".join([first, label, *rest]) + "\n"
 
 
 class _Hashed:

@@ -127,7 +127,7 @@ class ProcessEngine:
 
     # --- images ------------------------------------------------------------------------------
 
-    def base_id(self, image: Image, on_step: OnStep | None = None) -> str:
+    def base_id(self, image: Image, on_step: OnStep | None = None, *, anew: bool = False) -> str:
         """A digest of the host's Python and of whether absolute paths are in the snapshot."""
         _refuse(limits.of_image(image, self._host()))
         # Sandboxed or not decides what an absolute path in a build step means.

@@ -42,9 +42,9 @@ class Watched(DockerEngine):
         self.asked: list[str] = []
         self.kept: list[str] = []
 
-    def base_id(self, image: Image, on_step: OnStep | None = None) -> str:
+    def base_id(self, image: Image, on_step: OnStep | None = None, *, anew: bool = False) -> str:
         self.asked.append("base_id")
-        return super().base_id(image, on_step)
+        return super().base_id(image, on_step, anew=anew)
 
     def find(self, key: str) -> str | None:
         self.asked.append("find")

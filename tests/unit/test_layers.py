@@ -37,7 +37,7 @@ LAYERS = [
     {"volume", "secret"},
     {"missing"},
     {"bytecode", "origin", "values", "sources", "effects", "absent"},
-    {"checks", "dockerfiles", "owner", "paths", "state", "logs", "why"},
+    {"checks", "declined", "dockerfiles", "requirements", "owner", "paths", "state", "logs", "why"},
     {"guest"},
     {"endpoints"},
     {"hooks", "wire"},

@@ -158,6 +158,7 @@ CONTAINER: list[dict[str, Any]] = [
     {"gpu": 1}, {"engine": "process"}, {"exit_grace": 1},
     {"image": Image.debian_slim().pip_install("numpy")},
     {"image": Image.debian_slim(f"{MINOR}.1")}, {"image": Image.debian_slim(f"{MINOR}.2")},
+    {"image": Image.debian_slim(force_build=True)},
     {"image": Image.from_registry("one")}, {"image": Image.from_registry("two")},
     {"volumes": {"/a": Volume.ephemeral()}}, {"volumes": {"/b": Volume.ephemeral()}},
     {"volumes": {"/a": Volume.from_name("a")}}, {"secrets": [Secret.from_dict({"A": "1"})]},
