@@ -9,8 +9,10 @@ from types import FunctionType
 from typing import Any
 
 from lifecycle_magic import fingerprint
+from lifecycle_magic.checks import pairs
 from lifecycle_magic.exception import InvalidError
 from lifecycle_magic.fingerprint import Fingerprint
+from lifecycle_magic.secret import Secret
 
 __all__ = ["RunFunction"]
 
@@ -34,11 +36,21 @@ class RunFunction:
             raise InvalidError(
                 f"Image.run_function takes a function written with def, not {self.function!r}"
             )
+        call = f"Image.run_function({self.name})"
+        secrets, volumes = self.options.get("secrets") or [], self.options.get("volumes") or {}
+        if not isinstance(secrets, (list, tuple)) or not all(
+            isinstance(one, Secret) for one in secrets
+        ):
+            raise InvalidError(f"{call}: secrets must be a list: secrets=[Secret.from_dict(...)]")
+        if not isinstance(volumes, Mapping):
+            raise InvalidError(
+                f"{call}: volumes must be a dict: volumes={{'/data': Volume.from_name('data')}}"
+            )
+        pairs(f"{call}, env", dict(self.options.get("env") or {}))
         told = fingerprint.of_value([list(self.args), dict(self.kwargs)], label="an argument")
         if told.unreadable:
             raise InvalidError(
-                f"Image.run_function({self.name}): an argument can't travel to a container: make "
-                "it in the function"
+                f"{call}: an argument can't travel to a container: make it in the function"
             )
 
     @property
@@ -53,9 +65,21 @@ class RunFunction:
 
     @cached_property
     def parts(self) -> Mapping[str, str]:
-        """The same, by names for people."""
-        given = fingerprint.of_value([list(self.args), dict(self.kwargs)]).digest
-        return {**self.print.parts, "its arguments": given}
+        """The same, and what of its options its files may depend on, by names for people.
+
+        Of secrets only their names: a value may be renewed any day, and must not be guessed from
+        what is kept. Of volumes where they are mounted: their content is nobody's to follow.
+        """
+        names = [one.names() for one in self.options.get("secrets") or ()]
+        told = {
+            "its arguments": [list(self.args), dict(self.kwargs)],
+            "its env": dict(self.options.get("env") or {}),
+            "its secrets": sorted(name for found in names for name in found),
+            "its volumes": sorted(map(str, self.options.get("volumes") or ())),
+            "its gpu": self.options.get("gpu"),
+        }
+        given = {name: fingerprint.of_value(value).digest for name, value in told.items()}
+        return {**self.print.parts, **given}
 
     def key(self, below: str) -> str:
         """The key of the layer that it makes on top of the one with the key ``below``."""

@@ -28,6 +28,7 @@ from lifecycle_magic.exception import (
 )
 from lifecycle_magic.image import Image
 from lifecycle_magic.paths import private_folder, state_root
+from lifecycle_magic.recipe import FileDigests
 from lifecycle_magic.spec import ClassSpec
 from lifecycle_magic.state import BuildStep, Notice, Publish
 
@@ -97,13 +98,15 @@ class _Build:
         self._publish = publish
         # What runs in the image, layer by layer.
         self._hooks: tuple[str | RunFunction, ...] = (*self._image.functions, *spec.build)
+        self._files: FileDigests = []
         self._steps = len(self._image.steps)  # more where the engine has steps of its own
 
     def run(self, force: bool) -> Built:
         began = time.monotonic()
         try:
-            base = self._engine.base_id(self._image, self._pulling)
-            keys = [self._image.recipe().key(base)]
+            base = self._engine.base_id(self._image, self._pulling, anew=self._image.force)
+            self._files = self._image.files()
+            keys = [self._image.recipe().key(base, self._files)]
             for hook in self._hooks:
                 keys.append(self._key(hook, keys[-1]))
             forced = self._forced(force)
@@ -129,8 +132,8 @@ class _Build:
         if top == count - 1:
             return (*reasons, "all of it was there, from an earlier build") if reasons else ()
         if forced < count:
-            name = _name(self._hooks[forced - 1])
-            reasons = (*reasons, f"{name}() runs again: it was asked for")
+            name = f"{_name(self._hooks[forced - 1])}()" if forced else "the recipe"
+            reasons = (*reasons, f"{name} runs again: it was asked for")
         if not reasons:
             reasons = ("it was built before, and the engine has it no more",)
         if before is not None:
@@ -140,6 +143,8 @@ class _Build:
 
     def _forced(self, force: bool) -> int:
         """The lowest layer that is made again though it is there; those above it are too."""
+        if self._image.forced:
+            return 0
         marks = self._spec.build_marks
         for number, hook in enumerate(self._hooks, 1):
             marked = hook.force if isinstance(hook, RunFunction) else marks[hook].force
@@ -168,7 +173,7 @@ class _Build:
             if image is not None and image != outdated:
                 return image
             if below is None:
-                return self._engine.build(self._image, key, self._building)
+                return self._engine.build(self._image, key, self._building, self._files)
             return self._run(layer, key, below)
 
     def _run(self, number: int, key: str, below: str) -> str:

@@ -428,7 +428,12 @@ class _Reader:
             name, *rest = rest
             if name not in space:
                 return digest(b"absent", name.encode())
-            value = _plain(space[name])
+            inner = _plain(space[name])
+            if path is not None and not isinstance(inner, ModuleType):
+                # By a star import, or made by code: the file says where it comes from, if anything.
+                told = self.source(value.__name__, path)
+                return digest(b"global", ".".join(chain).encode(), told)
+            value = inner
         return digest(b"global", ".".join(chain).encode(), self.global_value(space, name, value))
 
     def is_within(self, space: dict[str, Any], name: str) -> bool:

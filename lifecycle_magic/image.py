@@ -19,6 +19,7 @@ from typing import Any
 from lifecycle_magic.absent import standing_in
 from lifecycle_magic.baking import RunFunction
 from lifecycle_magic.checks import flatten, host_path, matches, pairs
+from lifecycle_magic.declined import Declined, decline
 from lifecycle_magic.exception import InvalidError
 from lifecycle_magic.hooks import is_local
 from lifecycle_magic.origin import file_of
@@ -27,6 +28,7 @@ from lifecycle_magic.recipe import (
     AddLocalFile,
     AptInstall,
     Dockerfile,
+    FileDigests,
     Ignore,
     PipInstall,
     RunCommand,
@@ -34,6 +36,7 @@ from lifecycle_magic.recipe import (
     Step,
     Workdir,
 )
+from lifecycle_magic.requirements import read_requirements
 
 # Bump it when the same recipe comes to mean another image.
 _RECIPE_VERSION = 1
@@ -49,10 +52,16 @@ _REFERENCE = re.compile(
 
 
 @dataclass(frozen=True, repr=False)
-class Image:
+class Image(Declined):
     """A recipe for an image. Start with `debian_slim` or `from_registry` and add steps.
 
     ``python`` is the minor version of `debian_slim`, and None for another base.
+
+    ``force_build=True`` on a step has it run again whenever an image is needed that is not at work
+    already: in a new session, after an edit that asks for new containers, with ``--fresh``. So do
+    the steps, functions and ``@build`` hooks after it. On the base it is so for everything: of a
+    Dockerfile every instruction runs again, a name is not pulled anew. Remove it when it has done
+    its work.
 
     >>> image = Image.debian_slim().apt_install("git").pip_install("numpy", "pandas")
     >>> image = image.env({"OMP_NUM_THREADS": "1"}).workdir("/work")
@@ -66,9 +75,10 @@ class Image:
     source: Dockerfile | None = None
     python_sources: tuple[str, ...] = ()
     functions: tuple[RunFunction, ...] = ()
+    force: bool = False
 
     @classmethod
-    def debian_slim(cls, python_version: str | None = None) -> Image:
+    def debian_slim(cls, python_version: str | None = None, *, force_build: bool = False) -> Image:
         """Debian with Python: ``python:<version>-slim``, of the same Python minor as this kernel.
 
         Python code does not travel between minors, so another ``python_version`` than the kernel's
@@ -87,16 +97,24 @@ class Image:
                 f"{kernel}, and code does not travel between Python versions: leave python_version "
                 f"out, or start a kernel with Python {version}"
             )
-        return cls(f"python:{version}-slim", kernel)
+        return cls(f"python:{version}-slim", kernel, force=force_build)
 
     @classmethod
-    def from_registry(cls, tag: str, *, add_python: str | None = None) -> Image:
+    def from_registry(
+        cls,
+        tag: str,
+        *,
+        add_python: str | None = None,
+        force_build: bool = False,
+        **declined: Any,
+    ) -> Image:
         """An image by its name: local to the engine, or pulled when it is first needed.
 
         It must have a ``python3`` of the kernel's minor version on its path.
 
         >>> Image.from_registry("python:3.11-bookworm")
         """
+        decline(cls.from_registry, declined)
         if add_python is not None:
             raise InvalidError(
                 f"Image.from_registry({tag!r}, add_python={add_python!r}): adding a Python to "
@@ -109,7 +127,7 @@ class Image:
                 "takes it, such as 'python:3.11-bookworm' or 'registry.example/owner/name:tag', "
                 "in lower case"
             )
-        return cls(tag)
+        return cls(tag, force=force_build)
 
     @classmethod
     def from_dockerfile(
@@ -119,15 +137,19 @@ class Image:
         context_dir: str | os.PathLike[str] | None = None,
         build_args: dict[str, str] | None = None,
         add_python: str | None = None,
+        force_build: bool = False,
+        **declined: Any,
     ) -> Image:
         """The image that a Dockerfile builds, to add steps to; it needs a ``python3`` like any.
 
         ``context_dir`` is what its ``COPY`` instructions see, by default the Dockerfile's own
-        folder; a ``.dockerignore`` there is followed. When the Dockerfile or a file of the context
-        changes, it is built again.
+        folder; a ``.dockerignore`` there is followed. When the Dockerfile, a file of the context or
+        an image that it starts from changes, it is built again. ``build_args`` are no place for
+        secrets: everybody who has the image can read them in its history.
 
         >>> Image.from_dockerfile("docker/Dockerfile", context_dir=".")  # doctest: +SKIP
         """
+        decline(cls.from_dockerfile, declined)
         if add_python is not None:
             raise InvalidError(
                 f"Image.from_dockerfile(add_python={add_python!r}): adding a Python to an image is "
@@ -140,7 +162,8 @@ class Image:
             else host_path("Image.from_dockerfile(context_dir=...)", context_dir)
         )
         args = pairs("Image.from_dockerfile(build_args=...)", build_args or {})
-        return cls(f"Dockerfile {file.name}", source=Dockerfile(file, context, args))
+        source = Dockerfile(file, context, args)
+        return cls(f"Dockerfile {file.name}", source=source, force=force_build)
 
     def imports(self) -> AbstractContextManager[None]:
         """A block for imports of what the image has, and this kernel need not have.
@@ -153,13 +176,14 @@ class Image:
         """
         return standing_in() if is_local() else nullcontext()
 
-    def add_local_python_source(self, *modules: str | list[str]) -> Image:
+    def add_local_python_source(self, *modules: str | list[str], **declined: Any) -> Image:
         """Give containers these modules or packages of this machine, by the names they have here.
 
         They are read when a container starts and are no layer of the image: an edit is there with
         the next run of the cell. Modules beside the notebook that the class refers to travel
         without this.
         """
+        decline(self.add_local_python_source, declined)
         names = flatten("Image.add_local_python_source", modules)
         for name in names:
             if file_of(name) is None:
@@ -177,15 +201,17 @@ class Image:
         extra_index_url: str | None = None,
         pre: bool = False,
         extra_options: str = "",
+        force_build: bool = False,
+        **declined: Any,
     ) -> Image:
         """Install Python packages with pip: names, versions, URLs, as ``pip install`` takes them.
 
         >>> Image.debian_slim().pip_install("scikit-learn>=1.4", "pandas")
         """
+        decline(self.pip_install, declined)
         names = flatten("Image.pip_install", packages)
-        return self._with(
-            PipInstall(names, "pip", find_links, index_url, extra_index_url, pre, extra_options)
-        )
+        where = (find_links, index_url, extra_index_url)
+        return self._with(PipInstall(names, "pip", *where, pre, extra_options, force_build))
 
     def uv_pip_install(
         self,
@@ -195,30 +221,55 @@ class Image:
         extra_index_url: str | None = None,
         pre: bool = False,
         extra_options: str = "",
+        force_build: bool = False,
+        **declined: Any,
     ) -> Image:
         """Install Python packages with uv, which is quicker than pip; uv stays in the image."""
+        decline(self.uv_pip_install, declined)
         names = flatten("Image.uv_pip_install", packages)
-        return self._with(
-            PipInstall(names, "uv", find_links, index_url, extra_index_url, pre, extra_options)
-        )
+        where = (find_links, index_url, extra_index_url)
+        return self._with(PipInstall(names, "uv", *where, pre, extra_options, force_build))
 
-    def apt_install(self, *packages: str | list[str]) -> Image:
+    def pip_install_from_requirements(
+        self, requirements_txt: str | os.PathLike[str], **options: Any
+    ) -> Image:
+        """Install the packages that a requirements file names, with the options of `pip_install`.
+
+        The file is read now; files that it includes with ``-r`` are too.
+
+        >>> Image.debian_slim().pip_install_from_requirements("requirements.txt")  # doctest: +SKIP
+        """
+        call = "Image.pip_install_from_requirements"
+        file = host_path(call, requirements_txt)
+        return self.pip_install(*read_requirements(call, file), **options)
+
+    def apt_install(
+        self, *packages: str | list[str], force_build: bool = False, **declined: Any
+    ) -> Image:
         """Install Debian packages, without the ones they only recommend.
 
         >>> Image.debian_slim().apt_install("git", "libgl1")
         """
-        return self._with(AptInstall(flatten("Image.apt_install", packages)))
+        decline(self.apt_install, declined)
+        return self._with(AptInstall(flatten("Image.apt_install", packages), force_build))
 
-    def run_commands(self, *commands: str | list[str], env: dict[str, str] | None = None) -> Image:
+    def run_commands(
+        self,
+        *commands: str | list[str],
+        env: dict[str, str] | None = None,
+        force_build: bool = False,
+        **declined: Any,
+    ) -> Image:
         """Run shell commands as root, each one step; ``env`` is set for them alone.
 
         >>> Image.debian_slim().run_commands("mkdir /data", "echo 1 > /data/version")
         """
+        decline(self.run_commands, declined)
         texts = flatten("Image.run_commands", commands)
         if not texts:
             raise InvalidError("Image.run_commands() names no command: give at least one")
         variables = pairs("Image.run_commands(env=...)", env or {})
-        return self._with(*(RunCommand(text, variables) for text in texts))
+        return self._with(*(RunCommand(text, variables, force_build) for text in texts))
 
     def run_function(
         self,
@@ -234,12 +285,14 @@ class Image:
 
         ``options`` are ``secrets``, ``volumes``, ``env``, ``cpu``, ``memory``, ``gpu``,
         ``block_network``, as of a class. It runs again when its source, its arguments or what it
-        reads changes. Other steps go before it, further functions after it.
+        reads changes, its ``env`` or ``gpu``, where volumes are mounted, or the names that secrets
+        have. Other steps go before it, further functions after it.
 
         >>> def fetch(name):
         ...     print("fetching", name)
         >>> image = Image.debian_slim().run_function(fetch, args=("weights",))
         """
+        decline(self.run_function, {"include_source": options.pop("include_source", None)})
         known = {"secrets", "volumes", "env", "cpu", "memory", "gpu", "block_network"}
         if unknown := sorted(options.keys() - known):
             raise InvalidError(
@@ -295,13 +348,18 @@ class Image:
             AddLocalDir(host_path("Image.add_local_dir", local_path), remote_path, skip)
         )
 
-    def key(self, base_id: str) -> str:
+    def files(self) -> FileDigests:
+        """The digests of the local files that were added, step by step; they are read now."""
+        return [[file.digest() for file in step.files()] for step in self.steps]
+
+    def key(self, base_id: str, files: FileDigests | None = None) -> str:
         """What tells this image from every other: 64 hexadecimal digits.
 
-        ``base_id`` is the engine's id of the base. The local files that were added are read now.
+        ``base_id`` is the engine's id of the base; ``files`` is what `files` returned, by default
+        what it returns now.
         """
         parts: list[object] = [_RECIPE_VERSION, dockerfile(self, base_id)]
-        parts += [[file.digest() for file in step.files()] for step in self.steps]
+        parts += self.files() if files is None else files
         if self.source is not None:
             parts.append(self.source.key())
         parts += [function.key("") for function in self.functions]
@@ -315,6 +373,11 @@ class Image:
             digest = hashlib.sha256(json.dumps(told).encode()).hexdigest()
             found[f"step {number}, {step.title()} (step)"] = digest
         return found
+
+    @property
+    def forced(self) -> bool:
+        """Whether ``force_build`` is set on the base or on a step."""
+        return self.force or any(step.force for step in self.steps)
 
     def recipe(self) -> Image:
         """The image without the functions that run in it."""
@@ -330,12 +393,13 @@ class Image:
 
     def __repr__(self) -> str:
         if self.source is not None:
-            start = f"Image.from_dockerfile({str(self.source.path)!r})"
+            start = f"Image.from_dockerfile({str(self.source.path)!r}"
         elif self.python is None:
-            start = f"Image.from_registry({self.reference!r})"
+            start = f"Image.from_registry({self.reference!r}"
         else:
             version = self.reference.removeprefix("python:").removesuffix("-slim")
-            start = f"Image.debian_slim({version!r})"
+            start = f"Image.debian_slim({version!r}"
+        start += ", force_build=True)" if self.force else ")"
         baked = [function.written() for function in self.functions]
         sources = [f"add_local_python_source({name!r})" for name in self.python_sources]
         return "\n    .".join([start, *(step.written() for step in self.steps), *baked, *sources])

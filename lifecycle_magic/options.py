@@ -340,8 +340,10 @@ class Options:
         """
         from lifecycle_magic.image import Image
 
+        image = self.image or Image.debian_slim()
         told = {
-            "image": (self.image or Image.debian_slim()).key(""),
+            # An image's own key has the id of its base, which only an engine knows, not its name.
+            "image": [image.reference, image.key(""), image.forced],
             "env": dict(self.env),
             "secrets": [_salted(secret.values()) for secret in self.secrets],
             "volumes": {path: _told(volume) for path, volume in self.volumes.items()},

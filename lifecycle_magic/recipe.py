@@ -25,9 +25,12 @@ from lifecycle_magic.checks import (
     matches,
     refuse_credentials,
 )
-from lifecycle_magic.exception import InvalidError
+from lifecycle_magic.dockerfiles import images_in
+from lifecycle_magic.exception import BuildError, InvalidError
 
 Ignore = Sequence[str] | Callable[[Path], bool]
+FileDigests = list[list[str]]
+"""For each step of a recipe the digests of its local files, `LocalFile.digest`."""
 
 PRIVATE_DOCKERFILE = ".lifecycle-magic.dockerfile"
 """Where a user's Dockerfile, which may lie anywhere, is in the context that the engine gets."""
@@ -51,7 +54,14 @@ _UV = ("python3", "-m", "uv", "pip", "install", "--system", "--break-system-pack
 
 
 class Step(Protocol):
-    """One step of a recipe, a frozen value."""
+    """One step of a recipe, a frozen value.
+
+    ``force`` runs it again with every build, and what comes after it. It is no part of a key: the
+    image is made to be the same.
+    """
+
+    @property
+    def force(self) -> bool: ...
 
     def title(self) -> str:
         """What a person calls it, on one line."""
@@ -88,7 +98,11 @@ class LocalFile:
             with self.path.open("rb") as file:
                 while block := file.read(1 << 20):
                     sha.update(block)
-        return f"{self.kind} {self.mode:o} {sha.hexdigest()} {self.name}"
+        return self.digest_of(sha.hexdigest())
+
+    def digest_of(self, content: str) -> str:
+        """The same, where the SHA-256 of its content (hex) is known."""
+        return f"{self.kind} {self.mode:o} {content} {self.name}"
 
 
 @dataclass(frozen=True)
@@ -121,8 +135,12 @@ class Dockerfile:
         patterns = [line.strip() for line in lines if line.strip() and line.strip()[0] != "#"]
         return sorted(exclude_paths(str(self.context), patterns, dockerfile=PRIVATE_DOCKERFILE))
 
+    def images(self) -> tuple[str, ...]:
+        """The references of the images that it starts from or copies from."""
+        return images_in(self.path.read_text(), dict(self.args))
+
     def key(self) -> str:
-        """A digest (hex) of all that goes into its build."""
+        """A digest (hex) of all that goes into its build, but for `images`."""
         told = [self.path.read_text(), repr(self.args)]
         for name in self.files():
             path = self.context / name
@@ -136,6 +154,24 @@ class Dockerfile:
                 continue
             told.append(LocalFile(path, name, kind, stat.S_IMODE(status.st_mode)).digest())
         return hashlib.sha256(json.dumps(told).encode()).hexdigest()
+
+
+def check_unchanged(step: Step, sent: Sequence[str], told: Sequence[str]) -> None:
+    """Refuse files that went into an image otherwise than into its key.
+
+    ``sent`` are the digests of what went in, ``told`` those of the key. Raises `BuildError`.
+    """
+    if odd := set(sent) ^ set(told):
+        names = sorted({digest.split(" ", 3)[3] for digest in odd} - {""})
+        which = f" ({', '.join(names[:4])})" if names else ""
+        raise BuildError(
+            f"{step.title()}: its files{which} changed while the image was being made, so nothing "
+            "was kept: run it again when they are written"
+        )
+
+
+class _Never:
+    force = False
 
 
 class _NoFiles:
@@ -154,6 +190,7 @@ class PipInstall(_NoFiles):
     extra_index_url: str | None = None
     pre: bool = False
     extra_options: str = ""
+    force: bool = False
 
     def __post_init__(self) -> None:
         name = "pip_install" if self.tool == "pip" else "uv_pip_install"
@@ -215,6 +252,7 @@ class PipInstall(_NoFiles):
         for name in ("find_links", "index_url", "extra_index_url", "pre", "extra_options"):
             if value := getattr(self, name):
                 given.append(f"{name}={value!r}")
+        given += _forced(self)
         return f"{'uv_' if self.tool == 'uv' else ''}pip_install({', '.join(given)})"
 
     def instruction(self, context: str) -> str:
@@ -233,6 +271,7 @@ class AptInstall(_NoFiles):
     """Debian packages, with what they depend on and without what they recommend."""
 
     packages: tuple[str, ...]
+    force: bool = False
 
     def __post_init__(self) -> None:
         if not self.packages:
@@ -250,7 +289,7 @@ class AptInstall(_NoFiles):
         return _one_line(f"apt-get install {' '.join(self.packages)}")
 
     def written(self) -> str:
-        return f"apt_install({', '.join(map(repr, self.packages))})"
+        return f"apt_install({', '.join([*map(repr, self.packages), *_forced(self)])})"
 
     def instruction(self, context: str) -> str:
         script = (
@@ -267,6 +306,7 @@ class RunCommand(_NoFiles):
 
     command: str
     env: tuple[tuple[str, str], ...] = ()
+    force: bool = False
 
     def __post_init__(self) -> None:
         if not matches(_COMMAND, self.command):
@@ -281,8 +321,8 @@ class RunCommand(_NoFiles):
         return _one_line(self.command)
 
     def written(self) -> str:
-        env = f", env={dict(self.env)!r}" if self.env else ""
-        return f"run_commands({self.command!r}{env})"
+        env = [f"env={dict(self.env)!r}"] if self.env else []
+        return f"run_commands({', '.join([repr(self.command), *env, *_forced(self)])})"
 
     def instruction(self, context: str) -> str:
         env = ["env", *(f"{name}={value}" for name, value in self.env)] if self.env else []
@@ -290,7 +330,7 @@ class RunCommand(_NoFiles):
 
 
 @dataclass(frozen=True)
-class SetEnv(_NoFiles):
+class SetEnv(_NoFiles, _Never):
     """Environment variables of the image, seen by later steps and by every container."""
 
     variables: tuple[tuple[str, str], ...]
@@ -320,7 +360,7 @@ class SetEnv(_NoFiles):
 
 
 @dataclass(frozen=True)
-class Workdir(_NoFiles):
+class Workdir(_NoFiles, _Never):
     """The folder that later steps and the user's code run in; made if it is missing."""
 
     path: str
@@ -339,7 +379,7 @@ class Workdir(_NoFiles):
 
 
 @dataclass(frozen=True)
-class AddLocalFile:
+class AddLocalFile(_Never):
     """A copy of one file of this host, as it is when the image is built."""
 
     local: Path
@@ -367,7 +407,7 @@ class AddLocalFile:
 
 
 @dataclass(frozen=True)
-class AddLocalDir:
+class AddLocalDir(_Never):
     """A copy of a folder's content, as it is when the image is built.
 
     Links are kept as links. ``ignore`` is a list of patterns as in a ``.dockerignore`` file, or a
@@ -429,6 +469,21 @@ class AddLocalDir:
 
 def _run(*words: str) -> str:
     return f"RUN {json.dumps(list(words))}"
+
+
+def run_anew(instruction: str, mark: str) -> str:
+    """A step's ``RUN`` so that no builder finds it in its cache: ``mark`` is another each time."""
+    words = json.loads(instruction.removeprefix("RUN "))
+    return _run("env", f"LIFECYCLE_MAGIC_FORCED={mark}", *words)
+
+
+def _forced(step: Step) -> list[str]:
+    return ["force_build=True"] if step.force else []
+
+
+def unpacked(archive: str, target: str) -> str:
+    """The instruction that unpacks a tar of the build context into a folder of the image."""
+    return f"ADD {_copy(archive, target).removeprefix('COPY ')}"
 
 
 def _copy(source: str, target: str) -> str:

@@ -5,7 +5,7 @@ counts by its file, and not by what this process imported from an earlier state 
 name by name: editing one function of a module does not touch what uses another.
 
 A *piece* is all top-level statements that have to do with one name, as syntax trees: comments,
-layout and docstrings are gone.
+layout and docstrings are gone. What may change any name (a star import) is part of every piece.
 """
 
 from __future__ import annotations
@@ -13,10 +13,11 @@ from __future__ import annotations
 import ast
 import functools
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from lifecycle_magic.bytecode import Import
+from lifecycle_magic.effects import Effects, imports_in, reads_of
 
 __all__ = ["Piece", "imports_of", "pieces_of"]
 
@@ -47,7 +48,7 @@ def imports_of(path: str) -> tuple[Import, ...]:
     """Every import statement of a source file, wherever it stands; none if it can't be read."""
     try:
         with open(path, "rb") as file:
-            return tuple(_imports(ast.parse(file.read())))
+            return tuple(imports_in(ast.parse(file.read())))
     except (OSError, SyntaxError, ValueError):
         return ()
 
@@ -56,18 +57,24 @@ def imports_of(path: str) -> tuple[Import, ...]:
 def _pieces(path: str, changed: int, size: int) -> Mapping[str, Piece]:
     with open(path, "rb") as file:
         tree = ast.parse(file.read())
-    statements: dict[str, list[ast.stmt]] = {}
-    for statement in tree.body:
-        if _is_main_guard(statement):
-            continue
-        # A statement that binds nothing (TABLE["x"] = 1, register(f)) changes what it mentions.
-        for name in _bound(statement) or _read(statement):
-            statements.setdefault(name, []).append(statement)
-    return {name: _piece(found) for name, found in statements.items()}
+    body = [one for one in tree.body if not _is_main_guard(one)]
+    bound: dict[str, list[ast.stmt]] = {}
+    for statement in body:
+        # A statement that binds nothing (TABLE["x"] = 1) changes what it mentions.
+        for name in _bound(statement) or reads_of(statement):
+            bound.setdefault(name, []).append(statement)
+    found = {name: list(statements) for name, statements in bound.items()}
+    effects = Effects(path, body, bound)
+    for statement in body:
+        touched = effects.of(statement)
+        for name in found if touched is None else touched:
+            if name in found and statement not in found[name]:
+                found[name].append(statement)
+    return {name: _piece(statements) for name, statements in found.items()}
 
 
 def _piece(statements: list[ast.stmt]) -> Piece:
-    names = {name for one in statements for name in (*_read(one), *_bound(one))}
+    names = {name for one in statements for name in (*reads_of(one), *_bound(one))}
     first = statements[0]
     function = isinstance(first, (ast.FunctionDef, ast.AsyncFunctionDef))
     kind = "function" if function else "class" if isinstance(first, ast.ClassDef) else "constant"
@@ -75,7 +82,7 @@ def _piece(statements: list[ast.stmt]) -> Piece:
         kind=kind,
         told="\n".join(ast.dump(_undocumented(one)) for one in statements),
         names=tuple(sorted(names)),
-        imports=tuple(found for one in statements for found in _imports(one)),
+        imports=tuple(found for one in statements for found in imports_in(one)),
     )
 
 
@@ -91,7 +98,8 @@ def _bound(statement: ast.stmt) -> set[str]:
             found.add(node.name)
             continue  # what it binds inside is its own
         if isinstance(node, (ast.Import, ast.ImportFrom)):
-            found |= {alias.asname or alias.name.partition(".")[0] for alias in node.names}
+            names = {alias.asname or alias.name.partition(".")[0] for alias in node.names}
+            found |= names - {"*"}
         elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
             found.add(node.id)
         if not isinstance(node, ast.Lambda):
@@ -99,25 +107,8 @@ def _bound(statement: ast.stmt) -> set[str]:
     return found
 
 
-def _read(statement: ast.stmt) -> set[str]:
-    return {
-        node.id
-        for node in ast.walk(statement)
-        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)
-    }
-
-
-def _imports(tree: ast.AST) -> Iterator[Import]:
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            for alias in node.names:
-                yield Import(alias.name, 0, ())
-        elif isinstance(node, ast.ImportFrom):
-            yield Import(node.module or "", node.level, tuple(alias.name for alias in node.names))
-
-
 def _is_main_guard(statement: ast.stmt) -> bool:
-    return isinstance(statement, ast.If) and "__name__" in _read(ast.Expr(statement.test))
+    return isinstance(statement, ast.If) and "__name__" in reads_of(statement.test)
 
 
 def _undocumented(statement: ast.stmt) -> ast.stmt:

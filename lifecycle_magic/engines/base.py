@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Literal, Protocol
 
 from lifecycle_magic.image import Image
+from lifecycle_magic.recipe import FileDigests
 from lifecycle_magic.volume import Volume
 
 LABEL = "lifecycle-magic"  # every label of ours is LABEL + ".<name>"
@@ -146,18 +147,22 @@ class Engine(Protocol):
         host.
         """
 
-    def base_id(self, image: Image, on_step: OnStep | None = None) -> str:
+    def base_id(self, image: Image, on_step: OnStep | None = None, *, anew: bool = False) -> str:
         """The id of the recipe's base: part of every key.
 
-        Pulled if it is missing, of which ``on_step`` is told as of one step.
+        Pulled if it is missing, of which ``on_step`` is told as of one step. ``anew`` makes a base
+        that is made here, from a Dockerfile, again.
         """
 
     def find(self, key: str) -> str | None:
         """The id of the image that was kept under ``key``, or None."""
 
-    def build(self, image: Image, key: str, on_step: OnStep) -> str:
+    def build(
+        self, image: Image, key: str, on_step: OnStep, files: FileDigests | None = None
+    ) -> str:
         """Build ``image``'s steps, keep the result under ``key``, return its id.
 
+        ``files`` is what the key was made from; local files that have changed since are refused.
         Raises `BuildError` with the failing step's command, exit code and last 20 lines.
         """
 

@@ -12,7 +12,9 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import hashlib
 import ipaddress
+import json
 import socket
 import sys
 import tempfile
@@ -22,7 +24,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit
 
-from lifecycle_magic.engines import docker_build, docker_launch
+from lifecycle_magic.engines import docker_build, docker_images, docker_launch
 from lifecycle_magic.engines.base import (
     Ended,
     Found,
@@ -36,9 +38,9 @@ from lifecycle_magic.engines.base import (
 from lifecycle_magic.engines.docker_client import Clients, docker_host, said
 from lifecycle_magic.engines.docker_launch import ROLE, RUN, VOLUME_PREFIX, Facts
 from lifecycle_magic.engines.listening import unix_socket
-from lifecycle_magic.exception import EngineError, EngineUnavailable
+from lifecycle_magic.exception import BuildError, EngineError, EngineUnavailable
 from lifecycle_magic.image import Image
-from lifecycle_magic.recipe import PRIVATE_DOCKERFILE, Dockerfile
+from lifecycle_magic.recipe import PRIVATE_DOCKERFILE, Dockerfile, FileDigests
 
 if TYPE_CHECKING:
     from docker import APIClient
@@ -110,42 +112,54 @@ class DockerEngine:
 
     # --- images ----------------------------------------------------------------------------
 
-    def base_id(self, image: Image, on_step: OnStep | None = None) -> str:
+    def base_id(self, image: Image, on_step: OnStep | None = None, *, anew: bool = False) -> str:
         """The id of the recipe's base; pulled if it is missing, with ``on_step`` told.
 
-        Raises `BuildError` if there is no such image.
+        ``anew`` builds a Dockerfile again, without the engine's cache. Raises `BuildError` if there
+        is no such image.
         """
         if image.source is not None:
-            return self._from_dockerfile(image.source, on_step)
-        found = self._image_id(image.reference)
+            return self._from_dockerfile(image.source, on_step, anew)
+        return self._present(image.reference, on_step)
+
+    def _present(self, reference: str, on_step: OnStep | None) -> str:
+        """The id of an image that is here, or is pulled now."""
+        found = self._image_id(reference)
         if found is not None:
             return found
         import docker.errors
         from docker.utils import parse_repository_tag
 
-        if image.reference.startswith("sha256:"):
-            raise docker_build.no_such_base(image.reference, "an id can't be pulled")
-        name, tag = parse_repository_tag(image.reference)
-        with self._clients.use(f"pull {image.reference}") as api:
+        if reference.startswith("sha256:"):
+            raise docker_build.no_such_base(reference, "an id can't be pulled")
+        name, tag = parse_repository_tag(reference)
+        with self._clients.use(f"pull {reference}") as api:
             try:
                 stream = api.pull(name, tag or "latest", stream=True, decode=True)
-                docker_build.pulled(stream, image.reference, on_step)
+                docker_build.pulled(stream, reference, on_step)
             except docker.errors.APIError as error:
-                raise docker_build.no_such_base(image.reference, said(error)) from None
-        found = self._image_id(image.reference)
+                raise docker_build.no_such_base(reference, said(error)) from None
+        found = self._image_id(reference)
         if found is None:
-            raise docker_build.no_such_base(image.reference, "it was pulled, and is gone again")
+            raise docker_build.no_such_base(reference, "it was pulled, and is gone again")
         return found
 
-    def _from_dockerfile(self, source: Dockerfile, on_step: OnStep | None) -> str:
-        key = source.key()
-        if (found := self.find(key)) is not None:
+    def _from_dockerfile(self, source: Dockerfile, on_step: OnStep | None, anew: bool) -> str:
+        below = [self._present(reference, on_step) for reference in source.images()]
+        told = source.key()
+        key = hashlib.sha256(json.dumps([told, below]).encode()).hexdigest()
+        if not anew and (found := self.find(key)) is not None:
             return found
         with (
             tempfile.TemporaryFile() as context,
             self._clients.use(f"build {source.path}") as api,
         ):
             docker_build.dockerfile_context(source, context)
+            if source.key() != told:
+                raise BuildError(
+                    f"build {source.path.name}: files of {source.context} changed while they were "
+                    "read, so nothing was built: run it again when they are written"
+                )
             stream = api.build(
                 fileobj=context,
                 custom_context=True,
@@ -153,6 +167,7 @@ class DockerEngine:
                 buildargs=dict(source.args),
                 labels={ROLE: "image"},
                 tag=docker_build.tag(key),
+                nocache=anew,
                 rm=True,
                 forcerm=True,
                 decode=True,
@@ -172,16 +187,19 @@ class DockerEngine:
             except docker.errors.NotFound:
                 return None
 
-    def build(self, image: Image, key: str, on_step: OnStep) -> str:
+    def build(
+        self, image: Image, key: str, on_step: OnStep, files: FileDigests | None = None
+    ) -> str:
         """Build the recipe, keep it under ``key``, return its id.
 
+        ``files`` are the digests that went into the key: what is sent is checked against them.
         An exception in the calling thread, an interrupt too, ends the build and leaves no
         container; the steps that were done stay in the engine's cache. Raises `BuildError`.
         """
         base = self.base_id(image)
         progress = docker_build.Progress([step.title() for step in image.steps], on_step)
         with tempfile.TemporaryFile() as context:
-            docker_build.context(image, base, context)
+            docker_build.context(image, base, context, files)
             with self._clients.use("build the image") as api:
                 for message in api.build(
                     fileobj=context,
@@ -198,14 +216,22 @@ class DockerEngine:
         """Keep the files of a running container as an image under ``key``; return its id.
 
         What starts in it, its user and its variables are those of the image that the container
-        was made from. Contents of mounts are never part of a commit.
+        was made from. What was mounted is no part of it, but for what lies below a ``VOLUME`` of
+        the image: that is where containers of the new image find it again.
         """
         with self._clients.use("keep the container's files as an image") as api:
             made = api.inspect_container(container)
             parent = _inspect_image(api, made["Image"])["Config"]
             config = docker_launch.commit_config(made["Config"], parent)
-            name, _, tag = docker_build.tag(key).partition(":")
-            return str(api.commit(container, repository=name, tag=tag, conf=config)["Id"])
+            tag = docker_build.tag(key)
+            committed = str(api.commit(container, conf=config)["Id"])
+            if volumes := docker_images.own_volumes(made):
+                found = docker_images.with_volumes(api, container, volumes, committed, tag)
+                if found is not None:
+                    return found
+            repository, _, name = tag.partition(":")
+            api.tag(committed, repository, tag=name)
+            return committed
 
     # --- containers ------------------------------------------------------------------------
 

@@ -2,21 +2,32 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import os
 import re
+import secrets
 import tarfile
 import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import IO, Any, Literal
 
-from lifecycle_magic.engines.base import OnStep, StepOutput
+from lifecycle_magic.engines.base import LABEL, OnStep, StepOutput
 from lifecycle_magic.engines.docker_launch import ROLE
 from lifecycle_magic.exception import BuildError
 from lifecycle_magic.image import Image, context_name, dockerfile
-from lifecycle_magic.recipe import PRIVATE_DOCKERFILE, AddLocalDir, Dockerfile, LocalFile
+from lifecycle_magic.recipe import (
+    PRIVATE_DOCKERFILE,
+    AddLocalDir,
+    Dockerfile,
+    FileDigests,
+    LocalFile,
+    check_unchanged,
+    run_anew,
+)
 
 REPOSITORY = "lifecycle-magic"
+FORCED = f"{LABEL}.forced"  # on an image whose base was marked with force_build
 
 _LAST_LINES = 20
 _KEPT = 8000  # characters of a step's output, for its last lines
@@ -71,14 +82,14 @@ def tag(key: str) -> str:
     return f"{REPOSITORY}:{key[:40]}"
 
 
-def context(image: Image, base: str, into: IO[bytes]) -> None:
+def context(image: Image, base: str, into: IO[bytes], files: FileDigests | None = None) -> None:
     """Write the build context, a tar of the Dockerfile and the local files, and rewind.
 
-    All of it belongs to root. Times are kept, for what compares them (compiled Python, make); the
+    ``files`` are the digests that the files have to have; raises `BuildError` if one differs. All
+    of it belongs to root. Times are kept, for what compares them (compiled Python, make); the
     engine's cache does not look at them.
     """
-    first, _, rest = dockerfile(image, base).partition("\n")
-    text = f'{first}\nLABEL {ROLE}="image"\n{rest}'.encode()
+    text = _forced_dockerfile(image, base).encode()
     with tarfile.open(fileobj=into, mode="w", format=tarfile.PAX_FORMAT) as tar:
         info = tarfile.TarInfo("Dockerfile")
         info.size = len(text)
@@ -88,25 +99,62 @@ def context(image: Image, base: str, into: IO[bytes]) -> None:
                 info = tarfile.TarInfo(context_name(index))
                 info.type, info.mode = tarfile.DIRTYPE, 0o755
                 tar.addfile(info)
-            for file in step.files():
-                _add(tar, file, f"{context_name(index)}/{file.name}".rstrip("/"))
+            sent: list[str] = []
+            try:
+                for file in step.files():
+                    sent.append(_add(tar, file, f"{context_name(index)}/{file.name}".rstrip("/")))
+            except OSError as error:  # gone or shorter than it was, or not to be read at all
+                raise BuildError(f"{step.title()}: {error}") from error
+            if files is not None:
+                check_unchanged(step, sent, files[index])
     into.seek(0)
 
 
-def _add(tar: tarfile.TarFile, file: LocalFile, name: str) -> None:
+def _forced_dockerfile(image: Image, base: str) -> str:
+    """The image's Dockerfile with our label, and with marks where the engine's cache must end."""
+    first, *rest = dockerfile(image, base).splitlines()
+    label = f'LABEL {ROLE}="image"'
+    if image.force:
+        label += f' {FORCED}="{secrets.token_hex(8)}"'
+    for index, step in enumerate(image.steps):
+        if step.force:
+            rest[index] = run_anew(rest[index], secrets.token_hex(8))
+    return "\n".join([first, label, *rest]) + "\n"
+
+
+class _Hashed:
+    """A file that is hashed while it is read."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self.sha = hashlib.sha256()
+
+    def read(self, size: int = -1, /) -> bytes:
+        block = self._file.read(size)
+        self.sha.update(block)
+        return block
+
+
+def _add(tar: tarfile.TarFile, file: LocalFile, name: str) -> str:
+    """Add a file to the context; its digest as it was then."""
     info = tarfile.TarInfo(name)
     info.mode = file.mode
     info.mtime = int(file.path.lstat().st_mtime)
+    sha = hashlib.sha256()
     if file.kind == "folder":
         info.type = tarfile.DIRTYPE
         tar.addfile(info)
     elif file.kind == "link":
         info.type, info.linkname = tarfile.SYMTYPE, os.readlink(file.path)
+        sha.update(os.fsencode(info.linkname))
         tar.addfile(info)
     else:
         with file.path.open("rb") as content:
             info.size = os.fstat(content.fileno()).st_size
-            tar.addfile(info, content)
+            hashed = _Hashed(content)
+            tar.addfile(info, hashed)
+            sha = hashed.sha
+    return file.digest_of(sha.hexdigest())
 
 
 class Progress:

@@ -44,6 +44,7 @@ from lifecycle_magic.engines.store import (
 from lifecycle_magic.exception import EngineError, EngineUnavailable
 from lifecycle_magic.image import Image
 from lifecycle_magic.paths import state_root
+from lifecycle_magic.recipe import FileDigests
 from lifecycle_magic.volume import Volume
 
 _KILL_SECONDS = 5.0
@@ -126,7 +127,7 @@ class ProcessEngine:
 
     # --- images ------------------------------------------------------------------------------
 
-    def base_id(self, image: Image, on_step: OnStep | None = None) -> str:
+    def base_id(self, image: Image, on_step: OnStep | None = None, *, anew: bool = False) -> str:
         """A digest of the host's Python and of whether absolute paths are in the snapshot."""
         _refuse(limits.of_image(image, self._host()))
         # Sandboxed or not decides what an absolute path in a build step means.
@@ -136,14 +137,17 @@ class ProcessEngine:
         """The id of the image under ``key``: the key itself, or None."""
         return None if self._store.image(key) is None else key
 
-    def build(self, image: Image, key: str, on_step: OnStep) -> str:
+    def build(
+        self, image: Image, key: str, on_step: OnStep, files: FileDigests | None = None
+    ) -> str:
         """Make environment and snapshot from the recipe; raises `BuildError` or `EngineError`."""
         _refuse(limits.of_image(image, self._host()))
         store = self._store
         with store.making("images", key) as folder, store.new_venv() as venv:
             root = folder / "root"
             root.mkdir(mode=0o700)
-            made = steps.run_steps(image, steps.Made(root, venv), self._prepare_command, on_step)
+            start = steps.Made(root, venv)
+            made = steps.run_steps(image, start, self._prepare_command, on_step, files)
             record = ImageRecord(venv=venv.name, env=made.env, workdir=made.workdir)
             write(folder / "image.json", record)
             store.replace(folder, store.place("images", key))

@@ -21,11 +21,13 @@ from lifecycle_magic.image import Image
 from lifecycle_magic.recipe import (
     AddLocalDir,
     AddLocalFile,
+    FileDigests,
     PipInstall,
     RunCommand,
     SetEnv,
     Step,
     Workdir,
+    check_unchanged,
 )
 
 _MOST_LINKS = 40  # as the kernel's own limit, path_resolution(7)
@@ -53,9 +55,12 @@ class Prepared:
 Prepare = Callable[[str, Made], Prepared]
 
 
-def run_steps(image: Image, made: Made, prepare: Prepare, on_step: OnStep) -> Made:
+def run_steps(
+    image: Image, made: Made, prepare: Prepare, on_step: OnStep, files: FileDigests | None = None
+) -> Made:
     """Carry out every step of ``image``, the environment being the first; what was made.
 
+    ``files`` are the digests that copied files have to have.
     Raises `BuildError` with the failing step's command, exit code and last 20 lines.
     """
     # Commands may call pip; nothing else has a use for it.
@@ -66,11 +71,18 @@ def run_steps(image: Image, made: Made, prepare: Prepare, on_step: OnStep) -> Ma
         environment.make(made.venv, seed=seed, on_line=say)
     for number, step in enumerate(image.steps, start=2):
         with _told(on_step, StepOutput(number, of, "running", step.title())) as say:
-            made = _run_step(step, made, prepare, say)
+            told = None if files is None else files[number - 2]
+            made = _run_step(step, made, prepare, say, told)
     return made
 
 
-def _run_step(step: Step, made: Made, prepare: Prepare, say: Callable[[str], None]) -> Made:
+def _run_step(
+    step: Step,
+    made: Made,
+    prepare: Prepare,
+    say: Callable[[str], None],
+    files: list[str] | None,
+) -> Made:
     if isinstance(step, PipInstall):
         arguments = [*step.options(), "--", *step.packages]
         environment.install(made.venv, arguments, say, shown=step.title())
@@ -85,15 +97,19 @@ def _run_step(step: Step, made: Made, prepare: Prepare, say: Callable[[str], Non
         made = replace(made, workdir=step.path)
     elif isinstance(step, AddLocalFile | AddLocalDir):
         try:
-            _copy(step, made.root)
+            copied = _copy(step, made.root)
         except OSError as error:
             raise BuildError(f"{step.title()}: {error}") from error
+        if files is not None:
+            check_unchanged(step, copied, files)
     else:
         raise BuildError(f"{step.title()}: the process engine can't do this; start Docker Engine")
     return made
 
 
-def _copy(step: AddLocalFile | AddLocalDir, root: Path) -> None:
+def _copy(step: AddLocalFile | AddLocalDir, root: Path) -> list[str]:
+    """Copy the step's files into the snapshot; the digests of what is there now."""
+    found = []
     if isinstance(step, AddLocalDir):
         inside(root, step.remote, follow=True).mkdir(parents=True, exist_ok=True)
     for file in step.files():
@@ -108,6 +124,8 @@ def _copy(step: AddLocalFile | AddLocalDir, root: Path) -> None:
         else:
             shutil.copyfile(file.path, target)
             target.chmod(file.mode)
+        found.append(replace(file, path=target).digest())
+    return found
 
 
 def inside(root: Path, path: str, *, follow: bool = False) -> Path:

@@ -26,6 +26,7 @@ from lifecycle_magic.engines.docker_launch import ROLE
 from lifecycle_magic.exception import BuildError, EngineError
 from lifecycle_magic.image import Image
 from lifecycle_magic.options import Options
+from lifecycle_magic.recipe import FileDigests
 from lifecycle_magic.spec import ClassSpec, read_class
 from lifecycle_magic.state import BuildStep, Event, Notice
 
@@ -41,18 +42,20 @@ class Watched(DockerEngine):
         self.asked: list[str] = []
         self.kept: list[str] = []
 
-    def base_id(self, image: Image, on_step: OnStep | None = None) -> str:
+    def base_id(self, image: Image, on_step: OnStep | None = None, *, anew: bool = False) -> str:
         self.asked.append("base_id")
-        return super().base_id(image, on_step)
+        return super().base_id(image, on_step, anew=anew)
 
     def find(self, key: str) -> str | None:
         self.asked.append("find")
         return super().find(key)
 
-    def build(self, image: Image, key: str, on_step: OnStep) -> str:
+    def build(
+        self, image: Image, key: str, on_step: OnStep, files: FileDigests | None = None
+    ) -> str:
         self.asked.append("build")
         self.kept.append(key)
-        return super().build(image, key, on_step)
+        return super().build(image, key, on_step, files)
 
     def commit(self, container: str, key: str) -> str:
         self.asked.append("commit")

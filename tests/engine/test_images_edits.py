@@ -278,6 +278,69 @@ def test_other_options_of_the_class_build_nothing(
     assert notebook.ran == NOTHING
 
 
+FORCED = """
+from pathlib import Path
+from uuid import uuid4
+import lifecycle_magic as lm
+class Model:
+    @lm.build()
+    def bake(self):
+        Path("baked").write_text(str(uuid4()))
+    @lm.method()
+    def baked(self):
+        return [Path(name).read_text() for name in ("one", "two", "three", "baked")]
+"""
+
+
+@pytest.mark.docker
+def test_a_forced_step_and_what_comes_after_it_run_again_with_every_build(
+    docker_notebook: Notebook, need_docker: docker.DockerClient
+) -> None:
+    def command(name: str) -> str:
+        return f"cat /proc/sys/kernel/random/uuid > {name}"
+
+    mark = secrets.token_hex(8)
+    name = f"lifecycle-magic-test/{mark}"
+    a_base_with_the_label(need_docker, mark, "1").tag(name)
+    base = lm.Image.from_registry(name).workdir("/w").run_commands(command("one"))
+    plain = base.run_commands(command("two")).run_commands(command("three"))
+    image = base.run_commands(command("two"), force_build=True).run_commands(command("three"))
+    first = docker_notebook.run(FORCED, plain)
+    second = docker_notebook.run(FORCED, image)
+    assert docker_notebook.run(FORCED, image) == second  # it is at work: nothing is built
+    third = docker_notebook.run(FORCED, image, cpu=1)
+    for again in (second, third):
+        assert again[0] == first[0]
+        assert not {*again[1:]} & {*first[1:]}
+    assert not {*second[1:]} & {*third[1:]}
+    assert docker_notebook.run(FORCED, plain) == third
+    docker_notebook.app.stop()
+    remove_images(need_docker, mark)
+
+
+@pytest.mark.docker
+def test_a_forced_base_runs_every_step_again_and_a_forced_dockerfile_every_instruction(
+    docker_notebook: Notebook, need_docker: docker.DockerClient, tmp_path: Path
+) -> None:
+    mark = secrets.token_hex(8)
+    made = "cat /proc/sys/kernel/random/uuid > one && cp one two && cp one three"
+    (tmp_path / "Dockerfile").write_text(
+        f"FROM {lm.Image.debian_slim().reference}\nLABEL {mark}=1\nWORKDIR /w\nRUN {made}\n"
+    )
+    name = f"lifecycle-magic-test/{mark}"
+    a_base_with_the_label(need_docker, mark, "1").tag(name)
+    for image in (
+        lm.Image.from_registry(name, force_build=True).workdir("/w").run_commands(made),
+        lm.Image.from_dockerfile(tmp_path / "Dockerfile", force_build=True),
+    ):
+        first = docker_notebook.run(FORCED, image)
+        assert docker_notebook.run(FORCED, image) == first
+        second = docker_notebook.run(FORCED, image, cpu=1)
+        assert not {*first} & {*second}
+    docker_notebook.app.stop()
+    remove_images(need_docker, mark)
+
+
 @pytest.mark.docker
 def test_another_base_image_runs_every_hook_again_and_the_former_one_none(
     docker_notebook: Notebook, need_docker: docker.DockerClient
@@ -300,11 +363,47 @@ def test_another_base_image_runs_every_hook_again_and_the_former_one_none(
         remove_images(need_docker, mark)
 
 
+WHERE = """
+import os
+import lifecycle_magic as lm
+class Model:
+    @lm.method()
+    def baked(self):
+        return [os.environ["BASE"]]
+"""
+
+
+@pytest.mark.docker
+def test_a_base_image_of_another_name_runs_in_new_containers_and_the_former_one_again(
+    docker_notebook: Notebook, need_docker: docker.DockerClient
+) -> None:
+    mark = secrets.token_hex(8)
+    # A patch release that there will never be.
+    images = [
+        lm.Image.from_registry(f"lifecycle-magic-test/{mark}-1"),
+        lm.Image.from_registry(f"lifecycle-magic-test/{mark}-2"),
+        lm.Image.debian_slim(f"{lm.Image.debian_slim().python}.{int(mark, 16)}"),
+    ]
+    try:
+        for number, image in enumerate(images, 1):
+            a_base_with_the_label(need_docker, mark, str(number)).tag(image.reference)
+        for number in (1, 2, 3, 1):
+            assert docker_notebook.run(WHERE, images[number - 1]) == [str(number)]
+        namespace: dict[str, Any] = {"__name__": "__main__"}
+        exec(WHERE, namespace)
+        model = docker_notebook.app.cls(image=images[0])(namespace["Model"])
+        variants = [model.with_options(image=image) for image in images]
+        assert [one().baked.remote() for one in variants] == [["1"], ["2"], ["3"]]
+    finally:
+        docker_notebook.app.stop()
+        remove_images(need_docker, mark)
+
+
 def a_base_with_the_label(client: docker.DockerClient, mark: str, number: str) -> Any:
     """An image like the default one; everything built on it has the label too."""
     container = client.containers.create(f"python:{lm.Image.debian_slim().python}-slim", ["true"])
     try:
-        return container.commit(changes=[f"LABEL {mark}={number}"])
+        return container.commit(changes=[f"LABEL {mark}={number}", f"ENV BASE={number}"])
     finally:
         container.remove()
 

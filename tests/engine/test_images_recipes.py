@@ -17,8 +17,13 @@ import docker.errors
 import pytest
 
 import lifecycle_magic as lm
-from lifecycle_magic import session
+from lifecycle_magic import builder, session
+from lifecycle_magic.engines.docker import DockerEngine
+from lifecycle_magic.engines.docker_build import tag
+from lifecycle_magic.engines.process import ProcessEngine
 from lifecycle_magic.exception import BuildError, EngineError, InvalidError, StartError
+from lifecycle_magic.options import Options
+from lifecycle_magic.spec import read_class
 from lifecycle_magic.state import BuildStep, Event
 
 
@@ -126,6 +131,43 @@ def test_a_build_hook_has_what_the_class_has(engine_name: str, tmp_path: Path) -
             block_network=True,
         )
         assert model().get.remote() == [site.mark, "t0ken", "m", "101"]  # no route at all
+
+
+@pytest.mark.docker
+def test_what_a_hook_writes_below_a_volume_of_the_base_image_is_kept(
+    docker_site: Site, tmp_path: Path
+) -> None:
+    base = lm.Image.debian_slim().reference
+    (tmp_path / "Dockerfile").write_text(
+        f"FROM {base}\nLABEL {docker_site.mark}=1\n"
+        "RUN mkdir -p /in/data && echo base > /in/data/base\n"
+        'VOLUME ["/in/data", "/in/empty", "/in/mounted $x"]\n'
+    )
+    model = docker_site.cls(
+        """
+        import os
+        from pathlib import Path
+        class Model:
+            @lm.build()
+            def one(self):
+                Path("/in/data/one").write_text(MARK)
+                os.chown("/in/data/one", 7, 7)
+                Path("/in/mounted $x/one").write_text("not kept: it is in the volume")
+            @lm.build()
+            def two(self):
+                Path("/in/data/two").write_text(Path("/in/data/one").read_text() + "!")
+                os.symlink("two", "/in/data/link")
+            @lm.method()
+            def get(self):
+                found = {p.name: p.read_text() for p in Path("/in").rglob("*") if p.is_file()}
+                return found, os.stat("/in/data/one").st_uid, os.readlink("/in/data/link")
+        """,
+        image=lm.Image.from_dockerfile(tmp_path / "Dockerfile"),
+        volumes={"/in/mounted $x": lm.Volume.ephemeral()},
+    )
+    mark = docker_site.mark
+    found = {"base": "base\n", "one": mark, "two": f"{mark}!", "link": f"{mark}!"}
+    assert model().get.remote() == (found, 7, "two")
 
 
 # --- secrets -------------------------------------------------------------------------------------
@@ -270,6 +312,29 @@ def test_a_dockerfile_is_built_with_its_context_and_again_when_that_changes(
 
 
 @pytest.mark.docker
+def test_a_dockerfile_is_built_again_when_the_name_it_starts_from_means_another_image(
+    docker_site: Site, need_docker: docker.DockerClient, tmp_path: Path
+) -> None:
+    name = f"lifecycle-magic-test/{docker_site.mark}"
+    (tmp_path / "Dockerfile").write_text(
+        f"ARG BASE={name}\nFROM $BASE AS base\nFROM base\nRUN mkdir /data\n"
+    )
+    image = lm.Image.from_dockerfile(tmp_path / "Dockerfile")
+    labels = {docker_site.mark: "1"}
+
+    def a_base(word: str) -> None:
+        text = f"FROM {lm.Image.debian_slim().reference}\nENV WORD={word}\n"
+        need_docker.images.build(fileobj=io.BytesIO(text.encode()), tag=name, labels=labels)
+
+    for word in ("one", "two", "one"):
+        a_base(word)
+        assert docker_site.cls(GET, image=image)().get.remote() == ([], word)
+    docker_site.events.clear()
+    assert docker_site.cls(GET, image=image)().get.remote() == ([], "one")
+    assert docker_site.steps() == []
+
+
+@pytest.mark.docker
 def test_a_dockerfile_that_fails_shows_the_instruction_its_code_and_last_lines(
     docker_site: Site, tmp_path: Path
 ) -> None:
@@ -288,6 +353,47 @@ def test_a_dockerfile_is_refused_by_name_where_no_engine_builds_it(
     image = lm.Image.from_dockerfile(tmp_path / "Dockerfile")
     with pytest.raises(InvalidError, match=r"Image\.from_dockerfile\(.*needs a Docker engine"):
         site.cls(GET, image=image)().get.remote()
+
+
+def test_a_file_that_changes_while_the_image_is_made_is_not_kept_under_the_former_key(
+    engine_name: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    # "data" and what links to it; looking for the image comes after reading the files for its key.
+    (tmp_path / "data").write_text("1")
+    (tmp_path / "link").symlink_to("data")
+
+    class Model:
+        @lm.method()
+        def get(self) -> None: ...
+
+    kinds: dict[str, type[DockerEngine] | type[ProcessEngine]]
+    kinds = {"docker": DockerEngine, "process": ProcessEngine}
+
+    class Late(kinds[engine_name]):  # type: ignore[misc]
+        edit = True
+
+        def find(self, key: str) -> Any:
+            if self.edit:
+                (tmp_path / "data").write_text("2")
+            return super().find(key)
+
+    image = lm.Image.debian_slim().workdir("/w").add_local_dir(tmp_path, "/w/copied")
+    image = image.env({"MARK": secrets.token_hex(8)})
+    engine = Late()
+    key = image.key(engine.base_id(image))
+    spec = read_class(Model, Options(image=image))
+
+    def build() -> builder.Built:
+        return builder.ensure(spec, engine, lambda *_: contextlib.nullcontext(""), lambda _: None)
+
+    with pytest.raises(BuildError, match=r"add .* as /w/copied: its files \(data\) changed while"):
+        build()
+    engine.edit = False
+    assert engine.find(key) is None
+    assert engine.find(build().key) is not None
+    if engine_name == "docker":
+        request.getfixturevalue("need_docker").images.remove(tag(build().key), force=True)
+        engine.close()
 
 
 FUNCTION = """
@@ -334,6 +440,22 @@ def test_a_function_of_the_image_runs_once_below_the_hooks_and_again_when_it_cha
 
 
 @pytest.mark.process
+def test_a_function_of_the_image_runs_again_when_its_options_change(
+    site: Site, tmp_path: Path
+) -> None:
+    cell = FUNCTION.replace("WORD * times", 'os.environ["MODE"]').replace(
+        "secrets=", 'env={"MODE": "one"}, secrets='
+    )
+    assert function_site(site, cell) == ("one!.", False)
+    assert function_site(site, cell.replace('"one"}', '"two"}')) == ("two!.", False)
+    # A secret that is renewed builds nothing; one of another name does.
+    assert function_site(site, cell.replace('"TOKEN": "!"', '"TOKEN": "?"')) == ("one!.", False)
+    assert site.steps() == []
+    more = cell.replace('"TOKEN": "!"', '"TOKEN": "?", "OTHER": ""')
+    assert function_site(site, more) == ("one?.", False)
+
+
+@pytest.mark.process
 def test_a_function_that_raises_is_named_and_keeps_nothing(site: Site) -> None:
     with pytest.raises(BuildError, match=r"^Model: its image's function fetch\(\) failed: KeyErr"):
         function_site(site, FUNCTION.replace('os.environ["TOKEN"]', 'os.environ["OTHER"]'))
@@ -345,6 +467,10 @@ def test_a_function_is_refused_where_it_can_not_work() -> None:
         image.run_function(print)
     with pytest.raises(InvalidError, match="has no option cpus"):
         image.run_function(function_site, cpus=2)
+    with pytest.raises(InvalidError, match=r"function_site\): secrets must be a list"):
+        image.run_function(function_site, secrets=lm.Secret.from_dict({"A": "1"}))
+    with pytest.raises(InvalidError, match="env: the value of A must be a text"):
+        image.run_function(function_site, env={"A": 1})
     with pytest.raises(InvalidError, match=r"env: steps go before run_function"):
         image.run_function(function_site).env({"A": "1"})
 

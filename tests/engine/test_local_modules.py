@@ -142,6 +142,40 @@ def test_a_build_hook_runs_again_for_what_it_reads_of_a_module(notebook: Noteboo
     unsubscribe()
 
 
+@pytest.mark.parametrize(
+    ("module", "old", "new"),
+    [
+        ("from near_consts import *\ndef value(): return N\n", "N = 1", "N = 2"),
+        (
+            "TABLE = []\ndef reg(fn):\n    TABLE.append(fn)\n    return fn\n"
+            "@reg\ndef plug(): return 1\ndef value(): return TABLE[0]()\n",
+            "return 1",
+            "return 2",
+        ),
+    ],
+    ids=["a star import", "a decorator that registers"],
+)
+def test_what_a_module_reads_in_a_roundabout_way_is_followed(
+    notebook: Notebook, module: str, old: str, new: str
+) -> None:
+    cell = """
+        from pathlib import Path
+        import near_one
+        class Model:
+            @lm.build()
+            def make(self): Path("baked").write_text(str(near_one.value()))
+            @lm.method()
+            def get(self): return Path("baked").read_text(), near_one.value()
+        """
+    consts = "N = 1\n"
+    notebook.write("near_consts.py", consts)
+    notebook.write("near_one.py", module)
+    assert notebook.run(cell)().get.remote() == ("1", 1)
+    notebook.write("near_consts.py", consts.replace(old, new) + "\n")
+    notebook.write("near_one.py", module.replace(old, new) + "\n")
+    assert notebook.run(cell)().get.remote() == ("2", 2)
+
+
 def test_an_exception_from_a_module_shows_its_source(notebook: Notebook) -> None:
     notebook.write("near_one.py", "class Odd(Exception): pass\ndef f(): raise Odd('no')\n")
     model = notebook.run(

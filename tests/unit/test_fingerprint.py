@@ -489,6 +489,91 @@ def test_a_package_beside_the_notebook_counts_with_the_submodule_that_is_importe
     assert print_of(source).digest != before.digest
 
 
+@pytest.mark.parametrize(
+    ("one", "two", "reads", "edit"),
+    [
+        pytest.param(
+            "from beside_two import *\ndef g(): return N\n", "N = 1\n", "beside_one.g()",
+            ("N = 1", "N = 2"), id="a constant of a star import, by a function",
+        ),
+        pytest.param(
+            "from beside_two import *\n", "N = 1\n", "beside_one.N",
+            ("N = 1", "N = 2"), id="a constant of a star import",
+        ),
+        pytest.param(
+            "from beside_two import *\n", "def g(): return 1\n", "beside_one.g()",
+            ("return 1", "return 2"), id="a function of a star import",
+        ),
+        pytest.param(
+            "TABLE = []\ndef reg(fn):\n    TABLE.append(fn)\n    return fn\n"
+            "@reg\ndef plug(): return 1\n", "", "beside_one.TABLE",
+            ("return 1", "return 2"), id="what a decorator puts into a table",
+        ),
+        pytest.param(
+            "from beside_two import reg\nM = 1\n@reg\ndef plug(): return 1\n",
+            "TABLE = []\ndef reg(fn):\n    TABLE.append(fn)\n    return fn\n",
+            "beside_one.M, beside_two.TABLE", ("return 1", "return 2"),
+            id="what a decorator puts into another module's table",
+        ),
+        pytest.param(
+            "from functools import singledispatch\n@singledispatch\ndef g(x): return 1\n"
+            "@g.register\ndef _(x: int): return 1\n", "", "beside_one.g(3)",
+            ("int): return 1", "int): return 2"), id="a variant of a generic function",
+        ),
+        pytest.param(
+            "TABLE = []\ndef add(x):\n    TABLE.append(x)\n    return x\nM = add(1)\n", "",
+            "beside_one.TABLE", ("add(1)", "add(2)"), id="what a call at the top adds",
+        ),
+        pytest.param(
+            "class Base:\n  all = []\n  def __init_subclass__(cls): cls.all.append(cls)\n"
+            "class Plug(Base):\n    n = 1\n", "", "beside_one.Base.all",
+            ("n = 1", "n = 2"), id="a class that its base keeps account of",
+        ),
+        pytest.param(
+            "N = 1\nglobals().update(N=2)\n", "", "beside_one.N",
+            ("N=2", "N=3"), id="a name that is set through globals()",
+        ),
+    ],
+)  # fmt: skip
+def test_what_else_a_statement_of_a_module_changes_is_followed(
+    beside: Path, one: str, two: str, reads: str, edit: tuple[str, str]
+) -> None:
+    (beside / "beside_two.py").write_text(two)
+    (beside / "beside_one.py").write_text(one)
+    source = f"import beside_one, beside_two\ndef f():\n    return {reads}\n"
+    before = print_of(source)
+    assert print_of(source).digest == before.digest
+    old, new = edit
+    (beside / "beside_two.py").write_text(two.replace(old, new) + "\n")
+    (beside / "beside_one.py").write_text(one.replace(old, new) + "\n")
+    assert print_of(source).digest != before.digest
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("def serve(): return 1", "def serve(): return 2"),
+        ("@cache\ndef heavy(): return 1", "@cache\ndef heavy(): return 2"),
+        ("@timed\ndef slow(): return 1", "@timed\ndef slow(): return 2"),
+        ("LATE = made(1)", "LATE = made(2)"),
+        ("class Sub(Base): n = 1", "class Sub(Base): n = 2"),
+    ],
+)
+def test_what_has_no_other_effect_counts_name_by_name(beside: Path, old: str, new: str) -> None:
+    text = (
+        "from functools import cache\nTABLE = [1]\nLIMIT = 3\ndef g(): return TABLE, LIMIT\n"
+        "def timed(fn): return fn\ndef made(x): return x + LIMIT\nclass Base: pass\n"
+        "def serve(): return 1\n@cache\ndef heavy(): return 1\n@timed\ndef slow(): return 1\n"
+        "LATE = made(1)\nclass Sub(Base): n = 1\n"
+    )
+    source = "import beside_one\ndef f():\n    return beside_one.g(), beside_one.Base\n"
+    (beside / "beside_one.py").write_text(text)
+    before = print_of(source)
+    (beside / "beside_one.py").write_text(text.replace(old, new) + "\n")
+    assert text.count(old) == 1
+    assert print_of(source).digest == before.digest
+
+
 def test_an_installed_module_counts_by_name_and_version(monkeypatch: pytest.MonkeyPatch) -> None:
     import hypothesis
 

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -16,6 +17,8 @@ from hypothesis import strategies as st
 
 from lifecycle_magic.exception import InvalidError
 from lifecycle_magic.image import Image, dockerfile
+from lifecycle_magic.secret import Secret
+from lifecycle_magic.volume import Volume
 
 MINOR = f"{sys.version_info.major}.{sys.version_info.minor}"
 BASE = "sha256:" + "0" * 64
@@ -429,3 +432,92 @@ def test_a_recipe_prints_as_it_is_written() -> None:
         "    .workdir('/w')",
     ]
     assert eval(f"({told})") == image
+
+
+def fetch() -> None:
+    """A function of an image."""
+
+
+def test_what_a_function_may_depend_on_is_in_its_key() -> None:
+    given: list[dict[str, Any]] = [
+        {}, {"env": {"A": "1"}}, {"env": {"A": "2"}}, {"gpu": 1}, {"gpu": "all"},
+        {"volumes": {"/a": Volume.ephemeral()}}, {"volumes": {"/b": Volume.ephemeral()}},
+        {"secrets": [Secret.from_dict({"A": "1"})]}, {"secrets": [Secret.from_dict({"B": "1"})]},
+    ]  # fmt: skip
+    keys = [Image.debian_slim().run_function(fetch, **one).key("") for one in given]
+    assert len(set(keys)) == len(given)
+
+
+# --- what Modal has, and what is forced ----------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("write", "told"),
+    [
+        (lambda i: i.run_commands("a", secrets=[1]), r"run_commands has no secrets= here:.*@build"),
+        (lambda i: i.pip_install("six", env={"A": "1"}), r"pip_install has no env= here:.*\.env\("),
+        (lambda i: i.uv_pip_install("six", gpu="any"), r"uv_pip_install has no gpu= here:.*@build"),
+        (lambda i: i.apt_install("git", force=True), r"apt_install has no option force: did you"),
+        (lambda i: Image.from_registry("a", secret=1), r"from_registry has no secret= .*login"),
+        (lambda i: i.run_function(fetch, include_source=True), r"no include_source= here: modules"),
+        (lambda i: i.add_local_python_source("json", ignore=["a"]), r"no ignore= here: a package"),
+        (lambda i: i.entrypoint(["a"]), r"Image\.entrypoint: .*@enter hook"),
+        (lambda i: i.dockerfile_commands("RUN a"), r"dockerfile_commands: .*\.run_commands\("),
+        (lambda i: i.cmd(["a"]), r"Image\.cmd: .*@enter hook"),
+    ],
+)  # fmt: skip
+def test_what_has_no_place_here_is_refused_by_name_with_the_mend(
+    write: Callable[[Image], Image], told: str
+) -> None:
+    with pytest.raises(InvalidError, match=told):
+        write(Image.debian_slim())
+
+
+def test_options_that_ask_for_nothing_are_taken() -> None:
+    image = Image.debian_slim().pip_install("six", gpu=None, secrets=[], env=None)
+    assert image == Image.debian_slim().pip_install("six")
+
+
+def test_force_build_is_shown_and_changes_no_key() -> None:
+    plain = Image.debian_slim().pip_install("six").apt_install("git").run_commands("a")
+    forced = (
+        Image.debian_slim(force_build=True)
+        .pip_install("six", force_build=True)
+        .apt_install("git", force_build=True)
+        .run_commands("a", force_build=True)
+    )
+    assert forced.key(BASE) == plain.key(BASE)
+    assert (forced.forced, plain.forced) == (True, False)
+    assert repr(forced).count("force_build=True") == 4
+    assert eval(f"({forced!r})", {"Image": Image}) == forced
+
+
+def test_a_requirements_file_is_read_as_packages(tmp_path: Path) -> None:
+    file = tmp_path / "requirements.txt"
+    file.write_text(
+        "# all of it\nsix>=1  # a comment\n\nattrs == 23.1 ; \\\n  python_version > '3'\n"
+        "-r more.txt\nkit @ https://kit.example/kit.zip#sha=1\n"
+    )
+    (tmp_path / "more.txt").write_text("idna\n-r requirements.txt\n")
+    image = Image.debian_slim().pip_install_from_requirements(file, pre=True)
+    assert image == Image.debian_slim().pip_install(
+        "six>=1",
+        "attrs == 23.1 ; python_version > '3'",
+        "idna",
+        "kit @ https://kit.example/kit.zip#sha=1",
+        pre=True,
+    )
+
+
+@pytest.mark.parametrize(
+    "line", ["--index-url https://a.example", "-e .", "six==1 --hash=sha256:1"]
+)
+def test_what_is_no_package_in_a_requirements_file_is_refused_with_the_mend(
+    line: str, tmp_path: Path
+) -> None:
+    file = tmp_path / "requirements.txt"
+    file.write_text(f"six\n{line}\n")
+    with pytest.raises(InvalidError, match=r"index_url=.*add_local_file\('requirements.txt'"):
+        Image.debian_slim().pip_install_from_requirements(file)
+    with pytest.raises(InvalidError, match=r"can't be read"):
+        Image.debian_slim().pip_install_from_requirements(tmp_path / "absent.txt")

@@ -16,6 +16,8 @@ from lifecycle_magic.options import Options, Retries
 from lifecycle_magic.secret import Secret
 from lifecycle_magic.volume import Volume
 
+MINOR = f"{sys.version_info.major}.{sys.version_info.minor}"
+
 
 def test_without_options_the_defaults_hold() -> None:
     options = Options.make("Model")
@@ -155,6 +157,9 @@ CONTAINER: list[dict[str, Any]] = [
     {"cpu": 2}, {"memory": 512}, {"env": {"A": "1"}}, {"block_network": True}, {"shm_size": 64},
     {"gpu": 1}, {"engine": "process"}, {"exit_grace": 1},
     {"image": Image.debian_slim().pip_install("numpy")},
+    {"image": Image.debian_slim(f"{MINOR}.1")}, {"image": Image.debian_slim(f"{MINOR}.2")},
+    {"image": Image.debian_slim(force_build=True)},
+    {"image": Image.from_registry("one")}, {"image": Image.from_registry("two")},
     {"volumes": {"/a": Volume.ephemeral()}}, {"volumes": {"/b": Volume.ephemeral()}},
     {"volumes": {"/a": Volume.from_name("a")}}, {"secrets": [Secret.from_dict({"A": "1"})]},
     {"secrets": [Secret.from_dict({"A": "2"})]},
