@@ -29,6 +29,7 @@ from lifecycle_magic.engines.base import LABEL, Engine, Launch, Mount
 from lifecycle_magic.exception import BuildError, Error, InvalidError, SerializationError
 from lifecycle_magic.image import Image
 from lifecycle_magic.inputs import show
+from lifecycle_magic.keeping import Ledger
 from lifecycle_magic.monitor import Monitor
 from lifecycle_magic.options import Options
 from lifecycle_magic.owner import Owner
@@ -43,9 +44,6 @@ from lifecycle_magic.wire.messages import Setup, Swap
 from lifecycle_magic.wire.pickling import dumps, dumps_by_value
 from lifecycle_magic.wire.shared import LIMIT
 
-IMAGES = "images"
-"""In a session's folder: ids of the images that its classes run on. No kernel may prune those."""
-
 
 class Home(Protocol):
     """What a service needs of the session it is in: `lifecycle_magic.session.Session`."""
@@ -56,6 +54,7 @@ class Home(Protocol):
     bus: Bus
     monitor: Monitor
     site: Site
+    ledger: Ledger
 
     def engine(self, wanted: Literal["auto", "docker", "process"] | None = None) -> Engine: ...
     def notice(
@@ -411,11 +410,10 @@ class Service:
                 lambda image, hook: self._run_hook(version, image, hook),
                 self.session.bus.publish,
                 force=force,
+                need=self.session.ledger.images,
             )
             self._built = {id(version): built.image}
             self._base = built.base
-            with (self.session.folder / IMAGES).open("a") as file:
-                file.write(f"{built.image}\n")
             return built.image
 
     @property

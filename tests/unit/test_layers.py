@@ -37,7 +37,7 @@ LAYERS = [
     {"volume", "secret"},
     {"missing"},
     {"bytecode", "origin", "values", "sources", "absent"},
-    {"checks", "owner", "paths", "state", "logs", "why"},
+    {"checks", "owner", "paths", "state", "logs", "why", "keeping"},
     {"guest"},
     {"endpoints"},
     {"hooks", "wire"},
