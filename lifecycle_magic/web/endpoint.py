@@ -11,7 +11,6 @@ From the outside in: the ``Host`` that the client believes to talk to, origins t
 
 from __future__ import annotations
 
-import asyncio
 import email.utils
 import functools
 import hmac
@@ -19,6 +18,7 @@ import time
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
+from lifecycle_magic.aside import aside
 from lifecycle_magic.exception import (
     BuildError,
     ContainerDied,
@@ -130,7 +130,7 @@ class Endpoint:
         pool = target.ready()
         try:
             if pool is None:
-                pool = await asyncio.to_thread(target.find)
+                pool = await aside(target.find)
         except Exception as error:
             self._came_not_up(target, error)
             await self._unavailable(scope, send)

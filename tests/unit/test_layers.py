@@ -28,7 +28,7 @@ LAYERS = [
     {"serving"},
     {"web"},
     {"builder", "bundle", "mapping", "pump", "streams", "batching"},
-    {"attended", "calls"},
+    {"attended", "calls", "aside"},
     {"pool", "sizing"},
     {"inputs", "stats"},
     {"container"},
