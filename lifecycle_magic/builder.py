@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -57,14 +57,16 @@ def ensure(
     publish: Publish,
     *,
     force: bool = False,
+    need: Callable[[Iterable[str]], None] = lambda _: None,
 ) -> Built:
     """The image for ``spec`` with every build hook's layer; built as far as it is missing.
 
-    ``publish`` gets a `BuildStep` for whatever is done, and nothing when all is there. ``force``
-    runs the hooks again. Two kernels that want the same layer make it once. Raises `BuildError`
-    for a step or a hook that fails, `EngineError` for an engine that does.
+    ``need`` gets keys and ids of all layers, each before it is looked for. ``publish`` gets a
+    `BuildStep` for whatever is done, and nothing when all is there. ``force`` runs the hooks again.
+    Two kernels that want the same layer make it once. Raises `BuildError` for a step or a hook that
+    fails, `EngineError` for an engine that does.
     """
-    return _Build(spec, engine, run_hook, publish).run(force)
+    return _Build(spec, engine, run_hook, publish, need).run(force)
 
 
 def layers_of(spec: ClassSpec, base: str) -> tuple[why.Layer, ...]:
@@ -89,13 +91,19 @@ def reason(spec: ClassSpec, engine: Engine) -> str:
 
 class _Build:
     def __init__(
-        self, spec: ClassSpec, engine: Engine, run_hook: RunHook, publish: Publish
+        self,
+        spec: ClassSpec,
+        engine: Engine,
+        run_hook: RunHook,
+        publish: Publish,
+        need: Callable[[Iterable[str]], None],
     ) -> None:
         self._spec = spec
         self._image = spec.options.image or Image.debian_slim()
         self._engine = engine
         self._run_hook = run_hook
         self._publish = publish
+        self._need = need
         # What runs in the image, layer by layer.
         self._hooks: tuple[str | RunFunction, ...] = (*self._image.functions, *spec.build)
         self._files: FileDigests = []
@@ -109,6 +117,7 @@ class _Build:
             keys = [self._image.recipe().key(base, self._files)]
             for hook in self._hooks:
                 keys.append(self._key(hook, keys[-1]))
+            self._need([base, *keys])
             forced = self._forced(force)
             found, top = self._topmost(keys[:forced])
             layers = layers_of(self._spec, base)
@@ -121,6 +130,7 @@ class _Build:
         except BuildError as error:
             raise BuildError(f"{self._spec.name}: {error}") from error.__cause__
         assert found is not None
+        self._need([found])
         return Built(found, keys[-1], base, time.monotonic() - began, top == len(keys) - 1)
 
     def _explain(

@@ -73,9 +73,7 @@ class Card:
         self._unsubscribe()
         with self._lock:
             self._over = True
-            version = self._service.version
-            if version is not None:
-                self._progress.engine(version.engine.name)
+            self._progress.engine(self._service.engine)
             if error is not None:
                 self._progress.say(_first_line(error, self._spec.name))
                 for text in getattr(error, "__notes__", ()):

@@ -19,6 +19,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from lifecycle_magic import calls, streams
+from lifecycle_magic.aside import aside
 from lifecycle_magic.attended import AsyncioWatcher, Attended, FunctionCall, Way
 from lifecycle_magic.batching import Batcher
 from lifecycle_magic.exception import InvalidError
@@ -118,7 +119,7 @@ class Method:
     async def _find(self) -> Pool:
         """The pool, found on a thread if that may take long."""
         pool = self._ready()
-        return pool if pool is not None else await asyncio.to_thread(self._pool)
+        return pool if pool is not None else await aside(self._pool)
 
     def _start(self, pool: Pool, args: tuple[Any, ...], kwargs: dict[str, Any]) -> FunctionCall:
         if self._spec.batched:

@@ -8,16 +8,20 @@ import time
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
+from lifecycle_magic import keeping
 from lifecycle_magic.exception import EngineError
-from lifecycle_magic.owner import Owner
 from lifecycle_magic.panel.text import Table
-from lifecycle_magic.service import IMAGES
 
 if TYPE_CHECKING:
     from lifecycle_magic.engines.base import Engine, Kept
     from lifecycle_magic.session import Session
 
 __all__ = ["listing", "prune"]
+
+NOTHING = (
+    "nothing was left to remove (Docker's images are left alone for their first ten minutes: "
+    "somebody may be about to use them)"
+)
 
 
 def prune(
@@ -29,14 +33,15 @@ def prune(
 ) -> str:
     """Remove images and ended containers of ours that nothing runs on; says what was removed.
 
-    The images of every living session's classes are kept; of this session's not, with
-    ``everything``. ``volumes`` removes named volumes too, with what is in them, but for those that
-    a container has. ``ask`` is `input`, or None to go ahead.
+    What the classes of every living session of this state root run on, or will, is kept; of this
+    session's not, with ``everything``. ``volumes`` removes named volumes too, with what is in them,
+    but for those that a container has or a class of such a session was declared with. ``ask`` is
+    `input`, or None to go ahead.
     """
     engines = _answering(session)
     if not engines:
         return "no engine answers, so there is nothing to prune"
-    keep = _images(session, everything)
+    but = session.folder if everything else None
     if ask is not None:
         kept = "" if everything else ", but for those of this session's classes"
         question = (
@@ -45,21 +50,31 @@ def prune(
             "They are built again when they are needed. "
         )
         if volumes:
-            names = [one.name for one in kept_by(engines) if one.kind == "volume" and not one.used]
+            names = _volumes(engines, keeping.needed(session.root, but=but))
             question += f"And these volumes, for good: {', '.join(names) or 'none'}? "
         question += "[y/N] "
         if ask(question).strip().lower() not in ("y", "yes"):
             return "nothing was removed"
     lines: list[str] = []
-    for engine in engines:
-        try:
-            lines += [f"{engine.name}: removed {what}" for what in engine.prune(keep=keep)]
-            for one in engine.kept() if volumes else ():
-                if one.kind == "volume" and not one.used and engine.remove_volume(one.name):
-                    lines.append(f"{engine.name}: removed volume {one.name}")
-        except EngineError as error:
-            lines.append(f"{engine.name}: {error}")
-    return "\n".join(lines) or "nothing was left to remove"
+    with keeping.pruning(session.root, but=but) as needed:
+        for engine in engines:
+            try:
+                lines += [f"{engine.name}: removed {w}" for w in engine.prune(keep=needed.images)]
+                for name in _volumes([engine], needed) if volumes else ():
+                    if engine.remove_volume(name):
+                        lines.append(f"{engine.name}: removed volume {name}")
+            except EngineError as error:
+                lines.append(f"{engine.name}: {error}")
+    return "\n".join(lines) or NOTHING
+
+
+def _volumes(engines: Iterable[Engine], needed: keeping.Needed) -> list[str]:
+    """The names of the volumes that nobody has and nobody is to have."""
+    return [
+        one.name
+        for one in kept_by(engines)
+        if one.kind == "volume" and not one.used and one.name not in needed.volumes
+    ]
 
 
 def kept_by(engines: Iterable[Engine]) -> list[Kept]:
@@ -96,15 +111,3 @@ def _answering(session: Session) -> list[Engine]:
         except EngineError:
             continue
     return found
-
-
-def _images(session: Session, but_own: bool) -> frozenset[str]:
-    """The images that classes of living sessions run on, or will at their next call."""
-    found: set[str] = set()
-    for path in (session.root / "run").glob(f"*/{IMAGES}"):
-        owner = Owner.read(path.parent / "owner.json")
-        own = path.parent == session.folder
-        if owner is not None and owner.alive() and not (own and but_own):
-            with contextlib.suppress(OSError):  # that session ends right now
-                found.update(path.read_text().split())
-    return frozenset(found)

@@ -29,11 +29,12 @@ from lifecycle_magic.engines.base import LABEL, Engine, Launch, Mount
 from lifecycle_magic.exception import BuildError, Error, InvalidError, SerializationError
 from lifecycle_magic.image import Image
 from lifecycle_magic.inputs import show
+from lifecycle_magic.keeping import Ledger
 from lifecycle_magic.monitor import Monitor
 from lifecycle_magic.options import Options
 from lifecycle_magic.owner import Owner
 from lifecycle_magic.paths import private_folder
-from lifecycle_magic.pool import Pool
+from lifecycle_magic.pool import Pool, alike
 from lifecycle_magic.serving import Serving
 from lifecycle_magic.sizing import Limits
 from lifecycle_magic.spare import Spare
@@ -42,9 +43,6 @@ from lifecycle_magic.web.site import Served, Site
 from lifecycle_magic.wire.messages import Setup, Swap
 from lifecycle_magic.wire.pickling import dumps, dumps_by_value
 from lifecycle_magic.wire.shared import LIMIT
-
-IMAGES = "images"
-"""In a session's folder: ids of the images that its classes run on. No kernel may prune those."""
 
 
 class Home(Protocol):
@@ -56,6 +54,7 @@ class Home(Protocol):
     bus: Bus
     monitor: Monitor
     site: Site
+    ledger: Ledger
 
     def engine(self, wanted: Literal["auto", "docker", "process"] | None = None) -> Engine: ...
     def notice(
@@ -96,11 +95,14 @@ class Service:
         self.name = name
         self.serving = Serving(app, session.site, self.pool)
         self.version: Version | None = None
+        self.engine = ""  # the name of the one that was asked last, for this version or for none
         self.pools: dict[str, Pool] = {}
         self._pending: ClassSpec | None = None
         self._lock = threading.RLock()
         self._deploying = threading.Lock()
-        self._built: dict[int, str] = {}  # id(version) → image id
+        self._building = threading.Lock()  # calls and `stop` go on while an image is built
+        self._failed: tuple[ClassSpec, Exception] | None = None  # the last deployment, if it did
+        self._built: dict[int, tuple[Version, str]] = {}  # id(version) → that, image id
         self._base = ""  # what the image last built starts from
         self._said: set[str] = set()
         self._spare = Spare()
@@ -122,21 +124,34 @@ class Service:
         up; the old one is then kept.
         """
         with self._deploying:
-            self._pending = None
-            change = self._deploy(spec, fresh, rebuild)
-            self.serving.follow(spec)
-            return change
+            # Calls wait for a first version; else what runs serves them meanwhile.
+            self._pending = spec if self.version is None else None
+            return self._try(spec, fresh, rebuild)
 
     def _deploy_pending(self) -> None:
-        """Deploy what was declared, whoever comes first; until it succeeds each call tries."""
+        """Deploy what was declared, whoever comes first; until it succeeds each call tries, but
+        for those that waited for one that failed.
+        """
+        spec, failed = self._pending, self._failed
         with self._deploying:
-            spec = self._pending
-            if spec is not None:
-                self._deploy(spec)
-                self.serving.follow(spec)
-                with self._lock:
-                    if self._pending is spec:
-                        self._pending = None
+            if self._pending is None:
+                return
+            if self._failed is not None and self._failed is not failed and self._failed[0] is spec:
+                raise alike(self._failed[1])
+            self._try(self._pending)
+
+    def _try(self, spec: ClassSpec, fresh: bool = False, rebuild: bool = False) -> Change:
+        try:
+            change = self._deploy(spec, fresh, rebuild)
+        except Exception as error:
+            self._failed = spec, error
+            raise
+        self._failed = None
+        self.serving.follow(spec)
+        with self._lock:
+            if self._pending is spec:
+                self._pending = None
+        return change
 
     def _deploy(self, spec: ClassSpec, fresh: bool = False, rebuild: bool = False) -> Change:
         old = self.version
@@ -148,10 +163,14 @@ class Service:
             if self._swap(old, spec):
                 return Change.SWAPPED
         new = self._version(spec)
+        # The image is built here, in the thread that asked: so an interrupt ends it.
         if old is None:
-            if rebuild:  # the layer may be there, from an earlier session
-                self._image(new, force=True)
-            self.version = new
+            self.version = new  # the panel tells of it while it is built
+            try:
+                self._image(new, force=rebuild)
+            except BaseException:
+                self.version = None
+                raise
             return Change.NEW
         self._image(new, force=rebuild)
         self.version = new
@@ -184,7 +203,9 @@ class Service:
                 "new containers by hand (--fresh in the cell, or %lifecycle restart)",
                 "warning",
             )
-        return Version(spec, self.session.engine(spec.options.engine), code)
+        engine = self.session.engine(spec.options.engine)
+        self.engine = engine.name
+        return Version(spec, engine, code)
 
     def _swap(self, old: Version, spec: ClassSpec) -> bool:
         """Only methods changed: put the new code under the live instances. False if one refuses
@@ -195,7 +216,7 @@ class Service:
             return False  # a container imports a module once
         with self._lock:
             if id(old) in self._built:
-                self._built[id(new)] = self._built[id(old)]
+                self._built[id(new)] = new, self._built[id(old)][1]
         swap = Swap(new.code.cls, spec.exit, spec.web)
         self.version = new
         try:
@@ -398,10 +419,13 @@ class Service:
 
     def _image(self, version: Version, force: bool = False) -> str:
         """The id of the image with every build hook's layer; built once per version."""
-        with self._lock:
+        known = self._built.get(id(version))
+        if known is not None and not force:
+            return known[1]
+        with self._building:
             known = self._built.get(id(version))
             if known is not None and not force:
-                return known
+                return known[1]
             honoured = version.engine.review(version.image)
             if honoured.refused:
                 raise InvalidError(f"{self.name}: {'; '.join(honoured.refused)}")
@@ -411,11 +435,13 @@ class Service:
                 lambda image, hook: self._run_hook(version, image, hook),
                 self.session.bus.publish,
                 force=force,
+                need=self.session.ledger.images,
             )
-            self._built = {id(version): built.image}
-            self._base = built.base
-            with (self.session.folder / IMAGES).open("a") as file:
-                file.write(f"{built.image}\n")
+            with self._lock:
+                current = self.version  # what runs, while its successor is not up
+                self._built = {key: one for key, one in self._built.items() if one[0] is current}
+                self._built[id(version)] = version, built.image
+                self._base = built.base
             return built.image
 
     @property
@@ -470,9 +496,11 @@ class Service:
         except BuildError:
             raise
         finally:
-            container.drain("its build hook has run")
-            container.gone.wait(version.spec.options.exit_grace)
-            container.kill("its build hook is over")
+            try:
+                container.drain("its build hook has run")
+                container.gone.wait(version.spec.options.exit_grace)
+            finally:  # an interrupt may end the wait
+                container.kill("its build hook is over")
 
 
 def _together(arguments: Arguments) -> bytes:

@@ -24,6 +24,7 @@ from lifecycle_magic.engines import choose
 from lifecycle_magic.engines.base import Engine
 from lifecycle_magic.exception import EngineError
 from lifecycle_magic.history import Entry, History
+from lifecycle_magic.keeping import Ledger
 from lifecycle_magic.logs import Logs
 from lifecycle_magic.monitor import Monitor
 from lifecycle_magic.owner import Owner
@@ -44,6 +45,8 @@ class Session:
         self.folder = private_folder(private_folder(self.root / "run") / self.id)
         self.owner = Owner.me()
         self.owner.write(self.folder / "owner.json")
+        self.ledger = Ledger(self.root, self.folder)
+        self.ledger.volumes(_declared)
         self.bus = Bus()
         self.monitor = Monitor("lifecycle-monitor")
         self.history = History(self.root)
@@ -265,6 +268,11 @@ class Lookup:
     def __init__(self, key: str, spec: ClassSpec) -> None:
         self.key = key
         self._spec = spec
+        names = spec.volume_names()
+        _declared.update(names)
+        session = opened()
+        if session is not None:
+            session.ledger.volumes(names)  # now: prune must not have them before the first call
 
     def __call__(self) -> Service:
         session = current()
@@ -291,6 +299,9 @@ class Lookup:
         if session is not None and self.key in session.services:
             session.services[self.key].declare(self._spec)
 
+
+_declared: set[str] = set()
+"""Names of volumes that classes of this process were declared with, with a session or without."""
 
 _opened: list[weakref.ref[Session]] = []
 _current: Session | None = None

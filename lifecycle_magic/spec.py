@@ -141,6 +141,13 @@ class ClassSpec:
         """The methods that answer HTTP, with their marks."""
         return tuple((name, method.web) for name, method in self.methods.items() if method.web)
 
+    def volume_names(self) -> frozenset[str]:
+        """The names of the volumes that its containers, or its image's functions, have."""
+        image = self.options.image
+        mounts = [self.options.volumes]
+        mounts += [one.options.get("volumes") or {} for one in (image.functions if image else ())]
+        return frozenset(v.name for mount in mounts for v in mount.values() if v.name)
+
     @property
     def max_inputs(self) -> int:
         """How many inputs one container takes at once."""

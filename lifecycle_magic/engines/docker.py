@@ -46,13 +46,13 @@ if TYPE_CHECKING:
     from docker import APIClient
 
 _LAST_EVENTS = 5  # seconds to wait for the engine's word on how a container ended
-_YOUNG = 600  # seconds: what is younger may be in the making, by a kernel we do not know of
 
 
 class DockerEngine:
     """Containers of the Docker engine at ``DOCKER_HOST``, or at Docker's own socket.
 
-    ``transport`` is found out; give it where an engine is taken for what it is not.
+    ``transport`` is found out; give it where an engine is taken for what it is not. What is younger
+    than ``young`` seconds may be in use by a kernel whose state we do not see: `prune` leaves it.
 
     >>> DockerEngine().check()
     'Docker 28.2.2 at unix:///var/run/docker.sock'
@@ -60,7 +60,10 @@ class DockerEngine:
 
     name: Literal["docker", "process"] = "docker"
 
-    def __init__(self, *, transport: Literal["unix", "tcp"] | None = None) -> None:
+    def __init__(
+        self, *, transport: Literal["unix", "tcp"] | None = None, young: float = 600.0
+    ) -> None:
+        self.young = young
         self._asked = transport
         self._clients = Clients()
         self._known: Facts | None = None
@@ -399,14 +402,14 @@ class DockerEngine:
     def prune(self, *, keep: frozenset[str]) -> list[str]:
         """Remove our images, but those whose key or id is in ``keep``, and dead containers.
 
-        What is used by a container stays, and so do volumes.
+        What is used by a container or is young stays, and so do volumes.
         """
         kept = keep | {docker_build.tag(key) for key in keep}
         removed: list[str] = []
         with self._clients.use("remove what is not used") as api:
             dead = {"label": f"{ROLE}=container", "status": ["created", "exited", "dead"]}
             for one in api.containers(all=True, filters=dead):
-                if one["Created"] < time.time() - _YOUNG and _remove(
+                if one["Created"] < time.time() - self.young and _remove(
                     api.remove_container, one["Id"]
                 ):
                     removed.append(f"container {one['Names'][0].lstrip('/')}")
@@ -453,10 +456,10 @@ class DockerEngine:
         names: list[str] = []
         for image in api.images(filters={"label": f"{ROLE}=image"}):
             tags = [tag for tag in image["RepoTags"] or () if tag != "<none>:<none>"]
-            if kept.isdisjoint([image["Id"], *tags]):
-                # An image without a tag is what a failed build left; or what one has just begun.
-                young = image["Created"] > time.time() - _YOUNG
-                names += tags or ([] if young else [image["Id"]])
+            # One without a tag is what a failed build left, or what one has just begun.
+            young = image["Created"] > time.time() - self.young
+            if not young and kept.isdisjoint([image["Id"], *tags]):
+                names += tags or [image["Id"]]
         return names
 
 

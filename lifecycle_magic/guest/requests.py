@@ -92,7 +92,7 @@ class Request:
         lane.send(Kind.END, *(dumps(kept) if kept else ()))
 
     def _fail(self, error: BaseException) -> None:
-        """Say so to the kernel, which has the sources and tells it there; here it is for the log."""
+        """Tell the kernel, which has the sources and shows it; here it is for the log alone."""
         lane = self._lane
         lane.target.answered(self.call)
         self.exchange.flush()

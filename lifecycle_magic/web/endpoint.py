@@ -20,6 +20,7 @@ import traceback
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
+from lifecycle_magic.aside import aside
 from lifecycle_magic.exception import (
     ContainerDied,
     Error,
@@ -130,7 +131,7 @@ class Endpoint:
         pool = target.ready()
         try:
             if pool is None:
-                pool = await asyncio.to_thread(target.find)
+                pool = await aside(target.find)
         except Exception as error:
             self._came_not_up(target, error)
             await self._unavailable(scope, send)

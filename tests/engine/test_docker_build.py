@@ -333,6 +333,7 @@ def test_prune_removes_images_of_ours_and_keeps_what_it_is_told_to(shop: Worksho
         for image in shop.client.api.images(filters={"label": f"{ROLE}=image"})
         if not {tag(key) for key in shop.keys} & set(image["RepoTags"] or ())
     }
+    shop.engine.young = -1.0
     removed = shop.engine.prune(keep=frozenset({*others, shop.keys[2]}))
     assert {f"image {tag(key)}" for key in shop.keys[:2]} == set(removed)
     assert shop.engine.find(ours) is None
@@ -349,6 +350,7 @@ def test_prune_keeps_what_a_container_runs_on(shop: Workshop) -> None:
         if image["Id"] != built
     )
     container = shop.client.containers.run(built, ["sleep", "1000"], detach=True)
+    shop.engine.young = -1.0
     try:
         assert shop.engine.prune(keep=others) == []
     finally:

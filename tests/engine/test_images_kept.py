@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
 import secrets
+import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import docker
 import pytest
 from kernel.harness import wait_for
 
 import lifecycle_magic as lm
 from lifecycle_magic import pruning, session
-from lifecycle_magic.engines.base import Kept
+from lifecycle_magic.engines.base import Engine, Kept
+from lifecycle_magic.engines.docker import DockerEngine
+from lifecycle_magic.engines.docker_launch import ROLE
+from lifecycle_magic.keeping import Ledger
+from lifecycle_magic.owner import Owner
+from lifecycle_magic.paths import private_folder
 
 SPACE: dict[str, Any] = {"__name__": "__main__", "lm": lm}
 exec(
@@ -92,52 +100,146 @@ def test_every_image_is_listed_with_its_size_and_whether_it_is_used(
 
 OTHER = """
 import sys
+from pathlib import Path
 import lifecycle_magic as lm
+
+FIRST = 1
+SECOND = int(sys.argv[2])
+app = lm.App()
+volumes = {"/data": lm.Volume.from_name(sys.argv[3])} if sys.argv[3:] else {}
+@app.cls(image=lm.Image.debian_slim().env({"MARK": sys.argv[1]}), volumes=volumes)
 class Model:
+    @lm.build()
+    def slow(self):
+        Path("slow").write_text(f"{FIRST}")
+        print("ran slow")
+    @lm.build()
+    def quick(self):
+        Path("quick").write_text(f"{SECOND}")
+        print("ran quick")
     @lm.method()
     def get(self): return "fine"
-app = lm.App(engine="process")
-Model = app.cls(image=lm.Image.debian_slim().env({"MARK": sys.argv[1]}))(Model)
-print(Model().get.remote(), flush=True)
-app.stop()
-print("stopped", flush=True)
+if sys.argv[3:]:
+    from lifecycle_magic import session
+    session.current()
+else:
+    print(Model().get.remote(), flush=True)
+    app.stop()
+print("ready", flush=True)
 sys.stdin.readline()
 print(Model().get.remote(), flush=True)
 app.stop()
 """
 
 
-@pytest.mark.process
-def test_prune_keeps_the_images_of_another_living_session_though_nothing_runs_on_them(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    monkeypatch.setenv("LIFECYCLE_MAGIC_ENGINE", "process")
-    script = tmp_path / "other.py"
-    script.write_text(OTHER)
-    command = [sys.executable, str(script), secrets.token_hex(4)]
+@contextlib.contextmanager
+def another_session(folder: Path, *arguments: str) -> Iterator[Callable[[], list[str]]]:
+    """A process with a session of its own, which has said that it is ready; to call is to have it
+    go on, and returns what it printed before that and then.
+    """
+    (folder / "other.py").write_text(OTHER)
+    command = [sys.executable, str(folder / "other.py"), *arguments]
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as other:
         assert other.stdin is not None
         assert other.stdout is not None
-        assert [other.stdout.readline().strip() for _ in range(2)] == ["fine", "stopped"]
-        engine = session.current().engine("process")
-        before = {one.name for one in engine.kept() if one.kind == "image"}
-        pruning.prune(session.current(), everything=True)
-        left = {one.name for one in engine.kept() if one.kind == "image"}
+        before = list(iter(lambda: other.stdout.readline().strip(), "ready"))  # type: ignore[union-attr]
+
+        def go_on() -> list[str]:
+            told, _ = other.communicate("\n", timeout=120)
+            assert other.returncode == 0
+            return [*before, *told.splitlines()]
+
+        yield go_on
+
+
+def images_of(engine: Engine, mark: str) -> set[str]:
+    """The images that were made from a recipe with this mark."""
+    if not isinstance(engine, DockerEngine):
+        return {one.name for one in engine.kept() if one.kind == "image"}
+    with contextlib.closing(docker.from_env()) as client:
+        images = client.images.list(filters={"label": f"{ROLE}=image"})
+        return {str(one.id) for one in images if f"MARK={mark}" in one.attrs["Config"]["Env"]}
+
+
+def prune(
+    engine: Engine,
+    mark: str = "",
+    *,
+    volume: str = "",
+    young: float = -1.0,
+    ask: Callable[[str], str] | None = None,
+) -> str:
+    """Prune, by default as if nothing were young, but leave what other tests have on the same
+    engine: of images only those with the mark go, of volumes only the one called so.
+    """
+    root = session.current().root
+    others = private_folder(root / "run" / secrets.token_hex(4))
+    Owner.me().write(others / "owner.json")
+    names = {one.name for one in engine.kept() if one.kind == "volume"}
+    Ledger(root, others).volumes(names - {volume})
+    if isinstance(engine, DockerEngine):
+        with contextlib.closing(docker.from_env()) as client:
+            images = client.images.list(filters={"label": f"{ROLE}=image"})
+        Ledger(root, others).images({str(one.id) for one in images} - images_of(engine, mark))
+        engine.young, young = young, engine.young
+    try:
+        return pruning.prune(session.current(), everything=True, volumes=bool(volume), ask=ask)
+    finally:
+        if isinstance(engine, DockerEngine):
+            engine.young = young
+        shutil.rmtree(others)
+
+
+@pytest.mark.xdist_group("docker-images")
+def test_prune_keeps_every_layer_of_another_living_session_though_nothing_runs_on_them(
+    engine_name: str, tmp_path: Path
+) -> None:
+    engine, mark = session.current().engine(), secrets.token_hex(4)
+    with another_session(tmp_path, mark, "1") as go_on:
+        before = images_of(engine, mark)
+        prune(engine, mark)
+        left = images_of(engine, mark)
         assert left
         assert left <= before
-        other.stdin.write("\n")
-        other.stdin.flush()
-        assert other.stdout.readline().strip() == "fine"
-        other.stdin.close()
-        assert other.wait(60) == 0
-    wait_for(
-        lambda: not any(one.used for one in engine.kept() if one.kind == "image"),
-        "the end of all instances",
-    )
-    pruning.prune(session.current(), everything=True)
-    assert not [one for one in engine.kept() if one.kind == "image" and not one.used]
+        assert go_on() == ["ran slow", "ran quick", "fine", "fine"]
+    # Its layers were all there, each under its key: only what changed runs again.
+    with another_session(tmp_path, mark, "2") as go_on:
+        assert go_on() == ["ran quick", "fine", "fine"]
+    wait_for(lambda: prune(engine, mark) and not images_of(engine, mark), "the containers' end")
+
+
+@pytest.mark.docker
+@pytest.mark.xdist_group("docker-images")
+def test_prune_leaves_a_young_image_of_docker_which_may_be_of_a_session_elsewhere(
+    need_docker: docker.DockerClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LIFECYCLE_MAGIC_ENGINE", "docker")
+    engine, key = session.current().engine(), secrets.token_hex(32)
+    image = lm.Image.debian_slim().env({"MARK": key})
+    engine.build(image, key, lambda step: None)
+    prune(engine, key, young=engine.young)
+    assert engine.find(key)
+    prune(engine, key)
+    assert not engine.find(key)
+
+
+def test_prune_keeps_the_volume_that_a_living_session_declared_before_any_call(
+    engine_name: str, volume: lm.Volume, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    engine, name = session.current().engine(), str(volume.name)
+    app = lm.App(request.node.name, engine=engine_name)
+    with app.run():
+        app.cls(volumes={"/data": volume})(SPACE["Writer"])().put.remote("/data/file", "text")
+    wait_for(lambda: not is_used(name), "the container's end")
+    with another_session(tmp_path, secrets.token_hex(4), "1", name) as go_on:
+        assert name not in prune(engine, volume=name)
+        assert listed(name)
+        assert go_on()[-1] == "fine"
+    wait_for(lambda: not is_used(name), "the container's end")
+    assert f"{engine.name}: removed volume {name}" in prune(engine, volume=name)
+    assert listed(name) is None
 
 
 @pytest.mark.process
@@ -154,8 +256,12 @@ def test_prune_leaves_volumes_alone_unless_it_is_told_to(
     pruning.prune(session.current())
     assert listed(name)
     asked: list[str] = []
-    pruning.prune(session.current(), volumes=True, ask=lambda text: asked.append(text) or "n")
+    engine = session.current().engine()
+    prune(engine, volume=name, ask=lambda text: asked.append(text) or "n")
     assert name in asked[0]
     assert listed(name)
-    assert f"process: removed volume {name}" in pruning.prune(session.current(), volumes=True)
+    # A class of this session was declared with it.
+    assert name not in pruning.prune(session.current(), volumes=True)
+    assert listed(name)
+    assert f"process: removed volume {name}" in prune(session.current().engine(), volume=name)
     assert listed(name) is None

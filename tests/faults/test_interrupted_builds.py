@@ -1,0 +1,104 @@
+"""Interrupting a cell whose call builds the class's image: nothing goes on behind it."""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+
+import docker
+import psutil
+import pytest
+from kernel.harness import CellFailed, Diary, OwnKernel, preamble, wait_for
+
+pytestmark = [pytest.mark.kernel]
+
+TELL = """
+from lifecycle_magic import session
+from lifecycle_magic.state import BuildStep
+
+def tell(event):
+    if isinstance(event, BuildStep) and event.status == "output" and event.text.strip() == "begun":
+        note("begun")
+
+session.current().bus.subscribe(tell)
+"""
+
+COMMAND = """
+@app.cls(image=lm.Image.debian_slim().run_commands("echo begun; sleep 999; : {mark}"), **options)
+class Model(Base):
+    @lm.method()
+    def hello(self, x):
+        return x
+"""
+
+HOOK = """
+@app.cls(image=lm.Image.debian_slim().env({{"MARK": "{mark}"}}), **options)
+class Model(Base):
+    @lm.build()
+    def bake(self):
+        note("begun")
+        while os.path.exists(OUT + "/hold"):
+            time.sleep(0.02)
+
+    @lm.method()
+    def hello(self, x):
+        return x
+"""
+
+LEFT = """
+engine = session.current().engine({engine!r})
+mine = [c.name for c in engine.containers()
+        if c.labels.get("lifecycle-magic.session") == session.current().id]
+print(len(mine))
+"""
+
+
+def runs(mark: str) -> bool:
+    """Whether a container or a process has the mark in its command."""
+    with contextlib.closing(docker.from_env()) as client:
+        for one in client.api.containers(all=True):
+            if mark in one["Command"]:
+                return True
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            if any(mark in word for word in process.cmdline()):
+                return True
+    return False
+
+
+def interrupt(kernel: OwnKernel, diary: Diary) -> None:
+    cell = kernel.begin("Model().hello.remote(1)")
+    diary.wait("begun")
+    kernel.interrupt()
+    with pytest.raises(CellFailed) as failed:
+        kernel.outcome(cell)
+    assert failed.value.name == "KeyboardInterrupt"
+
+
+def test_an_interrupt_of_the_first_call_ends_the_command_that_builds_its_image(
+    kernel: OwnKernel, engine: str, diary: Diary
+) -> None:
+    mark = secrets.token_hex(8)
+    kernel.run(preamble(engine, diary))
+    kernel.run(TELL)
+    kernel.run(COMMAND.format(mark=mark))
+    interrupt(kernel, diary)
+    wait_for(lambda: not runs(mark), "the end of the command")
+    assert kernel.containers("Model") == []
+
+
+def test_an_interrupt_of_the_first_call_ends_its_build_hook_and_the_next_call_runs_it_again(
+    kernel: OwnKernel, engine: str, diary: Diary
+) -> None:
+    hold = diary.folder / "hold"
+    hold.touch()
+    kernel.run(preamble(engine, diary))
+    kernel.run(TELL)
+    kernel.run(HOOK.format(mark=secrets.token_hex(8)))
+    interrupt(kernel, diary)
+    left = LEFT.format(engine="docker" if engine == "docker" else "process")
+    wait_for(lambda: kernel.run(left).strip() == "0", "the end of the hook's container")
+    hold.unlink()
+    assert kernel.run("print(Model().hello.remote(5))").strip() == "5"
+    assert diary.events() == ["begun", "begun", "entered"]
+    kernel.run("app.stop()")
