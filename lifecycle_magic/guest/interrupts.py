@@ -107,7 +107,8 @@ class Target:
 
     def __enter__(self) -> None:
         if self._on_main:
-            self._shielded += 1
+            if self.is_here:  # what another thread sends is not torn by raising here
+                self._shielded += 1
             return
         with self._lock:
             self._shielded += 1
@@ -117,6 +118,8 @@ class Target:
                 _raise_in_thread(self._thread, None)
 
     def __exit__(self, *exc: object) -> None:
+        if self._on_main and not self.is_here:
+            return
         self._shielded -= 1
         if self._pending and not self._shielded:
             self._pending = False
@@ -130,14 +133,27 @@ class Target:
 
 
 class Interrupts:
-    """The worker's half of the pipe, and the handler of SIGINT."""
+    """The worker's half of the pipe, and the handler of SIGINT.
+
+    ``with interrupts`` on the main thread: whatever is to be interrupted waits for the end of it.
+    """
 
     def __init__(self, pipe: int) -> None:
         self.targets: list[Target] = []
         self.early: set[int] = set()  # asked for before the call was read
         self._pipe = pipe
+        self._held = 0
+        self._late = False  # a SIGINT came while they were held
         os.set_blocking(pipe, False)
         signal.signal(signal.SIGINT, self._on_sigint)
+
+    def __enter__(self) -> None:
+        self._held += 1
+
+    def __exit__(self, *exc: object) -> None:
+        self._held -= 1
+        if self._late and not self._held:
+            self._on_sigint(signal.SIGINT, None)
 
     def was_asked(self, call: int) -> bool:
         """Whether an interrupt for ``call`` came before the call did; it is then used up."""
@@ -152,6 +168,9 @@ class Interrupts:
         return ANY in self.early
 
     def _on_sigint(self, signum: int, frame: Any) -> None:
+        self._late = bool(self._held)
+        if self._late:
+            return
         wanted = set()
         while True:
             try:

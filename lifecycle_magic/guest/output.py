@@ -7,21 +7,64 @@ the pipes behind descriptors 1 and 2, which the supervisor reads.
 
 from __future__ import annotations
 
+import contextlib
 import contextvars
 import io
 import os
 import threading
+from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from lifecycle_magic.guest.notes import line
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
+    from lifecycle_magic.guest.interrupts import Interrupts
     from lifecycle_magic.guest.lane import Lane
 
 CHUNK = 1 << 16
 
 # Whose call runs in this context. A coroutine's task inherits it from the lane that started it.
 current_lane: contextvars.ContextVar[Lane | None] = contextvars.ContextVar("lane", default=None)
+
+
+class Notes:
+    """The worker's end of the pipe to the supervisor. One line goes out after the other, whole:
+    a pipe takes a long one in pieces.
+    """
+
+    def __init__(self, fd: int, interrupts: Interrupts) -> None:
+        self._fd = fd
+        self._interrupts = interrupts
+        self._lock = threading.Lock()
+        self._writer: int | None = None
+        self._lines: deque[bytes] = deque()
+
+    def tell(self, note: str, **told: Any) -> None:
+        """Write a note; interrupts wait for its end."""
+        self._lines.append(line(note=note, **told))
+        if self._writer == threading.get_ident():
+            return  # a signal handler, in the middle of a line: this one goes out behind that
+        with self.held(), self._lock:
+            self._writer = threading.get_ident()
+            try:
+                while self._lines:
+                    write_all(self._fd, self._lines.popleft())
+            except BaseException:
+                self._lines.appendleft(b"\n")  # what was torn ends here
+                raise
+            finally:
+                self._writer = None
+
+    def held(self) -> AbstractContextManager[None]:
+        """Hold back what could be raised on this thread to interrupt a call."""
+        if threading.current_thread() is threading.main_thread():
+            return self._interrupts
+        lane = current_lane.get()
+        if lane is not None and lane.target.is_here:
+            return lane.target
+        return contextlib.nullcontext()
 
 
 class Output(io.TextIOBase):
@@ -34,7 +77,7 @@ class Output(io.TextIOBase):
     encoding = "utf-8"
     errors = "backslashreplace"
 
-    def __init__(self, stream: str, fd: int, notes: int, lanes: list[Lane]) -> None:
+    def __init__(self, stream: str, fd: int, notes: Notes, lanes: list[Lane]) -> None:
         self.stream = stream
         self._fd = fd
         self._notes = notes
@@ -90,9 +133,9 @@ class Output(io.TextIOBase):
                 return
             for start in range(0, len(text), CHUNK):
                 piece = text[start : start + CHUNK]
-                shown = lane is not None and lane.show(self.stream, piece)
-                told = line(note="print", stream=self.stream, text=piece, shown=shown)
-                write_all(self._notes, told)
+                with self._notes.held():
+                    shown = lane is not None and lane.show(self.stream, piece)
+                    self._notes.tell("print", stream=self.stream, text=piece, shown=shown)
 
     @property
     def unflushed(self) -> bool:

@@ -62,7 +62,7 @@ class Supervisor:
         self._pipes = pipes
         self._journal = Journal(os.path.join(run, "log"))
         self._said = Lines()  # by the kernel
-        self._noted = Lines()  # by the worker
+        self._noted = Lines(self._on_bad_note)  # by the worker, which the user's code may break
         self._backlog = bytearray()
         self._decoders = {
             pipes.out: ("stdout", codecs.getincrementaldecoder("utf-8")("replace")),
@@ -163,8 +163,17 @@ class Supervisor:
         data = os.read(self._pipes.notes, 1 << 16)
         if not data:
             self._poll.unregister(self._pipes.notes)
+        self._read_notes(data)
+
+    def _read_notes(self, data: bytes) -> None:
         for one in self._noted.feed(data):
-            self._on_note(one["note"], one)
+            try:
+                self._on_note(one["note"], one)
+            except (KeyError, TypeError) as error:
+                self._on_bad_note(error)
+
+    def _on_bad_note(self, error: Exception) -> None:
+        self._keep("stderr", f"lifecycle_magic: a note of the worker is lost: {error!r}\n", True)
 
     def _on_note(self, note: str, told: dict[str, Any]) -> None:
         if note == "print":
@@ -295,8 +304,7 @@ class Supervisor:
             if not data:
                 return
             if fd == self._pipes.notes:
-                for one in self._noted.feed(data):
-                    self._on_note(one["note"], one)
+                self._read_notes(data)
             else:
                 stream, decoder = self._decoders[fd]
                 self._keep(stream, decoder.decode(data), shown=False)

@@ -26,8 +26,7 @@ from lifecycle_magic import hooks
 from lifecycle_magic.guest import modules
 from lifecycle_magic.guest.interrupts import Interrupts, Target
 from lifecycle_magic.guest.lane import ENTERING, Lane
-from lifecycle_magic.guest.notes import line
-from lifecycle_magic.guest.output import Output, current_lane, write_all
+from lifecycle_magic.guest.output import Notes, Output, current_lane
 from lifecycle_magic.wire import turns
 from lifecycle_magic.wire.frames import Channel, Frame, Kind
 from lifecycle_magic.wire.messages import Setup
@@ -51,16 +50,16 @@ class Worker:
         self.applications: Applications | None = None  # where methods answer HTTP
         self._channels = channels
         self._turns = [_turns(run, slot) for slot in range(len(channels))]
-        self._notes = notes
         self._run = run
         self._interrupts = Interrupts(cancels)
+        self._notes = Notes(notes, self._interrupts)
         self.loop_runs_by_itself = False  # on the main thread, for lanes on other threads
         self._loop: Any = None
         self._exit: tuple[str, ...] = ()
         self._lanes: list[Lane] = []
         self.outputs = (
-            Output("stdout", 1, notes, self._lanes),
-            Output("stderr", 2, notes, self._lanes),
+            Output("stdout", 1, self._notes, self._lanes),
+            Output("stderr", 2, self._notes, self._lanes),
         )
         sys.stdout, sys.stderr = self.outputs
 
@@ -69,7 +68,7 @@ class Worker:
         first = Lane(self._channels[0], self, self._interrupts, self._turns[0])
         self._lanes.append(first)
         if self._set_up(first):
-            self._note("entered")
+            self._notes.tell("entered")
             if len(self._channels) == 1:
                 first.serve()
             else:
@@ -77,10 +76,7 @@ class Worker:
             self._leave()
         for output in self.outputs:
             output.flush()
-        self._note("done")
-
-    def _note(self, note: str, **told: Any) -> None:
-        write_all(self._notes, line(note=note, **told))
+        self._notes.tell("done")
 
     # --- enter -----------------------------------------------------------------------------
 
@@ -259,7 +255,7 @@ class Worker:
     def _leave(self) -> None:
         """Run every exit hook, each whatever the ones before it did."""
         signal.signal(signal.SIGINT, lambda *_: None)
-        self._note("exiting")
+        self._notes.tell("exiting")
         target = Target(self._interrupts)
         for name, hook in self._last_things():
             began = time.monotonic()
@@ -273,7 +269,7 @@ class Worker:
 
                 error = told(raised)
                 self.outputs[1].write(error)
-            self._note("exit", hook=name, seconds=time.monotonic() - began, error=error)
+            self._notes.tell("exit", hook=name, seconds=time.monotonic() - began, error=error)
         if self._loop is not None:
             self._close_loop()
 

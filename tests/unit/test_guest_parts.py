@@ -13,7 +13,7 @@ import pytest
 
 from lifecycle_magic.exception import RemoteError
 from lifecycle_magic.failure import rebuild, strip
-from lifecycle_magic.guest import failures, journal, notes
+from lifecycle_magic.guest import failures, journal, notes, output
 from lifecycle_magic.guest.interrupts import ANY, Interrupts, NotBegun, Target, ask
 
 
@@ -148,6 +148,75 @@ def test_lines_are_put_together_from_pieces() -> None:
 def test_what_is_no_line_is_refused(data: bytes) -> None:
     with pytest.raises(ValueError, match=r"line|JSON|Expecting|delimiter"):
         notes.Lines().feed(data)
+
+
+def test_behind_a_bad_line_the_next_ones_are_read() -> None:
+    bad: list[ValueError] = []
+    lines = notes.Lines(bad.append)
+    whole = b'{"note": "to' + notes.line(note="a") + notes.line(note="b")
+    too_long = b"x" * (2 * notes.MAX_LINE) + b"\n"
+    told = [
+        one for part in (whole, too_long[:-9], too_long[-9:], whole) for one in lines.feed(part)
+    ]
+    assert told == [{"note": "b"}, {"note": "b"}]
+    assert len(bad) == 3
+
+
+def test_an_interrupt_waits_for_the_end_of_a_note(pipe: tuple[int, Target]) -> None:
+    """The line is longer than the pipe, so that the interrupt comes in the middle of it."""
+    write, target = pipe
+    read, fd = os.pipe()
+    main = threading.get_ident()
+    text = "é" * 60_000
+    told: list[dict[str, object]] = []
+
+    def supervise() -> None:
+        lines = notes.Lines()
+        told.extend(lines.feed(os.read(read, 1 << 16)))
+        assert not told
+        ask(write, 7)
+        signal.pthread_kill(main, signal.SIGINT)
+        while not told:
+            told.extend(lines.feed(os.read(read, 1 << 16)))
+
+    target.begin(7)
+    reader = threading.Thread(target=supervise)
+    reader.start()
+    with pytest.raises(KeyboardInterrupt):
+        output.Notes(fd, target.interrupts).tell("print", text=text)
+    reader.join()
+    os.close(read)
+    os.close(fd)
+    assert told == [{"note": "print", "text": text}]
+
+
+def test_a_note_of_a_signal_handler_goes_out_behind_the_one_that_it_interrupts(
+    pipe: tuple[int, Target],
+) -> None:
+    _, target = pipe
+    read, fd = os.pipe()
+    main = threading.get_ident()
+    worker = output.Notes(fd, target.interrupts)
+    before = signal.signal(signal.SIGUSR1, lambda *_: worker.tell("second"))
+    told: list[dict[str, object]] = []
+
+    def supervise() -> None:
+        lines = notes.Lines()
+        told.extend(lines.feed(os.read(read, 1 << 16)))
+        signal.pthread_kill(main, signal.SIGUSR1)
+        while len(told) < 2:
+            told.extend(lines.feed(os.read(read, 1 << 16)))
+
+    reader = threading.Thread(target=supervise)
+    reader.start()
+    try:
+        worker.tell("first", text="é" * 60_000)
+        reader.join()
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+        os.close(read)
+        os.close(fd)
+    assert [one["note"] for one in told] == ["first", "second"]
 
 
 def test_the_journal_does_not_grow_without_bound(
