@@ -137,6 +137,12 @@ class Output(io.TextIOBase):
                     shown = lane is not None and lane.show(self.stream, piece)
                     self._notes.tell("print", stream=self.stream, text=piece, shown=shown)
 
+    def log(self, text: str) -> None:
+        """Write for the log alone: the kernel has its own way to show this."""
+        for start in range(0, len(text), CHUNK):
+            piece = text[start : start + CHUNK]
+            self._notes.tell("print", stream=self.stream, text=piece, shown=True)
+
     @property
     def unflushed(self) -> bool:
         return bool(self._kept)

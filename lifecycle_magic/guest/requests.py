@@ -98,8 +98,7 @@ class Request:
         self.exchange.flush()
         if isinstance(error, Exception) and not self.exchange.client_left:
             lane.flush()
-            lane.attended = False
-            self._worker.outputs[1].write(told(error))
+            self._worker.outputs[1].log(told(error))
         lane.fail(error)
 
 
