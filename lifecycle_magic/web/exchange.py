@@ -33,11 +33,6 @@ LISTEN = 0.02
 FAREWELL = 10.0
 """Seconds that a WebSocket's handler has to end when its client has left."""
 
-DRAIN = 30.0
-"""Seconds that an answer which has begun may go on in a container that is to go: a stream of events
-need not have an end.
-"""
-
 SCOPE = (
     "type",
     "http_version",
@@ -272,9 +267,14 @@ class Exchange:
             self._farewell = asyncio.ensure_future(self._part())
 
     async def _part(self) -> None:
-        """Have what has no end of its own end, so that the container can run its ``exit``."""
+        """Have what may have no end of its own end, so that the container can run its ``exit``: a
+        WebSocket at once, a stream after as long as ``exit`` itself may take.
+        """
+        slot = self.request.slot
+        if slot is None:
+            return
         if self._scope_type != "websocket":
-            await asyncio.sleep(DRAIN)
+            await asyncio.sleep(slot.container.plan.grace)
             if self.started and not self.complete and self._task is not None:
                 self._task.cancel()
         elif self.started and not self.complete:

@@ -17,6 +17,7 @@ from kernel.harness import Where, wait_for
 
 import lifecycle_magic as lm
 from lifecycle_magic import session
+from lifecycle_magic.container import Container
 
 IMAGE = lm.Image.debian_slim().uv_pip_install("fastapi", "flask", "websockets")
 
@@ -54,6 +55,9 @@ class Street:
             for one in current.containers()
             if one.plan.cls == cls
         ]
+
+    def live(self, cls: str) -> list[Container]:
+        return [one for one in session.current().containers() if one.plan.cls == cls]
 
     def log(self, cls: str) -> str:
         return session.current().logs(cls)
