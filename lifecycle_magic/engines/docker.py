@@ -64,6 +64,7 @@ class DockerEngine:
         self._asked = transport
         self._clients = Clients()
         self._known: Facts | None = None
+        self._pythons: dict[str, int | None] = {}  # base image id → its Python 3's minor
         self._samples: dict[str, tuple[float, float]] = {}  # id → when (s), CPU used (s)
 
     # --- what answers ----------------------------------------------------------------------
@@ -197,6 +198,7 @@ class DockerEngine:
         container; the steps that were done stay in the engine's cache. Raises `BuildError`.
         """
         base = self.base_id(image)
+        self._check_base(image, base)
         progress = docker_build.Progress([step.title() for step in image.steps], on_step)
         with tempfile.TemporaryFile() as context:
             docker_build.context(image, base, context, files)
@@ -211,6 +213,16 @@ class DockerEngine:
                 ):
                     progress.feed(message)
         return progress.image()
+
+    def _check_base(self, image: Image, base: str) -> None:
+        """Refuse a base that can't run a class; each is tried once."""
+        with self._clients.use(f"try the Python of {image.reference}") as api:
+            arch = _inspect_image(api, base).get("Architecture") or ""
+            if image.python is not None and arch == self._facts.arch:
+                return  # Python's own image
+            if base not in self._pythons:
+                self._pythons[base] = docker_images.python_minor(api, base)
+        docker_images.check_base(image, self._pythons[base], arch, self._facts.arch)
 
     def commit(self, container: str, key: str) -> str:
         """Keep the files of a running container as an image under ``key``; return its id.
@@ -404,12 +416,13 @@ class DockerEngine:
         kept = keep | {docker_build.tag(key) for key in keep}
         removed: list[str] = []
         with self._clients.use("remove what is not used") as api:
-            dead = {"label": f"{ROLE}=container", "status": ["created", "exited", "dead"]}
-            for one in api.containers(all=True, filters=dead):
-                if one["Created"] < time.time() - _YOUNG and _remove(
-                    api.remove_container, one["Id"]
-                ):
-                    removed.append(f"container {one['Names'][0].lstrip('/')}")
+            for role in ("container", "probe"):
+                dead = {"label": f"{ROLE}={role}", "status": ["created", "exited", "dead"]}
+                for one in api.containers(all=True, filters=dead):
+                    if one["Created"] < time.time() - _YOUNG and _remove(
+                        api.remove_container, one["Id"]
+                    ):
+                        removed.append(f"container {one['Names'][0].lstrip('/')}")
             # An image goes only after those built on it, which the listing need not have first.
             while names := self._removable(api, kept):
                 gone = [name for name in names if _remove(api.remove_image, name)]
