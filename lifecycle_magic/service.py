@@ -94,6 +94,7 @@ class Service:
     def __init__(self, session: Home, name: str, app: str = "") -> None:
         self.session = session
         self.name = name
+        self.app = app
         self.serving = Serving(app, session.site, self.pool)
         self.version: Version | None = None
         self.pools: dict[str, Pool] = {}
@@ -411,6 +412,7 @@ class Service:
                 lambda image, hook: self._run_hook(version, image, hook),
                 self.session.bus.publish,
                 force=force,
+                app=self.app,
             )
             self._built = {id(version): built.image}
             self._base = built.base
@@ -431,7 +433,7 @@ class Service:
         """What changed with the class's last build, or changes with its next, for people."""
         spec = self._newest()
         assert spec is not None
-        return builder.reason(spec, self.session.engine(spec.options.engine))
+        return builder.reason(spec, self.session.engine(spec.options.engine), self.app)
 
     def _base_moved(self, version: Version) -> bool:
         """Whether the name that the recipe starts from means another image by now."""

@@ -19,7 +19,7 @@ import socket
 import sys
 import tempfile
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit
@@ -123,6 +123,15 @@ class DockerEngine:
             return self._from_dockerfile(image.source, on_step, anew)
         return self._present(image.reference, on_step)
 
+    def known_base(self, image: Image) -> str | None:
+        """The same, or None if something would have to be pulled or built for it."""
+        if image.source is None:
+            return self._image_id(image.reference)
+        below = [self._image_id(reference) for reference in image.source.images()]
+        if None in below:
+            return None
+        return self.find(_key_of(image.source.key(), below))
+
     def _present(self, reference: str, on_step: OnStep | None) -> str:
         """The id of an image that is here, or is pulled now."""
         found = self._image_id(reference)
@@ -148,7 +157,7 @@ class DockerEngine:
     def _from_dockerfile(self, source: Dockerfile, on_step: OnStep | None, anew: bool) -> str:
         below = [self._present(reference, on_step) for reference in source.images()]
         told = source.key()
-        key = hashlib.sha256(json.dumps([told, below]).encode()).hexdigest()
+        key = _key_of(told, below)
         if not anew and (found := self.find(key)) is not None:
             return found
         with (
@@ -471,6 +480,11 @@ class DockerEngine:
                 young = image["Created"] > time.time() - _YOUNG
                 names += tags or ([] if young else [image["Id"]])
         return names
+
+
+def _key_of(source: str, below: Sequence[str | None]) -> str:
+    """The key of a Dockerfile's image, from the key of its text and files, and what is below."""
+    return hashlib.sha256(json.dumps([source, below]).encode()).hexdigest()
 
 
 def _remove(remove: Any, what: str) -> bool:
