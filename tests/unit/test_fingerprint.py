@@ -426,6 +426,15 @@ def test_a_wrapped_method_is_followed_to_what_it_reads_of_the_class() -> None:
     assert load_print(one).digest != load_print(two).digest
 
 
+@pytest.mark.parametrize("read", ["globals()['LIMIT']", "eval('LIMIT')", "exec('LIMIT')"])
+def test_what_is_looked_up_by_a_text_is_named_once(read: str) -> None:
+    source = f"LIMIT = 1\ndef inner():\n    return {read}, {read}\ndef f():\n    return inner()\n"
+    name = read.partition("(")[0]
+    assert print_of(source).unreadable == (f"what inner() reads with {name}()",)
+    shadowed = source.replace("LIMIT = 1", f"LIMIT = 1\ndef {name}(*x):\n    return [x]")
+    assert print_of(shadowed).unreadable == ()
+
+
 # -- modules ----------------------------------------------------------------------------------
 
 
@@ -532,6 +541,10 @@ def test_a_package_beside_the_notebook_counts_with_the_submodule_that_is_importe
         pytest.param(
             "N = 1\nglobals().update(N=2)\n", "", "beside_one.N",
             ("N=2", "N=3"), id="a name that is set through globals()",
+        ),
+        pytest.param(
+            "N = 1\ndef g(): return globals()['N']\n", "", "beside_one.g()",
+            ("N = 1", "N = 2"), id="a name that is read through globals()",
         ),
     ],
 )  # fmt: skip
