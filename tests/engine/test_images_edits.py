@@ -432,7 +432,6 @@ def test_two_fresh_kernels_with_the_same_cell_build_it_once(
         image = f"lm.Image.debian_slim().run_commands('echo {mark} > made')"
     run = f"""
         from lifecycle_magic import session
-from lifecycle_magic import why as builds
         from lifecycle_magic.state import BuildStep
         events = []
         session.current().bus.subscribe(events.append)
