@@ -562,6 +562,19 @@ def test_what_else_a_statement_of_a_module_changes_is_followed(
     assert print_of(source).digest != before.digest
 
 
+def test_a_base_that_begins_to_keep_account_is_noticed(beside: Path) -> None:
+    source = "import beside_one\ndef f():\n    return beside_one.N\n"
+    base = "class Base:\n  all = []\n"
+    plug = "from beside_two import Base\nN = 1\nclass Plug(Base): n = 1\n"
+    (beside / "beside_two.py").write_text(base)
+    (beside / "beside_one.py").write_text(plug)
+    before = print_of(source).digest
+    (beside / "beside_two.py").write_text(
+        base + "  def __init_subclass__(cls): cls.all.append(cls)\n"
+    )
+    assert print_of(source).digest != before
+
+
 @pytest.mark.parametrize(
     ("old", "new"),
     [
