@@ -58,15 +58,16 @@ def ensure(
     *,
     force: bool = False,
     need: Callable[[Iterable[str]], None] = lambda _: None,
+    app: str = "",
 ) -> Built:
-    """The image for ``spec`` with every build hook's layer; built as far as it is missing.
+    """The image for ``spec``, a class of ``app``, with every build hook's layer.
 
-    ``need`` gets keys and ids of all layers, each before it is looked for. ``publish`` gets a
-    `BuildStep` for whatever is done, and nothing when all is there. ``force`` runs the hooks again.
-    Two kernels that want the same layer make it once. Raises `BuildError` for a step or a hook that
-    fails, `EngineError` for an engine that does.
+    It is built as far as it is missing. ``need`` gets keys and ids of all layers, each before it is
+    looked for. ``publish`` gets a `BuildStep` for whatever is done, and nothing when all is there.
+    ``force`` runs the hooks again. Two kernels that want the same layer make it once. Raises
+    `BuildError` for a step or a hook that fails, `EngineError` for an engine that does.
     """
-    return _Build(spec, engine, run_hook, publish, need).run(force)
+    return _Build(spec, engine, run_hook, publish, need, app).run(force)
 
 
 def layers_of(spec: ClassSpec, base: str) -> tuple[why.Layer, ...]:
@@ -79,14 +80,24 @@ def layers_of(spec: ClassSpec, base: str) -> tuple[why.Layer, ...]:
     return (start, steps, *functions, *hooks)
 
 
-def reason(spec: ClassSpec, engine: Engine) -> str:
-    """What changed with the last build of ``spec``'s class, or would with the next, for people."""
-    kept = why.last(engine.name, spec.name)
-    new = layers_of(spec, engine.base_id(spec.options.image or Image.debian_slim()))
-    if kept is not None and (reasons := why.explain(kept.layers, new)):
-        lines = [f"{spec.name}: with the next call, unless it was built before", *reasons]
-        return "\n  ".join(lines)
-    return why.told(kept, spec.name)
+def reason(spec: ClassSpec, engine: Engine, app: str = "") -> str:
+    """What changed with the last build of ``spec``'s class, or would with the next, for people.
+
+    It only looks: nothing is pulled or built.
+    """
+    kept = why.last(engine.name, app, spec.name)
+    if kept is None:
+        return why.told(kept, spec.name)
+    image = spec.options.image or Image.debian_slim()
+    base = engine.known_base(image)
+    new = layers_of(spec, base or kept.layers[0].parts.get("id", ""))
+    reasons = list(why.explain(kept.layers, new))
+    if base is None:
+        what = "is pulled" if image.source is None else "is built"
+        reasons.insert(0, f"the base image {image.reference} {what}: it is not here as it is now")
+    if not reasons:
+        return why.told(kept, spec.name)
+    return "\n  ".join([f"{spec.name}: with the next call, unless it was built before", *reasons])
 
 
 class _Build:
@@ -97,8 +108,10 @@ class _Build:
         run_hook: RunHook,
         publish: Publish,
         need: Callable[[Iterable[str]], None],
+        app: str,
     ) -> None:
         self._spec = spec
+        self._app = app
         self._image = spec.options.image or Image.debian_slim()
         self._engine = engine
         self._run_hook = run_hook
@@ -126,7 +139,7 @@ class _Build:
                 found = self._make(layer, keys[layer], found, force=layer >= forced)
             if reasons:
                 record = why.Record(time.time(), layers, reasons)
-                why.keep(self._engine.name, self._spec.name, record)
+                why.keep(self._engine.name, self._app, self._spec.name, record)
         except BuildError as error:
             raise BuildError(f"{self._spec.name}: {error}") from error.__cause__
         assert found is not None
@@ -137,7 +150,7 @@ class _Build:
         self, layers: tuple[why.Layer, ...], forced: int, top: int, count: int
     ) -> tuple[str, ...]:
         """What is not as in the last build; said in the card if something has to be made."""
-        before = why.last(self._engine.name, self._spec.name)
+        before = why.last(self._engine.name, self._app, self._spec.name)
         reasons = why.explain(before.layers if before else None, layers)
         if top == count - 1:
             return (*reasons, "all of it was there, from an earlier build") if reasons else ()

@@ -47,13 +47,19 @@ def imports_in(tree: ast.AST) -> Iterator[Import]:
 
 
 class Effects:
-    """The statements of one source file; ``bound`` are those that each name is bound by."""
+    """The statements of one source file; ``bound`` are those that each name is bound by.
+
+    ``looked_at`` are the other files whose text decided something.
+    """
 
     def __init__(
         self, path: str, body: Sequence[ast.stmt], bound: Mapping[str, Sequence[ast.stmt]]
     ) -> None:
+        self.looked_at: set[str] = set()
         self._package = _package(path)
+        self._outside: dict[str, bool] = {}
         self._bound = bound
+        self._reads = {one: reads_of(one) for one in body}
         self._stars = any("*" in one.names for s in body for one in imports_in(s))
         self._rebound = {
             name for s in body for n in ast.walk(s) if isinstance(n, ast.Global) for name in n.names
@@ -80,7 +86,7 @@ class Effects:
             if name in _ANYTHING or self._is_unknown(name) or self._leads_out(name):
                 return None
             reached.add(name)
-            waiting |= {read for one in self._bound.get(name, ()) for read in reads_of(one)}
+            waiting |= {read for one in self._bound.get(name, ()) for read in self._reads[one]}
         return {name for name in reached if self._can_change(name)}
 
     def _called(self, statement: ast.stmt) -> Iterator[str]:
@@ -105,7 +111,9 @@ class Effects:
         return self._stars and name not in self._bound and not hasattr(builtins, name)
 
     def _leads_out(self, name: str) -> bool:
-        return any(True for _ in self._files(name))
+        if name not in self._outside:
+            self._outside[name] = any(True for _ in self._files(name))
+        return self._outside[name]
 
     def _files(self, name: str) -> Iterator[str]:
         """The source files beside the notebook that a name is imported from."""
@@ -118,6 +126,7 @@ class Effects:
         files = list(self._files(base))
         if not files:
             return self._notes and base in self._bound
+        self.looked_at.update(files)
         return any(word in Path(file).read_text("utf-8") for file in files for word in _NOTING)
 
     def _can_change(self, name: str) -> bool:

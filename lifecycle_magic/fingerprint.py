@@ -15,7 +15,7 @@ say what changed. How deep reading goes depends on where a thing comes from:
 - ours: by name.
 
 Nothing is left out silently: what has no content that can be read (a socket, a lock, a
-generator) is named in `Fingerprint.unreadable`.
+generator), or is looked up by a text (``globals()["X"]``), is named in `Fingerprint.unreadable`.
 """
 
 from __future__ import annotations
@@ -80,6 +80,9 @@ _BOOKKEEPING = frozenset(
         ATTRIBUTE,
     }
 )
+
+# What code gets by these is named by texts, which can be made when it runs.
+_BY_TEXT = frozenset({"globals", "eval", "exec"})
 
 
 @dataclass(frozen=True)
@@ -413,6 +416,8 @@ class _Reader:
             return self.member(rest[0]) if rest else digest(b"family", name.encode())
         if name not in space:
             known = hasattr(builtins, name)
+            if known and name in _BY_TEXT:
+                self.unreadable[f"what {self.label.rpartition(' (')[0]} reads with {name}()"] = None
             return digest(b"builtin" if known else b"absent", name.encode())
         value = _plain(space[name])
         if isinstance(value, type) and value in self.family and rest:
@@ -533,6 +538,8 @@ class _Reader:
             ]
             space = {"__package__": package}
             told += [self.imported(space, found) for found in sorted(piece.imports)]
+            if not _BY_TEXT.isdisjoint(set(piece.names) - pieces.keys()):
+                told.append(self.source(module, path))
             return digest(b"piece", *told)
 
         call = "()" if piece.kind == "function" else ""

@@ -93,6 +93,7 @@ class Service:
     def __init__(self, session: Home, name: str, app: str = "") -> None:
         self.session = session
         self.name = name
+        self.app = app
         self.serving = Serving(app, session.site, self.pool)
         self.version: Version | None = None
         self.engine = ""  # the name of the one that was asked last, for this version or for none
@@ -436,6 +437,7 @@ class Service:
                 self.session.bus.publish,
                 force=force,
                 need=self.session.ledger.images,
+                app=self.app,
             )
             with self._lock:
                 current = self.version  # what runs, while its successor is not up
@@ -457,7 +459,7 @@ class Service:
         """What changed with the class's last build, or changes with its next, for people."""
         spec = self._newest()
         assert spec is not None
-        return builder.reason(spec, self.session.engine(spec.options.engine))
+        return builder.reason(spec, self.session.engine(spec.options.engine), self.app)
 
     def _base_moved(self, version: Version) -> bool:
         """Whether the name that the recipe starts from means another image by now."""

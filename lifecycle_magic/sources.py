@@ -11,7 +11,6 @@ layout and docstrings are gone. What may change any name (a star import) is part
 from __future__ import annotations
 
 import ast
-import functools
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -37,11 +36,28 @@ class Piece:
 
 def pieces_of(path: str) -> Mapping[str, Piece] | None:
     """Every top-level name of a source file; None if it can't be read or is no Python."""
+    known = _read.get(path)
+    if known is not None and all(_stamp(one) == stamp for one, stamp in known[0].items()):
+        return known[1]
     try:
-        stat = os.stat(path)
-        return _pieces(path, stat.st_mtime_ns, stat.st_size)
+        stamps = {path: _stamp(path)}
+        pieces, others = _pieces(path)
     except (OSError, SyntaxError, ValueError):
         return None
+    _read[path] = ({**{one: _stamp(one) for one in others}, **stamps}, pieces)
+    return pieces
+
+
+# Of each file the stamps of what was read for it, its own among them, and its pieces.
+_read: dict[str, tuple[dict[str, tuple[int, int] | None], Mapping[str, Piece]]] = {}
+
+
+def _stamp(path: str) -> tuple[int, int] | None:
+    try:
+        stat = os.stat(path)
+    except OSError:
+        return None
+    return stat.st_mtime_ns, stat.st_size
 
 
 def imports_of(path: str) -> tuple[Import, ...]:
@@ -53,8 +69,8 @@ def imports_of(path: str) -> tuple[Import, ...]:
         return ()
 
 
-@functools.lru_cache(maxsize=256)
-def _pieces(path: str, changed: int, size: int) -> Mapping[str, Piece]:
+def _pieces(path: str) -> tuple[Mapping[str, Piece], set[str]]:
+    """The pieces of a file, and which other files were looked at for them."""
     with open(path, "rb") as file:
         tree = ast.parse(file.read())
     body = [one for one in tree.body if not _is_main_guard(one)]
@@ -63,26 +79,39 @@ def _pieces(path: str, changed: int, size: int) -> Mapping[str, Piece]:
         # A statement that binds nothing (TABLE["x"] = 1) changes what it mentions.
         for name in _bound(statement) or reads_of(statement):
             bound.setdefault(name, []).append(statement)
-    found = {name: list(statements) for name, statements in bound.items()}
+    # Dictionaries for their order, and for each statement to be there once.
+    found = {name: dict.fromkeys(statements) for name, statements in bound.items()}
     effects = Effects(path, body, bound)
     for statement in body:
         touched = effects.of(statement)
-        for name in found if touched is None else touched:
-            if name in found and statement not in found[name]:
-                found[name].append(statement)
-    return {name: _piece(statements) for name, statements in found.items()}
+        for name in found if touched is None else touched & found.keys():
+            found[name].setdefault(statement)
+    told = {one: _Statement.of(one) for one in body}
+    pieces = {name: _piece([told[one] for one in ones]) for name, ones in found.items()}
+    return pieces, effects.looked_at
 
 
-def _piece(statements: list[ast.stmt]) -> Piece:
-    names = {name for one in statements for name in (*reads_of(one), *_bound(one))}
-    first = statements[0]
-    function = isinstance(first, (ast.FunctionDef, ast.AsyncFunctionDef))
-    kind = "function" if function else "class" if isinstance(first, ast.ClassDef) else "constant"
+@dataclass(frozen=True)
+class _Statement:
+    kind: str
+    told: str
+    names: frozenset[str]
+    imports: tuple[Import, ...]
+
+    @classmethod
+    def of(cls, one: ast.stmt) -> _Statement:
+        function = isinstance(one, (ast.FunctionDef, ast.AsyncFunctionDef))
+        kind = "function" if function else "class" if isinstance(one, ast.ClassDef) else "constant"
+        names = frozenset(reads_of(one) | _bound(one))
+        return cls(kind, ast.dump(_undocumented(one)), names, tuple(imports_in(one)))
+
+
+def _piece(statements: list[_Statement]) -> Piece:
     return Piece(
-        kind=kind,
-        told="\n".join(ast.dump(_undocumented(one)) for one in statements),
-        names=tuple(sorted(names)),
-        imports=tuple(found for one in statements for found in imports_in(one)),
+        kind=statements[0].kind,
+        told="\n".join(one.told for one in statements),
+        names=tuple(sorted({name for one in statements for name in one.names})),
+        imports=tuple(found for one in statements for found in one.imports),
     )
 
 

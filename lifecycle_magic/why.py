@@ -1,22 +1,26 @@
 """Why a step of an image runs again: two builds of a class compared, part by part.
 
 Of each class the layers of its last build are kept below the state root, as names and digests: the
-base, the steps of the recipe, and for every build hook what it reads. No value is ever in it.
+base, the steps of the recipe, and for every build hook what it reads. No value is ever in it. A
+class is known by its name, its app and its notebook: another notebook's may be called the same.
 """
 
 from __future__ import annotations
 
+import functools
+import hashlib
 import json
+import os
 import secrets
+import sys
 import time
-import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from lifecycle_magic.paths import private_folder, state_root
 
-__all__ = ["Layer", "Record", "explain", "keep", "last", "told"]
+__all__ = ["Layer", "Record", "explain", "keep", "last", "notebook", "told"]
 
 _MOST = 4  # names in one reason
 
@@ -93,19 +97,30 @@ def told(record: Record | None, name: str) -> str:
 # --- kept on disk --------------------------------------------------------------------------------
 
 
-def last(engine: str, name: str) -> Record | None:
-    """The last build of the class ``name``, of whatever session; None if none is known."""
+@functools.cache
+def notebook() -> str:
+    """What tells this notebook or script from others, also in its next session.
+
+    Its path, where what it runs in says so (Jupyter Server, VS Code), and the folder it began in.
+    """
+    space = vars(sys.modules["__main__"])
+    told = space.get("__vsc_ipynb_file__") or os.environ.get("JPY_SESSION_NAME")
+    return f"{os.getcwd()}\n{told or space.get('__file__', '')}"
+
+
+def last(engine: str, app: str, name: str) -> Record | None:
+    """The last build of this notebook's class ``name``, of whatever session; None if unknown."""
     try:
-        kept = json.loads(_path(engine, name).read_text())
+        kept = json.loads(_path(engine, app, name).read_text())
         layers = tuple(Layer(title, parts) for title, parts in kept["layers"])
         return Record(kept["at"], layers, tuple(kept["reasons"]))
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
 
-def keep(engine: str, name: str, record: Record) -> None:
-    """Make ``record`` the last build of the class ``name``."""
-    path = _path(engine, name)
+def keep(engine: str, app: str, name: str, record: Record) -> None:
+    """Make ``record`` the last build of this notebook's class ``name``."""
+    path = _path(engine, app, name)
     content = {
         "at": record.at,
         "layers": [[layer.title, dict(layer.parts)] for layer in record.layers],
@@ -116,7 +131,7 @@ def keep(engine: str, name: str, record: Record) -> None:
     part.replace(path)
 
 
-def _path(engine: str, name: str) -> Path:
+def _path(engine: str, app: str, name: str) -> Path:
     # A class may have a longer name than a file.
-    short = name if len(name) <= 100 else f"{name[:80]}-{zlib.crc32(name.encode()):08x}"
-    return private_folder(state_root() / "builds") / f"{engine}-{short}.json"
+    whose = hashlib.sha256("\0".join((notebook(), app, name)).encode()).hexdigest()
+    return private_folder(state_root() / "builds") / f"{engine}-{name[:80]}-{whose[:16]}.json"

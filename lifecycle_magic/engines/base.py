@@ -154,6 +154,9 @@ class Engine(Protocol):
         that is made here, from a Dockerfile, again.
         """
 
+    def known_base(self, image: Image) -> str | None:
+        """The same, or None if something would have to be pulled or built for it."""
+
     def find(self, key: str) -> str | None:
         """The id of the image that was kept under ``key``, or None."""
 

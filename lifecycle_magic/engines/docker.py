@@ -19,7 +19,7 @@ import socket
 import sys
 import tempfile
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit
@@ -67,6 +67,7 @@ class DockerEngine:
         self._asked = transport
         self._clients = Clients()
         self._known: Facts | None = None
+        self._pythons: dict[str, int | None] = {}  # base image id → its Python 3's minor
         self._samples: dict[str, tuple[float, float]] = {}  # id → when (s), CPU used (s)
 
     # --- what answers ----------------------------------------------------------------------
@@ -125,6 +126,15 @@ class DockerEngine:
             return self._from_dockerfile(image.source, on_step, anew)
         return self._present(image.reference, on_step)
 
+    def known_base(self, image: Image) -> str | None:
+        """The same, or None if something would have to be pulled or built for it."""
+        if image.source is None:
+            return self._image_id(image.reference)
+        below = [self._image_id(reference) for reference in image.source.images()]
+        if None in below:
+            return None
+        return self.find(_key_of(image.source.key(), below))
+
     def _present(self, reference: str, on_step: OnStep | None) -> str:
         """The id of an image that is here, or is pulled now."""
         found = self._image_id(reference)
@@ -150,7 +160,7 @@ class DockerEngine:
     def _from_dockerfile(self, source: Dockerfile, on_step: OnStep | None, anew: bool) -> str:
         below = [self._present(reference, on_step) for reference in source.images()]
         told = source.key()
-        key = hashlib.sha256(json.dumps([told, below]).encode()).hexdigest()
+        key = _key_of(told, below)
         if not anew and (found := self.find(key)) is not None:
             return found
         with (
@@ -200,6 +210,7 @@ class DockerEngine:
         container; the steps that were done stay in the engine's cache. Raises `BuildError`.
         """
         base = self.base_id(image)
+        self._check_base(image, base)
         progress = docker_build.Progress([step.title() for step in image.steps], on_step)
         with tempfile.TemporaryFile() as context:
             docker_build.context(image, base, context, files)
@@ -214,6 +225,16 @@ class DockerEngine:
                 ):
                     progress.feed(message)
         return progress.image()
+
+    def _check_base(self, image: Image, base: str) -> None:
+        """Refuse a base that can't run a class; each is tried once."""
+        with self._clients.use(f"try the Python of {image.reference}") as api:
+            arch = _inspect_image(api, base).get("Architecture") or ""
+            if image.python is not None and arch == self._facts.arch:
+                return  # Python's own image
+            if base not in self._pythons:
+                self._pythons[base] = docker_images.python_minor(api, base)
+        docker_images.check_base(image, self._pythons[base], arch, self._facts.arch)
 
     def commit(self, container: str, key: str) -> str:
         """Keep the files of a running container as an image under ``key``; return its id.
@@ -407,12 +428,13 @@ class DockerEngine:
         kept = keep | {docker_build.tag(key) for key in keep}
         removed: list[str] = []
         with self._clients.use("remove what is not used") as api:
-            dead = {"label": f"{ROLE}=container", "status": ["created", "exited", "dead"]}
-            for one in api.containers(all=True, filters=dead):
-                if one["Created"] < time.time() - self.young and _remove(
-                    api.remove_container, one["Id"]
-                ):
-                    removed.append(f"container {one['Names'][0].lstrip('/')}")
+            for role in ("container", "probe"):
+                dead = {"label": f"{ROLE}={role}", "status": ["created", "exited", "dead"]}
+                for one in api.containers(all=True, filters=dead):
+                    if one["Created"] < time.time() - self.young and _remove(
+                        api.remove_container, one["Id"]
+                    ):
+                        removed.append(f"container {one['Names'][0].lstrip('/')}")
             # An image goes only after those built on it, which the listing need not have first.
             while names := self._removable(api, kept):
                 gone = [name for name in names if _remove(api.remove_image, name)]
@@ -461,6 +483,11 @@ class DockerEngine:
             if not young and kept.isdisjoint([image["Id"], *tags]):
                 names += tags or [image["Id"]]
         return names
+
+
+def _key_of(source: str, below: Sequence[str | None]) -> str:
+    """The key of a Dockerfile's image, from the key of its text and files, and what is below."""
+    return hashlib.sha256(json.dumps([source, below]).encode()).hexdigest()
 
 
 def _remove(remove: Any, what: str) -> bool:

@@ -67,6 +67,11 @@ _MENDS = (
     ),
     (r"Unable to locate package|has no installation candidate", "check the Debian package's name"),
     (
+        r"exec: \"(?:/bin/sh|env|sh)\"|/bin/sh: no such file",
+        "steps run in a shell, and the base image has none (no /bin/sh): start from one that has, "
+        "such as Image.debian_slim(), or do it in a @build hook",
+    ),
+    (
         r"exec: \"python3\"|python3: not found|No module named pip",
         "the base image needs python3 with pip: use Image.debian_slim(), or another base",
     ),

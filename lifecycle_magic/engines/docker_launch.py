@@ -46,10 +46,21 @@ exec(open(sys.argv[0] + "/__main__.py").read())
 """
 
 
+# What the kernel calls a processor, and what images do (GOARCH).
+_ARCHITECTURES = {
+    "x86_64": "amd64",
+    "aarch64": "arm64",
+    "armv7l": "arm",
+    "armv6l": "arm",
+    "i386": "386",
+    "i686": "386",
+}
+
+
 @dataclass(frozen=True)
 class Facts:
-    """What was read from the engine once. ``memory`` is in bytes; the last three say what its
-    kernel can limit.
+    """What was read from the engine once. ``memory`` is in bytes; three say what its kernel can
+    limit. ``arch`` is what its processors are called in images: ``amd64``, ``arm64``.
     """
 
     name: str
@@ -62,6 +73,7 @@ class Facts:
     limits_memory: bool
     limits_cpu: bool
     limits_pids: bool
+    arch: str = ""
 
     @classmethod
     def of(cls, info: dict[str, Any]) -> Facts:
@@ -77,6 +89,7 @@ class Facts:
             limits_memory=bool(info.get("MemoryLimit", True)),
             limits_cpu=bool(info.get("CpuCfsQuota", True)),
             limits_pids=bool(info.get("PidsLimit", True)),
+            arch=_ARCHITECTURES.get(info.get("Architecture", ""), info.get("Architecture", "")),
         )
 
     @property

@@ -133,6 +133,10 @@ class ProcessEngine:
         # Sandboxed or not decides what an absolute path in a build step means.
         return f"{environment.base_id()}-{'sandboxed' if self.sandboxed else 'plain'}"
 
+    def known_base(self, image: Image) -> str | None:
+        """The same: nothing has to be made for it."""
+        return self.base_id(image)
+
     def find(self, key: str) -> str | None:
         """The id of the image under ``key``: the key itself, or None."""
         return None if self._store.image(key) is None else key

@@ -22,6 +22,7 @@ from kernel.harness import event_loop_of_this_thread, own_kernel
 
 import lifecycle_magic as lm
 from lifecycle_magic import session
+from lifecycle_magic import why as builds
 from lifecycle_magic.state import BuildStep, Event, Notice
 
 CELL = """
@@ -485,12 +486,70 @@ def test_why_names_what_changed_and_what_that_runs_again(
     assert why(notebook)[-1] == "prepare() runs again: it lies on the recipe"
 
 
+@pytest.fixture
+def open_as(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], None]]:
+    """Goes on as the notebook with this path, as Jupyter Server tells a kernel."""
+
+    def become(path: str) -> None:
+        monkeypatch.setenv("JPY_SESSION_NAME", path)
+        builds.notebook.cache_clear()
+
+    yield become
+    builds.notebook.cache_clear()
+
+
+@pytest.mark.process
+def test_why_does_not_mix_up_classes_of_one_name_in_two_notebooks(
+    notebook: Notebook, open_as: Callable[[str], None]
+) -> None:
+    open_as("one.ipynb")
+    notebook.run(CELL)
+    open_as("two.ipynb")
+    other = WHERE.replace("def baked", "def other").replace("method", "build") + (
+        "    @lm.method()\n    def baked(self): return []\n"
+    )
+    notebook.run(other.replace('os.environ["BASE"]', "1"))
+    assert why(notebook)[0] == "this is its first build"
+    open_as("one.ipynb")
+    notebook.run(CELL.replace("LIMIT = 3", "LIMIT = 30"))
+    assert why(notebook)[0] == "fetch() runs again: LIMIT changed"
+
+
+@pytest.mark.docker
+def test_why_only_looks(
+    docker_notebook: Notebook, need_docker: docker.DockerClient, tmp_path: Path
+) -> None:
+    mark = secrets.token_hex(8)
+    name = f"lifecycle-magic-test/{mark}"
+    base = a_base_with_the_label(need_docker, mark, "1")
+    base.tag(name)
+    file = tmp_path / "Dockerfile"
+    file.write_text(f"FROM {name}\n")
+    try:
+        docker_notebook.run(WHERE, lm.Image.from_registry(name))
+        need_docker.images.remove(name)
+        assert why(docker_notebook) == [
+            f"the base image {name} is pulled: it is not here as it is now"
+        ]
+        base.tag(name)
+        docker_notebook.run(WHERE, lm.Image.from_dockerfile(file))
+        file.write_text(f"FROM {name}\nENV A=1\n")
+        docker_notebook.events.clear()
+        assert any("Dockerfile is built" in line for line in why(docker_notebook))
+        assert not any(isinstance(event, BuildStep) for event in docker_notebook.events)
+    finally:
+        docker_notebook.app.stop()
+        remove_images(need_docker, mark)
+
+
 @pytest.mark.process
 def test_what_can_not_be_fingerprinted_is_named_once(notebook: Notebook) -> None:
     cell = CELL.replace("UNUSED = 1", "TOO_LARGE = [(i, str(i)) for i in range(200_000)]")
-    cell = cell.replace("(LIMIT,", "(LIMIT, len(TOO_LARGE),")
+    cell = cell.replace("(LIMIT,", "(LIMIT, len(TOO_LARGE), eval('LIMIT'),")
     notebook.run(cell)
     notebook.run(cell.replace("return [Path", "return 1 and [Path"))
     notebook.run(CELL)
     told = [one for one in notebook.notices if one.level == "warning"]
-    assert [one.text.partition(" can't")[0] for one in told] == ["changes of TOO_LARGE"]
+    assert [one.text.partition(" can't")[0] for one in told] == [
+        "changes of what Model.fetch() reads with eval(), TOO_LARGE"
+    ]

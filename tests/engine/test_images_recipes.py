@@ -324,7 +324,9 @@ def test_a_dockerfile_is_built_again_when_the_name_it_starts_from_means_another_
 
     def a_base(word: str) -> None:
         text = f"FROM {lm.Image.debian_slim().reference}\nENV WORD={word}\n"
-        need_docker.images.build(fileobj=io.BytesIO(text.encode()), tag=name, labels=labels)
+        need_docker.images.build(
+            fileobj=io.BytesIO(text.encode()), tag=name, labels=labels, rm=True
+        )
 
     for word in ("one", "two", "one"):
         a_base(word)
@@ -485,19 +487,68 @@ def test_a_gpu_where_the_engine_has_none_is_refused_with_the_mend(
         docker_site.cls(GET, gpu="all")().get.remote()
 
 
-@pytest.mark.docker
-def test_another_python_minor_is_refused_by_name_before_any_call(
-    docker_site: Site, need_docker: docker.DockerClient, tmp_path: Path
-) -> None:
-    # A python3 that passes itself off as another one stands for an image that has another one.
-    base = lm.Image.debian_slim().reference
-    other = f"{sys.version_info.major}.{sys.version_info.minor + 1}"
-    minor = f"({sys.version_info.major}, {sys.version_info.minor + 1}, 0, 'final', 0)"
-    (tmp_path / "Dockerfile").write_text(
-        f"FROM {base}\nLABEL {docker_site.mark}=1\n"
+MINOR = sys.version_info.minor
+
+
+def other_python(site: Site, folder: Path) -> lm.Image:
+    """A python3 that passes itself off as another one stands for an image that has another one."""
+    minor = f"({sys.version_info.major}, {MINOR + 1}, 0, 'final', 0)"
+    (folder / "Dockerfile").write_text(
+        f"FROM {lm.Image.debian_slim().reference}\nLABEL {site.mark}=1\n"
         "RUN site=$(python3 -c 'import site; print(site.getsitepackages()[0])') && "
         f'echo "import sys; sys.version_info = {minor}" > $site/other.pth\n'
     )
-    image = lm.Image.from_dockerfile(tmp_path / "Dockerfile")
-    with pytest.raises(StartError, match=f"{other}"):
+    return lm.Image.from_dockerfile(folder / "Dockerfile")
+
+
+@pytest.mark.docker
+def test_another_python_minor_is_refused_by_name_before_any_step(
+    docker_site: Site, tmp_path: Path
+) -> None:
+    image = other_python(docker_site, tmp_path).run_commands("true")
+    told = rf"^Model: Image\.from_dockerfile\(.* has Python 3\.{MINOR + 1}, and this kernel runs"
+    with pytest.raises(BuildError, match=told):
         docker_site.cls(GET, image=image)().get.remote()
+    assert ("running", "true") not in docker_site.steps()
+
+
+@pytest.mark.docker
+def test_where_a_step_may_bring_another_python_the_container_tells(
+    docker_site: Site, tmp_path: Path
+) -> None:
+    image = other_python(docker_site, tmp_path).run_commands("true python")
+    with pytest.raises(StartError, match=rf"3\.{MINOR + 1}"):
+        docker_site.cls(GET, image=image)().get.remote()
+
+
+@pytest.mark.docker
+def test_a_base_without_python_or_shell_is_refused_with_the_mend(
+    docker_site: Site, tmp_path: Path
+) -> None:
+    file = tmp_path / "Dockerfile"
+    file.write_text(f"FROM scratch\nLABEL {docker_site.mark}=1\nCOPY Dockerfile /\n")
+    image = lm.Image.from_dockerfile(file)
+    with pytest.raises(BuildError, match=r"has no python3 that runs.*Image\.debian_slim\(\)"):
+        docker_site.cls(GET, image=image)().get.remote()
+    base = lm.Image.debian_slim().reference
+    file.write_text(f"FROM {base}\nLABEL {docker_site.mark}=1\nRUN rm /bin/sh\n")
+    with pytest.raises(BuildError, match=r"failed: true\n.*\nMend: steps run in a shell.*/bin/sh"):
+        docker_site.cls(GET, image=image.run_commands("true"))().get.remote()
+
+
+@pytest.mark.docker
+def test_an_image_for_another_platform_is_refused_by_name(
+    docker_site: Site, need_docker: docker.DockerClient, tmp_path: Path
+) -> None:
+    here = need_docker.version()["Arch"]
+    other = "arm64" if here == "amd64" else "amd64"
+    name = f"lifecycle-magic-test/{docker_site.mark}"
+    text = f"FROM scratch\nLABEL {docker_site.mark}=1\nCOPY Dockerfile /\n"
+    (tmp_path / "Dockerfile").write_text(text)
+    made, _ = need_docker.images.build(path=str(tmp_path), tag=name, rm=True)
+    saved = b"".join(made.save(named=True))
+    need_docker.images.load(saved.replace(f'"{here}"'.encode(), f'"{other}"'.encode()))
+    image = lm.Image.from_registry(name).run_commands("true")
+    with pytest.raises(BuildError, match=rf"linux/{other}, and this engine runs linux/{here}: "):
+        docker_site.cls(GET, image=image)().get.remote()
+    assert docker_site.steps() == []

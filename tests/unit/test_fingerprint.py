@@ -426,6 +426,15 @@ def test_a_wrapped_method_is_followed_to_what_it_reads_of_the_class() -> None:
     assert load_print(one).digest != load_print(two).digest
 
 
+@pytest.mark.parametrize("read", ["globals()['LIMIT']", "eval('LIMIT')", "exec('LIMIT')"])
+def test_what_is_looked_up_by_a_text_is_named_once(read: str) -> None:
+    source = f"LIMIT = 1\ndef inner():\n    return {read}, {read}\ndef f():\n    return inner()\n"
+    name = read.partition("(")[0]
+    assert print_of(source).unreadable == (f"what inner() reads with {name}()",)
+    shadowed = source.replace("LIMIT = 1", f"LIMIT = 1\ndef {name}(*x):\n    return [x]")
+    assert print_of(shadowed).unreadable == ()
+
+
 # -- modules ----------------------------------------------------------------------------------
 
 
@@ -533,6 +542,10 @@ def test_a_package_beside_the_notebook_counts_with_the_submodule_that_is_importe
             "N = 1\nglobals().update(N=2)\n", "", "beside_one.N",
             ("N=2", "N=3"), id="a name that is set through globals()",
         ),
+        pytest.param(
+            "N = 1\ndef g(): return globals()['N']\n", "", "beside_one.g()",
+            ("N = 1", "N = 2"), id="a name that is read through globals()",
+        ),
     ],
 )  # fmt: skip
 def test_what_else_a_statement_of_a_module_changes_is_followed(
@@ -547,6 +560,19 @@ def test_what_else_a_statement_of_a_module_changes_is_followed(
     (beside / "beside_two.py").write_text(two.replace(old, new) + "\n")
     (beside / "beside_one.py").write_text(one.replace(old, new) + "\n")
     assert print_of(source).digest != before.digest
+
+
+def test_a_base_that_begins_to_keep_account_is_noticed(beside: Path) -> None:
+    source = "import beside_one\ndef f():\n    return beside_one.N\n"
+    base = "class Base:\n  all = []\n"
+    plug = "from beside_two import Base\nN = 1\nclass Plug(Base): n = 1\n"
+    (beside / "beside_two.py").write_text(base)
+    (beside / "beside_one.py").write_text(plug)
+    before = print_of(source).digest
+    (beside / "beside_two.py").write_text(
+        base + "  def __init_subclass__(cls): cls.all.append(cls)\n"
+    )
+    assert print_of(source).digest != before
 
 
 @pytest.mark.parametrize(
