@@ -47,7 +47,7 @@ class Watcher(Protocol):
 
 
 class AsyncioWatcher:
-    """asyncio's loop as a `Watcher` of one source at a time.
+    """asyncio's loop as a `Watcher` of one channel at a time.
 
     `watch` may be called from any thread and raises RuntimeError when the loop is closed;
     `unwatch` is for the loop's own thread.
@@ -68,7 +68,7 @@ class AsyncioWatcher:
 
     def _add(self, source: Any, callback: Callable[[], None]) -> None:
         if self._on and source.fileno() >= 0:
-            self._loop.add_reader(source.fileno(), callback)
+            source.watch(self._loop, callback)
 
     def unwatch(self, source: Any) -> None:
         self._on = False

@@ -92,7 +92,7 @@ class AsyncStream(_Stream, Awaited):
         while True:
             if not channel.buffered:
                 readable = loop.create_future()
-                loop.add_reader(channel, _resolve, readable)
+                channel.watch(loop, _resolve, readable)
                 try:
                     await readable
                 finally:

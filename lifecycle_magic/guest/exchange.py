@@ -99,7 +99,7 @@ class Exchange:
     def _watch(self) -> None:
         if self._loop is None:
             self._loop = asyncio.get_running_loop()
-            self._loop.add_reader(self._lane.channel, self._on_readable)
+            self._lane.channel.watch(self._loop, self._on_readable)
             if self._lane.channel.buffered:
                 self._loop.call_soon(self._on_readable)
 
@@ -222,6 +222,7 @@ class Exchange:
             loop = asyncio.get_running_loop()
             writable = loop.create_future()
             loop.add_writer(fd, resolve, writable)
+            self._lane.channel.sock.setblocking(True)  # see `Channel.watch`
             try:
                 await writable
             finally:

@@ -143,7 +143,7 @@ async def _next_frame(lane: Lane) -> Frame | None:
     if not channel.buffered:
         loop = asyncio.get_running_loop()
         readable = loop.create_future()
-        loop.add_reader(channel, resolve, readable)
+        channel.watch(loop, resolve, readable)
         try:
             await readable
         finally:

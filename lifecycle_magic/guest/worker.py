@@ -164,7 +164,7 @@ class Worker:
             if asyncio.all_tasks(self._loop) - self._waiting_tasks():
                 loop = self._loop
                 readable = loop.create_future()
-                loop.add_reader(channel, lambda: readable.done() or readable.set_result(None))
+                channel.watch(loop, lambda: readable.done() or readable.set_result(None))
                 try:
                     loop.run_until_complete(readable)
                 finally:

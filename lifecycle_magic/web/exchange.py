@@ -99,7 +99,7 @@ class Request(AsyncStream):
             if not channel.buffered:
                 if not self._reading:
                     self._reading = True
-                    loop.add_reader(channel, self._on_readable)
+                    channel.watch(loop, self._on_readable)
                 self._readable = loop.create_future()
                 try:
                     await self._readable

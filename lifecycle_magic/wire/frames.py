@@ -13,7 +13,7 @@ from __future__ import annotations
 import socket
 import struct
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from lifecycle_magic.exception import WireError
@@ -97,6 +97,14 @@ class Channel:
         it.
         """
         return self._start != self._end
+
+    def watch(self, loop: Any, callback: Callable[..., object], *args: Any) -> None:
+        """Have an event loop call when there is something to read; its ``remove_reader`` ends it.
+
+        The socket stays a blocking one: uvloop makes those that it watches non-blocking.
+        """
+        loop.add_reader(self.sock.fileno(), callback, *args)
+        self.sock.setblocking(True)
 
     def close(self) -> None:
         self.sock.close()

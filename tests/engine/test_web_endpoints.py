@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
+import os
 import shutil
 import socket
 import subprocess
@@ -13,6 +15,7 @@ from typing import Any
 
 import httpx
 import pytest
+import uvloop
 from conftest import missing
 from engine.inside import notes
 from engine.web import Raw, Street, printed_until
@@ -190,6 +193,22 @@ def test_requests_and_calls_take_turns(model: Any, street: Street) -> None:
     call.get(timeout=60)
     assert request.answer().status_code == 200
     assert street.folder.count("enter") == 1
+
+
+def test_a_loop_that_watched_a_socket_leaves_it_blocking(model: Any, street: Street) -> None:
+    """Libuv, of which uvloop is made, does not: a call would then spin, or lose what it sends."""
+    assert street.client.get(model.predict.web_url).status_code == 200
+    pool = model.predict._pool()
+    (slot,) = pool._idle
+    assert os.get_blocking(slot.channel.fileno())
+
+    async def call() -> str:
+        found: str = await model.who.remote.aio()
+        return found
+
+    with contextlib.closing(uvloop.new_event_loop()) as loop:
+        assert loop.run_until_complete(call()) == model.who.remote()
+    assert os.get_blocking(slot.channel.fileno())
 
 
 # --- what goes wrong ------------------------------------------------------------------------------
