@@ -1,8 +1,11 @@
-"""``python -m benchmarks``: measure, print the table, write ``benchmarks/results.json``.
+"""``python -m benchmarks``: measure, print the tables, write results, plot and README.
 
-python -m benchmarks                        everything, on every engine that answers
-python -m benchmarks calls --engine docker  one benchmark, one engine
-python -m benchmarks calls --peers          warm calls against loky, ipyparallel, Dask and Ray
+python -m benchmarks                    everything, on every engine, beside every peer
+python -m benchmarks --quick            a look at everything, in a fraction of the time
+python -m benchmarks --only calls,maps  parts of it
+
+Only a run in which nothing was left out writes anything: ``benchmarks/results.json``,
+``docs/figures.svg`` and the figures section of the README.
 """
 
 from __future__ import annotations
@@ -13,76 +16,106 @@ import platform
 import shutil
 import sys
 import tempfile
+import time
+import traceback
 from collections.abc import Callable
-from pathlib import Path
 
-from benchmarks import builds, calls, cells, cold, ends, imports, panel, web
+from benchmarks import builds, calls, cells, cold, ends, imports, maps, panel, publish, resting, web
 from benchmarks.figures import Figures, as_json, table
-from benchmarks.peers import PEERS
+from benchmarks.peers import PEERS, versions
+from benchmarks.plan import Plan
 
-RESULTS = Path(__file__).with_name("results.json")
-BENCHMARKS = ("imports", "calls", "cold", "cells", "builds", "ends", "panel", "web")
+BENCHMARKS: dict[str, Callable[[Plan], Figures]] = {
+    "imports": imports.measure,
+    "calls": calls.measure,
+    "maps": maps.measure,
+    "cold": cold.measure,
+    "cells": cells.measure,
+    "builds": builds.measure,
+    "ends": ends.measure,
+    "resting": resting.measure,
+    "panel": panel.measure,
+    "web": web.measure,
+}
+ENGINES = ("docker", "process")
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks", description=__doc__.split("\n")[0]
-    )
-    parser.add_argument("only", nargs="*", metavar="BENCHMARK", help=", ".join(BENCHMARKS))
-    parser.add_argument("--engine", choices=("docker", "process"), action="append")
-    parser.add_argument(
-        "--peers",
-        nargs="?",
-        const=",".join(PEERS),
-        default="",
-        help="measure peers too, all of them or those named: --peers=loky,ray",
-    )
-    parser.add_argument("--no-save", action="store_true", help="leave results.json as it is")
-    chosen = parser.parse_args()
-    for name in chosen.only:
-        if name not in BENCHMARKS:
-            parser.error(f"no benchmark {name}: there are {', '.join(BENCHMARKS)}")
-    peers = [name for name in chosen.peers.split(",") if name]
-    for name in peers:
-        if name not in PEERS:
-            parser.error(f"no peer {name}: there are {', '.join(PEERS)}")
-
+    chosen = _arguments()
     # State of its own: images of the process engine and histories of the user's stay untouched.
     state = tempfile.mkdtemp(prefix="lm-bench-")
     os.environ["LIFECYCLE_MAGIC_STATE"] = state
+    began = time.monotonic()
     try:
-        engines, missing = _engines(chosen.engine or ["docker", "process"])
+        engines, missing = _engines(chosen.engine)
+        plan = Plan(tuple(engines), chosen.peers, chosen.quick)
         figures = Figures(missing=tuple(missing))
-        for name in chosen.only or BENCHMARKS:
+        for name in chosen.only:
             print(f"measuring {name} …", file=sys.stderr)
-            figures += _measure(name, list(engines), peers)
+            figures += _measured(name, plan)
     finally:
         from lifecycle_magic import session
 
         session.close("the benchmark is over")
         shutil.rmtree(state, ignore_errors=True)
     print(table(figures))
-    if not chosen.no_save and not chosen.only:
-        RESULTS.write_text(as_json(figures, _machine(engines)) + "\n")
-        print(f"\nwritten to {RESULTS.parent.name}/{RESULTS.name}")
+    print(f"\n{time.monotonic() - began:.0f} s in all")
+    everything = (
+        not chosen.quick
+        and chosen.only == tuple(BENCHMARKS)
+        and chosen.engine == ENGINES
+        and chosen.peers == PEERS
+    )
+    if everything:
+        publish.RESULTS.write_text(as_json(figures, _machine(engines)) + "\n")
+        print(f"written: {', '.join([publish.RESULTS.name, *publish.publish()])}")
     return 0
 
 
-def _measure(name: str, engines: list[str], peers: list[str]) -> Figures:
-    measure: dict[str, Callable[[], Figures]] = {
-        "imports": imports.measure,
-        "calls": lambda: calls.measure(engines, peers),
-        "cold": lambda: cold.measure(engines),
-        "cells": lambda: cells.measure(engines),
-        "builds": lambda: builds.measure(engines),
-        "ends": lambda: ends.measure(engines),
-        "panel": panel.measure,
-        "web": lambda: web.measure(engines),
-    }
-    return measure[name]()
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--quick", action="store_true", help="few rounds, nothing large")
+    names = {"only": tuple(BENCHMARKS), "engine": ENGINES, "peers": PEERS}
+    for name, there in names.items():
+        parser.add_argument(
+            f"--{name}",
+            type=_several(there),
+            default=there,
+            metavar="NAME,…",
+            help=f"some of {', '.join(there)}" + (", or none" if name == "peers" else ""),
+        )
+    chosen = parser.parse_args()
+    if not chosen.only or not chosen.engine:
+        parser.error("that leaves nothing to measure")
+    return chosen
 
 
-def _engines(wanted: list[str]) -> tuple[dict[str, str], list[str]]:
+def _several(there: tuple[str, ...]) -> Callable[[str], tuple[str, ...]]:
+    def read(text: str) -> tuple[str, ...]:
+        wanted = set(text.split(",")) - {"", "none"}
+        if unknown := wanted - set(there):
+            raise argparse.ArgumentTypeError(
+                f"no {', '.join(sorted(unknown))}: there are {', '.join(there)}"
+            )
+        return tuple(name for name in there if name in wanted)
+
+    return read
+
+
+def _measured(name: str, plan: Plan) -> Figures:
+    """A benchmark that breaks costs its own figures, and not the half hour of all others."""
+    try:
+        return BENCHMARKS[name](plan)
+    except Exception as error:
+        traceback.print_exc()
+        return Figures(missing=(f"{name}: {type(error).__name__}: {error}",))
+
+
+def _engines(wanted: tuple[str, ...]) -> tuple[dict[str, str], list[str]]:
     """Those that answer, each with what it says of itself; and why others do not."""
     from lifecycle_magic.engines import choose
     from lifecycle_magic.exception import EngineUnavailable
@@ -111,6 +144,7 @@ def _machine(engines: dict[str, str]) -> dict[str, object]:
         "system": f"{platform.system()} {platform.release()}",
         "python": platform.python_version(),
         "engines": engines,
+        "peers": versions(),
     }
 
 

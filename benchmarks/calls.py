@@ -1,13 +1,15 @@
 """Warm calls with small and large arguments: ours, bare yardsticks and peers, in turns.
 
-The method returns what it got: a small integer shows what a call costs, an array what bytes cost.
+The method returns what it got: a small integer shows what a call costs, everything else what its
+bytes and objects cost.
 """
 
 from __future__ import annotations
 
+import sys
 import tempfile
-from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -16,28 +18,49 @@ from typing import Any
 import numpy as np
 
 import lifecycle_magic as lm
-from benchmarks.figures import Bound, Figures, Run, Sample, alternate, timed
-from benchmarks.peers import Peer, available
+from benchmarks.figures import Bound, Figures, Run, alternate, timed
+from benchmarks.peers import Peer, _work, available
+from benchmarks.plan import Plan
 from benchmarks.raw import SERVER, Raw
+
+Echo = Callable[[Any], Any]
 
 
 @dataclass(frozen=True)
 class Work:
-    """One size of argument: ``size`` bytes of array, or 0 for a small integer.
+    """One kind of argument, ``size`` bytes of it: see `_work.payload`.
 
-    ``faster`` is how many times faster than a Ray actor it must be.
+    ``faster`` is how many times faster than a Ray actor it must be, 0 where nothing is promised.
     """
 
     name: str
+    kind: str
     size: int
     rounds: int
     times: int
-    faster: float
+    faster: float = 0
 
 
-NO_OP = Work("warm no-op call", 0, 30, 100, 10)
-SMALL = Work("echo 1 MB array", 1_000_000, 10, 20, 10)
-LARGE = Work("echo 100 MB array", 100_000_000, 6, 3, 4)
+NO_OP = Work("warm no-op call", "integer", 0, 30, 100, faster=10)
+LARGE = Work("echo 100 MB array", "array", 100_000_000, 6, 3, faster=4)
+WORKS = (
+    NO_OP,
+    Work("echo 64 B array", "array", 64, 10, 50),
+    Work("echo 4 KB array", "array", 4_000, 10, 50),
+    Work("echo 64 KB array", "array", 64_000, 10, 50),
+    Work("echo 1 MB array", "array", 1_000_000, 10, 20, faster=10),
+    Work("echo 10 MB array", "array", 10_000_000, 6, 5),
+    LARGE,
+    Work("echo 64 B of bytes", "bytes", 64, 10, 50),
+    Work("echo 64 KB of bytes", "bytes", 64_000, 10, 50),
+    Work("echo 1 MB of bytes", "bytes", 1_000_000, 10, 20),
+    Work("echo 100 MB of bytes", "bytes", 100_000_000, 3, 2),
+    Work("echo a dict of 10,000 strings", "dict", 0, 10, 5),
+    Work("echo a pandas frame of 100,000 rows", "frame", 0, 6, 3),
+    Work("echo 1 GB array", "array", 1_000_000_000, 2, 1),
+)
+THREADS = 8
+QUICK_SIZE = 10_000_000
 
 
 class Warm:
@@ -57,68 +80,101 @@ class Warm:
         self.raw.wait(10)
 
 
-def measure(engines: list[str], peers: list[str]) -> Figures:
+def measure(plan: Plan) -> Figures:
     """A sample of each work for each engine, yardstick and peer, and what binds them."""
     figures = Figures()
     with ExitStack() as stack:
-        warm: dict[str, Callable[[Any], Any]] = {}
+        warm: dict[str, Echo] = {}
         raw: dict[str, Run] = {}
-        there: dict[str, Peer] = {}
-        for engine in engines:
+        for engine in plan.engines:
             app = stack.enter_context(lm.App(f"bench-calls-{engine}").run())
             warm[engine], raw[f"{engine}: raw socket"] = _ours(app, engine, stack)
-        for name in peers:
-            peer = available(name)
+        there, missing = stack.enter_context(peers(plan))
+        figures += Figures(missing=missing)
+        for work in WORKS:
+            if plan.quick and work.size > QUICK_SIZE:
+                continue
+            print(f"  {work.name}", file=sys.stderr)
+            yardsticks = raw if work is NO_OP else {}
+            if work.kind == "array" and work.size >= 1_000_000:
+                yardsticks = {"two warm copies": _two_copies(work.size)}
+            figures += _measure(work, plan, warm, yardsticks, there)
+        figures += _at_once(plan, warm, there)
+    return figures
+
+
+@contextmanager
+def peers(plan: Plan, workers: int = 1) -> Iterator[tuple[dict[str, Peer], tuple[str, ...]]]:
+    """Those that are there, running, with ``workers`` processes each; and why others are not."""
+    with ExitStack() as stack:
+        there, missing = {}, []
+        for name in plan.peers:
+            peer = available(name, workers)
             if isinstance(peer, str):
-                figures += Figures(missing=(f"calls of {name}: {peer}",))
+                missing.append(f"{name}: {peer}")
             else:
                 there[name] = stack.enter_context(peer)
-        for work in (NO_OP, SMALL, LARGE):
-            yardsticks = raw if work is NO_OP else {}
-            if work is LARGE:
-                yardsticks = {"two warm copies": _two_copies(work.size)}
-            figures += _measure(work, warm, yardsticks, there)
-    return figures
+        yield there, tuple(missing)
 
 
 def _measure(
     work: Work,
-    warm: Mapping[str, Callable[[Any], Any]],
+    plan: Plan,
+    warm: Mapping[str, Echo],
     yardsticks: Mapping[str, Run],
     peers: Mapping[str, Peer],
 ) -> Figures:
-    value: Any = np.ones(work.size, np.uint8) if work.size else 1  # zeros would share one page
-    runs = {
-        **{engine: timed(partial(echo, value)) for engine, echo in warm.items()},
+    value = _work.payload(work.kind, work.size)
+    runs: dict[str, Run] = {
+        **{engine: partial(_work.calls, echo, value) for engine, echo in warm.items()},
         **yardsticks,
-        **{name: partial(peer.run, size=work.size) for name, peer in peers.items()},
+        **{name: partial(peer.run, work=work.kind, size=work.size) for name, peer in peers.items()},
     }
-    samples = alternate(work.name, runs, rounds=work.rounds, times=work.times)
-    return Figures(tuple(samples), tuple(_bounds(work, list(warm), samples)))
+    found = alternate(work.name, runs, rounds=plan.rounds(work.rounds), times=work.times)
+    return found + Figures(bounds=tuple(_bounds(work, list(warm), found)))
 
 
-def _bounds(work: Work, engines: list[str], samples: list[Sample]) -> list[Bound]:
-    median = {sample.who: sample.p50 for sample in samples}
-    found = []
+def _bounds(work: Work, engines: list[str], found: Figures) -> Iterator[Bound]:
     for engine in engines:
-        yardsticks = {f"{engine}: raw socket": "a raw socket", "two warm copies": "two warm copies"}
+        ours = found.median(engine)
+        if ours is None:
+            continue
+        yardsticks = {}
+        if work is NO_OP:
+            yardsticks[f"{engine}: raw socket"] = "a raw pickle ping-pong"
+        if work is LARGE:
+            yardsticks["two warm copies"] = "two warm copies"
         for who, name in yardsticks.items():
-            if who in median:
-                text = f"{work.name}: at most 2.5 x {name}"
-                found.append(Bound(text, engine, median[engine], 2.5 * median[who]))
-        if "ray" in median:
+            least = found.median(who)
+            if least is not None:
+                yield Bound(f"{work.name}: at most 2.5 x {name}", engine, ours, 2.5 * least)
+        ray = found.median("ray")
+        if work.faster and ray is not None:
             text = f"{work.name}: at least {work.faster:g} x faster than a Ray actor"
-            found.append(Bound(text, engine, median[engine], median["ray"] / work.faster))
-    return found
+            yield Bound(text, engine, ours, ray / work.faster)
 
 
-def _ours(app: lm.App, engine: str, stack: ExitStack) -> tuple[Callable[[Any], Any], Run]:
+def _at_once(plan: Plan, warm: Mapping[str, Echo], peers: Mapping[str, Peer]) -> Figures:
+    """Calls from several threads to one container: they queue for it."""
+
+    def ours(echo: Echo) -> Run:
+        return lambda times: _work.calls_at_once(echo, THREADS, times)
+
+    runs: dict[str, Run] = {engine: ours(echo) for engine, echo in warm.items()}
+    for name, peer in peers.items():
+        runs[name] = partial(peer.run, work="threads", size=THREADS)
+    name = f"no-op calls from {THREADS} threads at once, per call"
+    print(f"  {name}", file=sys.stderr)
+    return alternate(name, runs, rounds=plan.rounds(10), times=25)
+
+
+def _ours(app: lm.App, engine: str, stack: ExitStack) -> tuple[Echo, Run]:
     """A warm container's ``echo``, and the bare socket into the same container."""
     folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="lm-bench-")))
     warm = app.cls(
         Warm,
         engine=engine,
-        image=lm.Image.debian_slim().pip_install("numpy"),
+        image=lm.Image.debian_slim().uv_pip_install("numpy", "pandas"),
         volumes={str(folder): lm.Volume.from_path(folder)},  # its own path: every engine can do it
     )()
     raw = Raw(folder / "raw")

@@ -9,6 +9,7 @@ import time
 
 import lifecycle_magic as lm
 from benchmarks.figures import Bound, Figures, Run, alternate
+from benchmarks.plan import Plan
 
 WORK = "cold call, image built"
 ROUNDS = 7
@@ -20,24 +21,24 @@ class Cold:
         return 42
 
 
-def measure(engines: list[str]) -> Figures:
+def measure(plan: Plan) -> Figures:
     runs: dict[str, Run] = {}
     missing = []
     yardstick = "docker run IMAGE python3 -c pass"
-    for engine in engines:
+    for engine in plan.engines:
         runs[engine] = _ours(engine)
-    if "docker" in engines:
+    if "docker" in plan.engines:
         if shutil.which("docker"):
             runs[yardstick] = _docker_run
         else:
             missing.append(f"{yardstick}: there is no docker command on the path")
-    samples = alternate(WORK, runs, rounds=ROUNDS, times=1)
-    median = {sample.who: sample.p50 for sample in samples}
+    found = alternate(WORK, runs, rounds=plan.rounds(ROUNDS), times=1)
+    ours, least = found.median("docker"), found.median(yardstick)
     bounds = []
-    if yardstick in median:
+    if ours is not None and least is not None:
         text = f"{WORK}: at most docker run's own time"
-        bounds.append(Bound(text, "docker", median["docker"], median[yardstick]))
-    return Figures(tuple(samples), tuple(bounds), tuple(missing))
+        bounds.append(Bound(text, "docker", ours, least))
+    return found + Figures(bounds=tuple(bounds), missing=tuple(missing))
 
 
 def _ours(engine: str) -> Run:

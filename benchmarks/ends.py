@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 from benchmarks.figures import Bound, Figures, Sample
+from benchmarks.plan import Plan
 
 WORK = "kernel SIGKILLed, exit begins"
 RUNS = 5
@@ -42,10 +43,11 @@ time.sleep(60)
 """
 
 
-def measure(engines: list[str]) -> Figures:
+def measure(plan: Plan) -> Figures:
     figures = Figures()
-    for engine in engines:
-        sample = Sample(WORK, engine, tuple(_once(engine) for _ in range(RUNS)))
+    for engine in plan.engines:
+        seconds = tuple(_once(engine) for _ in range(plan.rounds(RUNS)))
+        sample = Sample(WORK, engine, seconds)
         figures += Figures((sample,), (Bound(f"{WORK}: at most 50 ms", engine, sample.p50, 0.050),))
     return figures
 

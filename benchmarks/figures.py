@@ -14,6 +14,10 @@ from dataclasses import asdict, dataclass, field
 from statistics import quantiles
 from typing import Any
 
+OURS = ("docker", "process")
+"""Contenders that are ours, by engine. The first of them that did a work is what others are
+compared with."""
+
 Run = Callable[[int], list[float]]
 """Does the work that many times; the seconds that each took."""
 
@@ -78,6 +82,16 @@ class Figures:
     missing: tuple[str, ...] = field(default=())
     amounts: tuple[Amount, ...] = ()
 
+    def median(self, who: str) -> float | None:
+        """Of the one work that all samples here are of; None if ``who`` did not do it."""
+        return next((sample.p50 for sample in self.samples if sample.who == who), None)
+
+    def ratio(self, sample: Sample) -> float | None:
+        """How many times as long as ours it took; None if none of ours did the same work."""
+        ours = {s.who: s.p50 for s in self.samples if s.work == sample.work and s.who in OURS}
+        first = next((ours[who] for who in OURS if who in ours), None)
+        return sample.p50 / first if first else None
+
     def __add__(self, other: Figures) -> Figures:
         return Figures(
             self.samples + other.samples,
@@ -87,19 +101,30 @@ class Figures:
         )
 
 
-def alternate(work: str, runs: Mapping[str, Run], *, rounds: int, times: int) -> list[Sample]:
+class Unable(Exception):
+    """A contender can't do what was asked of it; the text says why."""
+
+
+def alternate(work: str, runs: Mapping[str, Run], *, rounds: int, times: int) -> Figures:
     """Let each contender do the work ``times`` times in turn, ``rounds`` times over.
 
     Taking turns spreads over all of them whatever else the machine is doing. The first turn of
-    each warms up, and is not counted.
+    each warms up, and is not counted. Who raises `Unable` is out, and named as missing.
     """
     seconds: dict[str, list[float]] = {who: [] for who in runs}
+    missing = []
     for turn in range(rounds + 1):
-        for who, run in runs.items():
-            took = run(times)
+        for who in list(seconds):
+            try:
+                took = runs[who](times)
+            except Unable as error:
+                del seconds[who]
+                missing.append(f"{work}, {who}: {error}")
+                continue
             if turn:
                 seconds[who] += took
-    return [Sample(work, who, tuple(took)) for who, took in seconds.items()]
+    samples = [Sample(work, who, tuple(took)) for who, took in seconds.items()]
+    return Figures(tuple(samples), missing=tuple(missing))
 
 
 def timed(call: Callable[[], object]) -> Run:
@@ -117,30 +142,60 @@ def timed(call: Callable[[], object]) -> Run:
 
 
 def table(figures: Figures) -> str:
-    """The figures as text: first what was measured, then the bounds."""
+    """The figures as text: what was measured, then the bounds, and last which were missed."""
     measured = [
-        (s.work, s.who, human(s.p50), human(s.p99) if len(s.seconds) >= 100 else "", len(s.seconds))
+        (
+            s.work,
+            s.who,
+            human(s.p50),
+            human(s.p99) if len(s.seconds) >= 100 else "",
+            len(s.seconds),
+            times_as_long(figures.ratio(s)),
+        )
         for s in figures.samples
     ]
     bounds = [
-        (b.text, b.who, human(b.measured), human(b.limit), "ok" if b.met else "missed")
-        for b in figures.bounds
+        (b.text, b.who, human(b.measured), human(b.limit), _verdict(b.met)) for b in figures.bounds
     ]
     amounts = [
         (a.work, a.who, f"{a.value:.4g} {a.unit}", *_held(a.limit, a.unit, a.met))
         for a in figures.amounts
     ]
     parts = [
-        _columns(("work", "who", "p50", "p99", "times"), measured),
+        _columns(("work", "who", "p50", "p99", "times", "ratio"), measured),
         _columns(("amount", "who", "measured", "at most", ""), amounts),
         _columns(("bound", "who", "measured", "at most", ""), bounds),
         *(f"not measured: {text}" for text in figures.missing),
+        _summary(figures),
     ]
     return "\n\n".join(part for part in parts if part)
 
 
+def _summary(figures: Figures) -> str:
+    missed = [f"{b.text} ({b.who})" for b in figures.bounds if not b.met]
+    missed += [f"{a.work} ({a.who})" for a in figures.amounts if not a.met]
+    total = len(figures.bounds) + sum(1 for a in figures.amounts if a.limit is not None)
+    if not total:
+        return ""
+    lines = [f"{total - len(missed)} of {total} bounds met"]
+    return "\n".join([*lines, *(f"  MISSED: {text}" for text in missed)])
+
+
+def _verdict(met: bool) -> str:
+    return "ok" if met else "MISSED"
+
+
+def times_as_long(ratio: float | None) -> str:
+    """A ratio of times, short.
+
+    >>> times_as_long(1.0), times_as_long(27.84), times_as_long(0.256), times_as_long(None)
+    ('1 x', '28 x', '0.26 x', '')
+    """
+    return "" if ratio is None else f"{ratio:.2g} x" if ratio < 100 else f"{ratio:.0f} x"
+
+
 def _held(limit: float | None, unit: str, met: bool) -> tuple[str, str]:
-    return ("", "") if limit is None else (f"{limit:.4g} {unit}", "ok" if met else "missed")
+    return ("", "") if limit is None else (f"{limit:.4g} {unit}", _verdict(met))
 
 
 def _columns(head: tuple[str, ...], rows: Iterable[tuple[object, ...]]) -> str:
@@ -185,6 +240,7 @@ def as_json(figures: Figures, machine: Mapping[str, Any]) -> str:
                     "p50": s.p50,
                     "p99": s.p99,
                     "times": len(s.seconds),
+                    "ratio": figures.ratio(s),
                 }
                 for s in figures.samples
             ],

@@ -7,6 +7,7 @@ import sys
 from statistics import median
 
 from benchmarks.figures import Bound, Figures, Sample
+from benchmarks.plan import Plan
 
 RUNS = 9
 
@@ -24,9 +25,9 @@ print(time.perf_counter() - began)
 """
 
 
-def measure() -> Figures:
+def measure(plan: Plan) -> Figures:
     seconds = []
-    for turn in range(RUNS + 1):
+    for turn in range(plan.rounds(RUNS) + 1):
         done = subprocess.run(
             [sys.executable, "-c", _PROGRAM], stdout=subprocess.PIPE, text=True, check=True
         )

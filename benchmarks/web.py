@@ -16,6 +16,7 @@ from typing import Any
 
 import lifecycle_magic as lm
 from benchmarks.figures import Bound, Figures, Run, Sample, alternate
+from benchmarks.plan import Plan
 
 CONNECTIONS = (1, 8)
 AT_ONCE = 16
@@ -74,36 +75,37 @@ print(json.dumps(seconds))
 """
 
 
-def measure(engines: list[str]) -> Figures:
-    samples: list[Sample] = []
-    bounds: list[Bound] = []
+def measure(plan: Plan) -> Figures:
+    figures = Figures()
     app = lm.App("bench-web")
     with app.run(), _uvicorn() as port:
         ports = {ALONE: port}
-        for engine in engines:
+        for engine in plan.engines:
             for name, decorate in (("", _as_it_is), (f", {AT_ONCE} at once", _concurrent)):
                 ports[engine + name] = _ours(app, engine, decorate)
         for connections in CONNECTIONS:
-            work = f"HTTP request, {connections} connection{'s' if connections > 1 else ''}"
-            runs: dict[str, Run] = {
-                who: _load(port, connections)
-                for who, port in ports.items()
-                if connections == 1 or who == ALONE or "at once" in who
-            }
-            found = alternate(work, runs, rounds=ROUNDS, times=REQUESTS)
-            samples += found
-            median = {sample.who: sample.p50 for sample in found}
-            bounds += [
-                Bound(f"{work}: at most 2 x uvicorn alone", who, seconds, 2 * median[ALONE])
-                for who, seconds in median.items()
-                if who != ALONE
-            ]
-        for engine in engines:
+            figures += _beside_uvicorn(plan, ports, connections)
+        for engine in plan.engines:
             with _spinning():
                 spun = Sample(SPINNING, engine, tuple(_load(ports[engine], 1)(REQUESTS // 2)))
-            samples.append(spun)
-            bounds.append(Bound(f"{SPINNING}, p99: at most 100 ms", engine, spun.p99, 0.100))
-    return Figures(tuple(samples), tuple(bounds))
+            text = f"{SPINNING}, p99: at most 100 ms"
+            figures += Figures((spun,), (Bound(text, engine, spun.p99, 0.100),))
+    return figures
+
+
+def _beside_uvicorn(plan: Plan, ports: dict[str, int], connections: int) -> Figures:
+    work = f"HTTP request, {connections} connection{'s' if connections > 1 else ''}"
+    runs: dict[str, Run] = {
+        who: _load(port, connections)
+        for who, port in ports.items()
+        if connections == 1 or who == ALONE or "at once" in who
+    }
+    found = alternate(work, runs, rounds=plan.rounds(ROUNDS), times=REQUESTS)
+    alone = found.median(ALONE)
+    assert alone is not None
+    text = f"{work}: at most 2 x uvicorn alone"
+    ours = [sample for sample in found.samples if sample.who != ALONE]
+    return found + Figures(bounds=tuple(Bound(text, s.who, s.p50, 2 * alone) for s in ours))
 
 
 def _ours(app: lm.App, engine: str, decorate: Any) -> int:

@@ -18,16 +18,19 @@ from types import TracebackType
 
 import uv
 
+from benchmarks.figures import Unable
+
 PEERS = ("loky", "ipyparallel", "dask", "ray")
-_PACKAGES = ("dask", "distributed", "ipyparallel", "loky", "numpy", "ray")
+_PACKAGES = ("dask", "distributed", "ipyparallel", "loky", "numpy", "pandas", "ray")
 
 
 class Peer:
-    """One peer's program while it runs. Use it in a ``with``."""
+    """One peer's program while it runs, with ``workers`` processes to work. Use it in a ``with``."""
 
-    def __init__(self, name: str, python: Path) -> None:
+    def __init__(self, name: str, python: Path, workers: int = 1) -> None:
         self._name = name
-        self._command = [str(python), str(Path(__file__).with_name(f"with_{name}.py"))]
+        program = Path(__file__).with_name(f"with_{name}.py")
+        self._command = [str(python), str(program), str(workers)]
 
     def __enter__(self) -> Peer:
         self._process = subprocess.Popen(
@@ -51,31 +54,46 @@ class Peer:
         self._process.wait(60)
         self._process.stdout.close()
 
-    def run(self, times: int, *, size: int) -> list[float]:
-        """Have it call its warm worker ``times`` times; the seconds that each call took.
+    def run(self, times: int, *, work: str, size: int = 0) -> list[float]:
+        """Have it do the work ``times`` times; the seconds that each took.
 
-        ``size`` is how many bytes of array the call sends and gets back; 0 is a small integer.
+        ``work`` is a kind of payload that a call sends and gets back (`_work.payload`, with
+        ``size`` bytes), ``"threads"``: calls from ``size`` threads at once, or ``"map"`` over
+        ``size`` inputs. Raises `figures.Unable` if the peer can't do that.
         """
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        self._process.stdin.write(json.dumps({"times": times, "size": size}) + "\n")
+        self._process.stdin.write(json.dumps({"work": work, "size": size, "times": times}) + "\n")
         self._process.stdin.flush()
         line = self._process.stdout.readline()
         if not line:
-            raise RuntimeError(
+            raise Unable(
                 f"{self._name} ended with exit code {self._process.wait(60)}; run it by hand: "
-                f'echo \'{{"times": 1, "size": 0}}\' | {" ".join(self._command)}'
+                f'echo \'{{"work": "integer", "size": 0, "times": 1}}\' | {" ".join(self._command)}'
             )
-        seconds: list[float] = json.loads(line)
+        told = json.loads(line)
+        if isinstance(told, str):
+            raise Unable(told)
+        seconds: list[float] = told
         return seconds
 
 
-def available(name: str) -> Peer | str:
+def available(name: str, workers: int = 1) -> Peer | str:
     """The peer, not started yet; or why it can't be measured here."""
     try:
-        return Peer(name, environment() / "bin" / "python")
+        return Peer(name, environment() / "bin" / "python", workers)
     except (OSError, subprocess.CalledProcessError) as error:
         return f"its environment can't be made: {getattr(error, 'stderr', '') or error}"
+
+
+def versions() -> dict[str, str]:
+    """Of each of the peers' packages."""
+    program = "import json, sys; from importlib.metadata import version as v; "
+    program += "print(json.dumps({name: v(name) for name in sys.argv[1:]}))"
+    python = str(environment() / "bin" / "python")
+    command = [python, "-c", program, *_PACKAGES]
+    told: dict[str, str] = json.loads(subprocess.check_output(command, text=True))
+    return told
 
 
 def environment() -> Path:

@@ -3,23 +3,33 @@
 import json
 import os
 import sys
-import time
 
-import numpy as np
+import _work
+
+WORKERS = int(sys.argv[1])  # processes that the peer has for its work
 
 
-def answer(echo):
-    """Until standard input ends: call ``echo`` as often as asked, and tell how long each took."""
+def answer(echo, map):
+    """Until standard input ends: do the work that is asked for, and tell the seconds it took.
+
+    ``echo(value)`` calls one warm worker; ``map(inputs)`` returns a list, made by all of them.
+    """
     # Some peers print; that must not get between our answers.
     out = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     for line in sys.stdin:
         asked = json.loads(line)
-        value = np.ones(asked["size"], np.uint8) if asked["size"] else 1
-        seconds = []
-        for _ in range(asked["times"]):
-            began = time.perf_counter()
-            echo(value)
-            seconds.append(time.perf_counter() - began)
-        out.write(json.dumps(seconds) + "\n")
+        try:
+            told = _do(asked, echo, map)
+        except Exception as error:
+            told = f"{type(error).__name__}: {error}"
+        out.write(json.dumps(told) + "\n")
         out.flush()
+
+
+def _do(asked, echo, map):
+    if asked["work"] == "map":
+        return [s for _ in range(asked["times"]) for s in _work.mapped(map, asked["size"])]
+    if asked["work"] == "threads":
+        return _work.calls_at_once(echo, asked["size"], asked["times"])
+    return _work.calls(echo, _work.payload(asked["work"], asked["size"]), asked["times"])

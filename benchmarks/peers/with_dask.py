@@ -1,9 +1,9 @@
-"""Dask: an actor on a local cluster of one worker process."""
+"""Dask: an actor on a local cluster of worker processes; a map is a task for each input."""
 
 import tempfile
 
 import dask
-from _answering import answer
+from _answering import WORKERS, answer
 from distributed import Client, LocalCluster
 
 
@@ -12,12 +12,19 @@ class Echo:
         return value
 
 
+def echo(value):
+    return value
+
+
 if __name__ == "__main__":
     with (
         tempfile.TemporaryDirectory(prefix="dask-", ignore_cleanup_errors=True) as folder,
         dask.config.set({"temporary-directory": folder}),
-        LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=None) as cluster,
+        LocalCluster(n_workers=WORKERS, threads_per_worker=1, dashboard_address=None) as cluster,
         Client(cluster) as client,
     ):
         actor = client.submit(Echo, actor=True).result()
-        answer(lambda value: actor.echo(value).result())
+        answer(
+            lambda value: actor.echo(value).result(),
+            lambda inputs: client.gather(client.map(echo, inputs, pure=False)),
+        )

@@ -1,7 +1,9 @@
-"""ipyparallel: one engine on this machine, called through a direct view."""
+"""ipyparallel: engines on this machine, one called through a direct view; a map is a
+load-balanced one.
+"""
 
 import ipyparallel
-from _answering import answer
+from _answering import WORKERS, answer
 
 
 def echo(value):
@@ -9,6 +11,10 @@ def echo(value):
 
 
 if __name__ == "__main__":
-    with ipyparallel.Cluster(n=1) as client:
+    with ipyparallel.Cluster(n=WORKERS) as client:
         view = client[0]
-        answer(lambda value: view.apply_sync(echo, value))
+        balanced = client.load_balanced_view()
+        answer(
+            lambda value: view.apply_sync(echo, value),
+            lambda inputs: balanced.map_sync(echo, inputs),
+        )

@@ -1,6 +1,6 @@
-"""loky: a pool of one process, reused. It keeps no state between calls."""
+"""loky: a pool of processes, reused. It keeps no state between calls."""
 
-from _answering import answer
+from _answering import WORKERS, answer
 from loky import get_reusable_executor
 
 
@@ -9,6 +9,9 @@ def echo(value):
 
 
 if __name__ == "__main__":
-    executor = get_reusable_executor(max_workers=1, timeout=None)
-    answer(lambda value: executor.submit(echo, value).result())
+    executor = get_reusable_executor(max_workers=WORKERS, timeout=None)
+    answer(
+        lambda value: executor.submit(echo, value).result(),
+        lambda inputs: list(executor.map(echo, inputs)),
+    )
     executor.shutdown()

@@ -1,9 +1,12 @@
-"""Ray: an actor in a process of its own, on a local Ray of one core."""
+"""Ray: actors in processes of their own, on a local Ray of as many cores; a map deals its inputs
+out to them in turn.
+"""
 
+import itertools
 import tempfile
 
 import ray
-from _answering import answer
+from _answering import WORKERS, answer
 
 
 @ray.remote
@@ -14,7 +17,12 @@ class Echo:
 
 if __name__ == "__main__":
     with tempfile.TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True) as folder:
-        ray.init(num_cpus=1, include_dashboard=False, log_to_driver=False, _temp_dir=folder)
-        actor = Echo.remote()
-        answer(lambda value: ray.get(actor.echo.remote(value)))
+        ray.init(num_cpus=WORKERS, include_dashboard=False, log_to_driver=False, _temp_dir=folder)
+        actors = [Echo.remote() for _ in range(WORKERS)]
+        answer(
+            lambda value: ray.get(actors[0].echo.remote(value)),
+            lambda inputs: ray.get(
+                [a.echo.remote(one) for a, one in zip(itertools.cycle(actors), inputs)]
+            ),
+        )
         ray.shutdown()

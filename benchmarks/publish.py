@@ -1,0 +1,9 @@
+"""stub"""
+
+from pathlib import Path
+
+RESULTS = Path(__file__).with_name("results.json")
+
+
+def publish():
+    return []

@@ -1,0 +1,186 @@
+"""What a kernel and a warm container cost while nothing happens: memory, and CPU over 30 s.
+
+Real kernels: a bare one, one with the extension loaded, and one with a warm class on each engine.
+All of them rest at the same time. Memory and CPU are read from outside, from ``/proc``.
+
+A container is its supervisor and its worker; which processes those are, the kernel of Linux tells of
+its data socket (SO_PEERCRED, unix(7)). RSS counts what both have in common twice, PSS does not, but
+depends on who else has the same interpreter mapped.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from benchmarks.figures import Amount, Figures
+from benchmarks.plan import Plan
+
+SECONDS = 30.0
+SETTLE = 3.0
+MIB = 1 << 20
+
+_LOAD = "%load_ext lifecycle_magic"
+_CLASS = """
+import lifecycle_magic as lm
+
+class Rests:
+    @lm.method()
+    def bare(self):
+        import subprocess, sys
+        program = "print(1, flush=True); input()"
+        self.child = subprocess.Popen(
+            [sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        )
+        self.child.stdout.readline()
+
+    @lm.method()
+    def end_bare(self):
+        self.child.communicate()
+
+app = lm.App("bench-resting")
+rests = app.cls(Rests, engine={engine!r})()
+rests.bare.remote()
+rests.end_bare.remote()
+"""
+_PEER = """
+import socket, struct
+from lifecycle_magic import session
+(_container,) = session.current().containers()
+_sock = _container.slots[0].channel.sock
+if _sock.family == socket.AF_UNIX:
+    _told = _sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
+    print(struct.unpack("3i", _told)[0])
+else:
+    print(0)
+"""
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Of some processes: MiB of memory, seconds of CPU since they began."""
+
+    rss: float
+    pss: float
+    cpu: float
+
+
+def measure(plan: Plan) -> Figures:
+    seconds = 5.0 if plan.quick else SECONDS
+    with ExitStack() as stack:
+        groups = {"a bare kernel": [stack.enter_context(_kernel()).pid]}
+        loaded = stack.enter_context(_kernel())
+        loaded.execute(_LOAD)
+        groups["kernel, extension loaded"] = [loaded.pid]
+        bare: dict[str, Cost] = {}
+        missing = []
+        for engine in plan.engines:
+            kernel = stack.enter_context(_kernel())
+            kernel.execute(_LOAD)
+            kernel.execute(_CLASS.format(engine=engine))
+            groups[f"kernel, one warm class on {engine}"] = [kernel.pid]
+            supervisor = int(kernel.execute(_PEER))
+            if not supervisor:
+                missing.append(f"a resting container of {engine}: it is not seen from here")
+                continue
+            groups[engine] = _family(supervisor)
+            bare[engine] = _bare(kernel, groups[engine])
+        time.sleep(SETTLE)
+        before = {who: _cost(pids) for who, pids in groups.items()}
+        time.sleep(seconds)
+        after = {who: _cost(pids) for who, pids in groups.items()}
+    return Figures(amounts=tuple(_amounts(before, after, bare, seconds)), missing=tuple(missing))
+
+
+def _amounts(
+    before: dict[str, Cost], after: dict[str, Cost], bare: dict[str, Cost], seconds: float
+) -> Iterator[Amount]:
+    least = after["a bare kernel"]
+    for who, cost in after.items():
+        if who in bare:
+            work = "memory of an idle container above a bare python3"
+            yield Amount(f"{work}, RSS", who, cost.rss - bare[who].rss, "MiB")
+            yield Amount(f"{work}, PSS", who, cost.pss - bare[who].pss, "MiB")
+        elif cost is not least:
+            work = "memory above a bare kernel"
+            yield Amount(f"{work}, RSS", who, cost.rss - least.rss, "MiB")
+            yield Amount(f"{work}, PSS", who, cost.pss - least.pss, "MiB")
+    for who, cost in after.items():
+        name = f"container on {who}" if who in bare else who
+        took = (cost.cpu - before[who].cpu) * 1000
+        yield Amount(f"CPU while idle for {seconds:g} s", name, took, "ms")
+
+
+class _Kernel:
+    """A Jupyter kernel that runs what it is told."""
+
+    def __init__(self, manager: Any, client: Any) -> None:
+        self._client = client
+        self.pid: int = manager.provisioner.pid
+        self.execute("1")
+
+    def execute(self, code: str) -> str:
+        """Run a cell; what it printed. Raises RuntimeError if it raised."""
+        printed: list[str] = []
+
+        def keep(message: dict[str, Any]) -> None:
+            if message["msg_type"] == "stream":
+                printed.append(message["content"]["text"])
+
+        reply = self._client.execute_interactive(code, output_hook=keep, timeout=120)["content"]
+        if reply["status"] != "ok":
+            raise RuntimeError(f"{reply.get('ename')}: {reply.get('evalue')}")
+        return "".join(printed)
+
+
+@contextmanager
+def _kernel() -> Iterator[_Kernel]:
+    from jupyter_client.manager import start_new_kernel
+
+    manager, client = start_new_kernel(kernel_name="python3")
+    try:
+        yield _Kernel(manager, client)
+    finally:
+        client.stop_channels()
+        manager.shutdown_kernel()
+
+
+def _bare(kernel: _Kernel, family: list[int]) -> Cost:
+    """A ``python3`` in the same container that has imported nothing and waits for input."""
+    kernel.execute("rests.bare.remote()")
+    try:
+        (child,) = set(_family(family[0])) - set(family)
+        return _cost([child])
+    finally:
+        kernel.execute("rests.end_bare.remote()")
+
+
+def _family(pid: int) -> list[int]:
+    return [pid, *(child.pid for child in psutil.Process(pid).children(recursive=True))]
+
+
+def _cost(pids: list[int]) -> Cost:
+    memory = [psutil.Process(pid).memory_full_info() for pid in pids]
+    return Cost(
+        sum(m.rss for m in memory) / MIB,
+        sum(m.pss for m in memory) / MIB,
+        sum(_cpu(pid) for pid in pids),
+    )
+
+
+def _cpu(pid: int) -> float:
+    """Seconds on a CPU of all threads that are there, to the nanosecond where Linux keeps that."""
+    total = 0.0
+    with contextlib.suppress(OSError):
+        for task in Path(f"/proc/{pid}/task").iterdir():
+            total += int((task / "schedstat").read_text().split()[0]) / 1e9
+        return total
+    times = psutil.Process(pid).cpu_times()
+    return float(times.user + times.system)
