@@ -6,6 +6,7 @@ The container owns its exit; this side only asks for it. Whatever goes wrong on 
 
 from __future__ import annotations
 
+import contextlib
 import contextvars
 import dataclasses
 import os
@@ -147,7 +148,7 @@ class Container:
     def _move(self, to: State, why: str = "") -> None:
         with self._lock:
             record = self._life.move(to, why)
-            if why and to not in WARM:
+            if why and to not in WARM and to not in GONE:
                 self.why = why
         self._publish(record)
 
@@ -450,7 +451,10 @@ class Container:
         except (OSError, ValueError):
             data, told = b"", []
         for one in told:
-            self._on_told(one)
+            with contextlib.suppress(
+                KeyError, TypeError, AttributeError
+            ):  # of a shape it never has
+                self._on_told(one)
         if data:
             return
         self._monitor.unwatch(control)
@@ -497,6 +501,8 @@ class Container:
             if self._settling:
                 return
             self._settling = True
+        if self.report is None:  # it may not have come through
+            self.report = Report.left_in(self.plan.launch.run_dir)
         if self.report is None and self.id is not None:
             try:
                 self.ended = self.engine.ended(self.id)

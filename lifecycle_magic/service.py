@@ -373,8 +373,10 @@ class Service:
         self, engine: Engine, on_gone: Callable[[Container], None] = lambda _: None
     ) -> Callable[[Container], None]:
         def gone(container: Container) -> None:
-            self.session.gone(container, engine.name)
-            on_gone(container)
+            try:
+                self.session.gone(container, engine.name)
+            finally:
+                on_gone(container)
 
         return gone
 

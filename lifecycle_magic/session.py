@@ -105,7 +105,10 @@ class Session:
                 began=container.began,
                 ended=time.time(),
             )
-        self.history.add(entry)
+        try:
+            self.history.add(entry)
+        except OSError as error:  # a full disk, say
+            self.notice(entry.cls, f"{entry.cls}: {entry.why}, and no history of it: {error}")
         shutil.rmtree(container.plan.launch.run_dir, ignore_errors=True)
         for hook in entry.hooks:
             if hook.error:
