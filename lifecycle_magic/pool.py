@@ -453,7 +453,7 @@ class Pool:
             going = list(self.containers)
         self._refuse(waiting, StartError(why))
         for container in going:
-            container.drain(why)
+            container.end(why)
         return going
 
 
