@@ -89,6 +89,7 @@ def _ps(session: Session, given: argparse.Namespace) -> Table:
 
         return pruning.listing(session)
     if given.all:
+        session.swept()
         return snapshot.table(snapshot.of_root(session.root, session.engine))
     return snapshot.table(snapshot.of_session(session), snapshot.NOTHING)
 
@@ -112,7 +113,7 @@ def _stop(session: Session, given: argparse.Namespace) -> str:
             going = session.stop(keys, "%lifecycle stop")
         else:
             for container in going:
-                container.drain("%lifecycle stop")
+                container.end("%lifecycle stop")
     if not going:
         return "nothing was running"
     wait_gone(going)

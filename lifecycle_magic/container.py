@@ -6,6 +6,7 @@ The container owns its exit; this side only asks for it. Whatever goes wrong on 
 
 from __future__ import annotations
 
+import contextlib
 import contextvars
 import dataclasses
 import os
@@ -17,6 +18,7 @@ import time
 import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 from lifecycle_magic.engines.base import Ended, Engine, Launch, Listener
@@ -31,7 +33,7 @@ from lifecycle_magic.failure import rebuild
 from lifecycle_magic.guest.notes import Lines, line
 from lifecycle_magic.monitor import Monitor
 from lifecycle_magic.report import Report
-from lifecycle_magic.state import GONE, WARM, Life, LogLine, Notice, Publish, State
+from lifecycle_magic.state import COMING, GONE, WARM, Life, LogLine, Notice, Publish, State
 from lifecycle_magic.wire import hello, turns
 from lifecycle_magic.wire.frames import Channel, Frame, Kind
 from lifecycle_magic.wire.messages import Setup, Swap
@@ -127,6 +129,7 @@ class Container:
         self._sockets: list[socket.socket] = []  # all of them, from the listener on
         self._said = Lines()
         self._settling = False
+        self._launching = False  # the engine was asked, and has not said its id
         self._started = False  # until then, `start` reads from the slots
         _every.add(self)
 
@@ -147,7 +150,7 @@ class Container:
     def _move(self, to: State, why: str = "") -> None:
         with self._lock:
             record = self._life.move(to, why)
-            if why and to not in WARM:
+            if why and to not in WARM and to not in GONE:
                 self.why = why
         self._publish(record)
 
@@ -167,7 +170,9 @@ class Container:
         try:
             if self._control is None:
                 self._connect(deadline)
-            self._move(State.ENTERING)
+            with self._lock:
+                self._check_wanted()
+                self._move(State.ENTERING)
             self._enter(show)
             self._settle_in()
         except BaseException as error:
@@ -208,7 +213,8 @@ class Container:
 
     def _settle_in(self) -> None:
         with self._lock:
-            entered = self.state is State.ENTERING  # else it went in this very moment
+            # Else it went, or was ended, in this very moment.
+            entered = self.state is State.ENTERING and not self.killed
             if entered:
                 self._move(State.IDLE, "warm")
         if not entered:
@@ -219,7 +225,9 @@ class Container:
 
     def _connect(self, deadline: float) -> None:
         launch = self.plan.launch
-        self._move(State.STARTING)
+        with self._lock:
+            self._check_wanted()
+            self._move(State.STARTING)
         listener = self.engine.listen(launch.run_dir)
         self._sockets.append(listener.sock)
         try:
@@ -229,7 +237,7 @@ class Container:
             )
             boot.write(str(launch.run_dir / "boot.json"))
             paths = self._make_turns(listener)
-            self.id = self.engine.launch(launch)
+            self._launch()
             control, data = self._accept(listener.sock, token, deadline)
         except BaseException:
             for sock in self._sockets:
@@ -244,6 +252,25 @@ class Container:
         ]
         self._control = control
         self._monitor.watch(control, self._on_control)
+
+    def _launch(self) -> None:
+        with self._lock:
+            if not self.killed:
+                self._launching = True
+        try:
+            if self._launching:
+                self.id = self.engine.launch(self.plan.launch)
+        finally:
+            with self._lock:
+                self._launching = False
+        self._check_wanted()
+
+    def _check_wanted(self) -> None:
+        """Raise if it was killed while it came up."""
+        if "startup_timeout" in self.killed:
+            raise self._late("it did not dial home")
+        if self.killed:
+            raise StartError(f"the container of {self.plan.cls} did not start: {self.killed}")
 
     def _make_turns(self, listener: Listener) -> Sequence[str | None]:
         channels = range(self.plan.channels)
@@ -292,6 +319,7 @@ class Container:
     def _check_alive(self) -> None:
         """Between two looks at the listener: has the container ended before it dialled?"""
         assert self.id is not None
+        self._check_wanted()
         if any(found.id == self.id and found.running for found in self.engine.containers()):
             return
         ended = self.engine.ended(self.id)
@@ -399,6 +427,19 @@ class Container:
         if last and not self.killed:
             self._ask_exit()
 
+    def end(self, why: str) -> None:
+        """`drain`; one that is not warm yet has nothing to exit from, and is killed. Returns at
+        once.
+        """
+        with self._lock:
+            coming = self._life.state in COMING
+            if coming:
+                self.killed = self.killed or f"it was ended before it was up: {why}"
+        if coming:
+            self.abandon(self.killed)
+        else:
+            self.drain(why)
+
     def hung_up(self) -> None:
         """One of its data connections ended. It is going, or of no more use; how it went is not
         known yet, but no other input may begin there.
@@ -414,6 +455,8 @@ class Container:
             if self._life.state in GONE:
                 return
             self.killed = self.killed or why
+            if self._launching:
+                return  # `_connect` does it, once there is something to kill
         if self.id is not None:
             try:
                 self.engine.kill(self.id)
@@ -450,7 +493,8 @@ class Container:
         except (OSError, ValueError):
             data, told = b"", []
         for one in told:
-            self._on_told(one)
+            with contextlib.suppress(KeyError, TypeError, AttributeError):  # it makes no sense
+                self._on_told(one)
         if data:
             return
         self._monitor.unwatch(control)
@@ -497,6 +541,8 @@ class Container:
             if self._settling:
                 return
             self._settling = True
+        if self.report is None:  # it may not have come through
+            self.report = Report.left_in(self.plan.launch.run_dir)
         if self.report is None and self.id is not None:
             try:
                 self.ended = self.engine.ended(self.id)
@@ -586,6 +632,15 @@ def read_reply(slot: Slot, method: str, frame: Frame) -> object:
 
 
 _every: weakref.WeakSet[Container] = weakref.WeakSet()
+
+
+def running_in(folder: Path) -> list[Container]:
+    """Those with a run folder in ``folder`` that were launched and are not gone."""
+    return [
+        one
+        for one in list(_every)
+        if one.plan.launch.run_dir.parent == folder and one.id is not None and not one.gone.is_set()
+    ]
 
 
 def close_in_fork() -> None:

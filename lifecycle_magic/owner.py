@@ -24,6 +24,11 @@ class Owner:
         """Whether this very process still runs, on this boot of this machine."""
         return self.boot == _boot() and _started(self.pid) == self.started
 
+    @property
+    def of_this_boot(self) -> bool:
+        """Whether the machine has not gone down since; what it had started may then still run."""
+        return self.boot == _boot()
+
     def write(self, path: Path) -> None:
         path.write_text(json.dumps(asdict(self)))
 

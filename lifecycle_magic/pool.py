@@ -101,7 +101,8 @@ class Pool:
         with self._lock:  # an interrupt may have opened the gate, and a grant followed
             slot, error = input.slot, input.error
             if slot is None and error is None:
-                self._waiting.remove(input)
+                if input in self._waiting:
+                    self._waiting.remove(input)
                 error = input.before_it_began()
         if slot is not None:
             return slot
@@ -452,7 +453,7 @@ class Pool:
             going = list(self.containers)
         self._refuse(waiting, StartError(why))
         for container in going:
-            container.drain(why)
+            container.end(why)
         return going
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 
@@ -41,6 +43,14 @@ class Report:
         known = {name: told[name] for name in cls.__dataclass_fields__ if name in told}
         known["hooks"] = tuple(ExitHook(**hook) for hook in told.get("hooks", ()))
         return cls(**known)
+
+    @classmethod
+    def left_in(cls, run_dir: Path) -> Report | None:
+        """What a supervisor left in its run folder; None if that is nothing that makes sense."""
+        try:
+            return cls.read(json.loads((run_dir / "report.json").read_text()))
+        except (OSError, ValueError, TypeError, KeyError, AttributeError):
+            return None
 
     @property
     def failed_hooks(self) -> tuple[ExitHook, ...]:

@@ -107,6 +107,7 @@ class Service:
         self._base = ""  # what the image last built starts from
         self._said: set[str] = set()
         self._spare = Spare()
+        self._living: set[Container] = set()  # but for those of builds
 
     # --- versions --------------------------------------------------------------------------
 
@@ -275,18 +276,21 @@ class Service:
         return self.serving.open(spec, method, args, kwargs)
 
     def containers(self) -> list[Container]:
-        pools = list(self.pools.values())
-        spare = self._spare.container
-        found = [container for pool in pools for container in list(pool.containers)]
-        return found if spare is None else [*found, spare]
+        """Those that are not gone, of pools that were closed too, and the spare."""
+        with self._lock:
+            return list(self._living)
 
     def stop(self, why: str) -> list[Container]:
-        """Drain every container. A later call starts afresh."""
+        """Drain every container, end those that are not up yet; all that are on their way out. A
+        later call starts afresh.
+        """
         self.serving.close()
         with self._lock:
             pools, self.pools = list(self.pools.values()), {}
-        going = [container for pool in pools for container in pool.close(why)]
-        return going + self._spare.close()
+        for pool in pools:
+            pool.close(why)
+        self._spare.close()
+        return self.containers()
 
     # --- containers ------------------------------------------------------------------------
 
@@ -350,7 +354,14 @@ class Service:
             memory=options.memory,
         )
 
-    def _make(self, version: Version, plan: Plan, gone: Callable[[Container], None]) -> Container:
+    def _make(
+        self,
+        version: Version,
+        plan: Plan,
+        gone: Callable[[Container], None],
+        *,
+        is_build: bool = False,
+    ) -> Container:
         private_folder(plan.launch.run_dir)
         if plan.setup.cls:  # a spare gets its class, and what comes with it, later
             bundle.write_modules(version.code, plan.launch.run_dir)
@@ -358,6 +369,9 @@ class Service:
             plan, version.engine, self.session.monitor, self.session.bus.publish, gone
         )
         self._write_card(container, version)
+        if not is_build:
+            with self._lock:
+                self._living.add(container)
         return container
 
     def _write_card(self, container: Container, version: Version, spare: bool = False) -> None:
@@ -365,6 +379,7 @@ class Service:
         card = {
             "cls": version.spec.name,
             "engine": version.engine.name,
+            "address": version.engine.address,
             "began": time.time(),
             "spare": spare,
         }
@@ -374,8 +389,12 @@ class Service:
         self, engine: Engine, on_gone: Callable[[Container], None] = lambda _: None
     ) -> Callable[[Container], None]:
         def gone(container: Container) -> None:
-            self.session.gone(container, engine.name)
-            on_gone(container)
+            try:
+                self.session.gone(container, engine.name)
+            finally:
+                with self._lock:
+                    self._living.discard(container)
+                on_gone(container)
 
         return gone
 
@@ -487,7 +506,7 @@ class Service:
         arguments = spec.arguments((), {})
         setup = Setup(version.code.cls, _together(arguments), (), (), _environment(spec), 0)
         plan = self._plan(version, image, setup)
-        container = self._make(version, plan, self._gone(version.engine))
+        container = self._make(version, plan, self._gone(version.engine), is_build=True)
         try:
             container.start(show)
             pool = Pool(self.name, lambda _: container, self.session.monitor, timeout=timeout)

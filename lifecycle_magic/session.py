@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Literal
 
 from lifecycle_magic.bus import Bus
-from lifecycle_magic.container import Container, close_in_fork
+from lifecycle_magic.container import Container, close_in_fork, running_in
 from lifecycle_magic.engines import choose
 from lifecycle_magic.engines.base import Engine
 from lifecycle_magic.exception import EngineError
@@ -105,7 +105,10 @@ class Session:
                 began=container.began,
                 ended=time.time(),
             )
-        self.history.add(entry)
+        try:
+            self.history.add(entry)
+        except OSError as error:  # a full disk, say
+            self.notice(entry.cls, f"{entry.cls}: {entry.why}, and no history of it: {error}")
         shutil.rmtree(container.plan.launch.run_dir, ignore_errors=True)
         for hook in entry.hooks:
             if hook.error:
@@ -140,14 +143,22 @@ class Session:
         self.services.clear()
         self._sweeper.join()
         self.monitor.stop()
-        shutil.rmtree(self.folder, ignore_errors=True)
+        left = {container.plan.launch.run_dir for container in running_in(self.folder)}
+        for run_dir in _folders(self.folder) if left else ():
+            if run_dir not in left:
+                shutil.rmtree(run_dir, ignore_errors=True)
+        if not left:  # else a later session finds there how they ended
+            shutil.rmtree(self.folder, ignore_errors=True)
         return going
 
     # --- what dead sessions left -----------------------------------------------------------
 
     def swept(self) -> None:
-        """Wait until what dead sessions left behind has been looked at."""
+        """Look after what dead sessions left behind. The look at the session's beginning may have
+        found exits that were still running.
+        """
         self._sweeper.join()
+        self._sweep()
 
     def _sweep(self) -> None:
         try:
@@ -170,7 +181,7 @@ def wait_gone(containers: Iterable[Container]) -> None:
             container.gone.wait(10)
 
 
-def sweep(root: Path, session: Session | None = None) -> list[Entry]:
+def sweep(root: Path, session: Session) -> list[Entry]:
     """Put the reports of sessions whose owner is dead into the history; returns what was added.
 
     A container that still runs its ``exit`` is left alone: a later sweep finds its report. One
@@ -185,7 +196,7 @@ def sweep(root: Path, session: Session | None = None) -> list[Entry]:
             continue
         for run_dir in _folders(folder):
             try:
-                entry = _left_behind(folder.name, run_dir, session)
+                entry = _left_behind(owner, run_dir, session)
                 if entry is None:
                     continue
                 done = run_dir.with_name(f".{run_dir.name}")
@@ -216,8 +227,11 @@ def _folders(path: Path) -> list[Path]:
         return []
 
 
-def _left_behind(session_id: str, run_dir: Path, session: Session | None) -> Entry | None:
-    """What became of the container with this run folder; None while it still runs."""
+def _left_behind(owner: Owner, run_dir: Path, session: Session) -> Entry | None:
+    """What became of the container with this run folder; None while it still runs, or may run:
+    its engine does not answer, and the machine did not go down meanwhile.
+    """
+    session_id = run_dir.parent.name
     try:
         card = json.loads((run_dir / "card.json").read_text())
     except (OSError, ValueError):
@@ -227,23 +241,23 @@ def _left_behind(session_id: str, run_dir: Path, session: Session | None) -> Ent
             "id": None,
             "began": run_dir.stat().st_mtime,
         }
-    try:
-        told = json.loads((run_dir / "report.json").read_text())
-        return Entry.of(session_id, card["cls"], card["engine"], Report.read(told))
-    except (OSError, ValueError, TypeError, KeyError):
-        pass
-    if card["engine"] in ("docker", "process") and session is not None:
+    report = Report.left_in(run_dir)
+    if report is None and card["engine"] in ("docker", "process"):
         try:
             engine = session.engine(card["engine"])
+            if card.get("address", engine.address) != engine.address:
+                raise EngineError("it is not this one that knows")
             found = [one for one in engine.containers() if one.name == run_dir.name]
             if any(one.running for one in found):
                 return None
-            if (run_dir / "report.json").exists():
-                return _left_behind(session_id, run_dir, None)  # it ended between the two looks
-            for one in found:
+            report = Report.left_in(run_dir)  # it may have ended between the two looks
+            for one in found if report is None else ():
                 engine.kill(one.id)  # ordered and never started: it can't remove itself
         except EngineError:
-            pass
+            if owner.of_this_boot:
+                return None  # whoever reaches the engine again hears of it
+    if report is not None:
+        return Entry.of(session_id, card["cls"], card["engine"], report)
     connected = (run_dir / "log").exists()  # the supervisor opens it once it has dialled home
     return Entry(
         session=session_id,

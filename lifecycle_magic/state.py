@@ -61,6 +61,7 @@ MOVES: dict[State, frozenset[State]] = {
 }
 
 WARM = frozenset({State.IDLE, State.BUSY})
+COMING = frozenset({State.BUILDING, State.STARTING, State.ENTERING})
 GONE = frozenset({State.EXITED, State.FAILED})
 
 

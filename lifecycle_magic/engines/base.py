@@ -132,9 +132,14 @@ class Kept:
 
 
 class Engine(Protocol):
-    """One engine. ``name`` is ``docker`` or ``process``."""
+    """One engine. ``name`` is ``docker`` or ``process``, ``address`` tells it from others of that
+    name.
+    """
 
     name: Literal["docker", "process"]
+
+    @property
+    def address(self) -> str: ...
 
     def check(self) -> str:
         """One line that says what answers (name and version); raises `EngineUnavailable`.

@@ -72,6 +72,10 @@ class DockerEngine:
 
     # --- what answers ----------------------------------------------------------------------
 
+    @property
+    def address(self) -> str:
+        return docker_host()
+
     def check(self) -> str:
         """One line that says what answers; raises `EngineUnavailable`."""
         self._known = self._read_facts()

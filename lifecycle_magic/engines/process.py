@@ -72,6 +72,10 @@ class ProcessEngine:
 
     # --- what there is -----------------------------------------------------------------------
 
+    @property
+    def address(self) -> str:
+        return ""  # this machine
+
     def check(self) -> str:
         """One line that says what answers; raises `EngineUnavailable` with the mend."""
         if sys.platform != "linux":

@@ -13,6 +13,7 @@ from lifecycle_magic.wire.pickling import dumps
 
 OURS = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 MAX_SOURCE = 1 << 18  # of a file in characters; a longer one is shown without its lines
+MAX_TOLD = 1 << 14  # of an exit hook's traceback in characters: it travels in one control line
 MAX_LINES = 200  # of a traceback; the middle of a runaway recursion tells nothing more
 
 
@@ -22,12 +23,16 @@ def take_apart(error: BaseException) -> Failure:
 
 
 def told(error: BaseException) -> str:
-    """The traceback as text, without our own frames."""
+    """The traceback as text, without our own frames; of a very long one its head and its end."""
     whole = traceback.TracebackException.from_exception(error)
     whole.stack = traceback.StackSummary.from_list(
         [frame for frame in whole.stack if not _is_plumbing(frame.filename)]
     )
-    return "".join(whole.format())
+    text = "".join(whole.format())
+    if len(text) <= MAX_TOLD:
+        return text
+    half = MAX_TOLD // 2
+    return f"{text[:half]}\n... {len(text) - 2 * half} characters ...\n{text[-half:]}"
 
 
 def _take_apart(error: BaseException, seen: set[int]) -> Failure:

@@ -37,7 +37,7 @@ class Notes:
     def __init__(self, fd: int, interrupts: Interrupts) -> None:
         self._fd = fd
         self._interrupts = interrupts
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a signal handler may print while this thread takes it
         self._writer: int | None = None
         self._lines: deque[bytes] = deque()
 

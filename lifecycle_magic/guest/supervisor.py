@@ -276,9 +276,10 @@ class Supervisor:
         report = self._report(status)
         # First the file: whoever hears of the end over the socket may look for it.
         path = os.path.join(self._run, "report.json")
-        with open(path + ".part", "w") as file:
-            json.dump(report, file)
-        os.replace(path + ".part", path)
+        with contextlib.suppress(OSError):  # a full disk, or no folder any more: still say it
+            with open(path + ".part", "w") as file:
+                json.dump(report, file)
+            os.replace(path + ".part", path)
         self._journal.close()
         if self._control is not None:
             self._control.setblocking(True)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from lifecycle_magic.exception import InvalidError
-from lifecycle_magic.state import WARM, State
 
 if TYPE_CHECKING:
     from lifecycle_magic.container import Container
@@ -25,10 +24,7 @@ def stop(session: Session, key: str) -> None:
 
 def stop_container(container: Container) -> None:
     """Drain one container. One that is not warm yet has nothing to let go of in order."""
-    if container.state in WARM:
-        container.drain(WHY)
-    elif container.state in (State.BUILDING, State.STARTING, State.ENTERING):
-        container.kill(WHY)
+    container.end(WHY)
 
 
 def kill(container: Container) -> None:

@@ -84,13 +84,14 @@ def of_session(session: Session) -> tuple[Row, ...]:
 
     Asks the engines what each container uses, all at once: it takes as long as the slowest answer.
     """
-    found: list[tuple[Container, Pool]] = []
+    found: list[tuple[Container, Pool | None]] = []
     rows: list[Row] = []
     for service in list(session.services.values()):
         engine = service.version.engine.name if service.version is not None else ""
-        pools = [(c, pool) for pool in list(service.pools.values()) for c in list(pool.containers)]
-        found += pools
-        if not pools:
+        pools = {c: pool for pool in list(service.pools.values()) for c in list(pool.containers)}
+        here = [(c, pools.get(c)) for c in service.containers() if not c.is_spare]
+        found += here
+        if not here:
             state = "declared" if service.version is None else "cold"
             rows.append(Row(service.name, "", engine, state))
     if not found:
@@ -111,8 +112,9 @@ def _usage(container: Container) -> Usage | None:
         return None  # the engine went away: the other facts are still true
 
 
-def _row(container: Container, pool: Pool, usage: Usage | None, now: float) -> Row:
-    took = sorted(pool.stats.seconds)
+def _row(container: Container, pool: Pool | None, usage: Usage | None, now: float) -> Row:
+    """``pool`` is None where it was closed, and the container is on its way out."""
+    took = sorted(pool.stats.seconds) if pool is not None else []
     cuts = quantiles(took, n=20, method="inclusive") if len(took) > 1 else took * 19
     return Row(
         cls=container.plan.cls,
@@ -121,7 +123,7 @@ def _row(container: Container, pool: Pool, usage: Usage | None, now: float) -> R
         state=container.state.value,
         age=now - container.began,
         calls=container.calls,
-        failures=pool.stats.failures,
+        failures=pool.stats.failures if pool is not None else None,
         p50=cuts[9] if cuts else None,
         p95=cuts[18] if cuts else None,
         cpu=usage.cpu if usage else None,

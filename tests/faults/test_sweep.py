@@ -7,6 +7,7 @@ import json
 import os
 import secrets
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import docker
@@ -15,20 +16,26 @@ import pytest
 from conftest import BASE_IMAGE
 from kernel.harness import Diary, own_kernel, preamble, subject
 
+from lifecycle_magic import session
+from lifecycle_magic.history import Entry
+
 pytestmark = [pytest.mark.kernel]
 
 
-def dead_session(root: Path, run_dir: str, engine: str) -> Path:
+def dead_session(
+    root: Path, run_dir: str, engine: str, *, address: str | None = None, boot: str | None = None
+) -> Path:
     """The folder of a session whose owner is gone, with one container's run folder in it."""
     with subprocess.Popen(["cat"], stdin=subprocess.PIPE) as owner:
         stat = Path(f"/proc/{owner.pid}/stat").read_text()
         started = stat.rpartition(")")[2].split()[19]
-    boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    boot = boot or Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     folder = root / "run" / secrets.token_hex(4)
     (folder / run_dir).mkdir(parents=True)
     told = {"pid": owner.pid, "started": started, "boot": boot}
     (folder / "owner.json").write_text(json.dumps(told))
     card = {"cls": "Left", "engine": engine, "began": 1e9}
+    card |= {"address": address} if address else {}
     (folder / run_dir / "card.json").write_text(json.dumps(card))
     return folder
 
@@ -86,3 +93,96 @@ def test_a_session_that_lives_is_left_alone(
         assert kernel.container().folder.exists()
         assert kernel.run("print(Alive().hello.remote(5))").strip() == "5"
         kernel.run("app.stop()")
+
+
+def swept(container: str) -> list[Entry]:
+    """What this process's history has of a container, after it looked."""
+    current = session.current()
+    current.swept()
+    return [one for one in current.history.entries() if one.container == container]
+
+
+@pytest.fixture
+def no_engine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
+    """Docker is asked for where none is."""
+    monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/none")
+    yield
+    session.close("the test is over")
+
+
+REPORT = {
+    "container": "lm-left",
+    "orderly": True,
+    "entered": True,
+    "why": "the kernel is gone",
+    "killed": None,
+    "exit_code": 0,
+}
+
+
+def test_what_an_engine_knows_that_can_not_be_reached_is_told_later(
+    no_engine: None, state_dir: Path
+) -> None:
+    name = f"lm-left-{secrets.token_hex(4)}"
+    folder = dead_session(state_dir, name, "docker")
+    assert swept(name) == []
+    (folder / name / "report.json").write_text(json.dumps(REPORT | {"container": name}))
+    [entry] = swept(name)
+    assert (entry.state, entry.why) == ("exited", "the kernel is gone")
+    assert not folder.exists()
+
+
+def test_what_ran_before_the_machine_went_down_needs_no_engine(
+    no_engine: None, state_dir: Path
+) -> None:
+    name = f"lm-left-{secrets.token_hex(4)}"
+    folder = dead_session(state_dir, name, "docker", boot="another")
+    (folder / name / "log").touch()
+    [entry] = swept(name)
+    assert entry.why.startswith("its exit did not run to its end")
+    assert not folder.exists()
+
+
+@pytest.mark.docker
+def test_another_engine_is_not_asked_in_the_place_of_the_one_that_knows(
+    need_docker: object, state_dir: Path
+) -> None:
+    name = f"lm-left-{secrets.token_hex(4)}"
+    folder = dead_session(state_dir, name, "docker", address="unix:///elsewhere")
+    try:
+        assert swept(name) == []
+        assert (folder / name).exists()
+        (folder / name / "report.json").write_text(json.dumps(REPORT | {"container": name}))
+        assert [one.state for one in swept(name)] == ["exited"]
+    finally:
+        session.close("the test is over")
+
+
+LATE = """
+    @lm.exit()
+    def later(self):
+        while os.path.exists(OUT + "/hold"):
+            time.sleep(0.02)
+"""
+
+
+def test_an_exit_that_ran_when_the_next_kernel_came_is_told_when_it_is_over(
+    engine: str, tmp_path: Path, state_dir: Path
+) -> None:
+    diary = Diary(tmp_path / "out")
+    name = f"Late{engine.title()}"
+    with own_kernel(tmp_path / "tmp") as kernel, own_kernel(tmp_path / "later") as later:
+        kernel.run(preamble(engine, diary) + subject(name, 0) + LATE)
+        kernel.run(f"{name}().hello.remote(1)", timeout=120)
+        (diary.folder / "hold").touch()
+        where = kernel.container()
+        kernel.kill()
+        diary.wait("exit begun")
+        later.run("%load_ext lifecycle_magic")
+        assert name not in later.run("%lifecycle history")
+        (diary.folder / "hold").unlink()
+        where.wait_gone(state_dir)
+        assert where.name not in later.run(
+            "print(get_ipython().run_line_magic('lifecycle', 'ps --all'))"
+        )
+        assert "later()  ok" in later.run("%lifecycle history").partition(name)[2]

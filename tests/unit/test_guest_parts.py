@@ -300,3 +300,15 @@ def test_stripping_leaves_only_frames_that_are_not_ours() -> None:
     tb = strip(error).__traceback__
     assert tb is not None
     assert tb.tb_frame.f_code.co_filename == __file__
+
+
+def test_a_signal_handler_that_prints_does_not_wait_for_the_thread_that_it_stopped(
+    pipe: tuple[int, Target],
+) -> None:
+    read, write = os.pipe()
+    told = output.Notes(write, Interrupts(pipe[0]))
+    with told._lock:  # where the handler may come
+        told.tell("print")
+    os.close(write)
+    with open(read, "rb") as reader:
+        assert notes.Lines().feed(reader.read()) == [{"note": "print"}]

@@ -1,0 +1,90 @@
+"""How containers end and what is told of it, with the real guest: see `fakes.forked`."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from fakes.forked import Forked, ForkEngine
+
+import lifecycle_magic as lm
+from lifecycle_magic.guest.failures import MAX_TOLD
+from lifecycle_magic.state import State
+
+
+@pytest.fixture(scope="module")
+def engine() -> Iterator[ForkEngine]:
+    made = ForkEngine()
+    yield made
+    made.close()
+
+
+class Echo:
+    @lm.method()
+    def echo(self, x: Any) -> Any:
+        return x
+
+    @lm.method()
+    def pid(self) -> int:
+        return os.getpid()
+
+
+def long_winded(name: str) -> Callable[[Any], None]:
+    def hook(self: Any) -> None:
+        raise ValueError(name + "x" * (2 << 20))
+
+    hook.__name__ = name
+    return lm.exit()(hook)
+
+
+class Complains(Echo):
+    """So much that its report is longer than a control line may be."""
+
+    for _number in range(80):
+        vars()[f"hook_{_number}"] = long_winded(f"hook_{_number}")
+
+    @lm.exit()
+    def last(self) -> None:
+        pass
+
+
+def test_long_errors_of_many_exit_hooks_are_all_told(engine: ForkEngine) -> None:
+    with Forked(engine, Complains) as work:
+        assert work.echo.remote(1) == 1
+    [container] = work.made
+    assert container.state is State.EXITED
+    assert container.report is not None
+    *failed, last = container.report.hooks
+    assert [one.hook for one in failed] == [f"hook_{number}" for number in range(80)]
+    assert (last.hook, last.error) == ("last", None)
+    for one in failed:
+        assert one.error is not None
+        assert len(one.error) < MAX_TOLD + 100
+        assert f"ValueError: {one.hook}xxx" in one.error
+        assert one.error.rstrip().endswith("xxx")
+
+
+def test_a_report_that_no_folder_takes_is_still_told(engine: ForkEngine) -> None:
+    with Forked(engine, Echo) as work:
+        assert work.echo.remote(1) == 1
+        shutil.rmtree(work.made[0].plan.launch.run_dir)
+    assert work.made[0].state is State.EXITED
+    assert work.made[0].report is not None
+
+
+def test_an_obituary_does_not_repeat_itself(engine: ForkEngine) -> None:
+    with Forked(engine, Echo) as work:
+        os.kill(work.pid.remote(), signal.SIGSTOP)  # so that it can't leave
+        [container] = work.made
+        container.drain("it is over")
+        container.kill("")
+        assert container.gone.wait(20)
+    told = container.obituary()
+    assert told == "it was killed from outside, or its engine went away, " + (
+        "while it was going (it is over)"
+    )
+    assert container.history[-1].endswith(f": {told}")
