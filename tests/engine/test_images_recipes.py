@@ -398,6 +398,24 @@ def test_a_file_that_changes_while_the_image_is_made_is_not_kept_under_the_forme
         engine.close()
 
 
+@pytest.mark.docker
+def test_a_dockerfiles_context_that_changes_while_it_is_read_is_refused(
+    need_docker: docker.DockerClient, tmp_path: Path
+) -> None:
+    class Late(DockerEngine):
+        def find(self, key: str) -> Any:
+            (tmp_path / "data").write_text("2")
+            return super().find(key)
+
+    (tmp_path / "data").write_text("1")
+    (tmp_path / "Dockerfile").write_text(f"FROM {lm.Image.debian_slim().reference}\nCOPY . /\n")
+    with (
+        contextlib.closing(Late()) as engine,
+        pytest.raises(BuildError, match=r"build Dockerfile: files of .* changed while they were"),
+    ):
+        engine.base_id(lm.Image.from_dockerfile(tmp_path / "Dockerfile"))
+
+
 FUNCTION = """
 import os
 from pathlib import Path
