@@ -37,7 +37,7 @@ LAYERS = [
     {"volume", "secret"},
     {"missing"},
     {"bytecode", "origin", "values", "sources", "absent"},
-    {"checks", "owner", "paths", "state", "logs", "why", "keeping"},
+    {"checks", "owner", "paths", "state", "logs", "why", "keeping", "buildlog"},
     {"guest"},
     {"endpoints"},
     {"hooks", "wire"},
