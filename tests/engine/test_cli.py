@@ -219,10 +219,8 @@ def test_ps_and_logs_see_what_another_process_runs(script: Path):
     assert "close()  ok in" in history
 
 
-def test_logs_of_a_build_are_there_when_the_script_that_built_has_ended(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    monkeypatch.setenv("LIFECYCLE_MAGIC_ENGINE", "process")
+@pytest.mark.parametrize("engine_name", ["process"], indirect=True)
+def test_logs_of_a_build_are_there_when_the_script_that_built_has_ended(tmp_path: Path) -> None:
     script = tmp_path / "script.py"
     script.write_text(
         "import lifecycle_magic as lm\n"
