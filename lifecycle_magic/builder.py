@@ -18,9 +18,11 @@ from typing import Any, Literal
 
 from lifecycle_magic import why
 from lifecycle_magic.baking import RunFunction
+from lifecycle_magic.buildlog import BuildLog
 from lifecycle_magic.engines.base import Engine, StepOutput
 from lifecycle_magic.exception import (
     BuildError,
+    ContainerDied,
     EngineError,
     InputCancelled,
     RemoteError,
@@ -32,9 +34,13 @@ from lifecycle_magic.recipe import FileDigests
 from lifecycle_magic.spec import ClassSpec
 from lifecycle_magic.state import BuildStep, Notice, Publish
 
-RunHook = Callable[[str, Any], AbstractContextManager[str]]
-"""``run_hook(image, hook)``, with a hook's name or a `RunFunction`: a container of ``image`` in
-which it has returned; the container lasts as long as the block."""
+RunHook = Callable[[str, Any, Callable[[str], None]], AbstractContextManager[str]]
+"""``run_hook(image, hook, print)``, with a hook's name or a `RunFunction`: a container of ``image``
+in which it has returned; the container lasts as long as the block. What the hook prints goes to
+``print`` as it comes, from any thread, and all of it has come when the block is left."""
+
+_LAST_LINES = 20
+_KEPT = 8000  # characters of a hook's output, for its last lines
 
 
 @dataclass(frozen=True)
@@ -117,6 +123,7 @@ class _Build:
         self._run_hook = run_hook
         self._publish = publish
         self._need = need
+        self._log = BuildLog(engine.name, spec.name)
         # What runs in the image, layer by layer.
         self._hooks: tuple[str | RunFunction, ...] = (*self._image.functions, *spec.build)
         self._files: FileDigests = []
@@ -141,7 +148,12 @@ class _Build:
                 record = why.Record(time.time(), layers, reasons)
                 why.keep(self._engine.name, self._app, self._spec.name, record)
         except BuildError as error:
-            raise BuildError(f"{self._spec.name}: {error}") from error.__cause__
+            name, where = self._spec.name, ""
+            if self._log.begun:
+                where = f"\nAll of its output: %lifecycle logs {name} --build, {self._log.path}"
+            raise BuildError(f"{name}: {error}{where}") from error.__cause__
+        finally:
+            self._log.close()
         assert found is not None
         self._need([found])
         return Built(found, keys[-1], base, time.monotonic() - began, top == len(keys) - 1)
@@ -204,13 +216,22 @@ class _Build:
         name = _name(hook)
         began = time.monotonic()
 
-        def tell(status: Literal["running", "done", "failed"]) -> None:
-            seconds = None if status == "running" else time.monotonic() - began
-            self._tell(StepOutput(self._steps + number, self._steps, status, f"{name}()", seconds))
+        tail = ""
+
+        def tell(
+            status: Literal["running", "output", "done", "failed"], text: str = f"{name}()"
+        ) -> None:
+            seconds = time.monotonic() - began if status in ("done", "failed") else None
+            self._tell(StepOutput(self._steps + number, self._steps, status, text, seconds))
+
+        def printed(text: str) -> None:
+            nonlocal tail
+            tail = (tail + text)[-_KEPT:]
+            tell("output", text)
 
         tell("running")
         try:
-            with self._run_hook(below, hook) as container:
+            with self._run_hook(below, hook, printed) as container:
                 image = self._engine.commit(container, key)
         except BaseException as error:
             tell("failed")
@@ -218,7 +239,10 @@ class _Build:
             if isinstance(error, ours) or not isinstance(error, Exception):
                 raise
             what = "@build hook" if isinstance(hook, str) else "image's function"
-            raise BuildError(f"its {what} {name}() failed: {_told(error)}") from error
+            # One that died with its container has its last lines in its message.
+            lines = [] if isinstance(error, ContainerDied) else tail.splitlines()[-_LAST_LINES:]
+            told = "".join(f"\n  {line}" for line in lines)
+            raise BuildError(f"its {what} {name}() failed: {_told(error)}{told}") from error
         tell("done")
         return image
 
@@ -233,17 +257,17 @@ class _Build:
         self._tell(StepOutput(0, self._steps, output.status, output.text, output.seconds))
 
     def _tell(self, output: StepOutput) -> None:
-        self._publish(
-            BuildStep(
-                cls=self._spec.name,
-                step=output.step,
-                of=output.of + len(self._hooks),
-                status=output.status,
-                text=output.text,
-                at=time.time(),
-                seconds=output.seconds,
-            )
+        step = BuildStep(
+            cls=self._spec.name,
+            step=output.step,
+            of=output.of + len(self._hooks),
+            status=output.status,
+            text=output.text,
+            at=time.time(),
+            seconds=output.seconds,
         )
+        self._log.take(step)
+        self._publish(step)
 
     @contextlib.contextmanager
     def _alone(self, key: str) -> Iterator[None]:

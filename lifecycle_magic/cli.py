@@ -69,7 +69,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     logs = add("logs", _logs, "what a class's or a container's processes printed")
     logs.add_argument("name", help="a class or a container")
-    logs.add_argument("-n", type=int, default=50, help="how many lines (default: 50)")
+    logs.add_argument("-n", type=int, help="how many lines (default: 50; of a build all)")
+    logs.add_argument(
+        "--build", action="store_true", help="what the last build of the class's image printed"
+    )
     history = add("history", _history, "how containers ended")
     history.add_argument("-n", type=int, default=20, help="how many (default: 20)")
     prune = add("prune", _prune, "remove what dead sessions left and images that nothing uses")
@@ -187,13 +190,15 @@ def _logs(given: argparse.Namespace) -> int:
     from lifecycle_magic.panel.text import last_lines, plain
     from lifecycle_magic.paths import state_root
 
-    root = state_root()
+    if given.build:
+        return _build_log(given.name, given.n)
+    root, lines = state_root(), 50 if given.n is None else given.n
     folders = [one for one in snapshot.run_folders(root) if given.name in (one.cls, one.container)]
     if folders:
         for folder in folders:
             if len(folders) > 1:
                 print(f"--- {folder.container}")
-            print(plain(folder.log(given.n)), end="")
+            print(plain(folder.log(lines)), end="")
         return 0
     ended = [one for one in History(root).entries() if given.name in (one.cls, one.container)]
     if not ended:
@@ -201,7 +206,19 @@ def _logs(given: argparse.Namespace) -> int:
             f"no class and no container is called {given.name!r}: lifecycle-magic ps lists them"
         )
     print(f"--- {ended[-1].container} is gone ({ended[-1].why}); its last lines", file=sys.stderr)
-    print(last_lines(plain(ended[-1].tail), given.n))
+    print(last_lines(plain(ended[-1].tail), lines))
+    return 0
+
+
+def _build_log(name: str, lines: int | None) -> int:
+    from lifecycle_magic import buildlog
+    from lifecycle_magic.panel.text import last_lines, plain
+
+    path = buildlog.find(name)
+    if path is None:
+        raise InvalidError(f"no image of a class {name!r} was built yet")
+    text = plain(buildlog.read(path))
+    print(text if lines is None else last_lines(text, lines), end="")
     return 0
 
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from lifecycle_magic import buildlog
 from lifecycle_magic.arguments import Parser
 from lifecycle_magic.exception import InvalidError
 from lifecycle_magic.panel import snapshot, told
@@ -72,6 +73,8 @@ def _parser(name: str, command: _Command) -> Parser:
 _ADD: dict[str, Callable[[Parser], object]] = {
     "name": lambda p: p.add_argument("name"),
     "name?": lambda p: p.add_argument("name", nargs="?"),
+    "-n?": lambda p: p.add_argument("-n", type=int),
+    "--build": lambda p: p.add_argument("--build", action="store_true"),
     "-n": lambda p: p.add_argument("-n", type=int, default=20),
     "--all": lambda p: p.add_argument("--all", action="store_true"),
     "--images": lambda p: p.add_argument("--images", action="store_true"),
@@ -95,9 +98,15 @@ def _ps(session: Session, given: argparse.Namespace) -> Table:
 
 
 def _logs(session: Session, given: argparse.Namespace) -> str:
+    path = buildlog.find(given.name) if given.build else None
+    if path is not None:
+        text = plain(buildlog.read(path))
+        return text if given.n is None else last_lines(text, given.n)
     services, containers = _called(session, given.name)
     name = services[0].name if services else containers[0].plan.cls
-    text = last_lines(plain(session.logs(name)), given.n)
+    if given.build:
+        return f"no image of {name} was built yet"
+    text = last_lines(plain(session.logs(name)), 20 if given.n is None else given.n)
     return text or f"{name} has printed nothing yet"
 
 
@@ -172,7 +181,12 @@ COMMANDS = {
         _ps,
         ("--all", "--images"),
     ),
-    "logs": _Command("NAME [-n N]", "what a class's containers printed", _logs, ("name", "-n")),
+    "logs": _Command(
+        "NAME [-n N] [--build]",
+        "what a class's containers printed, or the last build of its image",
+        _logs,
+        ("name", "-n?", "--build"),
+    ),
     "stop": _Command("[NAME]", "end containers, with their exit, and wait", _stop, ("name?",)),
     "restart": _Command(
         "NAME", "new containers first, then the former ones go", _restart, ("name",)

@@ -66,8 +66,8 @@ class LifecycleMagics(Magics):
     def lifecycle(self, line: str) -> None:
         """Look after what runs; alone it opens the live panel, or a table in a terminal.
 
-        %lifecycle ps [--all] | logs NAME [-n N] | stop [NAME] | restart NAME | history [-n N]
-        %lifecycle why NAME | doctor | prune [--all] [-y]
+        %lifecycle ps [--all] | logs NAME [-n N] [--build] | stop [NAME] | restart NAME
+        %lifecycle history [-n N] | why NAME | doctor | prune [--all] [-y]
         """
         from lifecycle_magic import commands
 

@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 
 __all__ = ["listing", "prune"]
 
-NOTHING = (
-    "nothing was left to remove (Docker's images are left alone for their first ten minutes: "
-    "somebody may be about to use them)"
+_YOUNG = (
+    " (Docker's images are left alone for their first ten minutes: somebody may be about to use "
+    "them)"
 )
 
 
@@ -65,7 +65,8 @@ def prune(
                         lines.append(f"{engine.name}: removed volume {name}")
             except EngineError as error:
                 lines.append(f"{engine.name}: {error}")
-    return "\n".join(lines) or NOTHING
+    young = _YOUNG if any(engine.name == "docker" for engine in engines) else ""
+    return "\n".join(lines) or f"nothing was left to remove{young}"
 
 
 def _volumes(engines: Iterable[Engine], needed: keeping.Needed) -> list[str]:

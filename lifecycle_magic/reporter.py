@@ -46,12 +46,15 @@ class Reporter:
         return ""
 
     def _told_step(self, event: BuildStep) -> str:
+        if event.status == "output":
+            return ""
         title = " ".join(event.text.split())
         if event.status == "running":
             return f"{event.cls}: {title}"
-        if event.status == "failed":
-            return f"{event.cls}: failed: {title}"
-        return ""
+        after = ""
+        if event.seconds is not None and event.status != "cached":
+            after = f" after {seconds(event.seconds)}"
+        return f"{event.cls}: {event.status}{after}: {title}"
 
     def _told_move(self, event: Transition) -> str:
         if event.state in (State.STARTING, State.EXITING):

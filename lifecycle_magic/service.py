@@ -39,6 +39,7 @@ from lifecycle_magic.serving import Serving
 from lifecycle_magic.sizing import Limits
 from lifecycle_magic.spare import Spare
 from lifecycle_magic.spec import CALL, Arguments, ClassSpec, read_function
+from lifecycle_magic.state import Event, LogLine, Publish
 from lifecycle_magic.web.site import Served, Site
 from lifecycle_magic.wire.messages import Setup, Swap
 from lifecycle_magic.wire.pickling import dumps, dumps_by_value
@@ -361,12 +362,17 @@ class Service:
         gone: Callable[[Container], None],
         *,
         is_build: bool = False,
+        publish: Publish | None = None,
     ) -> Container:
         private_folder(plan.launch.run_dir)
         if plan.setup.cls:  # a spare gets its class, and what comes with it, later
             bundle.write_modules(version.code, plan.launch.run_dir)
         container = Container(
-            plan, version.engine, self.session.monitor, self.session.bus.publish, gone
+            plan,
+            version.engine,
+            self.session.monitor,
+            publish or self.session.bus.publish,
+            gone,
         )
         self._write_card(container, version)
         if not is_build:
@@ -452,7 +458,7 @@ class Service:
             built = builder.ensure(
                 version.spec,
                 version.engine,
-                lambda image, hook: self._run_hook(version, image, hook),
+                lambda image, hook, printed: self._run_hook(version, image, hook, printed),
                 self.session.bus.publish,
                 force=force,
                 need=self.session.ledger.images,
@@ -490,10 +496,22 @@ class Service:
             return False  # what runs goes on running without it
 
     @contextlib.contextmanager
-    def _run_hook(self, version: Version, image: str, hook: str | RunFunction) -> Iterator[str]:
+    def _run_hook(
+        self,
+        version: Version,
+        image: str,
+        hook: str | RunFunction,
+        printed: Callable[[str], None],
+    ) -> Iterator[str]:
         """A container of ``image`` in which ``hook`` has run, on a fresh instance, without
-        enter and exit.
+        enter and exit; ``printed`` gets its output.
         """
+
+        def publish(event: Event) -> None:
+            self.session.bus.publish(event)
+            if isinstance(event, LogLine):
+                printed(event.text)
+
         args: tuple[Any, ...] = ()
         kwargs: dict[str, Any] = {}
         if isinstance(hook, RunFunction):
@@ -506,7 +524,9 @@ class Service:
         arguments = spec.arguments((), {})
         setup = Setup(version.code.cls, _together(arguments), (), (), _environment(spec), 0)
         plan = self._plan(version, image, setup)
-        container = self._make(version, plan, self._gone(version.engine), is_build=True)
+        container = self._make(
+            version, plan, self._gone(version.engine), is_build=True, publish=publish
+        )
         try:
             container.start(show)
             pool = Pool(self.name, lambda _: container, self.session.monitor, timeout=timeout)

@@ -182,7 +182,6 @@ class DockerEngine:
                 custom_context=True,
                 dockerfile=PRIVATE_DOCKERFILE,
                 buildargs=dict(source.args),
-                labels={ROLE: "image"},
                 tag=docker_build.tag(key),
                 nocache=anew,
                 rm=True,
@@ -457,7 +456,7 @@ class DockerEngine:
         found = [
             Kept(
                 "image",
-                next(iter(one["RepoTags"] or ()), one["Id"][:19]),
+                next(iter(_tags(one)), one["Id"][:19]),
                 one["Size"],
                 one["Created"],
                 one["Id"] in in_use,
@@ -481,7 +480,7 @@ class DockerEngine:
     def _removable(self, api: APIClient, kept: frozenset[str]) -> Iterable[str]:
         names: list[str] = []
         for image in api.images(filters={"label": f"{ROLE}=image"}):
-            tags = [tag for tag in image["RepoTags"] or () if tag != "<none>:<none>"]
+            tags = _tags(image)
             # One without a tag is what a failed build left, or what one has just begun.
             young = image["Created"] > time.time() - self.young
             if not young and kept.isdisjoint([image["Id"], *tags]):
@@ -492,6 +491,11 @@ class DockerEngine:
 def _key_of(source: str, below: Sequence[str | None]) -> str:
     """The key of a Dockerfile's image, from the key of its text and files, and what is below."""
     return hashlib.sha256(json.dumps([source, below]).encode()).hexdigest()
+
+
+def _tags(image: dict[str, Any]) -> list[str]:
+    """The names of an image in a listing, which gives one even to an image without any."""
+    return [tag for tag in image["RepoTags"] or () if tag != "<none>:<none>"]
 
 
 def _remove(remove: Any, what: str) -> bool:

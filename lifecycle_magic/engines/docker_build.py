@@ -301,8 +301,37 @@ def dockerfile_context(source: Dockerfile, into: IO[bytes]) -> None:
         content = "\n".join(hidden).encode()
         ignore.size = len(content)
         tar.addfile(ignore, io.BytesIO(content))
-        tar.add(source.path, PRIVATE_DOCKERFILE, filter=_as_root)
+        text = labelled(source.path.read_bytes().decode(errors="surrogateescape"))
+        content = text.encode(errors="surrogateescape")
+        private = tarfile.TarInfo(PRIVATE_DOCKERFILE)
+        private.size = len(content)
+        tar.addfile(private, io.BytesIO(content))
     into.seek(0)
+
+
+def labelled(dockerfile: str) -> str:
+    """A user's Dockerfile with our label in each stage from its start: what a build that fails
+    leaves is found by it.
+
+    >>> labelled("FROM a\\nRUN b\\n")
+    'FROM a\\nLABEL lifecycle-magic.role="image"\\nRUN b\\n'
+    """
+    escape = re.match(r"(?:#.*\n)*#\s*escape\s*=\s*(\S)", dockerfile, re.IGNORECASE)
+    goes_on = escape.group(1) if escape else "\\"
+    lines: list[str] = []
+    instruction = ""  # the one that we are in
+    for line in dockerfile.splitlines():
+        lines.append(line)
+        words = line.strip()
+        if not words or words.startswith("#"):
+            continue  # between instructions, and also inside of one
+        instruction = instruction or words.split()[0].upper()
+        if words.endswith(goes_on):
+            continue
+        if instruction == "FROM":
+            lines.append(f'LABEL {ROLE}="image"')
+        instruction = ""
+    return "".join(f"{line}\n" for line in lines)
 
 
 def _as_root(info: tarfile.TarInfo) -> tarfile.TarInfo:

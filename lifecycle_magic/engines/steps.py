@@ -166,7 +166,7 @@ class _told:
     def __enter__(self) -> Callable[[str], None]:
         self._began = time.monotonic()
         self._on_step(self._step)
-        return lambda text: self._on_step(replace(self._step, status="output", text=text))
+        return lambda line: self._on_step(replace(self._step, status="output", text=f"{line}\n"))
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         seconds = time.monotonic() - self._began

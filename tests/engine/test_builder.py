@@ -17,7 +17,7 @@ import docker
 import docker.errors
 import pytest
 
-from lifecycle_magic import builder, hooks
+from lifecycle_magic import builder, buildlog, hooks
 from lifecycle_magic.builder import Built
 from lifecycle_magic.engines.base import OnStep
 from lifecycle_magic.engines.docker import DockerEngine
@@ -88,12 +88,13 @@ class Site:
         return builder.ensure(spec, self.engine, self.run_hook, self.events.append, force=force)
 
     @contextlib.contextmanager
-    def run_hook(self, image: str, hook: str) -> Iterator[str]:
+    def run_hook(self, image: str, hook: str, printed: Callable[[str], None]) -> Iterator[str]:
         self.ran.append(hook)
         container = self.client.containers.run(image, ["sleep", "1000"], detach=True)
         try:
             command = self.commands.get(hook, f"echo {hook} >> /ran")
             done = container.exec_run(["sh", "-c", command])
+            printed(done.output.decode())
             if done.exit_code:
                 raise ValueError(str(done.output))
             yield str(container.id)
@@ -255,6 +256,42 @@ def test_a_hook_that_raises_is_named_and_keeps_nothing(site: Site, recipe: Image
     assert site.read(built.image, "/ran") == "recipe\nfirst\nsecond\n"
 
 
+def test_what_a_hook_printed_is_told_as_it_comes_and_ends_its_failure(
+    site: Site, recipe: Image
+) -> None:
+    site.commands["bake"] = "seq 30; exit 1"
+    with pytest.raises(BuildError, match=r"bake\(\) failed") as caught:
+        site.ensure(one_hook(recipe))
+    assert "\n  11\n" in str(caught.value)
+    assert "\n  10\n" not in str(caught.value)
+    steps = [event for event in site.events if isinstance(event, BuildStep) and event.step == 2]
+    assert [step.status for step in steps] == ["running", "output", "failed"]
+    assert steps[1].text.startswith("1\n2\n")
+
+
+def test_the_whole_output_of_the_last_build_is_kept_and_named_where_it_failed(
+    site: Site, recipe: Image
+) -> None:
+    image = recipe.run_commands("seq 500")
+    site.ensure(two_hooks(image))
+    path = buildlog.find("Model")
+    assert path is not None
+    text = buildlog.read(path)
+    assert text.count("--- done after") == 4
+    assert "\n".join(map(str, range(1, 501))) in text
+    site.ensure(two_hooks(image))  # all of it is there: nothing new to tell
+    assert buildlog.read(path) == text
+    site.commands["bake"] = "echo no luck; exit 1"
+    with pytest.raises(BuildError) as caught:
+        site.ensure(one_hook(image))
+    assert str(path) in str(caught.value)
+    assert "%lifecycle logs Model --build" in str(caught.value)
+    text = buildlog.read(path)
+    assert "no luck\n--- failed after" in text
+    assert "500" not in text  # of an earlier build
+    assert path.parent.stat().st_mode & 0o777 == 0o700
+
+
 def test_a_recipe_that_fails_names_the_class(site: Site) -> None:
     with pytest.raises(BuildError, match=r"^Plain: .*step 1 of 1 failed: exit 3 \(exit code 3\)"):
         site.ensure(no_hook(Image.debian_slim().run_commands("exit 3")))
@@ -270,7 +307,7 @@ def test_what_is_no_failure_of_the_hook_comes_as_it_is(
     site: Site, recipe: Image, error: BaseException
 ) -> None:
     @contextlib.contextmanager
-    def run_hook(image: str, hook: str) -> Iterator[str]:
+    def run_hook(image: str, hook: str, printed: Callable[[str], None]) -> Iterator[str]:
         for one in [error]:
             raise one
         yield image
@@ -289,10 +326,10 @@ def test_two_that_want_the_same_image_make_it_once(site: Site, recipe: Image) ->
     built: list[Built] = []
 
     @contextlib.contextmanager
-    def slow(image: str, hook: str) -> Iterator[str]:
+    def slow(image: str, hook: str, printed: Callable[[str], None]) -> Iterator[str]:
         entered.set()
         assert go_on.wait(60)
-        with site.run_hook(image, hook) as container:
+        with site.run_hook(image, hook, printed) as container:
             yield container
 
     def publish(event: Event) -> None:

@@ -219,6 +219,23 @@ def test_ps_and_logs_see_what_another_process_runs(script: Path):
     assert "close()  ok in" in history
 
 
+@pytest.mark.parametrize("engine_name", ["process"], indirect=True)
+def test_logs_of_a_build_are_there_when_the_script_that_built_has_ended(tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import lifecycle_magic as lm\n"
+        "app = lm.App(image=lm.Image.debian_slim().run_commands('seq 60'))\n"
+        "@app.function()\n"
+        "def logged(): ...\n"
+        "@app.local_entrypoint()\n"
+        "def main(): logged.remote()\n"
+    )
+    assert cli("run", str(script)).returncode == 0
+    assert "\n1\n2\n3\n" in cli("logs", "logged", "--build").stdout
+    assert cli("logs", "logged", "--build", "-n", "2").stdout.startswith("60\n--- done after ")
+    assert "was built yet" in cli("logs", "nobody", "--build").stderr
+
+
 def test_logs_of_something_unknown_is_an_error():
     told = cli("logs", "nobody")
     assert told.returncode == 1

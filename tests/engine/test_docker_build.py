@@ -17,6 +17,7 @@ import docker.errors
 import docker.types
 import pytest
 
+from lifecycle_magic.engines import docker_build
 from lifecycle_magic.engines.base import LABEL, StepOutput
 from lifecycle_magic.engines.docker import DockerEngine
 from lifecycle_magic.engines.docker_build import Progress, pulled, tag
@@ -356,6 +357,44 @@ def test_prune_keeps_what_a_container_runs_on(shop: Workshop) -> None:
     finally:
         container.remove(force=True)
     assert shop.engine.find(shop.keys[0]) == built
+
+
+@pytest.mark.xdist_group("docker-images")
+@docker_test
+def test_what_a_failed_build_of_a_dockerfile_leaves_is_listed_and_pruned(
+    shop: Workshop, tmp_path: Path
+) -> None:
+    mark, base = secrets.token_hex(8), Image.debian_slim().reference
+    (tmp_path / "Dockerfile").write_text(
+        f"FROM {base} \\\n  AS first\nLABEL {mark}=1\nRUN echo 1 > /1\n"
+        f"FROM {base}\nLABEL {mark}=2\nCOPY --from=first /1 /1\nRUN exit 3\n"
+    )
+
+    def ids(label: str) -> set[str]:
+        return {str(one.id) for one in shop.client.images.list(filters={"label": label})}
+
+    with pytest.raises(BuildError, match=r"RUN exit 3 \(exit code 3\)"):
+        shop.engine.base_id(Image.from_dockerfile(tmp_path / "Dockerfile"))
+    ours, left = ids(f"{ROLE}=image"), ids(mark)
+    assert left
+    assert left <= ours  # nothing that we could not find again
+    assert {one.name for one in shop.engine.kept()} >= {name[:19] for name in left}
+    shop.engine.young = -1.0
+    shop.engine.prune(keep=frozenset(ours - left))
+    assert not ids(mark)
+
+
+@pytest.mark.parametrize(
+    "marked",
+    [
+        "from a as b\n+\nRUN c\n",
+        "ARG A\n\nFROM $A\n+\nRUN x \\\n# FROM c\n  FROM d\nFROM e\n+\n",
+        "# escape=`\nFROM a `\n  AS b\n+\nRUN c\\\nFROM d\n+\n",
+    ],
+)
+def test_the_label_comes_after_each_from_and_nowhere_else(marked: str) -> None:
+    expected = marked.replace("+\n", f'LABEL {ROLE}="image"\n')
+    assert docker_build.labelled(marked.replace("+\n", "")) == expected
 
 
 # --- the engine's stream -------------------------------------------------------------------------

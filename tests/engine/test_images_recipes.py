@@ -17,12 +17,13 @@ import docker.errors
 import pytest
 
 import lifecycle_magic as lm
-from lifecycle_magic import builder, session
+from lifecycle_magic import builder, commands, session
 from lifecycle_magic.engines.docker import DockerEngine
 from lifecycle_magic.engines.docker_build import tag
 from lifecycle_magic.engines.process import ProcessEngine
 from lifecycle_magic.exception import BuildError, EngineError, InvalidError, StartError
 from lifecycle_magic.options import Options
+from lifecycle_magic.progress import Progress
 from lifecycle_magic.spec import read_class
 from lifecycle_magic.state import BuildStep, Event
 
@@ -102,6 +103,44 @@ def test_what_a_build_hook_prints_is_told_while_it_runs(
 ) -> None:
     site.cls(BAKE, LIMIT=None)().get.remote()
     assert f"baking {site.mark}" in capsys.readouterr().out
+
+
+def test_a_build_hook_that_fails_shows_its_last_lines_in_error_card_and_log(
+    engine_name: str,
+) -> None:
+    for site in open_site("failing-hook", engine_name):
+        model = site.cls(
+            """
+            import os, sys
+            class Model:
+                @lm.build()
+                def bake(self):
+                    print("downloading")
+                    os.system("echo from a subprocess")
+                    print("no such file", MARK, file=sys.stderr)
+                    raise RuntimeError("no weights")
+                @lm.method()
+                def get(self): ...
+            """
+        )
+        with pytest.raises(BuildError) as caught:
+            model().get.remote()
+        told = str(caught.value)
+        lines = ["downloading", "from a subprocess", f"no such file {site.mark}"]
+        assert "bake() failed: RuntimeError: no weights\n" in told
+        assert all(f"\n  {line}\n" in told for line in lines)
+        progress = Progress("Model", 0.0)
+        for event in site.events:
+            progress.take(event)
+        progress.end(1.0, caught.value)
+        assert set(lines) <= set(progress.view().tail)
+        log = commands.run("logs Model --build", session.current())
+        assert isinstance(log, str)
+        assert all(f"{line}\n" in log for line in lines)
+        assert (
+            commands.run("logs Model --build -n 1", session.current())
+            == log.splitlines()[-1] + "\n"
+        )
 
 
 def test_a_build_hook_has_what_the_class_has(engine_name: str, tmp_path: Path) -> None:

@@ -654,7 +654,7 @@ def test_a_crashed_build_leaves_nothing_that_is_found_and_prune_removes_it(bench
         from lifecycle_magic.engines.process import ProcessEngine
         from lifecycle_magic.image import Image
         image = Image.debian_slim().run_commands("echo begun; exec sleep 1000")
-        tell = lambda step: step.text == "begun" and print("begun", flush=True)
+        tell = lambda step: step.text.strip() == "begun" and print("begun", flush=True)
         ProcessEngine(sandbox=sys.argv[1] == "True").build(image, "crashed", tell)
         """
     )

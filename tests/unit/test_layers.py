@@ -59,6 +59,7 @@ LAYERS = [
         "logs",
         "why",
         "keeping",
+        "buildlog",
     },
     {"guest"},
     {"endpoints"},

@@ -1,0 +1,31 @@
+"""What a script's terminal is told."""
+
+from __future__ import annotations
+
+import io
+
+from lifecycle_magic.reporter import Reporter
+from lifecycle_magic.state import BuildStep
+
+
+def test_every_step_is_told_when_it_begins_and_with_its_time_when_it_ends() -> None:
+    stream = io.StringIO()
+    reporter = Reporter(stream)
+    for number, status, text, seconds in (
+        (1, "running", "pip install x", None),
+        (1, "output", "Collecting x\n", None),
+        (1, "done", "pip install x", 3.25),
+        (2, "running", "make", None),
+        (2, "cached", "make", 0.01),
+        (3, "running", "bake()", None),
+        (3, "failed", "bake()", 61.0),
+    ):
+        reporter.take(BuildStep("Model", number, 3, status, text, 1.0, seconds))  # type: ignore[arg-type]
+    assert stream.getvalue().splitlines() == [
+        "lifecycle-magic: Model: pip install x",
+        "lifecycle-magic: Model: done after 3.2 s: pip install x",
+        "lifecycle-magic: Model: make",
+        "lifecycle-magic: Model: cached: make",
+        "lifecycle-magic: Model: bake()",
+        "lifecycle-magic: Model: failed after 1 min 1 s: bake()",
+    ]
