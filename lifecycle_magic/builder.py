@@ -56,14 +56,16 @@ def ensure(
     publish: Publish,
     *,
     force: bool = False,
+    service: str = "",
 ) -> Built:
     """The image for ``spec`` with every build hook's layer; built as far as it is missing.
 
-    ``publish`` gets a `BuildStep` for whatever is done, and nothing when all is there. ``force``
-    runs the hooks again. Two kernels that want the same layer make it once. Raises `BuildError`
-    for a step or a hook that fails, `EngineError` for an engine that does.
+    ``publish`` gets a `BuildStep` for whatever is done, and nothing when all is there; they carry
+    ``service``, the key of the class in its session. ``force`` runs the hooks again. Two kernels
+    that want the same layer make it once. Raises `BuildError` for a step or a hook that fails,
+    `EngineError` for an engine that does.
     """
-    return _Build(spec, engine, run_hook, publish).run(force)
+    return _Build(spec, engine, run_hook, publish, service).run(force)
 
 
 def layers_of(spec: ClassSpec, base: str) -> tuple[why.Layer, ...]:
@@ -88,13 +90,14 @@ def reason(spec: ClassSpec, engine: Engine) -> str:
 
 class _Build:
     def __init__(
-        self, spec: ClassSpec, engine: Engine, run_hook: RunHook, publish: Publish
+        self, spec: ClassSpec, engine: Engine, run_hook: RunHook, publish: Publish, service: str
     ) -> None:
         self._spec = spec
         self._image = spec.options.image or Image.debian_slim()
         self._engine = engine
         self._run_hook = run_hook
         self._publish = publish
+        self._service = service
         # What runs in the image, layer by layer.
         self._hooks: tuple[str | RunFunction, ...] = (*self._image.functions, *spec.build)
         self._steps = len(self._image.steps)  # more where the engine has steps of its own
@@ -214,6 +217,7 @@ class _Build:
                 text=output.text,
                 at=time.time(),
                 seconds=output.seconds,
+                service=self._service,
             )
         )
 

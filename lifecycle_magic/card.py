@@ -49,7 +49,9 @@ class Card:
         self._spec = spec
         self._service = service
         self._sink = sink
-        self._progress = Progress(spec.name, time.time(), enter=spec.enter, exit=spec.exit)
+        self._progress = Progress(
+            spec.name, time.time(), enter=spec.enter, exit=spec.exit, service=service.key
+        )
         self._lock = threading.Lock()
         self._context = contextvars.copy_context()
         self._view: View | None = None  # what was shown last

@@ -95,9 +95,14 @@ def _ps(session: Session, given: argparse.Namespace) -> Table:
 
 def _logs(session: Session, given: argparse.Namespace) -> str:
     services, containers = _called(session, given.name)
-    name = services[0].name if services else containers[0].plan.cls
-    text = last_lines(plain(session.logs(name)), given.n)
-    return text or f"{name} has printed nothing yet"
+    texts = {service.key: session.logs(service.key) for service in services}
+    if not services:
+        texts = {one.name: session.logs(one.plan.service, one.name) for one in containers}
+    told = []
+    for name, whole in texts.items():
+        text = last_lines(plain(whole), given.n) or f"{given.name} has printed nothing yet"
+        told.append(text if len(texts) == 1 else f"{name}:\n{text}")
+    return "\n".join(told)
 
 
 def _stop(session: Session, given: argparse.Namespace) -> str:
@@ -112,6 +117,8 @@ def _stop(session: Session, given: argparse.Namespace) -> str:
             going = session.stop(keys, "%lifecycle stop")
         else:
             for container in going:
+                if container.plan.build_hook:
+                    container.abandon("%lifecycle stop")
                 container.drain("%lifecycle stop")
     if not going:
         return "nothing was running"
@@ -151,8 +158,8 @@ def _doctor(session: Session, given: argparse.Namespace) -> str:
 
 def _why(session: Session, given: argparse.Namespace) -> str:
     services, containers = _called(session, given.name)
-    names = {container.plan.cls for container in containers}
-    chosen = services or [one for one in session.services.values() if one.name in names]
+    keys = {container.plan.service for container in containers}
+    chosen = services or [one for one in session.services.values() if one.key in keys]
     return "\n".join(service.why() for service in chosen)
 
 
@@ -210,8 +217,11 @@ def _names(session: Session) -> list[str]:
 
 
 def _called(session: Session, name: str) -> tuple[list[Service], list[Container]]:
-    """The services of the class with this name, or the one container; raises `InvalidError`."""
-    services = [service for service in session.services.values() if service.name == name]
+    """The services of the class with this name or key, or the one container; raises `InvalidError`.
+
+    Two apps may have a class of one name, and a class several options: the key tells them apart.
+    """
+    services = [one for one in session.services.values() if name in (one.name, one.key)]
     containers = [c for c in session.containers() if c.name == name]
     if services or containers:
         return services, containers

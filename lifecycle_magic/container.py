@@ -45,7 +45,9 @@ LAST_WORDS = 10.0
 
 @dataclass(frozen=True)
 class Plan:
-    """All that a container is started from."""
+    """All that a container is started from. ``service`` is the key of its class in the session;
+    ``build_hook`` is what it only runs for an image, if it does.
+    """
 
     cls: str
     launch: Launch
@@ -54,6 +56,8 @@ class Plan:
     grace: float
     startup_timeout: float
     memory: int | None
+    service: str = ""
+    build_hook: str = ""
 
 
 class Tenant(Protocol):
@@ -117,7 +121,7 @@ class Container:
         self.killed = ""  # why we killed it, if we did
         self.is_spare = False  # launched, and without a class yet
         self.context = contextvars.copy_context()  # of the cell that gets output which no call made
-        self._life = Life(self.name, plan.cls, time.time)
+        self._life = Life(self.name, plan.cls, time.time, plan.service)
         self._lock = threading.RLock()
         self._monitor = monitor
         self._publish = publish
@@ -468,6 +472,7 @@ class Container:
                 "stderr" if stream == "stderr" else "stdout",
                 text,
                 time.time(),
+                self.plan.service,
             )
             self._publish(record)
             if not told["shown"]:

@@ -52,13 +52,21 @@ class View:
 class Progress:
     """The fold for the class ``name``, whose hooks are named in its rows.
 
-    ``began`` is seconds since the epoch, like the times of the events.
+    ``began`` is seconds since the epoch, like the times of the events; ``service`` is the class's
+    key in the session.
     """
 
     def __init__(
-        self, name: str, began: float, *, enter: tuple[str, ...] = (), exit: tuple[str, ...] = ()
+        self,
+        name: str,
+        began: float,
+        *,
+        enter: tuple[str, ...] = (),
+        exit: tuple[str, ...] = (),
+        service: str = "",
     ) -> None:
         self._name = name
+        self._service = service
         self._enter = enter
         self._exit = exit
         self._engine = ""
@@ -83,7 +91,7 @@ class Progress:
                 return False
             self._notices.append(event.text)
             return True
-        if event.cls != self._name:
+        if (event.cls, event.service) != (self._name, self._service):
             return False
         if isinstance(event, BuildStep):
             return self._take_step(event)

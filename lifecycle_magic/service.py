@@ -9,6 +9,7 @@ or new containers.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import math
 import os
@@ -26,7 +27,7 @@ from lifecycle_magic.baking import RunFunction
 from lifecycle_magic.bus import Bus
 from lifecycle_magic.container import Container, Plan
 from lifecycle_magic.engines.base import LABEL, Engine, Launch, Mount
-from lifecycle_magic.exception import BuildError, Error, InvalidError, SerializationError
+from lifecycle_magic.exception import Error, InvalidError, SerializationError
 from lifecycle_magic.image import Image
 from lifecycle_magic.inputs import show
 from lifecycle_magic.monitor import Monitor
@@ -38,6 +39,7 @@ from lifecycle_magic.serving import Serving
 from lifecycle_magic.sizing import Limits
 from lifecycle_magic.spare import Spare
 from lifecycle_magic.spec import CALL, Arguments, ClassSpec, read_function
+from lifecycle_magic.stats import Stats
 from lifecycle_magic.web.site import Served, Site
 from lifecycle_magic.wire.messages import Setup, Swap
 from lifecycle_magic.wire.pickling import dumps, dumps_by_value
@@ -89,14 +91,19 @@ class Version:
 
 
 class Service:
-    """One class of one session."""
+    """One class of one session, which knows it by ``key``: two apps may each have a class of one
+    name.
+    """
 
-    def __init__(self, session: Home, name: str, app: str = "") -> None:
+    def __init__(self, session: Home, name: str, app: str = "", key: str = "") -> None:
         self.session = session
         self.name = name
+        self.app = app
+        self.key = key
         self.serving = Serving(app, session.site, self.pool)
         self.version: Version | None = None
         self.pools: dict[str, Pool] = {}
+        self.stats = Stats()  # of all its pools, those that were stopped included
         self._pending: ClassSpec | None = None
         self._lock = threading.RLock()
         self._deploying = threading.Lock()
@@ -104,6 +111,7 @@ class Service:
         self._base = ""  # what the image last built starts from
         self._said: set[str] = set()
         self._spare = Spare()
+        self._building: Container | None = None  # it runs a build hook
 
     # --- versions --------------------------------------------------------------------------
 
@@ -239,6 +247,7 @@ class Service:
                     self.name,
                     lambda on_gone: self._container(arguments, on_gone),
                     self.session.monitor,
+                    stats=self.stats,
                     **_limits(version.spec),
                 )
                 pool.on_warm = self._prepare_spare
@@ -253,17 +262,21 @@ class Service:
         return self.serving.open(spec, method, args, kwargs)
 
     def containers(self) -> list[Container]:
+        """Those of its pools, the spare, and the one in which a build hook runs."""
         pools = list(self.pools.values())
-        spare = self._spare.container
         found = [container for pool in pools for container in list(pool.containers)]
-        return found if spare is None else [*found, spare]
+        aside = (self._spare.container, self._building)
+        return [*found, *(container for container in aside if container is not None)]
 
     def stop(self, why: str) -> list[Container]:
-        """Drain every container. A later call starts afresh."""
+        """Drain every container, and end a build hook that runs. A later call starts afresh."""
+        going = [container] if (container := self._building) is not None else []
+        for container in going:
+            container.abandon(why)  # the build holds the lock until it ends
         self.serving.close()
         with self._lock:
             pools, self.pools = list(self.pools.values()), {}
-        going = [container for pool in pools for container in pool.close(why)]
+        going += [container for pool in pools for container in pool.close(why)]
         return going + self._spare.close()
 
     # --- containers ------------------------------------------------------------------------
@@ -326,6 +339,7 @@ class Service:
             grace=options.exit_grace,
             startup_timeout=options.startup_timeout,
             memory=options.memory,
+            service=self.key,
         )
 
     def _make(self, version: Version, plan: Plan, gone: Callable[[Container], None]) -> Container:
@@ -411,6 +425,7 @@ class Service:
                 lambda image, hook: self._run_hook(version, image, hook),
                 self.session.bus.publish,
                 force=force,
+                service=self.key,
             )
             self._built = {id(version): built.image}
             self._base = built.base
@@ -458,8 +473,10 @@ class Service:
         spec = version.spec
         arguments = spec.arguments((), {})
         setup = Setup(version.code.cls, _together(arguments), (), (), _environment(spec), 0)
-        plan = self._plan(version, image, setup)
+        name = hook if isinstance(hook, str) else hook.name
+        plan = dataclasses.replace(self._plan(version, image, setup), build_hook=f"{name}()")
         container = self._make(version, plan, self._gone(version.engine))
+        self._building = container
         try:
             container.start(show)
             pool = Pool(self.name, lambda _: container, self.session.monitor, timeout=timeout)
@@ -467,12 +484,11 @@ class Service:
             calls.call(pool, method, args, kwargs)
             assert container.id is not None
             yield container.id
-        except BuildError:
-            raise
         finally:
             container.drain("its build hook has run")
             container.gone.wait(version.spec.options.exit_grace)
             container.kill("its build hook is over")
+            self._building = None
 
 
 def _together(arguments: Arguments) -> bytes:

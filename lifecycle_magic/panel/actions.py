@@ -24,8 +24,12 @@ def stop(session: Session, key: str) -> None:
 
 
 def stop_container(container: Container) -> None:
-    """Drain one container. One that is not warm yet has nothing to let go of in order."""
-    if container.state in WARM:
+    """Drain one container. One that is not warm yet has nothing to let go of in order, and what a
+    build hook has made so far is of no use.
+    """
+    if container.plan.build_hook:
+        container.kill(WHY)
+    elif container.state in WARM:
         container.drain(WHY)
     elif container.state in (State.BUILDING, State.STARTING, State.ENTERING):
         container.kill(WHY)

@@ -7,6 +7,7 @@ root, whichever process owns it: by what lies in the run folders and what the en
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import time
 from collections.abc import Callable
@@ -35,7 +36,8 @@ NOTHING = "nothing runs: a cell with %%lifecycle_cls starts something"
 class Row:
     """One container, or a class that has none. None is "not known here".
 
-    ``age`` is seconds since it began; ``p50`` and ``p95`` are seconds of its pool's calls; ``cpu``
+    ``cls`` is the class's name, or its key in the session where another one has that name too.
+    ``age`` is seconds since it began; ``p50`` and ``p95`` are seconds of its class's calls; ``cpu``
     is cores; ``memory`` and ``memory_limit`` are bytes; ``owner`` is the pid of its session.
     """
 
@@ -86,19 +88,25 @@ def of_session(session: Session) -> tuple[Row, ...]:
     """
     found: list[tuple[Container, Pool]] = []
     rows: list[Row] = []
-    for service in list(session.services.values()):
+    services = list(session.services.values())
+    names = [service.name for service in services]
+    told = {one.key: one.name if names.count(one.name) == 1 else one.key for one in services}
+    for service in services:
         engine = service.version.engine.name if service.version is not None else ""
         pools = [(c, pool) for pool in list(service.pools.values()) for c in list(pool.containers)]
         found += pools
         if not pools:
             state = "declared" if service.version is None else "cold"
-            rows.append(Row(service.name, "", engine, state))
+            rows.append(Row(told[service.key], "", engine, state))
     if not found:
         return tuple(rows)
     with ThreadPoolExecutor(max_workers=min(8, len(found))) as workers:
         used = list(workers.map(_usage, [container for container, _ in found]))
     now = time.time()
-    live = [_row(c, pool, usage, now) for (c, pool), usage in zip(found, used, strict=True)]
+    live = [
+        dataclasses.replace(_row(c, pool, usage, now), cls=told.get(c.plan.service, c.plan.cls))
+        for (c, pool), usage in zip(found, used, strict=True)
+    ]
     return tuple(sorted((*live, *rows), key=lambda row: (row.cls, row.container)))
 
 
