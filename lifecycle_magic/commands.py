@@ -90,7 +90,8 @@ def _ps(session: Session, given: argparse.Namespace) -> Table:
         return pruning.listing(session)
     if given.all:
         return snapshot.table(snapshot.of_root(session.root, session.engine))
-    return snapshot.table(snapshot.of_session(session), snapshot.NOTHING)
+    rows = snapshot.of_session(session)
+    return snapshot.table(rows, snapshot.NOTHING, snapshot.addresses(session))
 
 
 def _logs(session: Session, given: argparse.Namespace) -> str:

@@ -66,6 +66,18 @@ class Said:
 
 
 @dataclass(frozen=True)
+class Web:
+    """An open address of a method that answers HTTP; never its token. ``link`` is how the user's
+    browser gets there, as far as the kernel knows.
+    """
+
+    method: str
+    port: int
+    url: str
+    link: str
+
+
+@dataclass(frozen=True)
 class ClassFacts:
     """A class with the options of one declaration. ``key`` is its name in the session; ``app`` is
     the name of its app, "" for a class of a cell or of an app without a name.
@@ -93,6 +105,7 @@ class ClassFacts:
     p99: float | None
     build: tuple[Step, ...]
     steps: int
+    web: tuple[Web, ...]
 
 
 @dataclass(frozen=True)
@@ -230,6 +243,7 @@ def _class(key: str, service: Service, fold: Fold) -> ClassFacts:
         p99=percentile(took, 99),
         build=build,
         steps=steps,
+        web=tuple(Web(one.where, one.port, one.url, one.link) for one in service.serving.served()),
     )
 
 

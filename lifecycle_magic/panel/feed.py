@@ -224,7 +224,7 @@ class Feed:
             self._read_log()
             told["samples_old"], told["samples_new"] = self._samples.old, self._samples.new
             told["log_old"], told["log_new"] = self._log.old, self._log.new
-            told["log_shown"] = self._following
+            told["log_shown"], told["log_cut"] = self._following, self._log.cut
         return told
 
     def _read_gone(self) -> None:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from lifecycle_magic.pool import Pool
     from lifecycle_magic.session import Session
 
-__all__ = ["NOTHING", "Row", "of_root", "of_session", "run_folders", "table"]
+__all__ = ["NOTHING", "Row", "addresses", "of_root", "of_session", "run_folders", "table"]
 
 NOTHING = "nothing runs: a cell with %%lifecycle_cls starts something"
 
@@ -108,6 +108,14 @@ def of_session(session: Session) -> tuple[Row, ...]:
         for (c, pool), usage in zip(found, used, strict=True)
     ]
     return tuple(sorted((*live, *rows), key=lambda row: (row.cls, row.container)))
+
+
+def addresses(session: Session) -> tuple[str, ...]:
+    """A line for each open address of the session's methods that answer HTTP."""
+    served = [
+        one for service in list(session.services.values()) for one in service.serving.served()
+    ]
+    return tuple(f"{one.where} answers at {one.link}" for one in served)
 
 
 def _usage(container: Container) -> Usage | None:
@@ -193,7 +201,7 @@ def _state(folder: RunFolder, running: frozenset[str] | None) -> str:
 _FIGURES = frozenset({"age", "calls", "failed", "p50", "p95", "cpu", "memory", "pid"})
 
 
-def table(rows: tuple[Row, ...], empty: str = "nothing runs") -> Table:
+def table(rows: tuple[Row, ...], empty: str = "nothing runs", below: tuple[str, ...] = ()) -> Table:
     """The rows as a table; a column that nobody knows anything for is left out."""
     columns: dict[str, list[str]] = {
         "class": [row.cls for row in rows],
@@ -210,7 +218,7 @@ def table(rows: tuple[Row, ...], empty: str = "nothing runs") -> Table:
         "pid": ["" if row.owner is None else str(row.owner) for row in rows],
     }
     kept = {name: cells for name, cells in columns.items() if any(cells)}
-    return Table(tuple(kept), tuple(zip(*kept.values(), strict=True)), _FIGURES, empty)
+    return Table(tuple(kept), tuple(zip(*kept.values(), strict=True)), _FIGURES, empty, below)
 
 
 def _memory(row: Row) -> str:

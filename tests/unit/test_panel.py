@@ -48,6 +48,16 @@ def test_a_text_keeps_its_end_and_begins_with_a_whole_line():
     assert len(whole) >= 500
 
 
+def test_what_is_cut_is_counted_as_a_browser_counts_it():
+    text = Text(keep=1000, page=100)
+    whole = ""
+    for n in range(300):
+        text.add(f"{n} 😀\n")
+        whole += f"{n} 😀\n"
+    cut = whole.removesuffix(text.old + text.new)
+    assert text.cut == len(cut.encode("utf-16-le")) // 2 > len(cut)
+
+
 def test_a_text_without_lines_is_bounded_too():
     text = Text(keep=1000, page=100)
     text.add("x" * 5000)
@@ -73,6 +83,32 @@ def test_samples_of_one_that_came_later_have_gaps_and_of_one_that_went_are_forgo
     samples.add(3, {"b": Usage(0.5, 3 << 20)})
     assert samples.old["of"].keys() == {"b"}
     assert samples.new == {"t": [3], "of": {"b": [0.5, 3]}}
+
+
+def test_a_sample_like_the_last_one_is_none():
+    samples = Samples()
+    samples.add(1, {"a": Usage(0.0, 100 << 20)})
+    first = samples.new
+    samples.add(3, {"a": Usage(0.01, 101 << 20)})
+    samples.add(5, {"a": Usage(0.02, 100 << 20)})
+    assert samples.new is first
+    samples.add(7, {"a": Usage(0.5, 100 << 20)})  # it was idle until 5
+    assert samples.new == {"t": [1, 5, 7], "of": {"a": [0.0, 100, 0.0, 100, 0.5, 100]}}
+
+
+def test_figures_that_creep_are_told():
+    samples = Samples()
+    for n in range(5):
+        samples.add(2 * n, {"a": Usage(0.0, (100 + n) << 20)})
+    assert samples.new["of"]["a"][1::2] == [100, 100, 102, 102, 104]
+
+
+def test_where_nobody_looked_there_is_a_gap():
+    samples = Samples()
+    samples.add(100, {"a": Usage(0.0, 1 << 20)})
+    samples.add(102, {"a": Usage(0.0, 1 << 20)})
+    samples.add(202, {"a": Usage(0.0, 1 << 20)})
+    assert samples.new == {"t": [100, 102, 202], "of": {"a": [0.0, 1, None, None, 0.0, 1]}}
 
 
 # --- pace ----------------------------------------------------------------------------------------
@@ -291,7 +327,7 @@ def test_the_first_look_tells_everything_and_the_next_one_nothing(feed: Feed, to
     feed.look()
     assert told.last() == {
         "session", "classes", "containers", "lives", "samples_old", "samples_new",
-        "log_shown", "log_old", "log_new", "notices", "acks", "beat",
+        "log_shown", "log_old", "log_new", "log_cut", "notices", "acks", "beat",
     }  # fmt: skip
     feed.look()
     assert len(told.sent) == 1
