@@ -65,15 +65,17 @@ def ensure(
     force: bool = False,
     need: Callable[[Iterable[str]], None] = lambda _: None,
     app: str = "",
+    service: str = "",
 ) -> Built:
     """The image for ``spec``, a class of ``app``, with every build hook's layer.
 
     It is built as far as it is missing. ``need`` gets keys and ids of all layers, each before it is
-    looked for. ``publish`` gets a `BuildStep` for whatever is done, and nothing when all is there.
-    ``force`` runs the hooks again. Two kernels that want the same layer make it once. Raises
-    `BuildError` for a step or a hook that fails, `EngineError` for an engine that does.
+    looked for. ``publish`` gets a `BuildStep` for whatever is done, and nothing when all is there;
+    they carry ``service``, the key of the class in its session. ``force`` runs the hooks again. Two
+    kernels that want the same layer make it once. Raises `BuildError` for a step or a hook that
+    fails, `EngineError` for an engine that does.
     """
-    return _Build(spec, engine, run_hook, publish, need, app).run(force)
+    return _Build(spec, engine, run_hook, publish, need, app, service).run(force)
 
 
 def layers_of(spec: ClassSpec, base: str) -> tuple[why.Layer, ...]:
@@ -115,6 +117,7 @@ class _Build:
         publish: Publish,
         need: Callable[[Iterable[str]], None],
         app: str,
+        service: str,
     ) -> None:
         self._spec = spec
         self._app = app
@@ -124,6 +127,7 @@ class _Build:
         self._publish = publish
         self._need = need
         self._log = BuildLog(engine.name, spec.name)
+        self._service = service
         # What runs in the image, layer by layer.
         self._hooks: tuple[str | RunFunction, ...] = (*self._image.functions, *spec.build)
         self._files: FileDigests = []
@@ -265,6 +269,7 @@ class _Build:
             text=output.text,
             at=time.time(),
             seconds=output.seconds,
+            service=self._service,
         )
         self._log.take(step)
         self._publish(step)

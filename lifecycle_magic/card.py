@@ -12,19 +12,21 @@ import shutil
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import IO, TYPE_CHECKING, Any, Protocol
 
 from lifecycle_magic.panel.text import escape, plain, seconds
-from lifecycle_magic.progress import Progress, Row, View, headline
+from lifecycle_magic.progress import Address, Progress, Row, View, headline
 from lifecycle_magic.service import Change
 from lifecycle_magic.state import Event
 
 if TYPE_CHECKING:
     from lifecycle_magic.arguments import Request
+    from lifecycle_magic.exception import InvalidError
     from lifecycle_magic.service import Service
     from lifecycle_magic.spec import ClassSpec
+    from lifecycle_magic.web.site import Served
 
 __all__ = ["Card", "Notebook", "Sink", "Terminal", "as_html", "as_text"]
 
@@ -49,7 +51,9 @@ class Card:
         self._spec = spec
         self._service = service
         self._sink = sink
-        self._progress = Progress(spec.name, time.time(), enter=spec.enter, exit=spec.exit)
+        self._progress = Progress(
+            spec.name, time.time(), enter=spec.enter, exit=spec.exit, service=service.key
+        )
         self._lock = threading.Lock()
         self._context = contextvars.copy_context()
         self._view: View | None = None  # what was shown last
@@ -100,6 +104,18 @@ class Card:
             self._progress.note(
                 f"{self._spec.name}(...) takes arguments, so its container starts at the first call"
             )
+
+    def serves(self, served: Sequence[Served]) -> None:
+        """These methods answer HTTP."""
+        name = f"{self._spec.name}."
+        found = tuple(Address(one.where.removeprefix(name), one.url, one.link) for one in served)
+        with self._lock:
+            self._progress.serve(found)
+
+    def cannot_serve(self, error: InvalidError) -> None:
+        """The class runs, and its methods that answer HTTP have no address."""
+        with self._lock:
+            self._progress.note(str(error))
 
     # --- events ------------------------------------------------------------------------------
 
@@ -177,6 +193,9 @@ class Terminal:
                 if row.status != "running" and index not in self._printed:
                     self._printed.add(index)
                     self._line(f"{view.name}: {_row(row)}")
+            if final:
+                for address in view.addresses:
+                    self._line(f"{view.name}: {_answers(address)}")
             for text in view.notices[self._notices :]:
                 self._line(f"{view.name}: {plain(text)}")
             self._notices = len(view.notices)
@@ -242,6 +261,7 @@ def as_text(view: View) -> str:
     lines = [_head(view)]
     lines += [f"  {_row(row)}" for row in view.rows]
     lines += [f"    {plain(line)}" for line in view.tail]
+    lines += [f"  {_answers(address)}" for address in view.addresses]
     lines += [f"  {line}" for text in view.notices for line in plain(text).splitlines()]
     return "\n".join(lines)
 
@@ -254,8 +274,21 @@ def as_html(view: View) -> str:
         parts.append(f"<table class='lm-steps'>{rows}</table>")
     if view.tail:
         parts.append(f"<pre class='lm-tail'>{escape(chr(10).join(view.tail))}</pre>")
+    parts += [_html_address(address) for address in view.addresses]
     parts += [f"<div class='lm-note'>{escape(text)}</div>" for text in view.notices]
     return f"<div class='lm-card lm-{view.status}'>{_STYLE}{''.join(parts)}</div>"
+
+
+def _answers(address: Address) -> str:
+    there = f", from your browser at {address.link}" if address.link != address.url else ""
+    return plain(f"{address.method} answers at {address.url}{there}")
+
+
+def _html_address(address: Address) -> str:
+    link, url = escape(address.link), escape(address.url)
+    here = f" ({url} on this machine)" if address.link != address.url else ""
+    to = f"<a href='{link}' target='_blank' rel='noopener'>{link}</a>"
+    return f"<div class='lm-web'>{escape(address.method)} answers at {to}{here}</div>"
 
 
 def _html_row(row: Row) -> str:

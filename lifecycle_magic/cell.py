@@ -82,6 +82,10 @@ def deploy(service: Service, spec: ClassSpec, request: Request, card: Card) -> N
         card.needs_arguments()
         return
     service.pool((), {}).warm()
+    try:
+        card.serves(service.serving.open_all(spec))
+    except InvalidError as error:  # no server is installed, say
+        card.cannot_serve(error)
 
 
 def found_in(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[type, list[str]]:

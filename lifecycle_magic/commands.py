@@ -94,7 +94,8 @@ def _ps(session: Session, given: argparse.Namespace) -> Table:
     if given.all:
         session.swept()
         return snapshot.table(snapshot.of_root(session.root, session.engine))
-    return snapshot.table(snapshot.of_session(session), snapshot.NOTHING)
+    rows = snapshot.of_session(session)
+    return snapshot.table(rows, snapshot.NOTHING, snapshot.addresses(session))
 
 
 def _logs(session: Session, given: argparse.Namespace) -> str:
@@ -103,11 +104,17 @@ def _logs(session: Session, given: argparse.Namespace) -> str:
         text = plain(buildlog.read(path))
         return text if given.n is None else last_lines(text, given.n)
     services, containers = _called(session, given.name)
-    name = services[0].name if services else containers[0].plan.cls
     if given.build:
-        return f"no image of {name} was built yet"
-    text = last_lines(plain(session.logs(name)), 20 if given.n is None else given.n)
-    return text or f"{name} has printed nothing yet"
+        return f"no image of {given.name} was built yet"
+    count = 20 if given.n is None else given.n
+    texts = {service.key: session.logs(service.key) for service in services}
+    if not services:
+        texts = {one.name: session.logs(one.plan.service, one.name) for one in containers}
+    told = []
+    for name, whole in texts.items():
+        text = last_lines(plain(whole), count) or f"{given.name} has printed nothing yet"
+        told.append(text if len(texts) == 1 else f"{name}:\n{text}")
+    return "\n".join(told)
 
 
 def _stop(session: Session, given: argparse.Namespace) -> str:
@@ -161,8 +168,8 @@ def _doctor(session: Session, given: argparse.Namespace) -> str:
 
 def _why(session: Session, given: argparse.Namespace) -> str:
     services, containers = _called(session, given.name)
-    names = {container.plan.cls for container in containers}
-    chosen = services or [one for one in session.services.values() if one.name in names]
+    keys = {container.plan.service for container in containers}
+    chosen = services or [one for one in session.services.values() if one.key in keys]
     return "\n".join(service.why() for service in chosen)
 
 
@@ -225,8 +232,11 @@ def _names(session: Session) -> list[str]:
 
 
 def _called(session: Session, name: str) -> tuple[list[Service], list[Container]]:
-    """The services of the class with this name, or the one container; raises `InvalidError`."""
-    services = [service for service in session.services.values() if service.name == name]
+    """The services of the class with this name or key, or the one container; raises `InvalidError`.
+
+    Two apps may have a class of one name, and a class several options: the key tells them apart.
+    """
+    services = [one for one in session.services.values() if name in (one.name, one.key)]
     containers = [c for c in session.containers() if c.name == name]
     if services or containers:
         return services, containers

@@ -47,7 +47,9 @@ LAST_WORDS = 10.0
 
 @dataclass(frozen=True)
 class Plan:
-    """All that a container is started from."""
+    """All that a container is started from. ``service`` is the key of its class in the session;
+    ``build_hook`` is what it only runs for an image, if it does.
+    """
 
     cls: str
     launch: Launch
@@ -56,6 +58,8 @@ class Plan:
     grace: float
     startup_timeout: float
     memory: int | None
+    service: str = ""
+    build_hook: str = ""
 
 
 class Tenant(Protocol):
@@ -120,7 +124,7 @@ class Container:
         self.killed = ""  # why we killed it, if we did
         self.is_spare = False  # launched, and without a class yet
         self.context = contextvars.copy_context()  # of the cell that gets output which no call made
-        self._life = Life(self.name, plan.cls, time.time)
+        self._life = Life(self.name, plan.cls, time.time, plan.service)
         self._lock = threading.RLock()
         self._monitor = monitor
         self._publish = publish
@@ -428,14 +432,15 @@ class Container:
             self._ask_exit()
 
     def end(self, why: str) -> None:
-        """`drain`; one that is not warm yet has nothing to exit from, and is killed. Returns at
-        once.
+        """`drain`; one that is not warm yet has nothing to exit from, nor has one that runs a build
+        hook, and is killed. Returns at once.
         """
         with self._lock:
-            coming = self._life.state in COMING
-            if coming:
-                self.killed = self.killed or f"it was ended before it was up: {why}"
-        if coming:
+            nothing_to_lose = self._life.state in COMING or bool(self.plan.build_hook)
+            if nothing_to_lose:
+                when = "before its hook was through" if self.plan.build_hook else "before it was up"
+                self.killed = self.killed or f"it was ended {when}: {why}"
+        if nothing_to_lose:
             self.abandon(self.killed)
         else:
             self.drain(why)
@@ -516,6 +521,7 @@ class Container:
                 "stderr" if stream == "stderr" else "stdout",
                 text,
                 time.time(),
+                self.plan.service,
             )
             self._publish(record)
             if not told["shown"]:

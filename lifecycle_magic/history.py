@@ -16,7 +16,9 @@ KEPT = 500
 
 @dataclass(frozen=True)
 class Entry:
-    """One container that is gone. Times are seconds since the epoch."""
+    """One container that is gone. Times are seconds since the epoch; ``service`` is the key that
+    its class had in the session, ``build_hook`` what it only ran for an image.
+    """
 
     session: str
     container: str
@@ -28,9 +30,19 @@ class Entry:
     ended: float
     hooks: tuple[ExitHook, ...] = ()
     tail: str = ""
+    service: str = ""
+    build_hook: str = ""
 
     @classmethod
-    def of(cls, session: str, name: str, engine: str, report: Report) -> Entry:
+    def of(
+        cls,
+        session: str,
+        name: str,
+        engine: str,
+        report: Report,
+        service: str = "",
+        build_hook: str = "",
+    ) -> Entry:
         """From the report that a supervisor left behind."""
         well = report.orderly and report.entered and not report.killed
         return cls(
@@ -44,6 +56,8 @@ class Entry:
             ended=report.ended,
             hooks=report.hooks,
             tail=report.tail,
+            service=service,
+            build_hook=build_hook,
         )
 
 

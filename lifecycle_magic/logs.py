@@ -1,5 +1,7 @@
 """What containers printed: the last of it, by class and by container, also of those that are gone.
 
+A class is known by its key in the session: two may have one name.
+
 Readers who follow a log ask for what came after the position they have: nothing is read twice.
 """
 
@@ -39,24 +41,24 @@ class Logs:
         if not isinstance(event, LogLine):
             return
         with self._lock:
-            log = self._logs.setdefault(event.cls, _Log())
+            log = self._logs.setdefault(event.service, _Log())
             log.pieces.append(event)
             log.count += 1
             log.chars += len(event.text)
             while log.chars > KEPT and len(log.pieces) > 1:
                 log.chars -= len(log.pieces.popleft().text)
 
-    def text(self, cls: str, container: str | None = None) -> str:
+    def text(self, key: str, container: str | None = None) -> str:
         """All that is kept of a class, or of one of its containers."""
-        return self.since(0, cls, container)[0]
+        return self.since(0, key, container)[0]
 
-    def since(self, position: int, cls: str, container: str | None = None) -> tuple[str, int]:
+    def since(self, position: int, key: str, container: str | None = None) -> tuple[str, int]:
         """What came after ``position`` and is still kept, and the position after it.
 
         0 is the beginning.
         """
         with self._lock:
-            log = self._logs.get(cls)
+            log = self._logs.get(key)
             if log is None:
                 return "", 0
             new = min(log.count - position, len(log.pieces))

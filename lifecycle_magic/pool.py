@@ -49,6 +49,7 @@ class Pool:
         limits: Limits | None = None,
         timeout: float | None = None,
         retries: Retries | None = None,
+        stats: Stats | None = None,
     ) -> None:
         self.name = name
         self.monitor = monitor
@@ -56,7 +57,7 @@ class Pool:
         self.timeout = timeout
         self.retries = retries
         self.containers: list[Container] = []
-        self.stats = Stats()
+        self.stats = stats or Stats()  # a class's, which outlives its pools
         self.on_warm: Callable[[], None] | None = None  # a container came up
         self.batchers: dict[Any, Any] = {}  # of batched methods: `lifecycle_magic.batching`
         self.stale = False  # closed, or its class was declared anew: look it up again

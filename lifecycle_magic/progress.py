@@ -17,7 +17,7 @@ from lifecycle_magic.service import Change
 from lifecycle_magic.spec import ClassSpec
 from lifecycle_magic.state import BuildStep, Event, Notice, State, Transition
 
-__all__ = ["TAIL", "Progress", "Row", "View", "changed", "headline"]
+__all__ = ["TAIL", "Address", "Progress", "Row", "View", "changed", "headline"]
 
 TAIL = 20
 """Lines of a failing step that are shown."""
@@ -36,6 +36,15 @@ class Row:
 
 
 @dataclass(frozen=True)
+class Address:
+    """Where a method answers HTTP. ``link`` is how the user's browser gets there."""
+
+    method: str
+    url: str
+    link: str
+
+
+@dataclass(frozen=True)
 class View:
     """All that a card shows. ``tail``: the last lines of the step that failed."""
 
@@ -47,18 +56,27 @@ class View:
     notices: tuple[str, ...]
     tail: tuple[str, ...]
     seconds: float | None
+    addresses: tuple[Address, ...] = ()
 
 
 class Progress:
     """The fold for the class ``name``, whose hooks are named in its rows.
 
-    ``began`` is seconds since the epoch, like the times of the events.
+    ``began`` is seconds since the epoch, like the times of the events; ``service`` is the class's
+    key in the session.
     """
 
     def __init__(
-        self, name: str, began: float, *, enter: tuple[str, ...] = (), exit: tuple[str, ...] = ()
+        self,
+        name: str,
+        began: float,
+        *,
+        enter: tuple[str, ...] = (),
+        exit: tuple[str, ...] = (),
+        service: str = "",
     ) -> None:
         self._name = name
+        self._service = service
         self._enter = enter
         self._exit = exit
         self._engine = ""
@@ -72,6 +90,7 @@ class Progress:
         self._output: deque[str] = deque(maxlen=TAIL)
         self._partial = ""
         self._notices: list[str] = []
+        self._addresses: tuple[Address, ...] = ()
         self._headline = "done"
         self._status: Literal["running", "done", "failed"] = "running"
         self._ended: float | None = None
@@ -83,7 +102,7 @@ class Progress:
                 return False
             self._notices.append(event.text)
             return True
-        if event.cls != self._name:
+        if (event.cls, event.service) != (self._name, self._service):
             return False
         if isinstance(event, BuildStep):
             return self._take_step(event)
@@ -96,6 +115,10 @@ class Progress:
     def note(self, text: str) -> None:
         """One more line below the steps."""
         self._notices.append(text)
+
+    def serve(self, addresses: tuple[Address, ...]) -> None:
+        """Where the class's methods answer HTTP."""
+        self._addresses = addresses
 
     def engine(self, name: str) -> None:
         """Which engine it is; known only once it was asked for."""
@@ -123,6 +146,7 @@ class Progress:
             notices=tuple(self._notices),
             tail=self._tail() if self._status == "failed" else (),
             seconds=None if self._ended is None else self._ended - self._began,
+            addresses=self._addresses,
         )
 
     def _doing(self) -> str:

@@ -9,6 +9,7 @@ or new containers.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import math
 import os
@@ -26,7 +27,7 @@ from lifecycle_magic.baking import RunFunction
 from lifecycle_magic.bus import Bus
 from lifecycle_magic.container import Container, Plan
 from lifecycle_magic.engines.base import LABEL, Engine, Launch, Mount
-from lifecycle_magic.exception import BuildError, Error, InvalidError, SerializationError
+from lifecycle_magic.exception import Error, InvalidError, SerializationError
 from lifecycle_magic.image import Image
 from lifecycle_magic.inputs import show
 from lifecycle_magic.keeping import Ledger
@@ -40,6 +41,7 @@ from lifecycle_magic.sizing import Limits
 from lifecycle_magic.spare import Spare
 from lifecycle_magic.spec import CALL, Arguments, ClassSpec, read_function
 from lifecycle_magic.state import Event, LogLine, Publish
+from lifecycle_magic.stats import Stats
 from lifecycle_magic.web.site import Served, Site
 from lifecycle_magic.wire.messages import Setup, Swap
 from lifecycle_magic.wire.pickling import dumps, dumps_by_value
@@ -89,16 +91,20 @@ class Version:
 
 
 class Service:
-    """One class of one session."""
+    """One class of one session, which knows it by ``key``: two apps may each have a class of one
+    name.
+    """
 
-    def __init__(self, session: Home, name: str, app: str = "") -> None:
+    def __init__(self, session: Home, name: str, app: str = "", key: str = "") -> None:
         self.session = session
         self.name = name
         self.app = app
+        self.key = key
         self.serving = Serving(app, session.site, self.pool)
         self.version: Version | None = None
         self.engine = ""  # the name of the one that was asked last, for this version or for none
         self.pools: dict[str, Pool] = {}
+        self.stats = Stats()  # of all its pools, those that were stopped included
         self._pending: ClassSpec | None = None
         self._lock = threading.RLock()
         self._deploying = threading.Lock()
@@ -109,6 +115,7 @@ class Service:
         self._said: set[str] = set()
         self._spare = Spare()
         self._living: set[Container] = set()  # but for those of builds
+        self._hook: Container | None = None  # runs a build hook
 
     # --- versions --------------------------------------------------------------------------
 
@@ -263,6 +270,7 @@ class Service:
                     self.name,
                     lambda on_gone: self._container(arguments, on_gone),
                     self.session.monitor,
+                    stats=self.stats,
                     **_limits(version.spec),
                 )
                 pool.on_warm = self._prepare_spare
@@ -277,15 +285,21 @@ class Service:
         return self.serving.open(spec, method, args, kwargs)
 
     def containers(self) -> list[Container]:
-        """Those that are not gone, of pools that were closed too, and the spare."""
+        """Those that are not gone, of pools that were closed too, the spare, and the one in which a
+        build hook runs.
+        """
         with self._lock:
-            return list(self._living)
+            living = list(self._living)
+        return living if self._hook is None else [*living, self._hook]
 
     def stop(self, why: str) -> list[Container]:
-        """Drain every container, end those that are not up yet; all that are on their way out. A
-        later call starts afresh.
+        """Drain every container, end those that are not up yet and a build hook that runs; all
+        that are on their way out. A later call starts afresh.
         """
         self.serving.close()
+        hook = self._hook
+        if hook is not None:
+            hook.end(why)
         with self._lock:
             pools, self.pools = list(self.pools.values()), {}
         for pool in pools:
@@ -353,6 +367,7 @@ class Service:
             grace=options.exit_grace,
             startup_timeout=options.startup_timeout,
             memory=options.memory,
+            service=self.key,
         )
 
     def _make(
@@ -463,6 +478,7 @@ class Service:
                 force=force,
                 need=self.session.ledger.images,
                 app=self.app,
+                service=self.key,
             )
             with self._lock:
                 current = self.version  # what runs, while its successor is not up
@@ -523,10 +539,12 @@ class Service:
         spec = version.spec
         arguments = spec.arguments((), {})
         setup = Setup(version.code.cls, _together(arguments), (), (), _environment(spec), 0)
-        plan = self._plan(version, image, setup)
+        name = hook if isinstance(hook, str) else hook.name
+        plan = dataclasses.replace(self._plan(version, image, setup), build_hook=f"{name}()")
         container = self._make(
             version, plan, self._gone(version.engine), is_build=True, publish=publish
         )
+        self._hook = container
         try:
             container.start(show)
             pool = Pool(self.name, lambda _: container, self.session.monitor, timeout=timeout)
@@ -534,14 +552,13 @@ class Service:
             calls.call(pool, method, args, kwargs)
             assert container.id is not None
             yield container.id
-        except BuildError:
-            raise
         finally:
             try:
                 container.drain("its build hook has run")
                 container.gone.wait(version.spec.options.exit_grace)
             finally:  # an interrupt may end the wait
                 container.kill("its build hook is over")
+                self._hook = None
 
 
 def _together(arguments: Arguments) -> bytes:

@@ -92,18 +92,21 @@ class Session:
             shutil.rmtree(container.plan.launch.run_dir, ignore_errors=True)
             return
         report = container.report
+        plan = container.plan
         if report is not None:
-            entry = Entry.of(self.id, container.plan.cls, engine, report)
+            entry = Entry.of(self.id, plan.cls, engine, report, plan.service, plan.build_hook)
         else:
             entry = Entry(
                 session=self.id,
                 container=container.name,
-                cls=container.plan.cls,
+                cls=plan.cls,
                 engine=engine,
                 state=container.state.value,
                 why=container.obituary(),
                 began=container.began,
                 ended=time.time(),
+                service=plan.service,
+                build_hook=plan.build_hook,
             )
         try:
             self.history.add(entry)
@@ -120,9 +123,9 @@ class Session:
         if report is not None and report.killed:
             self.notice(entry.cls, f"{entry.cls}: {entry.why}", "warning")
 
-    def logs(self, cls: str) -> str:
-        """The last output of a class's containers, those that are gone included."""
-        return self.output.text(cls)
+    def logs(self, key: str, container: str | None = None) -> str:
+        """The last output of a class's containers, those that are gone included, or of one."""
+        return self.output.text(key, container)
 
     # --- the end ---------------------------------------------------------------------------
 
@@ -293,7 +296,7 @@ class Lookup:
         service = session.services.get(self.key)
         if service is None:
             app = self.key.rpartition("/")[0]
-            made = Service(session, self._spec.name, "" if app == "cell" else app)
+            made = Service(session, self._spec.name, "" if app == "cell" else app, self.key)
             made.declare(self._spec)
             service = session.services.setdefault(self.key, made)
         return service

@@ -66,7 +66,8 @@ GONE = frozenset({State.EXITED, State.FAILED})
 
 
 class Transition(NamedTuple):
-    """A container moved. ``at`` is seconds since the epoch; ``why`` is for people.
+    """A container moved. ``at`` is seconds since the epoch; ``why`` is for people; ``service`` is
+    the key of its class in the session, where two classes may have one name.
 
     A tuple, because two of them are made on the way of every call.
     """
@@ -77,6 +78,7 @@ class Transition(NamedTuple):
     state: State
     why: str
     at: float
+    service: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +90,7 @@ class LogLine:
     stream: Literal["stdout", "stderr"]
     text: str
     at: float
+    service: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +108,7 @@ class BuildStep:
     text: str
     at: float
     seconds: float | None = None
+    service: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,11 +135,14 @@ class Life:
     ``clock`` returns seconds since the epoch. The last 64 moves are kept.
     """
 
-    __slots__ = ("_clock", "cls", "container", "history", "state")
+    __slots__ = ("_clock", "cls", "container", "history", "service", "state")
 
-    def __init__(self, container: str, cls: str, clock: Callable[[], float]) -> None:
+    def __init__(
+        self, container: str, cls: str, clock: Callable[[], float], service: str = ""
+    ) -> None:
         self.container = container
         self.cls = cls
+        self.service = service
         self.state = State.BUILDING
         self.history: deque[Transition] = deque(maxlen=64)
         self._clock = clock
@@ -147,7 +154,8 @@ class Life:
         if to not in MOVES[self.state]:
             told = " → ".join([t.previous.value for t in self.history] + [self.state.value])
             raise IllegalMove(f"{self.container}: no move to {to.value} ({why}) after {told}")
-        record = Transition(self.container, self.cls, self.state, to, why, self._clock())
+        at = self._clock()
+        record = Transition(self.container, self.cls, self.state, to, why, at, self.service)
         self.state = to
         self.history.append(record)
         return record

@@ -1,4 +1,4 @@
-"""What a pool's calls came to."""
+"""What a class's calls came to."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections import deque
 
 
 class Stats:
-    """What a pool's calls came to: counts, and the seconds of the last 512."""
+    """What the calls of a class came to: counts, and the seconds of the last 512."""
 
     __slots__ = ("calls", "failures", "seconds")
 

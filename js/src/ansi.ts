@@ -11,8 +11,8 @@ export type Line = Piece[];
 
 const LONGEST = 2000;
 
-const NOTHING = { colour: "", bold: false, dim: false, under: false };
-type Style = typeof NOTHING;
+export const PLAIN = { colour: "", bold: false, dim: false, under: false };
+export type Style = typeof PLAIN;
 
 // eslint-disable-next-line no-control-regex
 const ESCAPE = /\x1b\[([0-?]*)[ -/]*([@-~])|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)?|\x1b.?/g;
@@ -28,7 +28,7 @@ function applied(style: Style, parameters: string): Style {
   const codes = parameters.split(/[;:]/).map(Number);
   for (let i = 0; i < codes.length; i++) {
     const code = codes[i] ?? 0;
-    if (code === 0) now = NOTHING;
+    if (code === 0) now = PLAIN;
     else if (code === 1) now = { ...now, bold: true };
     else if (code === 2) now = { ...now, dim: true };
     else if (code === 4) now = { ...now, under: true };
@@ -55,30 +55,37 @@ function overwritten(line: string): string {
 
 /** The lines of `text`; a line's end is "\n", and a last line without one is a line too. */
 export function lines(text: string): Line[] {
-  let style: Style = NOTHING;
   const all = text.split("\n");
   if (all.at(-1) === "") all.pop();
+  let style = PLAIN;
   return all.map((raw) => {
-    const line: Line = [];
-    let length = 0;
-    const add = (piece: string) => {
-      if (!piece || length > LONGEST) return;
-      const shown = inert(piece);
-      const room = LONGEST - length;
-      length += shown.length;
-      const cut = shown.length > room ? `${shown.slice(0, room)} … (the line goes on)` : shown;
-      line.push({ text: cut, style: named(style) });
-    };
-    const kept = overwritten(raw);
-    let end = 0;
-    for (const match of kept.matchAll(ESCAPE)) {
-      add(kept.slice(end, match.index));
-      end = match.index + match[0].length;
-      if (match[2] === "m") style = applied(style, match[1] ?? "");
-    }
-    add(kept.slice(end));
+    const [line, after] = parsed(raw, style);
+    style = after;
     return line;
   });
+}
+
+/** One line, without its end, that begins with `style`; and the style that the next one begins with. */
+export function parsed(raw: string, style: Style): [Line, Style] {
+  const line: Line = [];
+  let length = 0;
+  const add = (piece: string) => {
+    if (!piece || length > LONGEST) return;
+    const shown = inert(piece);
+    const room = LONGEST - length;
+    length += shown.length;
+    const cut = shown.length > room ? `${shown.slice(0, room)} … (the line goes on)` : shown;
+    line.push({ text: cut, style: named(style) });
+  };
+  const kept = overwritten(raw);
+  let end = 0;
+  for (const match of kept.matchAll(ESCAPE)) {
+    add(kept.slice(end, match.index));
+    end = match.index + match[0].length;
+    if (match[2] === "m") style = applied(style, match[1] ?? "");
+  }
+  add(kept.slice(end));
+  return [line, style];
 }
 
 export function plain(line: Line): string {

@@ -5,7 +5,8 @@ import { COLUMNS, ContainerRow, type Hands } from "./container";
 import { attribute, button, h, Keyed, shown, text, type Part } from "./dom";
 import { samplesOf } from "./spark";
 import type { ClassFacts, ContainerFacts, Life, Page, State, Step, Verb } from "./types";
-import { count, destroys, elapsed, isGone, loss, seconds, shortName } from "./words";
+import { WebLink } from "./web";
+import { count, destroys, elapsed, endOfBuild, isGone, loss, seconds, shortName } from "./words";
 
 /** With more containers than this a class begins folded. */
 const OPEN = 12;
@@ -67,13 +68,15 @@ export class ClassRow implements Part {
     calls: new Figure("calls"),
     p50: new Figure("p50"),
     p99: new Figure("p99"),
-    failed: new Figure("failed"),
+    failed: new Figure("failed calls"),
   };
   private readonly meta = h("div", { class: "lcm-meta" });
   private readonly build = h("details", { class: "lcm-build" });
   private readonly built = h("summary");
   private readonly steps: Keyed<StepRow>;
-  private readonly ask = h("div", { class: "lcm-ask", role: "group", hidden: "" });
+  private readonly web: Keyed<WebLink>;
+  private readonly links = h("ul", { class: "lcm-web", "aria-label": "Addresses", hidden: "" });
+  private readonly ask = h("div", { class: "lcm-ask", role: "alertdialog", hidden: "" });
   private readonly table = h("div", { class: "lcm-table", role: "table" });
   private readonly none = h("p", { class: "lcm-none" });
   private readonly rows: Keyed<ContainerRow>;
@@ -85,19 +88,22 @@ export class ClassRow implements Part {
   private buildState = "";
   private facts: ClassFacts | null = null;
   private lives = new Map<string, Life>();
+  /** Containers that only run a build hook, with its name. */
+  private hooks = new Map<string, string>();
   private askedBy: HTMLElement | null = null;
   private scroll = h("div", { class: "lcm-scroll" });
 
   constructor(
     readonly key: string,
     private readonly hands: Hands,
-    id: string,
+    private readonly id: string,
   ) {
     this.fold.append(h("span", { class: "lcm-arrow", "aria-hidden": "true" }), this.name);
     attribute(this.fold, "aria-controls", `${id}-body`);
     this.body.id = `${id}-body`;
     this.fold.addEventListener("click", () => this.open(!this.isOpen()));
     this.states = new Keyed(this.chips, () => new Chip());
+    this.web = new Keyed(this.links, () => new WebLink());
     const own = (verb: "warm" | "restart" | "stop", kind = ""): HTMLButtonElement =>
       button(LABEL[verb], LABEL[verb], () => this.press(verb, key, this.buttons[verb]), kind);
     this.buttons = { warm: own("warm"), restart: own("restart"), stop: own("stop") };
@@ -126,6 +132,7 @@ export class ClassRow implements Part {
         h("div", { class: "lcm-actions" }, this.buttons.warm, this.buttons.restart, this.buttons.stop, this.logs),
       ),
       this.meta,
+      this.links,
       this.build,
       this.ask,
       this.body,
@@ -153,47 +160,55 @@ export class ClassRow implements Part {
     pages: readonly Page[],
     now: number,
     cores: number,
+    live: boolean,
   ): void {
-    this.again = () => this.update(facts, containers, lives, pages, now, cores);
+    this.again = () => this.update(facts, containers, lives, pages, now, cores, live);
     this.facts = facts;
     this.lives = new Map(containers.flatMap(({ name }) => {
       const life = lives.get(name);
       return life ? [[name, life] as const] : [];
     }));
-    const here = [...this.lives.values()].filter((life) => !isGone(life.state));
+    this.hooks = new Map(containers.flatMap(({ name, build_hook }) => (build_hook ? [[name, build_hook] as const] : [])));
+    const all = [...this.lives].filter(([, life]) => !isGone(life.state));
+    const here = all.filter(([name]) => !this.hooks.has(name)).map(([, life]) => life);
     text(this.name, facts.name);
     this.name.title = facts.name;
-    attribute(this.element, "aria-label", facts.name);
+    const told = [facts.name, facts.app && `of app ${facts.app}`, facts.variant && "with options of its own"].filter(Boolean).join(" ");
+    attribute(this.element, "aria-label", told);
     shown(this.variant, facts.variant);
-    this.updateChips(facts, here);
+    this.updateChips(facts, here, live);
     this.figures.calls.update(facts.calls.toLocaleString("en-US"));
     this.figures.p50.update(facts.p50 === null ? "–" : seconds(facts.p50));
     this.figures.p99.update(facts.p99 === null ? "–" : seconds(facts.p99));
     this.figures.failed.update(facts.failures.toLocaleString("en-US"), facts.failures > 0);
     const pools = facts.pools > 1 ? ` in ${count(facts.pools, "pool")}` : "";
     const bound = facts.declared ? "" : `${here.length} of ${count(facts.most * Math.max(1, facts.pools), "container")}${pools}`;
-    text(this.meta, [facts.engine, facts.image, bound, ...facts.options].filter(Boolean).join("  ·  "));
+    text(this.meta, [facts.app && `app ${facts.app}`, facts.engine, facts.image, bound, ...facts.options].filter(Boolean).join("  ·  "));
+    this.web.keep(facts.web.map(({ method }) => method));
+    for (const one of facts.web) this.web.parts.get(one.method)?.update(one);
+    shown(this.links, facts.web.length > 0);
     this.updateBuild(facts, now);
     this.rows.keep(containers.map(({ name }) => name));
     this.unfold();
-    for (const verb of ["restart", "stop"] as const) shown(this.buttons[verb], here.length > 0);
+    shown(this.buttons.restart, here.length > 0);
+    shown(this.buttons.stop, all.length > 0);
     const building = facts.build.some((step) => step.status === "running");
     shown(this.buttons.warm, here.length === 0 && !facts.needs_arguments && !building);
     for (const [verb, element] of Object.entries(this.buttons)) {
-      attribute(element, "aria-label", `${LABEL[verb as Verb]} ${facts.name}`);
+      attribute(element, "aria-label", `${LABEL[verb as Verb]} ${told}`);
     }
-    attribute(this.logs, "aria-label", `Logs of ${facts.name}`);
-    attribute(this.table, "aria-label", `Containers of ${facts.name}`);
+    attribute(this.logs, "aria-label", `Logs of ${told}`);
+    attribute(this.table, "aria-label", `Containers of ${told}`);
     attribute(this.scroll, "tabindex", containers.length > OPEN ? "0" : null);
     attribute(this.scroll, "role", containers.length > OPEN ? "region" : null);
-    attribute(this.scroll, "aria-label", containers.length > OPEN ? `Containers of ${facts.name}` : null);
+    attribute(this.scroll, "aria-label", containers.length > OPEN ? `Containers of ${told}` : null);
     shown(this.none, containers.length === 0);
     shown(this.scroll, containers.length > 0);
     text(this.none, this.whyNone(facts));
     if (!this.isOpen()) return;
     for (const one of containers) {
       const life = this.lives.get(one.name);
-      if (life) this.rows.parts.get(one.name)?.update(one, life, samplesOf(one.name, pages), now, cores);
+      if (life) this.rows.parts.get(one.name)?.update(one, life, samplesOf(one.name, pages), now, cores, live);
     }
   }
 
@@ -206,7 +221,7 @@ export class ClassRow implements Part {
     return "No container. The next call starts one; Warm does so now.";
   }
 
-  private updateChips(facts: ClassFacts, here: readonly Life[]): void {
+  private updateChips(facts: ClassFacts, here: readonly Life[], live: boolean): void {
     const order: State[] = ["building", "starting", "entering", "busy", "idle", "draining", "exiting"];
     const counts = new Map<string, number>();
     for (const life of here) counts.set(life.state, (counts.get(life.state) ?? 0) + 1);
@@ -215,7 +230,8 @@ export class ClassRow implements Part {
     this.states.keep(keys);
     for (const state of keys) {
       const number = counts.get(state) ?? 0;
-      this.states.parts.get(state)?.update(state, number ? `${number} ${state}` : state);
+      const words = number ? `${number} ${state}` : state;
+      this.states.parts.get(state)?.update(state, live ? words : `was: ${words}`);
     }
   }
 
@@ -255,6 +271,8 @@ export class ClassRow implements Part {
     const whole = target === this.key;
     const life = this.lives.get(target);
     const touched = whole ? [...this.lives.values()] : life ? [life] : [];
+    const hooks = [...this.hooks].filter(([name]) => (whole || name === target) && !isGone(this.lives.get(name)?.state ?? "exited"));
+    const serving = touched.filter((one) => ![...this.hooks.keys()].some((name) => this.lives.get(name) === one));
     const here = touched.filter((one) => !isGone(one.state)).length;
     const what = whole ? `${this.facts.name} (${count(here, "container")})` : `container ${shortName(target)}`;
     const close = (): void => {
@@ -267,8 +285,12 @@ export class ClassRow implements Part {
       close();
       this.hands.press(verb, target, opener);
     }, "lcm-bad");
+    const some = serving.some((one) => !isGone(one.state));
+    const losses = [hooks.length && verb !== "restart" ? endOfBuild(hooks.map(([, hook]) => hook)) : "", some || !hooks.length ? loss(verb, this.facts, serving) : ""].filter(Boolean).join(" ");
     const no = button("Keep", `Keep ${what}`, close);
-    const told = h("p", {}, h("strong", {}, `${LABEL[verb]} ${what}?`), ` ${loss(verb, this.facts, touched)}`);
+    const told = h("p", {}, h("strong", {}, `${LABEL[verb]} ${what}?`), ` ${losses}`);
+    told.id = `${this.id}-lost`;
+    attribute(this.ask, "aria-describedby", told.id);
     attribute(this.ask, "aria-label", `${LABEL[verb]} ${what}?`);
     this.ask.replaceChildren(told, yes, no);
     this.ask.onkeydown = (event) => {
@@ -279,7 +301,7 @@ export class ClassRow implements Part {
     };
     this.askedBy = opener;
     shown(this.ask, true);
-    yes.focus();
+    no.focus(); // a second Enter destroys nothing
   }
 
   /** What was pressed and not yet taken by the kernel: target → verb. */

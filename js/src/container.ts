@@ -4,7 +4,7 @@ import { Chip } from "./chip";
 import { attribute, button, h, shown, svg, text, type Part } from "./dom";
 import { latest, path, type Samples } from "./spark";
 import type { ContainerFacts, Life, Verb } from "./types";
-import { age, elapsed, ending, isGone, isLeaving, isStarting, isWarm, shortName, size } from "./words";
+import { age, elapsed, ending, isGone, isLeaving, isStarting, isWarm, seconds, shortName, size } from "./words";
 
 const WIDTH = 64;
 const HEIGHT = 16;
@@ -64,6 +64,7 @@ export class ContainerRow implements Part {
   readonly element = h("div", { class: "lcm-container", role: "rowgroup" });
   private readonly chip = new Chip();
   private readonly name = h("code");
+  private readonly hook = h("span", { class: "lcm-hook", title: "It only runs this build hook for the image", hidden: "" });
   private readonly up = h("span");
   private readonly calls = h("span");
   private readonly call = h("span");
@@ -91,7 +92,7 @@ export class ContainerRow implements Part {
     attribute(this.bar, "aria-label", `Exit of container ${short} against its grace`);
     const actions = h("div", { class: "lcm-actions" }, this.stop, this.kill, this.logs);
     const parts = [
-      this.chip.element, this.name, this.up, this.calls, this.call,
+      this.chip.element, h("span", {}, this.name, this.hook), this.up, this.calls, this.call,
       this.cpu.element, this.memory.element, actions,
     ];
     const row = h("div", { class: "lcm-line-of", role: "row" });
@@ -104,13 +105,16 @@ export class ContainerRow implements Part {
     this.element.append(row, this.more);
   }
 
-  update(facts: ContainerFacts, life: Life, samples: Samples, now: number, cores: number): void {
+  update(facts: ContainerFacts, life: Life, samples: Samples, now: number, cores: number, live: boolean): void {
     const gone = isGone(life.state);
     const inState = now - life.since;
     const going = isStarting(life.state) || isLeaving(life.state);
-    this.chip.update(life.state, going ? `${life.state} ${elapsed(inState)}` : life.state);
+    const words = going ? `${life.state} ${elapsed(inState)}` : life.state;
+    this.chip.update(life.state, live || gone ? words : `was ${words}`);
+    text(this.hook, facts.build_hook);
+    shown(this.hook, facts.build_hook !== "");
     attribute(this.element, "data-state", life.state);
-    text(this.up, age(gone ? Math.max(0, (facts.ended ?? life.since) - facts.began) : now - facts.began));
+    text(this.up, gone ? seconds(Math.max(0, (facts.ended ?? life.since) - facts.began)) : age(now - facts.began));
     text(this.calls, gone ? "" : life.calls.toLocaleString("en-US"));
     text(this.call, life.call === null ? "" : elapsed(now - life.call) + (life.running > 1 ? ` × ${life.running}` : ""));
     shown(this.cpu.element, !gone);
@@ -121,8 +125,9 @@ export class ContainerRow implements Part {
       this.cpu.update(cpuNow, facts.cpu ?? cores, (value) => (Number.isInteger(value) ? `${value}` : value.toFixed(2)), t, cpu, now);
       this.memory.update(latest(memory), facts.memory, size, t, memory, now);
     }
-    shown(this.stop, isWarm(life.state));
-    shown(this.kill, isStarting(life.state) || isLeaving(life.state));
+    const hook = facts.build_hook !== "" && !gone;
+    shown(this.stop, isWarm(life.state) || hook);
+    shown(this.kill, going && !hook);
     this.updateMore(facts, life, gone, inState);
   }
 

@@ -70,6 +70,11 @@ export class Keyed<P extends Part> {
   }
 }
 
+/** Keep the focus on the page when what had it goes: on the first of these that can be seen. */
+export function focusFirst(...elements: (HTMLElement | null | undefined)[]): void {
+  elements.find((element) => element?.isConnected && !element.closest("[hidden]"))?.focus();
+}
+
 /** A button that can be unavailable and still be reached with the keyboard, so it can say why. */
 export function button(label: string, spoken: string, press: () => void, kind = ""): HTMLButtonElement {
   const element = h(

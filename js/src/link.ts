@@ -39,10 +39,9 @@ export class Link {
     return this.clock() - this.heard;
   }
 
-  /** The time by the kernel's clock; it stands still while the kernel does not answer. */
+  /** The time by the kernel's clock; it stands at the last beat while the kernel is not heard. */
   now(): number {
-    const now = this.clock();
-    return (this.bond === "live" || this.bond === "waiting" ? now : this.heard) + this.offset;
+    return this.bond === "live" ? this.clock() + this.offset : this.model.get("beat");
   }
 
   /** A beat came. */

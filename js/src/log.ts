@@ -1,7 +1,25 @@
 // The log of one class or container: its tail, followed, searched, and nothing but text.
+//
+// What stands there stays: only what is new is added, only what the kernel has cut off goes, so a
+// selection, the place that was scrolled to and the match that was gone to survive, and what was read
+// aloud is not read again.
 
-import { type Line, lines, marked, places, plain } from "./ansi";
+import { type Line, marked, parsed, places, plain, PLAIN, type Style } from "./ansi";
 import { attribute, button, h, shown, text, type Part } from "./dom";
+
+interface Row {
+  element: HTMLElement;
+  raw: string;
+  /** The style that the line begins with: colours go on across lines. */
+  style: Style;
+  line: Line;
+  marks: HTMLElement[];
+}
+
+interface Match {
+  row: Row;
+  mark: number;
+}
 
 export class LogView implements Part {
   readonly element = h("section", { class: "lcm-logs", hidden: "" });
@@ -9,22 +27,26 @@ export class LogView implements Part {
   private readonly search = h("input", { type: "search", placeholder: "Search", "aria-label": "Search the log" });
   private readonly hits = h("span", { class: "lcm-hits", role: "status" });
   private readonly body = h("div", { class: "lcm-log", role: "log", tabindex: "0" });
-  private readonly older = h("div");
-  private readonly newer = h("div");
+  private readonly list = h("div");
   private readonly empty = h("p", { class: "lcm-none" });
   private readonly followed: HTMLButtonElement;
   private following = true;
-  private old = "";
-  private fresh = "";
-  private current = -1;
+  private target: string | null = null;
+  private raw = "";
+  /** What was cut off before `raw`; UTF-16 units. */
+  private start = 0;
+  private rows: Row[] = [];
+  private next: Style = PLAIN;
+  private current: Match | null = null;
 
   constructor(close: () => void) {
     this.followed = button("Follow", "Follow the end of the log", () => this.follow(!this.following));
     const before = button("↑", "Previous match", () => this.step(-1));
     const after = button("↓", "Next match", () => this.step(1));
     this.search.addEventListener("input", () => {
-      this.current = -1;
-      this.draw(true);
+      this.current = null;
+      for (const row of this.rows) this.fill(row);
+      this.count();
       if (this.search.value) this.step(-1);
     });
     this.search.addEventListener("keydown", (event) => {
@@ -37,7 +59,7 @@ export class LogView implements Part {
       const atEnd = this.body.scrollHeight - this.body.scrollTop - this.body.clientHeight < 24;
       if (atEnd !== this.following) this.follow(atEnd, false);
     });
-    this.body.append(this.empty, this.older, this.newer);
+    this.body.append(this.empty, this.list);
     this.element.append(
       h("div", { class: "lcm-logs-bar" }, this.title, this.search, this.hits, before, after, this.followed, button("Close", "Close the log", close)),
       this.body,
@@ -45,9 +67,13 @@ export class LogView implements Part {
     this.follow(true);
   }
 
-  show(title: string | null): void {
-    shown(this.element, title !== null);
-    if (title === null || this.title.textContent === `Logs of ${title}`) return;
+  /** Show the log of a class or container under this title; null shows none. */
+  show(target: string | null, title = ""): void {
+    shown(this.element, target !== null);
+    if (target === this.target) return;
+    this.target = target;
+    this.clear(0);
+    if (target === null) return;
     text(this.title, `Logs of ${title}`);
     attribute(this.element, "aria-label", `Logs of ${title}`);
     attribute(this.body, "aria-label", `Output of ${title}`);
@@ -59,57 +85,109 @@ export class LogView implements Part {
     this.search.focus();
   }
 
-  update(old: string, fresh: string, waiting: boolean): void {
-    const changed = old !== this.old || fresh !== this.fresh;
-    const older = old !== this.old;
-    this.old = old;
-    this.fresh = fresh;
+  /** `raw` is what there is of the log now, `start` how much was cut off before it. */
+  update(raw: string, start: number, waiting: boolean): void {
     text(this.empty, waiting ? "Asking for it…" : "Nothing was printed yet.");
-    shown(this.empty, !old && !fresh);
-    if (changed) this.draw(older);
-  }
-
-  private draw(older: boolean): void {
-    // A line that the page's end cuts in two belongs to the newer part.
-    const end = this.old.lastIndexOf("\n") + 1;
-    if (older) this.fill(this.older, this.old.slice(0, end));
-    this.fill(this.newer, this.old.slice(end) + this.fresh);
+    shown(this.empty, !raw);
+    if (start === this.start && raw === this.raw) return;
+    const gone = start - this.start;
+    const kept = this.raw.slice(gone);
+    if (gone < 0 || gone > this.raw.length || !raw.startsWith(kept)) this.clear(start);
+    else if (gone) this.drop(gone, start);
+    const more = raw.slice(this.raw.length);
+    this.raw = raw;
+    this.add(more);
     this.count();
     if (this.following) this.body.scrollTop = this.body.scrollHeight;
   }
 
-  private fill(part: HTMLElement, raw: string): void {
-    part.replaceChildren(...lines(raw).map((line) => this.row(line)));
+  private clear(start: number): void {
+    this.raw = "";
+    this.start = start;
+    this.rows = [];
+    this.next = PLAIN;
+    this.current = null;
+    this.list.replaceChildren();
   }
 
-  private row(line: Line): HTMLElement {
-    const row = h("div", { class: "lcm-log-line" });
-    const where = places(plain(line), this.search.value);
-    for (const piece of marked(line, where)) {
-      const names = piece.style.split(" ").filter(Boolean).map((name) => `lcm-${name}`).join(" ");
-      row.append(piece.hit || names ? h(piece.hit ? "mark" : "span", { class: names }, piece.text) : piece.text);
+  /** The kernel cut `count` units off at the front. */
+  private drop(count: number, start: number): void {
+    this.raw = this.raw.slice(count);
+    this.start = start;
+    let row: Row | undefined;
+    while (count > 0 && (row = this.rows[0])) {
+      const ends = row.raw.endsWith("\n");
+      if (row.raw.length > count || (row.raw.length === count && !ends)) {
+        row.raw = row.raw.slice(count);
+        this.fill(row);
+        return;
+      }
+      count -= row.raw.length;
+      this.rows.shift();
+      row.element.remove();
+      if (this.current?.row === row) this.current = null;
     }
-    if (!line.length) row.append("\u200b");
-    return row;
   }
 
-  private marks(): HTMLElement[] {
-    return [...this.body.querySelectorAll("mark")];
+  private add(more: string): void {
+    if (!more) return;
+    const last = this.rows.at(-1);
+    // A line that was not at its end goes on.
+    const open = last && !last.raw.endsWith("\n") ? last : null;
+    const pieces = more.split(/(?<=\n)/);
+    if (open) {
+      open.raw += pieces.shift() ?? "";
+      this.next = this.fill(open);
+    }
+    const made = pieces.map((raw) => {
+      const row: Row = { element: h("div", { class: "lcm-log-line" }), raw, style: this.next, line: [], marks: [] };
+      this.next = this.fill(row);
+      return row;
+    });
+    this.rows.push(...made);
+    this.list.append(...made.map((row) => row.element));
+  }
+
+  /** Write a line; returns the style that it ends with. */
+  private fill(row: Row): Style {
+    const [line, style] = parsed(row.raw.replace(/\n$/, ""), row.style);
+    row.line = line;
+    row.marks = [];
+    const parts = marked(line, places(plain(line), this.search.value)).map((piece) => {
+      const names = piece.style.split(" ").filter(Boolean).map((name) => `lcm-${name}`).join(" ");
+      if (!piece.hit && !names) return piece.text;
+      const part = h(piece.hit ? "mark" : "span", { class: names }, piece.text);
+      if (piece.hit) row.marks.push(part);
+      return part;
+    });
+    row.element.replaceChildren(...(line.length ? parts : ["\u200b"]));
+    if (this.current?.row === row) row.marks[this.current.mark]?.classList.add("lcm-here");
+    return style;
+  }
+
+  private matches(): Match[] {
+    return this.rows.flatMap((row) => row.marks.map((_, mark) => ({ row, mark })));
+  }
+
+  private place(found: readonly Match[]): number {
+    return found.findIndex(({ row, mark }) => row === this.current?.row && mark === this.current.mark);
   }
 
   private count(): void {
-    const number = this.search.value ? this.marks().length : 0;
-    const at = this.current >= 0 && number ? `${Math.min(this.current, number - 1) + 1} of ` : "";
-    text(this.hits, !this.search.value ? "" : number ? `${at}${number}` : "no match");
+    const found = this.search.value ? this.matches() : [];
+    const at = this.place(found);
+    const told = at >= 0 ? `${at + 1} of ${found.length}` : `${found.length}`;
+    text(this.hits, !this.search.value ? "" : found.length ? told : "no match");
   }
 
   /** Go to the next match, or the one before; from nowhere to the last one. */
   private step(by: number): void {
-    const found = this.marks();
+    const found = this.matches();
     if (!found.length) return;
-    found[this.current]?.classList.remove("lcm-here");
-    this.current = this.current < 0 ? found.length - 1 : (this.current + by + found.length) % found.length;
-    const here = found[this.current];
+    const at = this.place(found);
+    this.current?.row.marks[this.current.mark]?.classList.remove("lcm-here");
+    this.current = found[at < 0 ? found.length - 1 : (at + by + found.length) % found.length] ?? null;
+    const here = this.current?.row.marks[this.current.mark];
     here?.classList.add("lcm-here");
     this.follow(false);
     here?.scrollIntoView({ block: "nearest" });

@@ -14,11 +14,9 @@ const LONGEST = 180;
 const SHORTEST = 30;
 
 export function span(times: readonly number[], now: number): number {
-  const first = times.find((time) => now - time <= LONGEST) ?? now;
+  const first = Math.max(times[0] ?? now, now - LONGEST);
   return Math.max(SHORTEST, now - first);
 }
-/** Without a sample for so long the line is broken: nobody looked. */
-const GAP = 15;
 
 /** One container's samples out of both pages. */
 export function samplesOf(name: string, pages: readonly Page[]): Samples {
@@ -42,7 +40,9 @@ export function latest(figures: readonly (number | null)[]): number | null {
 
 /**
  * The path of an SVG of `width` by `height` in which the right edge is `now` and the upper one `top`.
- * Empty with less than two samples that belong together.
+ *
+ * The kernel sends no sample that is like the one before, so a figure holds until the next one comes,
+ * the last one until now; a null is where nobody looked. Empty with less than two points in time.
  */
 export function path(
   times: readonly number[],
@@ -52,22 +52,28 @@ export function path(
   width: number,
   height: number,
 ): string {
-  const points: string[] = [];
-  let before: number | null = null;
-  let drawn = 0;
   const back = span(times, now);
+  const x = (time: number): string => (width * (1 - Math.min(1, Math.max(0, now - time) / back))).toFixed(1);
+  const y = (figure: number): string => ((height - 1) * (1 - Math.min(1, figure / Math.max(top, 1e-9))) + 0.5).toFixed(1);
+  const points: string[] = [];
+  let held: number | null = null;
+  let drawn = false;
+  const to = (time: number, figure: number): void => {
+    points.push(`L${x(time)} ${y(figure)}`);
+    drawn = true;
+  };
   times.forEach((time, n) => {
     const figure = figures[n] ?? null;
-    if (figure === null || now - time > LONGEST) {
-      before = null;
-      return;
+    if ((times[n + 1] ?? now) < now - back) return; // too old
+    if (figure === null) {
+      if (held !== null) to(time, held);
+    } else if (held === null) {
+      points.push(`M${x(time)} ${y(figure)}`);
+    } else {
+      to(time, figure);
     }
-    const x = width * (1 - Math.max(0, now - time) / back);
-    const y = (height - 1) * (1 - Math.min(1, figure / Math.max(top, 1e-9))) + 0.5;
-    const joined = before !== null && time - before <= GAP;
-    points.push(`${joined ? "L" : "M"}${x.toFixed(1)} ${y.toFixed(1)}`);
-    if (joined) drawn += 1;
-    before = time;
+    held = figure;
   });
+  if (held !== null && now > (times.at(-1) ?? now)) to(now, held);
   return drawn ? points.join("") : "";
 }

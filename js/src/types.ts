@@ -30,6 +30,8 @@ export interface Step {
 export interface ClassFacts {
   key: string;
   name: string;
+  /** The name of its app; "" for a class of a cell. */
+  app: string;
   variant: boolean;
   declared: boolean;
   engine: string;
@@ -46,6 +48,16 @@ export interface ClassFacts {
   p99: number | null;
   build: Step[];
   steps: number;
+  web: Web[];
+}
+
+/** An address that answers HTTP: `url` on the kernel's machine, `link` where the kernel knows how the
+ * user's browser gets there. */
+export interface Web {
+  method: string;
+  port: number;
+  url: string;
+  link: string;
 }
 
 export interface Exit {
@@ -65,6 +77,8 @@ export interface ContainerFacts {
   ended: number | null;
   exits: Exit[];
   tail: string;
+  /** What it only runs for the image; "" of a container that takes calls. */
+  build_hook: string;
 }
 
 /** state, since, calls, running, call, why */
@@ -104,6 +118,8 @@ export interface Traits {
   log_shown: string;
   log_old: string;
   log_new: string;
+  /** How much was cut off before `log_old`; UTF-16 units. */
+  log_cut: number;
   notices: Notice[];
   acks: string[];
   beat: number;

@@ -1,9 +1,10 @@
 // The whole panel: reads the traits, keeps what this page alone knows, and draws at most once a frame.
 
 import { ClassRow } from "./class";
-import { attribute, h, Keyed, shown, text } from "./dom";
+import { attribute, focusFirst, h, Keyed, shown, text } from "./dom";
 import { type Bond, Link } from "./link";
 import { LogView } from "./log";
+import { NoticeRow } from "./notice";
 import type { ContainerFacts, Life, LifeTuple, Model, Notice, Traits, Verb } from "./types";
 import { count, isGone, shortName, summary } from "./words";
 
@@ -19,7 +20,7 @@ class Model:
 
 const DREW: (keyof Traits)[] = [
   "session", "classes", "containers", "lives", "samples_old", "samples_new",
-  "log_shown", "log_old", "log_new", "notices", "acks", "beat",
+  "log_shown", "log_old", "log_new", "log_cut", "notices", "acks", "beat",
 ];
 
 interface Asked {
@@ -41,10 +42,12 @@ export class View {
   private readonly list = h("div", { class: "lcm-classes" });
   private readonly empty: HTMLElement;
   private readonly rows: Keyed<ClassRow>;
+  private readonly said: Keyed<NoticeRow>;
+  private readonly brand = h("span", { class: "lcm-brand", role: "heading", "aria-level": "2", tabindex: "-1" }, "Lifecycle");
   private readonly log: LogView;
   private readonly asked = new Map<string, Asked>();
   private readonly dismissed = new Set<number>();
-  private said = "";
+  private doing = "";
   private frame = 0;
   private requests = 0;
   private logOpener: Element | null = null;
@@ -60,6 +63,10 @@ export class View {
       press: (verb, target) => this.press(verb, target),
       logs: (target) => this.showLog(model.get("follow") === target ? "" : target),
     }, `${this.id}-${this.rows.parts.size}-${(this.requests += 1)}`));
+    this.said = new Keyed(this.notices, (id) => new NoticeRow(() => {
+      this.dismissed.add(Number(id));
+      this.drawNotices(this.model.get("notices"));
+    }));
     this.empty = h(
       "div",
       { class: "lcm-empty", hidden: "" },
@@ -71,7 +78,7 @@ export class View {
       h(
         "div",
         { class: "lcm-top" },
-        h("span", { class: "lcm-brand", role: "heading", "aria-level": "2" }, "Lifecycle"),
+        this.brand,
         this.totals,
         this.state,
       ),
@@ -150,12 +157,14 @@ export class View {
     this.rows.keep(classes.map(({ key }) => key));
     for (const facts of classes) {
       const row = this.rows.parts.get(facts.key);
-      row?.update(facts, containers.get(facts.key) ?? [], lives, pages, now, cores);
+      row?.update(facts, containers.get(facts.key) ?? [], lives, pages, now, cores, usable);
       row?.pending(asked, usable);
     }
     shown(this.empty, classes.length === 0 && usable);
-    const here = [...lives.values()].filter((life) => !isGone(life.state));
-    text(this.totals, classes.length ? [count(classes.length, "class").replace("classs", "classes"), summary(here)].filter(Boolean).join(" · ") : "");
+    const hooks = new Set(model.get("containers").flatMap((one) => (one.build_hook ? [one.name] : [])));
+    const here = [...lives].filter(([name, life]) => !isGone(life.state) && !hooks.has(name)).map(([, life]) => life);
+    const totals = [count(classes.length, "class").replace("classs", "classes"), summary(here)].filter(Boolean).join(" · ");
+    text(this.totals, classes.length ? (usable ? totals : `was: ${totals}`) : "");
     this.drawBond(this.link.bond);
     this.drawNotices(model.get("notices"));
     this.drawLog();
@@ -166,7 +175,7 @@ export class View {
     attribute(this.element, "data-bond", bond);
     const words: Record<Bond, string> = {
       waiting: "connecting",
-      live: this.said || "live",
+      live: this.doing || "live",
       silent: "no answer",
       gone: "kernel gone",
       over: "session over",
@@ -190,30 +199,25 @@ export class View {
 
   private drawNotices(all: readonly Notice[]): void {
     const visible = all.filter(({ id }) => !this.dismissed.has(id)).slice(-3);
-    const key = visible.map(({ id }) => id).join(" ");
-    if (this.notices.dataset["key"] === key) return;
-    this.notices.dataset["key"] = key;
-    this.notices.replaceChildren(
-      ...visible.map((notice) => {
-        const close = h("button", { type: "button", class: "lcm-button", "aria-label": "Dismiss this notice" }, "Dismiss");
-        close.addEventListener("click", () => {
-          this.dismissed.add(notice.id);
-          this.soon();
-        });
-        const mark = h("strong", {}, notice.level === "warning" ? "Warning" : "Note");
-        return h("li", { "data-level": notice.level }, h("span", { role: "status" }, mark, ` ${notice.text}`), close);
-      }),
-    );
+    const before = [...this.said.parts.values()];
+    const focused = before.findIndex((row) => row.element.contains(document.activeElement));
+    this.said.keep(visible.map(({ id }) => `${id}`));
+    for (const notice of visible) this.said.parts.get(`${notice.id}`)?.update(notice);
     shown(this.notices, visible.length > 0);
+    const gone = before[focused];
+    if (!gone || gone.element.isConnected) return;
+    const after = [...before.slice(focused + 1), ...before.slice(0, focused).reverse(), ...this.said.parts.values()];
+    focusFirst(...after.map((row) => row.dismiss), this.brand);
   }
 
   private drawLog(): void {
     const target = this.model.get("follow");
     const names = new Map(this.model.get("classes").map(({ key, name }) => [key, name]));
-    this.log.show(target ? (names.get(target) ?? `container ${shortName(target)}`) : null);
+    this.log.show(target || null, names.get(target) ?? `container ${shortName(target)}`);
     if (!target) return;
     const there = this.model.get("log_shown") === target;
-    this.log.update(there ? this.model.get("log_old") : "", there ? this.model.get("log_new") : "", !there);
+    const whole = this.model.get("log_old") + this.model.get("log_new");
+    this.log.update(there ? whole : "", there ? (this.model.get("log_cut") ?? 0) : 0, !there);
   }
 
   // --- what is pressed ---------------------------------------------------------------------------
@@ -238,7 +242,7 @@ export class View {
   private settle(): void {
     for (const id of this.model.get("acks")) this.asked.delete(id);
     const late = [...this.asked.values()].some(({ at }) => this.clock() - at > 3);
-    this.said = late ? "live, the kernel has not taken the request yet" : this.asked.size ? "asked" : "";
+    this.doing = late ? "live, the kernel has not taken the request yet" : this.asked.size ? "asked" : "";
     if (this.link.bond !== "live") this.asked.clear();
   }
 }

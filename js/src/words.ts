@@ -95,6 +95,11 @@ export function loss(verb: Verb, cls: ClassFacts, lives: readonly Life[]): strin
   return `${kept}${many} is lost. ${first}${exit}.`;
 }
 
+/** What is lost with a container that runs a build hook. */
+export function endOfBuild(hooks: readonly string[]): string {
+  return `The build ends in the middle of ${hooks.join(", ")} and fails; the next call begins it again.`;
+}
+
 /** The short part of a container's name that tells it from the others. */
 export function shortName(name: string): string {
   const last = name.lastIndexOf("-");

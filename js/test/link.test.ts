@@ -25,11 +25,14 @@ describe("the link to the kernel", () => {
     expect(link.bond).toBe("live");
   });
 
-  it("is silent when no first beat comes, as in a notebook that is opened again", () => {
+  it("is silent when no first beat comes, as in a notebook that is opened again, and its clock stands at the last", () => {
+    model.set("beat", 400);
     link.show(true);
+    expect(link.now()).toBe(400);
     now += FIRST + 1;
     expect(link.tick()).toBe(true);
     expect(link.bond).toBe("silent");
+    expect(link.now()).toBe(400);
   });
 
   it("is silent when the beats stop, live again when they go on, and its clock stands meanwhile", () => {

@@ -17,11 +17,16 @@ it("draws now at the right edge, and the limit at the top", () => {
 });
 
 it("goes back as far as there are samples, and never further than three minutes", () => {
-  expect([span([], 100), span([90], 100), span([10, 90], 100), span([10, 290, 300], 300)]).toEqual([30, 30, 90, 30]);
+  expect([span([], 100), span([90], 100), span([10, 90], 100), span([10, 290, 300], 300)]).toEqual([30, 30, 90, 180]);
   expect(span([130, 290], 300)).toBe(170);
 });
 
 it("breaks the line where nobody looked, and leaves out what is too old", () => {
-  expect(path([0, 500, 502, 560, 562], [1, 1, 1, 1, 1], 562, 1, 180, 11)).toMatch(/^M[^L]+L[^M]+M[^L]+L[^M]+$/);
+  expect(path([0, 300, 500, 502, 504, 560, 562], [1, 1, 1, 1, null, 1, 1], 562, 1, 180, 11)).toMatch(/^M[^L]+L[^M]+M[^L]+L[^M]+$/);
   expect(path([500], [1], 500, 1, 10, 10)).toBe("");
+});
+
+it("holds a figure while the kernel sends none, as it does while nothing changes", () => {
+  expect(path([60], [1], 100, 2, 40, 11)).toBe("M0.0 5.5L40.0 5.5");
+  expect(path([60, 80, 100], [1, null, 2], 100, 2, 40, 11)).toBe("M0.0 5.5L20.0 5.5M40.0 0.5");
 });

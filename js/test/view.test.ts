@@ -8,14 +8,14 @@ let model: Fake;
 let view: View;
 
 const cls = (name: string, more: Partial<ClassFacts> = {}): ClassFacts => ({
-  key: `cell/${name}`, name, variant: false, declared: false, engine: "docker",
+  key: `cell/${name}`, name, app: "", variant: false, declared: false, engine: "docker",
   image: "python:3.11-slim", options: ["cpu=2"], enter: ["load"], exit: ["close"],
   needs_arguments: false, pools: 1, most: 4, calls: 1234, failures: 2, p50: 0.0042, p99: 1.5,
-  build: [], steps: 0, ...more,
+  build: [], steps: 0, web: [], ...more,
 });
 
 const container = (name: string, of: string, more: Partial<ContainerFacts> = {}): ContainerFacts => ({
-  name, cls: `cell/${of}`, began: 1900, grace: 30, cpu: null, memory: 512, ended: null, exits: [], tail: "", ...more,
+  name, cls: `cell/${of}`, began: 1900, grace: 30, cpu: null, memory: 512, ended: null, exits: [], tail: "", build_hook: "", ...more,
 });
 
 const life = (state: State, more: { since?: number; calls?: number; running?: number; call?: number | null; why?: string } = {}): LifeTuple => [
@@ -68,7 +68,7 @@ describe("a class", () => {
       containers: [container("lm-model-1", "Model")],
       lives: { "lm-model-1": life("busy", { running: 1, call: 1996 }) },
     });
-    expect(one(".lcm-facts").textContent).toBe("calls 1,234p50 4.2 msp99 1.5 sfailed 2");
+    expect(one(".lcm-facts").textContent).toBe("calls 1,234p50 4.2 msp99 1.5 sfailed calls 2");
     expect(one(".lcm-meta").textContent).toBe("docker  ·  python:3.11-slim  ·  1 of 4 containers  ·  cpu=2");
     expect(one(".lcm-chips").textContent).toBe("1 busy");
     expect(one(".lcm-totals").textContent).toBe("1 class · 1 busy");
@@ -166,7 +166,10 @@ describe("buttons", () => {
     named("Stop Model").focus();
     named("Stop Model").click();
     expect(one(".lcm-ask").textContent).toContain("What load() made is lost. 1 running call ends first, then close() runs.");
-    expect(document.activeElement?.textContent).toBe("Stop");
+    const ask = one(".lcm-ask");
+    expect(ask.getAttribute("role")).toBe("alertdialog");
+    expect(document.getElementById(ask.getAttribute("aria-describedby")!)?.textContent).toContain("load() made is lost");
+    expect(document.activeElement?.textContent).toBe("Keep");
     one(".lcm-ask").dispatchEvent(new KeyboardEvent("keydown", { key: "Escape" }));
     expect(seen(one(".lcm-ask"))).toBe(false);
     expect(document.activeElement).toBe(named("Stop Model"));
@@ -244,6 +247,55 @@ describe("the log", () => {
     expect(one(".lcm-hits").textContent).toBe("no match");
   });
 
+  describe("that grows", () => {
+    const show = (old: string, fresh: string, cut = 0): void => {
+      model.set("log_shown", "cell/Model");
+      model.set("log_old", old);
+      model.set("log_new", fresh);
+      model.set("log_cut", cut);
+      view.draw();
+    };
+    const rows = (): HTMLElement[] => all(".lcm-log-line");
+    const find = (what: string): void => {
+      const search = one(".lcm-logs input") as HTMLInputElement;
+      search.value = what;
+      search.dispatchEvent(new Event("input"));
+    };
+
+    it("keeps the lines that stand there, whichever page they move to", () => {
+      show("", "one\ntwo\nthr");
+      const [one_, two, three] = rows();
+      show("one\ntwo\nthree\n", "four\n");
+      expect(rows().map((line) => line.textContent)).toEqual(["one", "two", "three", "four"]);
+      expect(rows().slice(0, 3)).toEqual([one_, two, three]);
+      show("two\nthree\nfour\n", "five\n", 4);
+      expect(rows().map((line) => line.textContent)).toEqual(["two", "three", "four", "five"]);
+      expect(rows()[0]).toBe(two);
+    });
+
+    it("keeps its colours over the end of a page and of an update", () => {
+      show("\x1b[31mred\n", "");
+      show("\x1b[31mred\n", "still red\n");
+      expect(all(".lcm-f1").map((piece) => piece.textContent)).toEqual(["red", "still red"]);
+    });
+
+    it("keeps the match that was gone to", () => {
+      show("", "match 1\nmatch 2\n");
+      find("match");
+      expect(one(".lcm-hits").textContent).toBe("2 of 2");
+      show("match 1\nmatch 2\n", "match 3\n");
+      expect(one(".lcm-hits").textContent).toBe("2 of 3");
+      expect(all(".lcm-here")).toHaveLength(1);
+      expect(one(".lcm-here").closest(".lcm-log-line")).toBe(rows()[1]);
+    });
+
+    it("begins anew where it does not go on from what stood there", () => {
+      show("", "of then\n");
+      show("", "of now\n");
+      expect(rows().map((line) => line.textContent)).toEqual(["of now"]);
+    });
+  });
+
   it("shows nothing of the log that was shown before", () => {
     model.set("log_shown", "cell/Other");
     model.set("log_old", "of another\n");
@@ -264,6 +316,95 @@ it("shows notices until they are dismissed", () => {
   (one(".lcm-notices button") as HTMLButtonElement).click();
   view.draw();
   expect(seen(one(".lcm-notices"))).toBe(false);
+});
+
+describe("notices", () => {
+  const notice = (id: number) => ({ id, cls: null, text: `notice ${id}`, at: 1, level: "info" as const });
+  const dismissals = (): HTMLButtonElement[] => all(".lcm-notices button") as HTMLButtonElement[];
+
+  it("are not made again when another one comes or goes", () => {
+    start({ notices: [notice(1), notice(2)] });
+    const [first, second] = all(".lcm-notices [role=status]");
+    model.set("notices", [notice(1), notice(2), notice(3)]);
+    view.draw();
+    expect(all(".lcm-notices [role=status]").slice(0, 2)).toEqual([first, second]);
+  });
+
+  it("hand the focus on when they are dismissed, and at last to the heading", () => {
+    start({ notices: [notice(1), notice(2)] });
+    dismissals()[0]!.focus();
+    dismissals()[0]!.click();
+    expect(document.activeElement).toBe(dismissals()[0]);
+    dismissals()[0]!.click();
+    expect(document.activeElement).toBe(one(".lcm-brand"));
+  });
+});
+
+describe("a kernel that is not heard", () => {
+  const traits = {
+    classes: [cls("Model")],
+    containers: [container("lm-model-1", "Model")],
+    lives: { "lm-model-1": life("busy", { running: 1, call: 1996 }) },
+    beat: 2000,
+  };
+
+  it("leaves nothing that counts or is called by what it is, before the first beat", () => {
+    now = 2000 + 127 * 3600;
+    model = new Fake(traits);
+    view = new View(model, "me", () => now);
+    view.draw();
+    expect(one("[data-column=Call]").textContent).toBe("4 s");
+    expect(one(".lcm-totals").textContent).toBe("was: 1 class · 1 busy");
+    expect(one(".lcm-chips").textContent).toBe("was: 1 busy");
+    expect(one("[data-column=State]").textContent).toBe("was busy");
+    model.set("beat", now);
+    view.link.beat();
+    view.draw();
+    expect(one(".lcm-totals").textContent).toBe("1 class · 1 busy");
+  });
+
+  it("says what was when it goes", () => {
+    start(traits);
+    model.emit("comm:close");
+    view.draw();
+    expect(one(".lcm-totals").textContent).toBe("was: 1 class · 1 busy");
+  });
+});
+
+describe("a build hook's container", () => {
+  beforeEach(() =>
+    start({
+      classes: [cls("Model", { build: [step("bake()", "running", null)], steps: 1 })],
+      containers: [container("lm-model-1", "Model", { build_hook: "bake()" })],
+      lives: { "lm-model-1": life("busy", { running: 1, call: 1996 }) },
+    }));
+
+  it("is part of the build, none of the pool", () => {
+    expect(one("[data-column=Container]").textContent).toBe("1bake()");
+    expect(one(".lcm-meta").textContent).toContain("0 of 4 containers");
+    expect(one(".lcm-chips").textContent).toBe("building");
+    expect(seen(named("Restart Model"))).toBe(false);
+  });
+
+  it("is stopped with the build", () => {
+    named("Stop Model").click();
+    expect(one(".lcm-ask").textContent).toContain("The build ends in the middle of bake() and fails");
+    expect(one(".lcm-ask").textContent).not.toContain("load()");
+  });
+});
+
+it("links the addresses that answer HTTP", () => {
+  const url = "http://127.0.0.1:28948/";
+  start({ classes: [cls("Model", { web: [{ method: "Model.predict", port: 28948, url, link: url }] })] });
+  const link = one(".lcm-web a");
+  expect(one(".lcm-web").textContent).toBe(`Model.predict answers at ${url}`);
+  expect([link.getAttribute("href"), link.getAttribute("target"), link.getAttribute("rel")]).toEqual([url, "_blank", "noopener"]);
+});
+
+it("tells classes of one name apart by their app", () => {
+  start({ classes: [cls("Model"), cls("Model", { key: "second/Model", app: "second" })] });
+  expect(all(".lcm-meta").map((meta) => meta.textContent!.startsWith("app second"))).toEqual([false, true]);
+  expect(named("Warm Model of app second")).toBeTruthy();
 });
 
 it("lets go of its model when it ends", () => {

@@ -5,7 +5,7 @@ import { age, elapsed, ending, loss, seconds, shortName, size, summary } from ".
 const life = (state: State, running = 0): Life => ({ state, since: 0, calls: 0, running, call: null, why: "" });
 
 const model: ClassFacts = {
-  key: "cell/Model", name: "Model", variant: false, declared: false, engine: "docker",
+  key: "cell/Model", name: "Model", app: "", web: [], variant: false, declared: false, engine: "docker",
   image: "python:3.11-slim", options: [], enter: ["load"], exit: ["close"], needs_arguments: false,
   pools: 1, most: 1, calls: 0, failures: 0, p50: null, p99: null, build: [], steps: 0,
 };
@@ -50,7 +50,7 @@ describe("what a button destroys", () => {
 
 it("tells an ending with its reason and how long each exit hook took", () => {
   const facts = {
-    name: "c", cls: "k", began: 0, grace: 30, cpu: null, memory: null, ended: 9, tail: "",
+    name: "c", cls: "k", began: 0, grace: 30, cpu: null, memory: null, ended: 9, tail: "", build_hook: "",
     exits: [{ hook: "close", seconds: 4, error: null }, { hook: "save", seconds: 0.5, error: "Traceback" }],
   };
   expect(ending(facts, { ...life("exited"), why: "stopped in the panel" })).toBe(

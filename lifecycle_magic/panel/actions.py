@@ -23,7 +23,9 @@ def stop(session: Session, key: str) -> None:
 
 
 def stop_container(container: Container) -> None:
-    """Drain one container. One that is not warm yet has nothing to let go of in order."""
+    """Drain one container. One that is not warm yet has nothing to let go of in order, and what a
+    build hook has made so far is of no use.
+    """
     container.end(WHY)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import quantiles
 from typing import TYPE_CHECKING, Literal
@@ -66,8 +66,21 @@ class Said:
 
 
 @dataclass(frozen=True)
+class Web:
+    """An open address of a method that answers HTTP; never its token. ``link`` is how the user's
+    browser gets there, as far as the kernel knows.
+    """
+
+    method: str
+    port: int
+    url: str
+    link: str
+
+
+@dataclass(frozen=True)
 class ClassFacts:
-    """A class with the options of one declaration. ``key`` is its name in the session.
+    """A class with the options of one declaration. ``key`` is its name in the session; ``app`` is
+    the name of its app, "" for a class of a cell or of an app without a name.
 
     ``declared``: nothing was deployed yet. ``most`` is how many containers it may have, for each of
     its ``pools``. ``p50`` and ``p99`` are seconds of its last calls, with three digits.
@@ -75,6 +88,7 @@ class ClassFacts:
 
     key: str
     name: str
+    app: str
     variant: bool
     declared: bool
     engine: str
@@ -91,6 +105,7 @@ class ClassFacts:
     p99: float | None
     build: tuple[Step, ...]
     steps: int
+    web: tuple[Web, ...]
 
 
 @dataclass(frozen=True)
@@ -107,6 +122,7 @@ class ContainerFacts:
     """What of a container seldom changes. ``grace`` is seconds, ``cpu`` cores, ``memory`` MiB.
 
     ``ended`` is None as long as it is there; then ``exits`` and ``tail`` tell how it went.
+    ``build_hook``: it only runs that for the image, and takes no calls.
     """
 
     name: str
@@ -118,6 +134,7 @@ class ContainerFacts:
     ended: float | None = None
     exits: tuple[Exit, ...] = ()
     tail: str = ""
+    build_hook: str = ""
 
 
 @dataclass(frozen=True)
@@ -161,13 +178,13 @@ class Fold:
         self._ids += 1
         self.notices.append(Said(self._ids, cls, cut(text, 4 * TEXT), at, level))
 
-    def build(self, cls: str) -> tuple[tuple[Step, ...], int]:
+    def build(self, key: str) -> tuple[tuple[Step, ...], int]:
         """The steps of the class's last build that are known, and how many it has."""
-        steps = self._builds.get(cls, {})
-        return tuple(steps[n] for n in sorted(steps))[-MOST_STEPS:], self._of.get(cls, 0)
+        steps = self._builds.get(key, {})
+        return tuple(steps[n] for n in sorted(steps))[-MOST_STEPS:], self._of.get(key, 0)
 
     def _step(self, event: BuildStep) -> None:
-        steps = self._builds.setdefault(event.cls, {})
+        steps = self._builds.setdefault(event.service, {})
         known = steps.get(event.step)
         if event.status == "output":
             if known is not None:
@@ -188,7 +205,7 @@ class Fold:
         detail = known.detail if known is not None and event.status == "failed" else ""
         text = cut(" ".join(plain(event.text).split()), TEXT)
         steps[event.step] = Step(text, event.status, round(began, 2), seconds, detail)
-        self._of[event.cls] = max(event.of, *steps)
+        self._of[event.service] = max(event.of, *steps)
 
 
 # --- classes -------------------------------------------------------------------------------------
@@ -204,11 +221,12 @@ def _class(key: str, service: Service, fold: Fold) -> ClassFacts:
     version = service.version
     spec = version.spec if version is not None else None
     pools = list(service.pools.values())
-    took = [seconds for pool in pools for seconds in pool.stats.seconds.copy()]
-    build, steps = fold.build(service.name)
+    took = list(service.stats.seconds.copy())
+    build, steps = fold.build(key)
     return ClassFacts(
         key=key,
         name=service.name,
+        app=service.app,
         variant="?" in key,
         declared=version is None,
         engine=version.engine.name if version is not None else "",
@@ -219,12 +237,13 @@ def _class(key: str, service: Service, fold: Fold) -> ClassFacts:
         needs_arguments=spec is not None and _needs_arguments(spec),
         pools=len(pools),
         most=max((pool.limits.most for pool in pools), default=1),
-        calls=sum(pool.stats.calls for pool in pools),
-        failures=sum(pool.stats.failures for pool in pools),
+        calls=service.stats.calls,
+        failures=service.stats.failures,
         p50=percentile(took, 50),
         p99=percentile(took, 99),
         build=build,
         steps=steps,
+        web=tuple(Web(one.where, one.port, one.url, one.link) for one in service.serving.served()),
     )
 
 
@@ -301,14 +320,15 @@ def live(session: Session) -> dict[str, tuple[str, Container]]:
 def containers(
     here: Iterable[tuple[str, Container]],
     gone: Sequence[Entry],
-    keys: Mapping[str, str],
+    keys: Collection[str],
     limits: Mapping[str, int],
     offset: float,
 ) -> tuple[tuple[ContainerFacts, ...], dict[str, Life]]:
     """Those that are here, the oldest first, and the last that are gone.
 
-    ``keys`` gives a class's key by its name, ``limits`` the memory limit (bytes) that the engine
-    holds a container to. ``offset`` is what `time.monotonic` lacks to the seconds since the epoch.
+    ``keys`` are those of the classes that are shown, ``limits`` the memory limit (bytes) that the
+    engine holds a container to. ``offset`` is what `time.monotonic` lacks to the seconds since the
+    epoch.
     """
     facts: dict[str, ContainerFacts] = {}
     lives: dict[str, Life] = {}
@@ -317,11 +337,13 @@ def containers(
         lives[container.name] = _life(container, offset)
     shown: dict[str, int] = {}
     for entry in reversed(gone):
-        count = shown.get(entry.cls, 0)
-        if entry.container in facts or entry.cls not in keys or count >= MOST_GONE:
+        count = shown.get(entry.service, 0)
+        if entry.container in facts or entry.service not in keys or count >= MOST_GONE:
             continue
-        shown[entry.cls] = count + 1
-        facts[entry.container] = _gone(keys[entry.cls], entry)
+        if entry.build_hook and entry.state == State.EXITED.value:
+            continue  # the build's steps tell of it
+        shown[entry.service] = count + 1
+        facts[entry.container] = _gone(entry)
         lives[entry.container] = Life(
             entry.state, round(entry.ended, 2), 0, 0, None, cut(entry.why, TEXT)
         )
@@ -338,6 +360,7 @@ def _facts(key: str, container: Container, limit: int | None) -> ContainerFacts:
         grace=plan.grace,
         cpu=plan.launch.cpu,
         memory=None if limit is None else round(limit / 2**20),
+        build_hook=plan.build_hook,
     )
 
 
@@ -356,11 +379,11 @@ def _life(container: Container, offset: float) -> Life:
     )
 
 
-def _gone(key: str, entry: Entry) -> ContainerFacts:
+def _gone(entry: Entry) -> ContainerFacts:
     failed = entry.state == State.FAILED.value
     return ContainerFacts(
         name=entry.container,
-        cls=key,
+        cls=entry.service,
         began=round(entry.began, 2),
         grace=0.0,
         cpu=None,
@@ -368,6 +391,7 @@ def _gone(key: str, entry: Entry) -> ContainerFacts:
         ended=round(entry.ended, 2),
         exits=tuple(_exit(hook) for hook in entry.hooks[:20]),
         tail=plain(entry.tail[-LAST_LINES:]) if failed else "",
+        build_hook=entry.build_hook,
     )
 
 

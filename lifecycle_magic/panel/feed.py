@@ -209,7 +209,7 @@ class Feed:
         }
         self._read_gone()
         here = list(self._known.values())
-        keys = {service.name: key for key, service in reversed(list(session.services.items()))}
+        keys = set(session.services)
         containers, lives = facts.containers(here, self._gone, keys, self._limits, self._offset)
         self._sampler.ask([container for _, container in here])
         told: dict[str, Any] = {
@@ -224,7 +224,7 @@ class Feed:
             self._read_log()
             told["samples_old"], told["samples_new"] = self._samples.old, self._samples.new
             told["log_old"], told["log_new"] = self._log.old, self._log.new
-            told["log_shown"] = self._following
+            told["log_shown"], told["log_cut"] = self._following, self._log.cut
         return told
 
     def _read_gone(self) -> None:
@@ -239,18 +239,17 @@ class Feed:
     def _read_log(self) -> None:
         if not self._following:
             return
-        cls, container = self._log_of(self._following)
-        text, self._log_at = self.session.output.since(self._log_at, cls, container)
+        key, container = self._log_of(self._following)
+        text, self._log_at = self.session.output.since(self._log_at, key, container)
         self._log.add(_sendable(text))
 
     def _log_of(self, target: str) -> tuple[str, str | None]:
-        """The class's name and the container's, for the key of the one or the name of the other."""
+        """A class's key and, if the target is one of its containers, that one's name."""
         if target in self._known:
-            return self._known[target][1].plan.cls, target
-        service = self.session.services.get(target)
-        if service is not None:
-            return service.name, None
-        return next((e.cls for e in self._gone if e.container == target), ""), target
+            return self._known[target][0], target
+        if target in self.session.services:
+            return target, None
+        return next((e.service for e in self._gone if e.container == target), ""), target
 
 
 def _sendable(text: str) -> str:

@@ -7,6 +7,7 @@ root, whichever process owns it: by what lies in the run folders and what the en
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import time
 from collections.abc import Callable
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from lifecycle_magic.pool import Pool
     from lifecycle_magic.session import Session
 
-__all__ = ["NOTHING", "Row", "of_root", "of_session", "run_folders", "table"]
+__all__ = ["NOTHING", "Row", "addresses", "of_root", "of_session", "run_folders", "table"]
 
 NOTHING = "nothing runs: a cell with %%lifecycle_cls starts something"
 
@@ -35,7 +36,8 @@ NOTHING = "nothing runs: a cell with %%lifecycle_cls starts something"
 class Row:
     """One container, or a class that has none. None is "not known here".
 
-    ``age`` is seconds since it began; ``p50`` and ``p95`` are seconds of its pool's calls; ``cpu``
+    ``cls`` is the class's name, or its key in the session where another one has that name too.
+    ``age`` is seconds since it began; ``p50`` and ``p95`` are seconds of its class's calls; ``cpu``
     is cores; ``memory`` and ``memory_limit`` are bytes; ``owner`` is the pid of its session.
     """
 
@@ -86,21 +88,35 @@ def of_session(session: Session) -> tuple[Row, ...]:
     """
     found: list[tuple[Container, Pool | None]] = []
     rows: list[Row] = []
-    for service in list(session.services.values()):
+    services = list(session.services.values())
+    names = [service.name for service in services]
+    told = {one.key: one.name if names.count(one.name) == 1 else one.key for one in services}
+    for service in services:
         engine = service.version.engine.name if service.version is not None else ""
         pools = {c: pool for pool in list(service.pools.values()) for c in list(pool.containers)}
         here = [(c, pools.get(c)) for c in service.containers() if not c.is_spare]
         found += here
         if not here:
             state = "declared" if service.version is None else "cold"
-            rows.append(Row(service.name, "", engine, state))
+            rows.append(Row(told[service.key], "", engine, state))
     if not found:
         return tuple(rows)
     with ThreadPoolExecutor(max_workers=min(8, len(found))) as workers:
         used = list(workers.map(_usage, [container for container, _ in found]))
     now = time.time()
-    live = [_row(c, pool, usage, now) for (c, pool), usage in zip(found, used, strict=True)]
+    live = [
+        dataclasses.replace(_row(c, pool, usage, now), cls=told.get(c.plan.service, c.plan.cls))
+        for (c, pool), usage in zip(found, used, strict=True)
+    ]
     return tuple(sorted((*live, *rows), key=lambda row: (row.cls, row.container)))
+
+
+def addresses(session: Session) -> tuple[str, ...]:
+    """A line for each open address of the session's methods that answer HTTP."""
+    served = [
+        one for service in list(session.services.values()) for one in service.serving.served()
+    ]
+    return tuple(f"{one.where} answers at {one.link}" for one in served)
 
 
 def _usage(container: Container) -> Usage | None:
@@ -187,7 +203,7 @@ def _state(folder: RunFolder, running: frozenset[str] | None) -> str:
 _FIGURES = frozenset({"age", "calls", "failed", "p50", "p95", "cpu", "memory", "pid"})
 
 
-def table(rows: tuple[Row, ...], empty: str = "nothing runs") -> Table:
+def table(rows: tuple[Row, ...], empty: str = "nothing runs", below: tuple[str, ...] = ()) -> Table:
     """The rows as a table; a column that nobody knows anything for is left out."""
     columns: dict[str, list[str]] = {
         "class": [row.cls for row in rows],
@@ -204,7 +220,7 @@ def table(rows: tuple[Row, ...], empty: str = "nothing runs") -> Table:
         "pid": ["" if row.owner is None else str(row.owner) for row in rows],
     }
     kept = {name: cells for name, cells in columns.items() if any(cells)}
-    return Table(tuple(kept), tuple(zip(*kept.values(), strict=True)), _FIGURES, empty)
+    return Table(tuple(kept), tuple(zip(*kept.values(), strict=True)), _FIGURES, empty, below)
 
 
 def _memory(row: Row) -> str:

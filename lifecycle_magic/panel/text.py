@@ -79,13 +79,15 @@ def last_lines(text: str, count: int) -> str:
 class Table:
     """Rows of texts under headers; a notebook shows it as HTML, a terminal as aligned text.
 
-    ``right`` names the columns of figures. ``empty`` is what is said when there are no rows.
+    ``right`` names the columns of figures. ``empty`` is what is said when there are no rows,
+    ``below`` lines that stand under them.
     """
 
     headers: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
     right: frozenset[str] = frozenset()
     empty: str = ""
+    below: tuple[str, ...] = ()
 
     def text(self) -> str:
         """The table as aligned text."""
@@ -93,7 +95,7 @@ class Table:
             return self.empty
         lines = [self.headers, *(tuple(map(_one_line, row)) for row in self.rows)]
         widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-        return "\n".join(self._line(cells, widths) for cells in lines)
+        return "\n".join([*(self._line(cells, widths) for cells in lines), *map(plain, self.below)])
 
     def _line(self, cells: tuple[str, ...], widths: list[int]) -> str:
         padded = [
@@ -113,9 +115,9 @@ class Table:
             + "</tr>"
             for row in self.rows
         )
-        return (
-            f"<table class='lm-table'><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
-        )
+        below = "".join(f"<div>{escape(line)}</div>" for line in self.below)
+        table = f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody>"
+        return f"<table class='lm-table'>{table}</table>{below}"
 
     def _cell(self, tag: str, header: str, text: str) -> str:
         align = "right" if header in self.right else "left"

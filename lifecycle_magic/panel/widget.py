@@ -50,6 +50,7 @@ class Panel(anywidget.AnyWidget):
     log_shown = traitlets.Unicode().tag(sync=True)
     log_old = traitlets.Unicode().tag(sync=True)
     log_new = traitlets.Unicode().tag(sync=True)
+    log_cut = traitlets.Int().tag(sync=True)
     notices: traitlets.List[Any] = traitlets.List().tag(sync=True)
     acks: traitlets.List[Any] = traitlets.List().tag(sync=True)
     beat = traitlets.Float().tag(sync=True)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from browser.lab import Notebook
+from browser.lab import Notebook, execute
 from playwright.sync_api import Locator, expect
 
 Open = Callable[..., Notebook]
@@ -59,7 +59,7 @@ def row(notebook: Notebook, state: str) -> Locator:
 def confirm(notebook: Notebook, name: str) -> str:
     """Press a button that destroys, and the one that means it; what it said would be lost."""
     button(notebook.panel, name).click()
-    question = notebook.panel.locator(".lcm-ask:visible")
+    question = notebook.panel.get_by_role("alertdialog")
     told = question.inner_text()
     question.get_by_role("button").first.click()
     return told
@@ -183,6 +183,11 @@ def test_the_keyboard_alone_is_enough(open_notebook: Open):
     press("Escape")
     expect(button(notebook.panel, "Stop Model")).to_be_focused()
     press("Enter")
+    press("Enter")  # a second Enter keeps it
+    expect(button(notebook.panel, "Stop Model")).to_be_focused()
+    expect(row(notebook, "idle")).to_have_count(1)
+    press("Enter")
+    press("Shift+Tab")
     press("Enter")
     expect(row(notebook, "exited")).to_have_count(1)
 
@@ -222,6 +227,71 @@ def test_a_start_that_fails_in_the_panel_says_why(open_notebook: Open, tmp_path:
         "could not restart Model: AssertionError: no weights"
     )
     expect(row(notebook, "idle")).to_have_count(1)
+    dismiss = button(notebook.panel, "Dismiss this notice")
+    expect(dismiss).to_have_count(2)  # the other one tells of the engine
+    dismiss.first.click()
+    expect(dismiss).to_be_focused()
+    notebook.page.keyboard.press("Enter")
+    expect(notebook.panel.get_by_role("heading", name="Lifecycle")).to_be_focused()
+
+
+@pytest.mark.process
+def test_a_build_shows_step_by_step_and_stop_ends_it(
+    open_notebook: Open, accessible: Callable[[Notebook], None], tmp_path: Path
+):
+    go = tmp_path / "go"
+    hook = f"""
+    @lm.build()
+    def bake(self):
+        self.wait({str(go)!r})
+
+    @lm.enter()
+    def load(self):"""
+    cell = MODEL.replace("\n    @lm.enter()\n    def load(self):", hook, 1).replace(
+        "_cls", f"_cls --volume {tmp_path}:{tmp_path}"
+    )
+    notebook = open_notebook(PANEL, cell)
+    notebook.run(0)
+    notebook.begin(1)
+    build = notebook.panel.locator(".lcm-build")
+    expect(build.locator("li[data-status=running]")).to_contain_text("bake()")
+    expect(build.locator("summary")).to_contain_text("Building the image: step")
+    expect(row(notebook, "busy").locator(".lcm-hook")).to_have_text("bake()")
+    expect(row(notebook, "busy").locator("[data-column=Memory]")).to_contain_text("MiB")
+    button(notebook.panel, "Stop Model").click()
+    expect(notebook.panel.get_by_role("alertdialog")).to_contain_text("in the middle of bake()")
+    accessible(notebook)
+    notebook.panel.get_by_role("alertdialog").get_by_role("button").first.click()
+    expect(build.locator("summary")).to_contain_text("Image build failed: bake()")
+    expect(notebook.root).to_contain_text("BuildError")
+
+
+@pytest.mark.process
+def test_an_address_that_answers_http_is_a_link(
+    open_notebook: Open, accessible: Callable[[Notebook], None]
+):
+    site = """
+    %%lifecycle_cls
+    import lifecycle_magic as lm
+
+    class Site:
+        @lm.wsgi_app()
+        def app(self):
+            def answer(environ, start):
+                start("200 OK", [("Content-Type", "text/plain")])
+                return [b"hello from the container"]
+            return answer
+    """
+    notebook = open_notebook(PANEL, site)
+    notebook.run(0)
+    notebook.run(1)
+    link = notebook.panel.locator(".lcm-web a")
+    expect(link).to_have_attribute("rel", "noopener")
+    accessible(notebook)
+    with notebook.page.context.expect_page() as opened:
+        link.click()
+    expect(opened.value.locator("body")).to_have_text("hello from the container")
+    opened.value.close()
 
 
 # --- logs ----------------------------------------------------------------------------------------
@@ -327,6 +397,29 @@ def test_a_notebook_opened_again_says_that_its_panel_is_of_a_session_that_ended(
     assert "lcm-" not in str(notebook.saved()["metadata"].get("widgets", ""))
 
 
+@pytest.mark.process
+def test_widget_state_that_was_saved_shows_no_life(open_notebook: Open, tmp_path: Path):
+    """JupyterLab keeps such state on request, VS Code always; the kernel is another one then."""
+    call = tmp_path / "call"
+    cell = MODEL.replace("_cls", f"_cls --volume {tmp_path}:{tmp_path}")
+    notebook = open_notebook(PANEL, cell, f"Model().wait.remote({str(call)!r})")
+    notebook.run(0)
+    notebook.run(1)
+    notebook.begin(2)
+    expect(row(notebook, "busy")).to_have_count(1)
+    execute(notebook.page, "@jupyter-widgets/jupyterlab-manager:saveWidgetState")
+    call.touch()
+    notebook.wait(2)
+    notebook.save()
+    assert notebook.saved()["metadata"].get("widgets"), "no state was saved"
+    notebook.shut_down()
+    notebook.reload()
+    expect(notebook.panel.locator(".lcm-totals")).to_contain_text("was: 1 class")
+    expect(notebook.panel.locator(".lcm-chips .lcm-chip").first).to_contain_text("was")
+    expect(notebook.panel.get_by_role("status").first).to_have_text("no answer")
+    expect(button(notebook.panel, "Stop Model")).to_have_attribute("aria-disabled", "true")
+
+
 # --- how it looks --------------------------------------------------------------------------------
 
 
@@ -359,12 +452,21 @@ def test_long_names_stay_inside_at_any_width(
 
 @pytest.mark.process
 @pytest.mark.parametrize(
-    "contrast", [{"color_scheme": "dark"}, {"contrast": "more"}, {"forced_colors": "active"}]
+    ("theme", "contrast"),
+    [
+        ("Light", {}),
+        ("Dark", {"color_scheme": "dark"}),
+        ("Dark", {"contrast": "more"}),
+        ("Dark", {"forced_colors": "active"}),
+    ],
 )
-def test_it_is_legible_in_dark_and_in_high_contrast(
-    contrast: dict[str, str], open_notebook: Open, accessible: Callable[[Notebook], None]
+def test_it_is_legible_in_light_dark_and_high_contrast(
+    theme: str,
+    contrast: dict[str, str],
+    open_notebook: Open,
+    accessible: Callable[[Notebook], None],
 ):
-    notebook = open_notebook(PANEL, MODEL, theme="JupyterLab Dark", **contrast)
+    notebook = open_notebook(PANEL, MODEL, theme=f"JupyterLab {theme}", **contrast)
     notebook.run(0)
     notebook.run(1)
     expect(row(notebook, "idle")).to_have_count(1)

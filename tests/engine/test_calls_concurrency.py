@@ -216,4 +216,7 @@ def test_a_thread_of_the_users_own_prints_into_the_log(site: Site) -> None:
 
     work = site.instance(lm.concurrent(max_inputs=2)(Loud))
     work.start.remote()
-    wait_for(lambda: "from a thread" in session.current().logs("Loud"), "it is in the log")
+    wait_for(
+        lambda: "from a thread" in session.current().logs(f"{site.app.name}/Loud"),
+        "it is in the log",
+    )

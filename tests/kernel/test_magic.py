@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 import textwrap
+import urllib.request
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -454,6 +455,50 @@ def test_ps_is_a_table_as_text_and_html(notebook: Notebook):
     assert "MiB" in line
     assert "<table" in shown.page
     assert notebook.container() in notebook.ok("%lifecycle ps --all").card
+
+
+# --- methods that answer HTTP --------------------------------------------------------------------
+
+SITE = """\
+%%lifecycle_cls
+class Site:
+    @lm.wsgi_app()
+    def app(self):
+        def answer(environ, start):
+            start("200 OK", [])
+            return [b"hello"]
+        return answer
+"""
+
+
+def test_an_address_that_answers_http_is_in_the_card_and_in_ps(notebook: Notebook):
+    shown = notebook.ok(SITE)
+    found = re.search(r"app answers at (http://127\.0\.0\.1:\d+/)", shown.card)
+    assert found
+    assert f"href='{found[1]}'" in shown.page
+    with urllib.request.urlopen(found[1], timeout=PATIENCE) as answer:
+        assert answer.read() == b"hello"
+    ps = notebook.ok("%lifecycle ps")
+    assert f"Site.app answers at {found[1]}" in ps.card
+    assert f"Site.app answers at {found[1]}" in ps.page
+
+
+def test_a_cell_whose_addresses_need_a_server_that_is_not_installed_runs_and_says_so(
+    notebook: Notebook,
+):
+    notebook.ok(
+        "import sys\n"
+        "_kept = {n: m for n, m in sys.modules.items()"
+        " if n.partition('.')[0] == 'uvicorn' or n.startswith('lifecycle_magic.web.')}\n"
+        "for _name in _kept: del sys.modules[_name]\n"
+        "sys.modules['uvicorn'] = None"
+    )
+    try:
+        shown = notebook.ok(SITE)
+    finally:
+        notebook.ok("del sys.modules['uvicorn']; sys.modules.update(_kept)")
+    assert "✓ Site: ready" in shown.card
+    assert "lacks uvicorn: pip install 'lifecycle-magic[web]'" in shown.card
 
 
 def test_logs_are_the_last_lines_that_a_class_printed(notebook: Notebook):

@@ -12,7 +12,7 @@ import pytest
 from lifecycle_magic import hooks
 from lifecycle_magic.arguments import parse
 from lifecycle_magic.card import Card, Terminal, as_html, as_text
-from lifecycle_magic.progress import Row, View
+from lifecycle_magic.progress import Address, Progress, Row, View
 from lifecycle_magic.service import Change, Service
 from lifecycle_magic.session import Session
 from lifecycle_magic.spec import read_class
@@ -271,3 +271,22 @@ def test_a_card_outside_of_ipython_breaks_nothing(session: Session, capsys):
     with Card(SPEC, Service(session, "Model"), Terminal()) as card:
         card.did(Change.NEW, None, parse(""))
     assert "Model: ready" in capsys.readouterr().out
+
+
+def test_addresses_are_told_as_text_and_as_links():
+    progress = Progress("Model", 0.0)
+    here, there = "http://127.0.0.1:28948/", "https://hub.example.org/user/me/proxy/28949/"
+    progress.serve((Address("predict", here, here), Address("rank", here, there)))
+    progress.end(1.0)
+    view = progress.view()
+    text, page = as_text(view), as_html(view)
+    assert f"predict answers at {here}\n" in text
+    assert f"rank answers at {here}, from your browser at {there}" in text
+    assert f"<a href='{here}' target='_blank' rel='noopener'>{here}</a>" in page
+    assert f"<a href='{there}' target='_blank' rel='noopener'>{there}</a>" in page
+
+
+def test_an_address_that_is_made_of_markup_stays_text():
+    progress = Progress("Model", 0.0)
+    progress.serve((Address("predict", "http://x/", "http://x/'><b>"),))
+    assert "<b>" not in as_html(progress.view()).partition("lm-web")[2]

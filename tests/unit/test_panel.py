@@ -48,6 +48,16 @@ def test_a_text_keeps_its_end_and_begins_with_a_whole_line():
     assert len(whole) >= 500
 
 
+def test_what_is_cut_is_counted_as_a_browser_counts_it():
+    text = Text(keep=1000, page=100)
+    whole = ""
+    for n in range(300):
+        text.add(f"{n} 😀\n")
+        whole += f"{n} 😀\n"
+    cut = whole.removesuffix(text.old + text.new)
+    assert text.cut == len(cut.encode("utf-16-le")) // 2 > len(cut)
+
+
 def test_a_text_without_lines_is_bounded_too():
     text = Text(keep=1000, page=100)
     text.add("x" * 5000)
@@ -73,6 +83,32 @@ def test_samples_of_one_that_came_later_have_gaps_and_of_one_that_went_are_forgo
     samples.add(3, {"b": Usage(0.5, 3 << 20)})
     assert samples.old["of"].keys() == {"b"}
     assert samples.new == {"t": [3], "of": {"b": [0.5, 3]}}
+
+
+def test_a_sample_like_the_last_one_is_none():
+    samples = Samples()
+    samples.add(1, {"a": Usage(0.0, 100 << 20)})
+    first = samples.new
+    samples.add(3, {"a": Usage(0.01, 101 << 20)})
+    samples.add(5, {"a": Usage(0.02, 100 << 20)})
+    assert samples.new is first
+    samples.add(7, {"a": Usage(0.5, 100 << 20)})  # it was idle until 5
+    assert samples.new == {"t": [1, 5, 7], "of": {"a": [0.0, 100, 0.0, 100, 0.5, 100]}}
+
+
+def test_figures_that_creep_are_told():
+    samples = Samples()
+    for n in range(5):
+        samples.add(2 * n, {"a": Usage(0.0, (100 + n) << 20)})
+    assert samples.new["of"]["a"][1::2] == [100, 100, 102, 102, 104]
+
+
+def test_where_nobody_looked_there_is_a_gap():
+    samples = Samples()
+    samples.add(100, {"a": Usage(0.0, 1 << 20)})
+    samples.add(102, {"a": Usage(0.0, 1 << 20)})
+    samples.add(202, {"a": Usage(0.0, 1 << 20)})
+    assert samples.new == {"t": [100, 102, 202], "of": {"a": [0.0, 1, None, None, 0.0, 1]}}
 
 
 # --- pace ----------------------------------------------------------------------------------------
@@ -129,6 +165,7 @@ def test_one_page_that_goes_leaves_the_others():
 def step(
     status: Any, number: int = 1, text: str = "pip install six", at: float = 10.0, **more: Any
 ):
+    more.setdefault("service", "cell/Model")
     return BuildStep("Model", number, 2, status, text, at, **more)
 
 
@@ -136,13 +173,13 @@ def test_a_build_is_folded_step_by_step():
     fold = facts.Fold()
     fold.take(step("running"))
     fold.take(step("output", text="Collecting\n\x1b[31msix\x1b[0m\n\n"))
-    assert fold.build("Model") == (
+    assert fold.build("cell/Model") == (
         (facts.Step("pip install six", "running", 10.0, None, "six"),),
         2,
     )
     fold.take(step("done", at=13.0, seconds=2.5))
     fold.take(step("cached", 2, "train()", at=14.0))
-    (first, second), of = fold.build("Model")
+    (first, second), of = fold.build("cell/Model")
     assert (first.status, first.seconds, first.detail, of) == ("done", 2.5, "", 2)
     assert (second.status, second.seconds) == ("cached", 0.0)
 
@@ -152,9 +189,9 @@ def test_a_failed_step_keeps_its_last_line_and_the_next_build_begins_anew():
     fold.take(step("running"))
     fold.take(step("output", text="ERROR: no match\n"))
     fold.take(step("failed", at=11.0))
-    assert fold.build("Model")[0][0].detail == "ERROR: no match"
+    assert fold.build("cell/Model")[0][0].detail == "ERROR: no match"
     fold.take(step("running", at=20.0))
-    assert fold.build("Model")[0] == (facts.Step("pip install six", "running", 20.0),)
+    assert fold.build("cell/Model")[0] == (facts.Step("pip install six", "running", 20.0),)
 
 
 def test_notices_are_bounded_in_number_and_length():
@@ -181,7 +218,7 @@ def test_no_value_of_a_secret_or_of_the_environment_is_told():
 def entry(name: str, **more: Any) -> Entry:
     given: dict[str, Any] = {
         "session": "s", "container": name, "cls": "Model", "engine": "process", "state": "failed",
-        "why": "it was killed", "began": 1.0, "ended": 2.0,
+        "why": "it was killed", "began": 1.0, "ended": 2.0, "service": "cell/Model",
     }  # fmt: skip
     return Entry(**given | more)
 
@@ -191,7 +228,7 @@ def test_the_last_that_are_gone_are_told_with_their_reason_and_last_lines():
     gone[-1] = dataclasses.replace(
         gone[-1], tail="x" * 9000 + "\nlast", hooks=(ExitHook("close", 1.0, "Traceback"),)
     )
-    told, lives = facts.containers([], gone, {"Model": "cell/Model"}, {}, 0.0)
+    told, lives = facts.containers([], gone, {"cell/Model"}, {}, 0.0)
     assert [one.name for one in told] == ["c19", "c18", "c17", "c16", "c15"]
     assert told[0].tail.endswith("\nlast")
     assert len(told[0].tail) <= facts.LAST_LINES
@@ -200,26 +237,39 @@ def test_the_last_that_are_gone_are_told_with_their_reason_and_last_lines():
 
 
 def test_one_that_is_gone_is_not_told_for_a_class_that_is_no_more():
-    assert facts.containers([], [entry("c", cls="Gone")], {}, {}, 0.0) == ((), {})
+    assert facts.containers([], [entry("c", service="cell/Gone")], set(), {}, 0.0) == ((), {})
+
+
+def test_classes_of_one_name_do_not_share_builds_ends_or_logs():
+    fold, logs = facts.Fold(), Logs()
+    fold.take(step("running", service="second/Model"))
+    assert fold.build("cell/Model") == ((), 0)
+    assert len(fold.build("second/Model")[0]) == 1
+    gone = [entry("c1"), entry("c2", service="second/Model")]
+    told, _ = facts.containers([], gone, {"cell/Model", "second/Model"}, {}, 0.0)
+    assert {one.name: one.cls for one in told} == {"c1": "cell/Model", "c2": "second/Model"}
+    logs.take(line("a\n"))
+    logs.take(line("b\n", "c2", "second/Model"))
+    assert (logs.text("cell/Model"), logs.text("second/Model")) == ("a\n", "b\n")
 
 
 # --- logs ----------------------------------------------------------------------------------------
 
 
-def line(text: str, container: str = "c1") -> LogLine:
-    return LogLine(container, "Model", "stdout", text, 0.0)
+def line(text: str, container: str = "c1", service: str = "cell/Model") -> LogLine:
+    return LogLine(container, "Model", "stdout", text, 0.0, service)
 
 
 def test_a_follower_reads_nothing_twice_and_only_of_its_container():
     logs = Logs()
     logs.take(line("a\n"))
     logs.take(line("b\n", "c2"))
-    text, position = logs.since(0, "Model")
+    text, position = logs.since(0, "cell/Model")
     assert text == "a\nb\n"
     logs.take(line("c\n"))
     logs.take(line("d\n", "c2"))
-    assert logs.since(position, "Model", "c2")[0] == "d\n"
-    assert logs.text("Model", "c1") == "a\nc\n"
+    assert logs.since(position, "cell/Model", "c2")[0] == "d\n"
+    assert logs.text("cell/Model", "c1") == "a\nc\n"
     assert logs.since(5, "Other") == ("", 0)
 
 
@@ -228,7 +278,7 @@ def test_a_follower_that_was_away_for_long_gets_what_is_kept():
     piece = "x" * (KEPT // 4)
     for n in range(8):
         logs.take(line(f"{n}{piece}"))
-    text, position = logs.since(1, "Model")
+    text, position = logs.since(1, "cell/Model")
     assert text.startswith("5")
     assert len(text) <= KEPT
     assert position == 8
@@ -277,7 +327,7 @@ def test_the_first_look_tells_everything_and_the_next_one_nothing(feed: Feed, to
     feed.look()
     assert told.last() == {
         "session", "classes", "containers", "lives", "samples_old", "samples_new",
-        "log_shown", "log_old", "log_new", "notices", "acks", "beat",
+        "log_shown", "log_old", "log_new", "log_cut", "notices", "acks", "beat",
     }  # fmt: skip
     feed.look()
     assert len(told.sent) == 1
@@ -285,14 +335,14 @@ def test_the_first_look_tells_everything_and_the_next_one_nothing(feed: Feed, to
 
 def test_only_what_changed_is_sent(feed: Feed, told: Told, session: Session):
     feed.look()
-    session.services["cell/Model"] = Service(session, "Model")
+    session.services["cell/Model"] = Service(session, "Model", key="cell/Model")
     feed.look()
     assert told.last() == {"classes", "beat"}
     assert told.state["classes"][0]["declared"] is True
 
 
 def test_a_notice_and_a_build_reach_the_panel(feed: Feed, told: Told, session: Session):
-    session.services["cell/Model"] = Service(session, "Model")
+    session.services["cell/Model"] = Service(session, "Model", key="cell/Model")
     session.bus.publish(step("running"))
     session.notice("Model", "cpu=64 is more than this machine has")
     feed.look()
@@ -301,7 +351,7 @@ def test_a_notice_and_a_build_reach_the_panel(feed: Feed, told: Told, session: S
 
 
 def test_a_log_is_sent_only_while_it_is_followed(feed: Feed, told: Told, session: Session):
-    session.services["cell/Model"] = Service(session, "Model")
+    session.services["cell/Model"] = Service(session, "Model", key="cell/Model")
     session.bus.publish(line("before\n"))
     feed.look()
     assert told.state["log_new"] == ""
@@ -316,7 +366,7 @@ def test_a_log_is_sent_only_while_it_is_followed(feed: Feed, told: Told, session
 
 
 def test_a_container_that_went_is_read_from_the_history(feed: Feed, told: Told, session: Session):
-    session.services["cell/Model"] = Service(session, "Model")
+    session.services["cell/Model"] = Service(session, "Model", key="cell/Model")
     feed.look()
     session.history.add(entry("c1", session=session.id))
     session.history.add(entry("c2", session="another"))

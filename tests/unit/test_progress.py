@@ -93,6 +93,15 @@ def test_calls_of_a_warm_container_are_not_shown(progress: Progress):
     assert progress.view().rows == rows
 
 
+def test_a_class_of_the_same_name_in_another_app_is_not_shown():
+    progress = Progress("Model", 100.0, service="cell/Model")
+    theirs = BuildStep("Model", 1, 3, "running", "train()", 101.0, service="second/Model")
+    ours = BuildStep("Model", 1, 3, "running", "load()", 101.0, service="cell/Model")
+    assert not progress.take(theirs)
+    assert progress.take(ours)
+    assert progress.view().rows == (Row("load()", "running"),)
+
+
 def test_other_classes_are_not_shown(progress: Progress):
     assert not progress.take(step("running", "pip install six", 101.0, cls="Other"))
     assert not progress.take(Notice("Other", "capped", 101.0))

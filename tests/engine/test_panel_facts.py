@@ -1,0 +1,156 @@
+"""What the panel is told of containers that really run: whose they are, and what they came to."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import pytest
+from engine.work import Site, Work, wait_for
+
+import lifecycle_magic as lm
+from lifecycle_magic import commands, session
+from lifecycle_magic.exception import BuildError
+from lifecycle_magic.panel.feed import Feed
+
+
+class Panel:
+    """What a front end has after each look at the session."""
+
+    def __init__(self) -> None:
+        self.state: dict[str, Any] = {}
+        self.feed = Feed(session.current(), self.take)
+
+    def take(self, changes: Mapping[str, Any]) -> None:
+        self.state |= changes
+
+    def cls(self, key: str) -> Any:
+        self.feed.look()
+        return next((one for one in self.state["classes"] if one["key"] == key), None)
+
+    def containers(self, key: str) -> dict[str, Any]:
+        """The containers of a class, by name: what is told of each, with its state."""
+        self.feed.look()
+        return {
+            one["name"]: one | {"state": self.state["lives"][one["name"]][0]}
+            for one in self.state["containers"]
+            if one["cls"] == key
+        }
+
+
+@pytest.fixture
+def panel() -> Iterator[Panel]:
+    one = Panel()
+    yield one
+    one.feed.close()
+
+
+def declared(app: lm.App, notes: str, *, hook: bool = False) -> Any:
+    """A class called Model; its build hook, if it has one, waits until the test lets it go."""
+
+    class Model:
+        @lm.method()
+        def say(self, text: str) -> str:
+            print(text, flush=True)
+            return text
+
+    class Built(Model):
+        @lm.build()
+        def bake(self) -> None:
+            Work(notes).hold("bake")
+
+    Built.__name__ = Built.__qualname__ = "Model"
+    return app.cls(volumes={notes: lm.Volume.from_path(notes)})(Built if hook else Model)()
+
+
+def test_two_classes_of_one_name_have_rows_builds_ends_and_logs_of_their_own(
+    site: Site, panel: Panel
+) -> None:
+    path = site.folder.path
+    second = lm.App("second", engine="process")
+    first_key, second_key = f"{site.app.name}/Model", "second/Model"
+    first = declared(site.app, path)
+    first.say.remote("of the first")
+    other = declared(second, path, hook=True)
+    call = other.say.spawn("of the second")
+    site.folder.wait("began-bake")
+    assert [step["status"] for step in panel.cls(second_key)["build"]][-1] == "running"
+    assert all(step["status"] != "running" for step in panel.cls(first_key)["build"])
+    site.go("bake")
+    call.get()
+    site.app.stop()
+    assert [one["state"] for one in panel.containers(first_key).values()] == ["exited"]
+    assert [one["state"] for one in panel.containers(second_key).values()] == ["idle"]
+    current = session.current()
+    wait_for(lambda: "of the first" in current.logs(first_key), "the first one's log")
+    wait_for(lambda: "of the second" in current.logs(second_key), "the second one's log")
+    assert "of the second" not in current.logs(first_key)
+    both = str(commands.run("logs Model", current))
+    assert f"{first_key}:\n" in both
+    assert f"{second_key}:\n" in both
+    assert "of the first" not in str(commands.run(f"logs {second_key}", current))
+    rows = str(commands.run("ps", current))
+    assert first_key in rows
+    assert second_key in rows
+
+
+def test_figures_of_a_class_outlive_its_containers(site: Site, panel: Panel) -> None:
+    work = site.instance()
+    key = f"{site.app.name}/Work"
+    for number in range(3):
+        work.echo.remote(number)
+    with pytest.raises(LookupError, match="no"):
+        work.fail.remote("no")
+    before = panel.cls(key)
+    assert (before["calls"], before["failures"]) == (4, 1)
+    session.wait_gone(session.current().stop([key]))
+    after = panel.cls(key)
+    assert after["pools"] == 0
+    for figure in ("calls", "failures", "p50", "p99"):
+        assert after[figure] == before[figure]
+
+
+@pytest.mark.parametrize("how", ["class", "container", "command"])
+def test_a_build_hook_shows_while_it_runs_and_is_ended_by_stop(
+    how: str, site_on_each: Site, panel: Panel
+) -> None:
+    site = site_on_each
+    path = site.folder.path
+    key = f"{site.app.name}/Model"
+    model = declared(site.app, path, hook=True)
+    errors: list[BaseException] = []
+    thread = threading.Thread(target=collecting(errors, lambda: model.say.remote("built")))
+    thread.start()
+    site.folder.wait("began-bake")
+    (name,) = [one for one, told in panel.containers(key).items() if told["build_hook"] == "bake()"]
+    assert panel.containers(key)[name]["state"] == "busy"
+    wait_for(lambda: sampled(panel, key, name), "a sample of what the hook uses")
+    if how == "command":
+        commands.run(f"stop {name}", session.current())
+    else:
+        panel.feed.do("1", "stop", key if how == "class" else name).join()
+    thread.join()
+    assert isinstance(errors[0], BuildError)
+    assert "bake() failed" in str(errors[0])
+    assert "stop" in str(errors[0])
+    assert panel.containers(key)[name]["state"] == "failed"
+    site.go("bake")
+    assert model.say.remote("built") == "built", "the next call builds again"
+    hooks = [one for one in panel.containers(key).values() if one["build_hook"]]
+    assert [one["name"] for one in hooks] == [name], "one that has run needs no row"
+
+
+def collecting(errors: list[BaseException], call: Callable[[], Any]) -> Callable[[], None]:
+    def run() -> None:
+        try:
+            call()
+        except BaseException as error:
+            errors.append(error)
+
+    return run
+
+
+def sampled(panel: Panel, key: str, name: str) -> bool:
+    panel.containers(key)
+    return name in panel.state["samples_new"].get("of", {})
