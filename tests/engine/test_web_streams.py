@@ -382,7 +382,8 @@ def test_close_codes_go_both_ways(connect: Any, street: Street) -> None:
     street.folder.wait("left-4004-enough")
     with connect() as client:
         client.socket.shutdown(socket.SHUT_RDWR)
-    street.folder.wait("left-1006-")
+    # Without a close frame: uvicorn calls that 1005, other servers 1006.
+    wait_for(lambda: {"left-1005-", "left-1006-"} & street.folder.events(), "the client's end")
 
 
 def test_a_socket_whose_handler_breaks_is_closed(
