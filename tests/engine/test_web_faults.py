@@ -258,3 +258,37 @@ def test_an_address_closes_with_its_method(street: Street) -> None:
         return True
 
     wait_for(is_closed, "the end of the other address")
+
+
+class Lasting:
+    @lm.fastapi_endpoint()
+    def lasts(self) -> None:
+        try:
+            notes().note("began-lasting")
+            notes().wait("never")
+        except KeyboardInterrupt:
+            notes().note("interrupted-lasting")
+            raise
+
+    @lm.exit()
+    def close(self) -> None:
+        notes().note("exit-lasting")
+
+
+def test_a_request_that_does_not_end_is_cut_when_its_app_stops(
+    street: Street, capfd: pytest.CaptureFixture[str]
+) -> None:
+    app = lm.App("lasting", engine=street.engine)
+    lasting = app.cls(Lasting, **street.options())()
+    request = street.request("GET", lasting.lasts.web_url)
+    street.folder.wait("began-lasting")
+    app.stop()
+    try:
+        assert request.answer().status_code in (500, 503)
+    except httpx.HTTPError:
+        pass  # its connection was closed
+    assert street.folder.count("interrupted-lasting") == 1
+    assert street.folder.count("exit-lasting") == 1
+    told = capfd.readouterr().err
+    assert "Traceback" not in told
+    assert "uvicorn" not in told
