@@ -34,7 +34,7 @@ class HttpThread:
         self._loop = _new_loop()
         self._thread = threading.Thread(target=self._run, name="lifecycle-web", daemon=True)
         self._thread.start()
-        logging.getLogger("uvicorn.error").addFilter(_is_no_cut)
+        logging.getLogger("uvicorn.error").addFilter(_is_news)
 
     def start(self, sock: socket.socket, app: Any) -> Server:
         """Serve ``app`` on a bound socket; it answers when this returns."""
@@ -103,6 +103,8 @@ def _new_loop() -> asyncio.AbstractEventLoop:
     return factory() if factory is not None else asyncio.new_event_loop()
 
 
-def _is_no_cut(record: logging.LogRecord) -> bool:
+def _is_news(record: logging.LogRecord) -> bool:
+    """Not what was cut off on purpose, here or when an address closes."""
     error = record.exc_info[1] if record.exc_info else None
-    return not isinstance(error, Cut)
+    cut = isinstance(error, (Cut, asyncio.CancelledError))
+    return not cut and not str(record.msg).startswith("Cancel %s running task")

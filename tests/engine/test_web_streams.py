@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import socket
 import threading
 import zlib
 from collections.abc import AsyncIterator, Iterator
@@ -122,43 +123,45 @@ class Streams:
 
             return StreamingResponse(items())
 
-        @app.get("/endless")
-        async def endless(name: str) -> StreamingResponse:
-            async def items() -> AsyncIterator[bytes]:
-                try:
-                    for number in range(1, 1 << 12):
-                        yield b"x" * (MIB // 16)
-                        self.produced[name] = number
-                    notes().note(f"all-{name}")
-                finally:
-                    notes().note(f"closed-{name}")
+        async def endless(scope: Any, receive: Any, send: Any) -> None:
+            name = scope["query_string"].decode()
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+            piece = {"type": "http.response.body", "body": b"x" * (MIB // 16), "more_body": True}
+            try:
+                for number in range(1, 1 << 12):
+                    await send(piece)
+                    self.produced[name] = number
+                notes().note(f"all-{name}")
+            except asyncio.CancelledError:
+                notes().note(f"cancelled-{name}")
+                raise
 
-            return StreamingResponse(items())
+        app.mount("/endless", endless)
 
         @app.websocket("/ws")
-        async def ws(socket: WebSocket) -> None:
-            await socket.accept("two" if "two" in socket.scope["subprotocols"] else None)
+        async def ws(peer: WebSocket) -> None:
+            await peer.accept("two" if "two" in peer.scope["subprotocols"] else None)
             try:
                 while True:
-                    message = await socket.receive()
+                    message = await peer.receive()
                     if message["type"] == "websocket.disconnect":
                         raise WebSocketDisconnect(message["code"], message.get("reason"))
                     if message.get("text") == "close":
-                        await socket.close(4003, "as asked")
+                        await peer.close(4003, "as asked")
                         return
                     if message.get("text") == "break":
                         raise LookupError("in the middle of a socket")
-                    await socket.send({**message, "type": "websocket.send"})
+                    await peer.send({**message, "type": "websocket.send"})
             except WebSocketDisconnect as left:
                 notes().note(f"left-{left.code}-{left.reason}")
 
         @app.websocket("/refused")
-        async def refused(socket: WebSocket) -> None:
-            await socket.close()
+        async def refused(peer: WebSocket) -> None:
+            await peer.close()
 
         @app.websocket("/waits")
-        async def waits(socket: WebSocket) -> None:
-            await socket.accept()
+        async def waits(peer: WebSocket) -> None:
+            await peer.accept()
             try:
                 await asyncio.sleep(600)
             except asyncio.CancelledError:
@@ -311,7 +314,7 @@ def test_a_large_body_comes_down_whole_in_little_memory(
 
 
 def test_a_slow_reader_holds_the_writer_up(streams: Any, street: Street) -> None:
-    with street.client.stream("GET", streams.web.web_url + "endless?name=slow") as answer:
+    with street.client.stream("GET", streams.web.web_url + "endless/?slow") as answer:
         pieces = answer.iter_raw()
         next(pieces)
         for _ in range(100):  # the loop would have had the time to go on
@@ -321,8 +324,8 @@ def test_a_slow_reader_holds_the_writer_up(streams: Any, street: Street) -> None
         read = 0
         while streams.how_far.remote("slow") == far:  # it goes on when the reader does
             read += len(next(pieces))
-        assert not street.folder.count("closed-slow")
-    street.folder.wait("closed-slow")
+        assert not street.folder.count("cancelled-slow")
+    street.folder.wait("cancelled-slow")
     assert not street.folder.count("all-slow")
 
 
@@ -331,7 +334,7 @@ def test_a_slow_application_holds_the_sender_up(streams: Any, street: Street) ->
 
     def pieces() -> Iterator[bytes]:
         nonlocal sent
-        for _ in range(256):
+        for _ in range(128):
             sent += MIB
             yield b"x" * MIB
 
@@ -342,7 +345,7 @@ def test_a_slow_application_holds_the_sender_up(streams: Any, street: Street) ->
         street.client.get(streams.loop.web_url)
     assert sent < SPARE
     street.go("deaf")
-    assert request.answer().json() == f"{256 * MIB} bytes"
+    assert request.answer().json() == f"{128 * MIB} bytes"
 
 
 # --- WebSockets -----------------------------------------------------------------------------------
@@ -378,8 +381,9 @@ def test_close_codes_go_both_ways(connect: Any, street: Street) -> None:
         client.close(4004, "enough")
     street.folder.wait("left-4004-enough")
     with connect() as client:
-        client.socket.close()
-    street.folder.wait("left-1006-")
+        client.socket.shutdown(socket.SHUT_RDWR)
+    # Without a close frame: uvicorn calls that 1005, other servers 1006.
+    wait_for(lambda: {"left-1005-", "left-1006-"} & street.folder.events(), "the client's end")
 
 
 def test_a_socket_whose_handler_breaks_is_closed(
@@ -429,10 +433,10 @@ def test_a_client_that_leaves_interrupts_the_thread(streams: Any, street: Street
 
 def test_a_client_that_leaves_in_the_middle_ends_the_writer(streams: Any, street: Street) -> None:
     with Raw(streams.web.web_url) as raw:
-        raw.request("GET /endless?name=left")
+        raw.request("GET /endless/?left")
         assert raw.head()[0] == 200
         raw.chunk()
-    street.folder.wait("closed-left")
+    street.folder.wait("cancelled-left")
     assert not street.folder.count("all-left")
 
 

@@ -647,3 +647,34 @@ def test_the_digest_is_the_same_in_another_process_with_another_hash_seed() -> N
     first = digest("1")
     assert len(first) == 64
     assert digest("2") == first
+
+
+def web_method(source: str, model: str) -> str:
+    """The digest of a web method whose parameter is a ``Model``."""
+    text = f"""
+from __future__ import annotations
+import lifecycle_magic as lm
+class Model:
+    {model}
+class Web:
+{textwrap.indent(source, "    ")}
+"""
+    space: dict[str, Any] = {"__name__": "__main__"}
+    exec(compile(text, "<cell>", "exec"), space)
+    return fingerprint.of_members(space["Web"], ["answer"]).digest
+
+
+@pytest.mark.parametrize(
+    ("source", "is_read"),
+    [
+        ("@lm.fastapi_endpoint()\ndef answer(self, x: list[Model]): ...", True),
+        ("@lm.asgi_app()\ndef answer(self):\n    def route(x: Model): ...\n    return route", True),
+        ("@lm.method()\ndef answer(self, x: Model): ...", False),
+    ],
+)
+def test_what_a_web_method_is_annotated_with_is_read(source: str, is_read: bool) -> None:
+    first, again, other = (
+        web_method(source, model) for model in ("size: int", "size: int", "size: str")
+    )
+    assert first == again
+    assert (first != other) == is_read
