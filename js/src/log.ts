@@ -31,6 +31,7 @@ export class LogView implements Part {
   private readonly empty = h("p", { class: "lcm-none" });
   private readonly followed: HTMLButtonElement;
   private following = true;
+  private scrolled = 0;
   private target: string | null = null;
   private raw = "";
   /** What was cut off before `raw`; UTF-16 units. */
@@ -56,8 +57,11 @@ export class LogView implements Part {
       if (event.key === "Escape") close();
     });
     this.body.addEventListener("scroll", () => {
-      const atEnd = this.body.scrollHeight - this.body.scrollTop - this.body.clientHeight < 24;
-      if (atEnd !== this.following) this.follow(atEnd, false);
+      const { scrollHeight, scrollTop, clientHeight } = this.body;
+      const atEnd = scrollHeight - scrollTop - clientHeight < 24;
+      const back = scrollTop < this.scrolled; // else it is the log that grew, or its box that changed
+      this.scrolled = scrollTop;
+      if (atEnd ? !this.following : this.following && back) this.follow(atEnd, false);
     });
     this.body.append(this.empty, this.list);
     this.element.append(

@@ -289,6 +289,24 @@ describe("the log", () => {
       expect(one(".lcm-here").closest(".lcm-log-line")).toBe(rows()[1]);
     });
 
+    it("is followed until it is scrolled back, and not only until its box changes", () => {
+      const body = one(".lcm-log");
+      const follow = named("Follow the end of the log");
+      let [height, box] = [1000, 200];
+      Object.defineProperty(body, "scrollHeight", { get: () => height });
+      Object.defineProperty(body, "clientHeight", { get: () => box });
+      const scroll = (top: number): string | null => {
+        body.scrollTop = top;
+        body.dispatchEvent(new Event("scroll"));
+        return follow.getAttribute("aria-pressed");
+      };
+      expect(scroll(800)).toBe("true");
+      [height, box] = [1400, 100];
+      expect(scroll(800)).toBe("true");
+      expect(scroll(700)).toBe("false");
+      expect(scroll(1300)).toBe("true");
+    });
+
     it("begins anew where it does not go on from what stood there", () => {
       show("", "of then\n");
       show("", "of now\n");
