@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import IO, Any, Literal
 
+from lifecycle_magic import full
 from lifecycle_magic.engines.base import OnStep, StepOutput
 from lifecycle_magic.engines.docker_launch import ROLE
 from lifecycle_magic.exception import BuildError
@@ -33,10 +34,6 @@ _CHATTER = re.compile(
 # What package tools print when they fail, and what to do about it. The first that is found counts:
 # without a network, pip also says that there is no such package.
 _MENDS = (
-    (
-        r"No space left on device",
-        "the engine's disk is full: free some room, as with %lifecycle prune, docker system prune",
-    ),
     (
         r"Temporary failure (?:in name resolution|resolving)|Network is unreachable"
         r"|Could not resolve|Failed to establish a new connection|dns error"
@@ -199,7 +196,8 @@ class Progress:
 
 
 def _mend(text: str) -> str:
-    return next((f"\nMend: {mend}" for pattern, mend in _MENDS if re.search(pattern, text)), "")
+    found = (f"\nMend: {mend}" for pattern, mend in _MENDS if re.search(pattern, text))
+    return full.mend(text, full.DOCKER) or next(found, "")
 
 
 def pulled(stream: Iterable[Mapping[str, Any]], reference: str, on_step: OnStep | None) -> None:
@@ -329,6 +327,9 @@ def followed(stream: Iterable[Mapping[str, Any]], title: str, on_step: OnStep | 
 
 def no_such_base(reference: str, words: str) -> BuildError:
     """The image that a recipe starts from is neither here nor to be had."""
+    if full.is_full(words):
+        mend = full.mend(words, full.DOCKER)
+        return BuildError(f"the base image {reference} can't be pulled: {words}{mend}")
     return BuildError(
         f"the base image {reference} is not on the engine and can't be pulled: {words}. "
         "Mend: check its name, that this machine reaches its registry, and docker login if it is "

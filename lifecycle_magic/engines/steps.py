@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
+from lifecycle_magic import full
 from lifecycle_magic.engines import environment
 from lifecycle_magic.engines.base import OnStep, StepOutput
 from lifecycle_magic.exception import BuildError
@@ -87,7 +88,7 @@ def _run_step(step: Step, made: Made, prepare: Prepare, say: Callable[[str], Non
         try:
             _copy(step, made.root)
         except OSError as error:
-            raise BuildError(f"{step.title()}: {error}") from error
+            raise BuildError(f"{step.title()}: {error}{full.mend(str(error))}") from error
     else:
         raise BuildError(f"{step.title()}: the process engine can't do this; start Docker Engine")
     return made

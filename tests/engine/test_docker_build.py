@@ -447,6 +447,7 @@ def test_colours_are_taken_out() -> None:
             "the build reached no network",
         ),
         ("OSError: [Errno 28] No space left on device", "disk is full"),
+        ("write /x: no space left on device", "disk is full"),
         ("E: Unable to locate package x", "Debian package's name"),
         ("/usr/bin/python3: No module named pip", "python3 with pip"),
         ("error: command 'gcc' failed: No such file", "build-essential"),
@@ -492,6 +493,13 @@ def test_a_pull_is_one_step_that_counts_its_layers(
         ("output", "2 of 2 layers\n"),
         ("done", "pull python:3.11-slim"),
     ]
+
+
+def test_a_pull_that_fills_the_disk_says_so_and_nothing_of_the_name() -> None:
+    words = "failed to register layer: write /usr/lib/x: no space left on device"
+    with pytest.raises(BuildError, match=r"x: no space left.*\nMend: .*disk is full") as caught:
+        pulled([{"error": words}], "python:3.11-slim", None)
+    assert "name" not in str(caught.value)
 
 
 def test_a_pull_that_fails_names_the_image(

@@ -37,7 +37,7 @@ LAYERS = [
     {"volume", "secret"},
     {"missing"},
     {"bytecode", "origin", "values", "sources", "absent"},
-    {"checks", "owner", "paths", "state", "logs", "why", "keeping", "buildlog"},
+    {"checks", "owner", "paths", "state", "logs", "why", "keeping", "buildlog", "full"},
     {"guest"},
     {"endpoints"},
     {"hooks", "wire"},
