@@ -196,7 +196,9 @@ class Image:
         pre: bool = False,
         extra_options: str = "",
     ) -> Image:
-        """Install Python packages with uv, which is quicker than pip; uv stays in the image."""
+        """Install Python packages with uv: the host's own, or where that does not fit the image,
+        one that pip installs into the image first.
+        """
         names = flatten("Image.uv_pip_install", packages)
         return self._with(
             PipInstall(names, "uv", find_links, index_url, extra_index_url, pre, extra_options)

@@ -11,8 +11,11 @@ reaches: there it is TCP on the loopback address, which they see as ``host.docke
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import functools
+import hashlib
 import ipaddress
+import secrets
 import socket
 import sys
 import tempfile
@@ -22,7 +25,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit
 
-from lifecycle_magic.engines import docker_build, docker_launch
+from lifecycle_magic.engines import docker_build, docker_launch, docker_uv
 from lifecycle_magic.engines.base import (
     Ended,
     Found,
@@ -31,6 +34,7 @@ from lifecycle_magic.engines.base import (
     Launch,
     Listener,
     OnStep,
+    StepOutput,
     Usage,
 )
 from lifecycle_magic.engines.docker_client import Clients, docker_host, said
@@ -38,7 +42,7 @@ from lifecycle_magic.engines.docker_launch import ROLE, RUN, VOLUME_PREFIX, Fact
 from lifecycle_magic.engines.listening import unix_socket
 from lifecycle_magic.exception import EngineError, EngineUnavailable
 from lifecycle_magic.image import Image
-from lifecycle_magic.recipe import PRIVATE_DOCKERFILE, Dockerfile
+from lifecycle_magic.recipe import PRIVATE_DOCKERFILE, Dockerfile, PipInstall, Step
 
 if TYPE_CHECKING:
     from docker import APIClient
@@ -180,21 +184,81 @@ class DockerEngine:
         An exception in the calling thread, an interrupt too, ends the build and leaves no
         container; the steps that were done stay in the engine's cache. Raises `BuildError`.
         """
-        base = self.base_id(image)
-        progress = docker_build.Progress([step.title() for step in image.steps], on_step)
+        image_id = self.base_id(image)
+        waiting: list[Step] = []  # for the engine to build
+        for number, step in enumerate(image.steps):
+            if isinstance(step, PipInstall):
+                if waiting:
+                    done = number - len(waiting)
+                    image_id = self._build(image, waiting, done, image_id, on_step)
+                    waiting = []
+                by_uv = self._install(step, number + 1, len(image.steps), image_id, on_step)
+                if by_uv is not None:
+                    image_id = by_uv
+                    continue
+            waiting.append(step)
+        if waiting or not image.steps:
+            done = len(image.steps) - len(waiting)
+            image_id = self._build(image, waiting, done, image_id, on_step)
+        with self._clients.use("keep the image") as api:
+            name, _, tag = docker_build.tag(key).partition(":")
+            api.tag(image_id, name, tag)
+        return image_id
+
+    def _build(
+        self, image: Image, steps: list[Step], before: int, base: str, on_step: OnStep
+    ) -> str:
+        """Have the engine build these steps of ``image``, which come after ``before`` others."""
+        titles = [step.title() for step in steps]
+        progress = docker_build.Progress(titles, on_step, before=before, of=len(image.steps))
         with tempfile.TemporaryFile() as context:
-            docker_build.context(image, base, context)
+            docker_build.context(dataclasses.replace(image, steps=tuple(steps)), base, context)
             with self._clients.use("build the image") as api:
                 for message in api.build(
-                    fileobj=context,
-                    custom_context=True,
-                    tag=docker_build.tag(key),
-                    rm=True,
-                    forcerm=True,
-                    decode=True,
+                    fileobj=context, custom_context=True, rm=True, forcerm=True, decode=True
                 ):
                     progress.feed(message)
         return progress.image()
+
+    def _install(
+        self, step: PipInstall, number: int, of: int, below: str, on_step: OnStep
+    ) -> str | None:
+        """Install packages with the host's uv on top of ``below``; None where pip has to."""
+        key = hashlib.sha256(f"uv {below} {step.instruction('')}".encode()).hexdigest()
+        began = time.monotonic()
+
+        def tell(
+            status: Literal["running", "output", "done", "cached"], text: str = step.title()
+        ) -> None:
+            seconds = time.monotonic() - began if status in ("done", "cached") else None
+            on_step(StepOutput(number, of, status, text, seconds))
+
+        if (known := self.find(key)) is not None:
+            tell("running")
+            tell("cached")
+            return known
+        container = ""
+        try:
+            with self._clients.use("install the packages") as api:
+                uv = docker_uv.folder(_inspect_image(api, below))
+                if uv is None:
+                    return None
+                tell("running")
+                body = docker_uv.config(step, below, uv, self._facts)
+                container = f"lm-build-{key[:12]}-{secrets.token_hex(4)}"
+                _create(api, body, container)
+                if docker_uv.run(api, container, lambda text: tell("output", text)):
+                    tell("output", "the host's uv could not do it here: pip is to\n")
+                    return None
+            made = self.commit(container, key)
+            tell("done")
+            return made
+        except EngineError as error:  # it may not even start: no python3, or musl
+            tell("output", f"the host's uv could not do it here: {error}\n")
+            return None
+        finally:
+            if container:
+                self._discard(container)
 
     def commit(self, container: str, key: str) -> str:
         """Keep the files of a running container as an image under ``key``; return its id.

@@ -109,15 +109,24 @@ def _add(tar: tarfile.TarFile, file: LocalFile, name: str) -> None:
 class Progress:
     """Turns the engine's build stream, message by message, into reports of the recipe's steps.
 
-    ``clock`` returns seconds. Pure but for calling ``on_step``.
+    ``titles`` are those of the steps in this build, ``before`` is how many were made ahead of them,
+    and ``of`` how many the recipe has. ``clock`` returns seconds. Pure but for calling ``on_step``.
     """
 
     def __init__(
-        self, titles: list[str], on_step: OnStep, clock: Callable[[], float] = time.monotonic
+        self,
+        titles: list[str],
+        on_step: OnStep,
+        clock: Callable[[], float] = time.monotonic,
+        *,
+        before: int = 0,
+        of: int | None = None,
     ) -> None:
         self._titles = titles
         self._on_step = on_step
         self._clock = clock
+        self._ahead = before
+        self._of = len(titles) if of is None else of
         self._instruction = 0
         self._began = clock()
         self._cached = False
@@ -178,7 +187,7 @@ class Progress:
         lines = self._tail.splitlines()[-_LAST_LINES:]
         if code is None:
             lines.append(words)
-        where = f"step {self._step} of {len(self._titles)}" if self._step else "the start"
+        where = f"step {self._ahead + self._step} of {self._of}" if self._step else "the start"
         raise BuildError(
             f"the image could not be built: {where} failed: {title}"
             + (f" (exit code {code})" if code is not None else "")
@@ -192,7 +201,7 @@ class Progress:
         text: str,
         seconds: float | None = None,
     ) -> None:
-        self._on_step(StepOutput(self._step, len(self._titles), status, text, seconds))
+        self._on_step(StepOutput(self._ahead + self._step, self._of, status, text, seconds))
 
 
 def _mend(text: str) -> str:
