@@ -16,7 +16,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from lifecycle_magic import why
+from lifecycle_magic import full, why
 from lifecycle_magic.baking import RunFunction
 from lifecycle_magic.buildlog import BuildLog
 from lifecycle_magic.engines.base import Engine, StepOutput
@@ -75,7 +75,8 @@ def ensure(
     kernels that want the same layer make it once. Raises `BuildError` for a step or a hook that
     fails, `EngineError` for an engine that does.
     """
-    return _Build(spec, engine, run_hook, publish, need, app, service).run(force)
+    with full.explained("build the image"):
+        return _Build(spec, engine, run_hook, publish, need, app, service).run(force)
 
 
 def layers_of(spec: ClassSpec, base: str) -> tuple[why.Layer, ...]:
@@ -150,10 +151,11 @@ class _Build:
                 found = self._make(layer, keys[layer], found, force=layer >= forced)
             if reasons:
                 record = why.Record(time.time(), layers, reasons)
-                why.keep(self._engine.name, self._app, self._spec.name, record)
+                with contextlib.suppress(OSError):  # the image is there, and that is what counts
+                    why.keep(self._engine.name, self._app, self._spec.name, record)
         except BuildError as error:
             name, where = self._spec.name, ""
-            if self._log.begun:
+            if self._log.path is not None:
                 where = f"\nAll of its output: %lifecycle logs {name} --build, {self._log.path}"
             raise BuildError(f"{name}: {error}{where}") from error.__cause__
         finally:
@@ -245,8 +247,9 @@ class _Build:
             what = "@build hook" if isinstance(hook, str) else "image's function"
             # One that died with its container has its last lines in its message.
             lines = [] if isinstance(error, ContainerDied) else tail.splitlines()[-_LAST_LINES:]
-            told = "".join(f"\n  {line}" for line in lines)
-            raise BuildError(f"its {what} {name}() failed: {_told(error)}{told}") from error
+            told = _told(error) + "".join(f"\n  {line}" for line in lines)
+            told += full.mend(told, full.HOOK)
+            raise BuildError(f"its {what} {name}() failed: {told}") from error
         tell("done")
         return image
 

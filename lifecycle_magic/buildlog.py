@@ -20,23 +20,26 @@ _ENGINES = ("docker", "process")
 
 
 class BuildLog:
-    """The log of one build; its file is there once a step is told of."""
+    """The log of one build; ``path`` is set once a step was told of."""
 
     def __init__(self, engine: str, name: str) -> None:
-        self.path = _path(engine, name)
-        self.begun = False
+        self.path: Path | None = None
+        self._of = engine, name
+        self._begun = False
         self._journal: Journal | None = None
         self._fresh = True  # at the beginning of a line
 
     def take(self, event: BuildStep) -> None:
         """Write one event down. A full disk must not end the build: then there is no log."""
-        if not self.begun:
-            self.begun = True
+        if not self._begun:
+            self._begun = True
             with contextlib.suppress(OSError):
+                path = _path(*self._of)
                 # A kernel that still writes the former one keeps its file; the name is ours.
-                self.path.unlink(missing_ok=True)
-                _older(self.path).unlink(missing_ok=True)
-                self._journal = Journal(str(self.path))
+                path.unlink(missing_ok=True)
+                _older(path).unlink(missing_ok=True)
+                self._journal = Journal(str(path))
+                self.path = path
         if event.status == "output":
             self._write(event.text)
             return

@@ -224,7 +224,9 @@ class Image(Declined):
         force_build: bool = False,
         **declined: Any,
     ) -> Image:
-        """Install Python packages with uv, which is quicker than pip; uv stays in the image."""
+        """Install Python packages with uv: the host's own, or where that does not fit the image,
+        one that pip installs into the image first.
+        """
         decline(self.uv_pip_install, declined)
         names = flatten("Image.uv_pip_install", packages)
         where = (find_links, index_url, extra_index_url)

@@ -166,7 +166,8 @@ class Progress:
         if event.status == "running":
             self._output.clear()
             self._partial = ""
-            self._steps[event.step] = self._open(event.text, event.at)
+            if row is None:  # else it is tried in another way
+                self._steps[event.step] = self._open(event.text, event.at)
             return True
         if row is None:
             row = self._open(event.text, event.at)

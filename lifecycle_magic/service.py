@@ -22,7 +22,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-from lifecycle_magic import builder, bundle, calls, origin
+from lifecycle_magic import builder, bundle, calls, full, origin
 from lifecycle_magic.baking import RunFunction
 from lifecycle_magic.bus import Bus
 from lifecycle_magic.container import Container, Plan
@@ -379,9 +379,10 @@ class Service:
         is_build: bool = False,
         publish: Publish | None = None,
     ) -> Container:
-        private_folder(plan.launch.run_dir)
-        if plan.setup.cls:  # a spare gets its class, and what comes with it, later
-            bundle.write_modules(version.code, plan.launch.run_dir)
+        with full.explained("start a container"):
+            private_folder(plan.launch.run_dir)
+            if plan.setup.cls:  # a spare gets its class, and what comes with it, later
+                bundle.write_modules(version.code, plan.launch.run_dir)
         container = Container(
             plan,
             version.engine,

@@ -11,10 +11,12 @@ reaches: there it is TCP on the loopback address, which they see as ``host.docke
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import functools
 import hashlib
 import ipaddress
 import json
+import secrets
 import socket
 import sys
 import tempfile
@@ -24,7 +26,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit
 
-from lifecycle_magic.engines import docker_build, docker_images, docker_launch
+from lifecycle_magic.engines import docker_build, docker_images, docker_launch, docker_uv
 from lifecycle_magic.engines.base import (
     Ended,
     Found,
@@ -33,6 +35,7 @@ from lifecycle_magic.engines.base import (
     Launch,
     Listener,
     OnStep,
+    StepOutput,
     Usage,
 )
 from lifecycle_magic.engines.docker_client import Clients, docker_host, said
@@ -40,7 +43,12 @@ from lifecycle_magic.engines.docker_launch import ROLE, RUN, VOLUME_PREFIX, Fact
 from lifecycle_magic.engines.listening import unix_socket
 from lifecycle_magic.exception import BuildError, EngineError, EngineUnavailable
 from lifecycle_magic.image import Image
-from lifecycle_magic.recipe import PRIVATE_DOCKERFILE, Dockerfile, FileDigests
+from lifecycle_magic.recipe import (
+    PRIVATE_DOCKERFILE,
+    Dockerfile,
+    FileDigests,
+    PipInstall,
+)
 
 if TYPE_CHECKING:
     from docker import APIClient
@@ -212,19 +220,47 @@ class DockerEngine:
         An exception in the calling thread, an interrupt too, ends the build and leaves no
         container; the steps that were done stay in the engine's cache. Raises `BuildError`.
         """
-        base = self.base_id(image)
-        self._check_base(image, base)
-        progress = docker_build.Progress([step.title() for step in image.steps], on_step)
+        image_id = self.base_id(image)
+        self._check_base(image, image_id)
+        done = 0
+        anew = image.force
+        for number, step in enumerate(image.steps):
+            if not isinstance(step, PipInstall):
+                continue
+            if done < number:
+                image_id = self._build(image, done, number, image_id, on_step, files)
+                anew = anew or any(one.force for one in image.steps[done:number])
+                done = number
+            anew = anew or step.force
+            by_uv = self._install(step, number + 1, len(image.steps), image_id, on_step, anew)
+            if by_uv is not None:
+                image_id, done = by_uv, number + 1
+        if done < len(image.steps) or not image.steps:
+            image_id = self._build(image, done, len(image.steps), image_id, on_step, files)
+        with self._clients.use("keep the image") as api:
+            name, _, tag = docker_build.tag(key).partition(":")
+            api.tag(image_id, name, tag)
+        return image_id
+
+    def _build(
+        self,
+        image: Image,
+        first: int,
+        end: int,
+        base: str,
+        on_step: OnStep,
+        files: FileDigests | None,
+    ) -> str:
+        """Have the engine build the steps from ``first`` up to ``end`` on top of ``base``."""
+        steps = image.steps[first:end]
+        part = dataclasses.replace(image, steps=steps, force=image.force and first == 0)
+        titles = [step.title() for step in steps]
+        progress = docker_build.Progress(titles, on_step, before=first, of=len(image.steps))
         with tempfile.TemporaryFile() as context:
-            docker_build.context(image, base, context, files)
+            docker_build.context(part, base, context, files[first:end] if files else None)
             with self._clients.use("build the image") as api:
                 for message in api.build(
-                    fileobj=context,
-                    custom_context=True,
-                    tag=docker_build.tag(key),
-                    rm=True,
-                    forcerm=True,
-                    decode=True,
+                    fileobj=context, custom_context=True, rm=True, forcerm=True, decode=True
                 ):
                     progress.feed(message)
         return progress.image()
@@ -238,6 +274,48 @@ class DockerEngine:
             if base not in self._pythons:
                 self._pythons[base] = docker_images.python_minor(api, base)
         docker_images.check_base(image, self._pythons[base], arch, self._facts.arch)
+
+    def _install(
+        self, step: PipInstall, number: int, of: int, below: str, on_step: OnStep, anew: bool
+    ) -> str | None:
+        """Install packages with the host's uv on top of ``below``; None where pip has to. ``anew``:
+        although it was done before.
+        """
+        key = hashlib.sha256(f"uv {below} {step.instruction('')}".encode()).hexdigest()
+        began = time.monotonic()
+
+        def tell(
+            status: Literal["running", "output", "done", "cached"], text: str = step.title()
+        ) -> None:
+            seconds = time.monotonic() - began if status in ("done", "cached") else None
+            on_step(StepOutput(number, of, status, text, seconds))
+
+        if not anew and (known := self.find(key)) is not None:
+            tell("running")
+            tell("cached")
+            return known
+        container = ""
+        try:
+            with self._clients.use("install the packages") as api:
+                uv = docker_uv.folder(_inspect_image(api, below))
+                if uv is None:
+                    return None
+                tell("running")
+                body = docker_uv.config(step, below, uv, self._facts)
+                container = f"lm-build-{key[:12]}-{secrets.token_hex(4)}"
+                _create(api, body, container)
+                if docker_uv.run(api, container, lambda text: tell("output", text)):
+                    tell("output", "the host's uv could not do it here: pip is to\n")
+                    return None
+            made = self.commit(container, key)
+            tell("done")
+            return made
+        except EngineError as error:  # it may not even start: no python3, or musl
+            tell("output", f"the host's uv could not do it here: {error}\n")
+            return None
+        finally:
+            if container:
+                self._discard(container)
 
     def commit(self, container: str, key: str) -> str:
         """Keep the files of a running container as an image under ``key``; return its id.

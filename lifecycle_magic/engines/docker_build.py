@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import IO, Any, Literal
 
+from lifecycle_magic import full
 from lifecycle_magic.engines.base import LABEL, OnStep, StepOutput
 from lifecycle_magic.engines.docker_launch import ROLE
 from lifecycle_magic.exception import BuildError
@@ -44,10 +45,6 @@ _CHATTER = re.compile(
 # What package tools print when they fail, and what to do about it. The first that is found counts:
 # without a network, pip also says that there is no such package.
 _MENDS = (
-    (
-        r"No space left on device",
-        "the engine's disk is full: free some room, as with %lifecycle prune, docker system prune",
-    ),
     (
         r"Temporary failure (?:in name resolution|resolving)|Network is unreachable"
         r"|Could not resolve|Failed to establish a new connection|dns error"
@@ -165,15 +162,24 @@ def _add(tar: tarfile.TarFile, file: LocalFile, name: str) -> str:
 class Progress:
     """Turns the engine's build stream, message by message, into reports of the recipe's steps.
 
-    ``clock`` returns seconds. Pure but for calling ``on_step``.
+    ``titles`` are those of the steps in this build, ``before`` is how many were made ahead of them,
+    and ``of`` how many the recipe has. ``clock`` returns seconds. Pure but for calling ``on_step``.
     """
 
     def __init__(
-        self, titles: list[str], on_step: OnStep, clock: Callable[[], float] = time.monotonic
+        self,
+        titles: list[str],
+        on_step: OnStep,
+        clock: Callable[[], float] = time.monotonic,
+        *,
+        before: int = 0,
+        of: int | None = None,
     ) -> None:
         self._titles = titles
         self._on_step = on_step
         self._clock = clock
+        self._ahead = before
+        self._of = len(titles) if of is None else of
         self._instruction = 0
         self._began = clock()
         self._cached = False
@@ -234,7 +240,7 @@ class Progress:
         lines = self._tail.splitlines()[-_LAST_LINES:]
         if code is None:
             lines.append(words)
-        where = f"step {self._step} of {len(self._titles)}" if self._step else "the start"
+        where = f"step {self._ahead + self._step} of {self._of}" if self._step else "the start"
         raise BuildError(
             f"the image could not be built: {where} failed: {title}"
             + (f" (exit code {code})" if code is not None else "")
@@ -248,11 +254,12 @@ class Progress:
         text: str,
         seconds: float | None = None,
     ) -> None:
-        self._on_step(StepOutput(self._step, len(self._titles), status, text, seconds))
+        self._on_step(StepOutput(self._ahead + self._step, self._of, status, text, seconds))
 
 
 def _mend(text: str) -> str:
-    return next((f"\nMend: {mend}" for pattern, mend in _MENDS if re.search(pattern, text)), "")
+    found = (f"\nMend: {mend}" for pattern, mend in _MENDS if re.search(pattern, text))
+    return full.mend(text, full.DOCKER) or next(found, "")
 
 
 def pulled(stream: Iterable[Mapping[str, Any]], reference: str, on_step: OnStep | None) -> None:
@@ -382,6 +389,9 @@ def followed(stream: Iterable[Mapping[str, Any]], title: str, on_step: OnStep | 
 
 def no_such_base(reference: str, words: str) -> BuildError:
     """The image that a recipe starts from is neither here nor to be had."""
+    if full.is_full(words):
+        mend = full.mend(words, full.DOCKER)
+        return BuildError(f"the base image {reference} can't be pulled: {words}{mend}")
     return BuildError(
         f"the base image {reference} is not on the engine and can't be pulled: {words}. "
         "Mend: check its name, that this machine reaches its registry, and docker login if it is "

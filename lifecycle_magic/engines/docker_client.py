@@ -14,6 +14,7 @@ import threading
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from lifecycle_magic import full
 from lifecycle_magic.exception import EngineError, EngineUnavailable
 
 if TYPE_CHECKING:
@@ -42,7 +43,6 @@ _MENDS = (
         "the engine can't hand out GPUs: install the NVIDIA Container Toolkit and restart the "
         "engine, or leave gpu= out",
     ),
-    (r"no space left on device", "free some room, as with %lifecycle prune or docker system prune"),
     (r"[Mm]inimum memory limit", "give it more with memory= (MiB)"),
 )
 
@@ -147,6 +147,8 @@ def said(error: docker.errors.APIError) -> str:
 
 def explain(doing: str, words: str) -> str:
     """A message of what failed, the engine's own words, and the mend where it is known."""
+    if full.is_full(words):
+        return f"the engine could not {doing}: {words}. Mend: {full.DOCKER}"
     for pattern, mend in _MENDS:
         if re.search(pattern, words, re.IGNORECASE):
             return f"the engine could not {doing}: {words}. Mend: {mend}"

@@ -18,6 +18,7 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from lifecycle_magic import full
 from lifecycle_magic.exception import BuildError
 
 OnLine = Callable[[str], None]
@@ -211,7 +212,8 @@ def stream(
             _end_session(process.pid)
             raise
     if process.returncode:
-        raise BuildError("\n".join((f"{text}\nended with exit code {process.returncode}:", *tail)))
+        said = "\n".join((f"{text}\nended with exit code {process.returncode}:", *tail))
+        raise BuildError(said + full.mend(said))
 
 
 def redact(text: str) -> str:

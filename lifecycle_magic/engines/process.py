@@ -17,6 +17,7 @@ import time
 from pathlib import Path
 from typing import Literal
 
+from lifecycle_magic import full
 from lifecycle_magic.engines import environment, keeper, limits, processes, sandbox, steps
 from lifecycle_magic.engines.base import (
     Ended,
@@ -151,7 +152,11 @@ class ProcessEngine:
         """Make environment and snapshot from the recipe; raises `BuildError` or `EngineError`."""
         _refuse(limits.of_image(image, self._host()))
         store = self._store
-        with store.making("images", key) as folder, store.new_venv() as venv:
+        with (
+            full.explained("build the image"),
+            store.making("images", key) as folder,
+            store.new_venv() as venv,
+        ):
             root = folder / "root"
             root.mkdir(mode=0o700)
             start = steps.Made(root, venv)
@@ -168,7 +173,7 @@ class ProcessEngine:
         parent = None if instance is None else store.image(instance.image)
         if instance is None or parent is None:
             raise EngineError(f"{container} or its image is gone, so its files can't be kept")
-        with store.making("images", key) as folder:
+        with full.explained("keep the files"), store.making("images", key) as folder:
             copy_tree(store.place("instances", container) / "root", folder / "root")
             write(folder / "image.json", parent)
             store.replace(folder, store.place("images", key))
@@ -231,7 +236,7 @@ class ProcessEngine:
                 "is gone): run the cell again to build it"
             )
         place = store.place("instances", launch.name)
-        with store.making("instances", launch.name) as folder:
+        with full.explained("start it"), store.making("instances", launch.name) as folder:
             copy_tree(store.place("images", launch.image) / "root", folder / "root")
             self._prepare_root(folder / "root", image.workdir)
             self._make_volumes(folder, place, launch)

@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
+from lifecycle_magic import full
 from lifecycle_magic.engines import environment
 from lifecycle_magic.engines.base import OnStep, StepOutput
 from lifecycle_magic.exception import BuildError
@@ -99,7 +100,7 @@ def _run_step(
         try:
             copied = _copy(step, made.root)
         except OSError as error:
-            raise BuildError(f"{step.title()}: {error}") from error
+            raise BuildError(f"{step.title()}: {error}{full.mend(str(error))}") from error
         if files is not None:
             check_unchanged(step, copied, files)
     else:

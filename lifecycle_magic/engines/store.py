@@ -27,6 +27,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from lifecycle_magic import full
 from lifecycle_magic.engines import processes
 from lifecycle_magic.engines.keeper import remove_tree
 from lifecycle_magic.exception import EngineError
@@ -207,7 +208,8 @@ def copy_tree(source: Path, target: Path) -> None:
     command = ["cp", "-a", "--reflink=auto", "--", f"{source}/.", str(target)]
     done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
     if done.returncode:
-        raise EngineError(f"copying the snapshot {source} failed: {done.stderr.strip()[-500:]}")
+        said = done.stderr.strip()[-500:]
+        raise EngineError(f"copying the snapshot {source} failed: {said}{full.mend(said)}")
 
 
 def tree_size(folder: Path) -> int:

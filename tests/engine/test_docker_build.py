@@ -28,13 +28,13 @@ from lifecycle_magic.image import Image
 docker_test = pytest.mark.docker
 
 
-def remove_untagged(client: docker.DockerClient, marks: list[str]) -> None:
-    """Remove what failed and replaced builds left, known by a mark in one of their commands."""
-    for image in client.images.list(filters={"dangling": True, "label": f"{ROLE}=image"}):
+def remove_marked(client: docker.DockerClient, marks: list[str]) -> None:
+    """Remove what builds left, known by a mark in one of their commands."""
+    for image in client.images.list(filters={"label": f"{ROLE}=image"}):
         with contextlib.suppress(docker.errors.APIError):  # another test's, and gone meanwhile
             commands = " ".join(layer["CreatedBy"] for layer in image.history())
             if any(mark in commands for mark in marks):
-                client.images.remove(str(image.id))
+                client.images.remove(str(image.id), force=True)
 
 
 class Workshop:
@@ -74,7 +74,7 @@ class Workshop:
         for key in reversed(self.keys):
             with contextlib.suppress(docker.errors.ImageNotFound):
                 self.client.images.remove(tag(key), force=True)
-        remove_untagged(self.client, self.marks)
+        remove_marked(self.client, self.marks)
 
 
 @pytest.fixture
@@ -218,14 +218,73 @@ def test_a_local_file_that_changed_is_another_image(shop: Workshop, tmp_path: Pa
 
 @docker_test
 def test_pip_installs_a_package(shop: Workshop) -> None:
-    built = shop.build(Image.debian_slim().pip_install("six==1.16.0"))
+    built = shop.build(Image.debian_slim().run_commands(shop.unique()).pip_install("six==1.16.0"))
     assert shop.run(built, "python3 -c 'import six; print(six.__version__)'") == "1.16.0\n"
 
 
 @docker_test
 def test_uv_installs_a_package(shop: Workshop) -> None:
-    built = shop.build(Image.debian_slim().uv_pip_install("six==1.16.0"))
+    built = shop.build(
+        Image.debian_slim().run_commands(shop.unique()).uv_pip_install("six==1.16.0")
+    )
     assert shop.run(built, "python3 -c 'import six; print(six.__version__)'") == "1.16.0\n"
+
+
+@docker_test
+@pytest.mark.parametrize("method", ["pip_install", "uv_pip_install"])
+def test_the_hosts_uv_installs_packages_and_is_not_in_the_image(
+    shop: Workshop, method: str
+) -> None:
+    image = Image.debian_slim().run_commands(shop.unique()).env({"SEEN": "1"})
+    image = getattr(image, method)("six==1.16.0").run_commands("python3 -m six; echo $SEEN > /seen")
+    built = shop.build(image)
+    printed = shop.output()
+    assert "Installed 1 package" in printed  # as uv says it; pip says "Successfully installed"
+    assert shop.statuses() == [(n, told) for n in (1, 2, 3, 4) for told in ("running", "done")]
+    assert {told.of for told in shop.steps} == {4}
+    assert shop.run(built, "cat /seen") == "1\n"
+    look = "python3 -c 'import six, os; print(os.path.exists(six.__cached__))'"
+    assert shop.run(built, look) == "True\n"
+    assert shop.run(built, "command -v uv; find / -xdev -name 'uv*' -size +1M") == ""
+    config = shop.client.images.get(built).attrs["Config"]
+    assert not [name for name in config["Env"] if name.startswith("UV_")]
+    assert "six" not in json.dumps(config)
+    # Another recipe on top of the same steps finds them made.
+    shop.build(image.run_commands(shop.unique()))
+    assert (3, "cached") in shop.statuses()
+
+
+@docker_test
+def test_where_the_hosts_uv_can_t_do_it_the_images_own_pip_does(
+    shop: Workshop, tmp_path: Path
+) -> None:
+    image = Image.debian_slim().run_commands(shop.unique())
+    built = shop.build(image.pip_install("six==1.16.0", extra_options="--progress-bar=off"))
+    assert "Successfully installed six-1.16.0" in shop.output()  # uv has no such option
+    assert shop.statuses()[2:] == [(2, "running"), (2, "running"), (2, "done")]
+    assert shop.run(built, "python3 -m six && echo fine") == "fine\n"
+    (tmp_path / "Dockerfile").write_text(
+        f"FROM {built}\nRUN useradd -m somebody\nUSER somebody\nENV HOME=/home/somebody\n"
+    )
+    shop.build(Image.from_dockerfile(tmp_path / "Dockerfile").pip_install("toolz==1.0.0"))
+    assert "Successfully installed toolz-1.0.0" in shop.output()  # not root: uv is not even tried
+    assert shop.statuses() == [(1, "running"), (1, "done")]
+
+
+@docker_test
+def test_an_interrupt_ends_the_hosts_uv_and_leaves_no_container(shop: Workshop) -> None:
+    def interrupt(told: StepOutput) -> None:
+        if (told.step, told.status) == (2, "output"):
+            raise KeyboardInterrupt
+
+    def ours() -> set[str]:
+        found = shop.client.api.containers(all=True)
+        return {one["Names"][0] for one in found if one["Names"][0].startswith("/lm-build-")}
+
+    image = Image.debian_slim().run_commands(shop.unique()).pip_install("six==1.16.0")
+    with pytest.raises(KeyboardInterrupt):
+        shop.engine.build(image, secrets.token_hex(32), interrupt)
+    assert not ours()
 
 
 @docker_test
@@ -447,6 +506,7 @@ def test_colours_are_taken_out() -> None:
             "the build reached no network",
         ),
         ("OSError: [Errno 28] No space left on device", "disk is full"),
+        ("write /x: no space left on device", "disk is full"),
         ("E: Unable to locate package x", "Debian package's name"),
         ("/usr/bin/python3: No module named pip", "python3 with pip"),
         ("error: command 'gcc' failed: No such file", "build-essential"),
@@ -492,6 +552,13 @@ def test_a_pull_is_one_step_that_counts_its_layers(
         ("output", "2 of 2 layers\n"),
         ("done", "pull python:3.11-slim"),
     ]
+
+
+def test_a_pull_that_fills_the_disk_says_so_and_nothing_of_the_name() -> None:
+    words = "failed to register layer: write /usr/lib/x: no space left on device"
+    with pytest.raises(BuildError, match=r"x: no space left.*\nMend: .*disk is full") as caught:
+        pulled([{"error": words}], "python:3.11-slim", None)
+    assert "name" not in str(caught.value)
 
 
 def test_a_pull_that_fails_names_the_image(

@@ -60,6 +60,7 @@ LAYERS = [
         "why",
         "keeping",
         "buildlog",
+        "full",
     },
     {"guest"},
     {"endpoints"},
