@@ -158,10 +158,15 @@ class Input:
         died = slot.container.died(self.method)
         if self.timed_out:
             return self._too_long("and did not stop when interrupted; its container is replaced")
-        if self.unstarted < AGAIN and not slot.container.may_have_begun(slot, self.id):
+        if slot.container.may_have_begun(slot, self.id):
+            return died
+        if self.unstarted < AGAIN:
             self.unstarted += 1
             return Unstarted()
-        return died
+        return ContainerDied(
+            f"{AGAIN + 1} containers went before they began with {self.where}. "
+            f"The last one: {slot.container.obituary()}"
+        )
 
     def stopped(self, slot: Slot, frame: Frame) -> BaseException:
         """The answer is CANCELLED, or SKIPPED if nothing of the method had run: what to raise."""

@@ -168,6 +168,9 @@ class Forked:
             if not container.gone.wait(20):
                 container.kill("it did not go")
                 container.gone.wait(20)
+        looked = threading.Event()
+        self.monitor.soon(looked.set)
+        looked.wait(20)  # at what the last ones left in their sockets, though nobody waits for it
         self.monitor.stop()
 
     def __getattr__(self, name: str) -> Method:
