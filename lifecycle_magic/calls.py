@@ -11,16 +11,17 @@ from __future__ import annotations
 
 # What `signal` wraps: its conversions to and from enums take a third of a warm call's time.
 import _signal  # type: ignore[import-not-found]
+import contextlib
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
 from lifecycle_magic.container import Slot, read_reply
 from lifecycle_magic.exception import WireError
 from lifecycle_magic.inputs import Input, Unstarted, interrupt, show
 from lifecycle_magic.pool import Pool
-from lifecycle_magic.wire.frames import Frame, Kind
+from lifecycle_magic.wire.frames import Frame, Kind, tag
 from lifecycle_magic.wire.pickling import loads
 
 T = TypeVar("T")
@@ -55,6 +56,30 @@ def uninterrupted(input: AnyInput, function: Callable[[AnyInput], T]) -> T:
             previous(signal.SIGINT, None)  # raises KeyboardInterrupt, unless it is not the default
 
 
+@contextlib.contextmanager
+def interrupts_to(*handlers: Callable[[], None]) -> Iterator[None]:
+    """On the main thread, have SIGINT call those; KeyboardInterrupt is raised at the end."""
+    previous = _signal.getsignal(_SIGINT)
+    if threading.get_ident() != _MAIN or not callable(previous):
+        yield
+        return
+    interrupted = False
+
+    def on_sigint(*_: object) -> None:
+        nonlocal interrupted
+        interrupted = True
+        for handler in handlers:
+            handler()
+
+    _signal.signal(_SIGINT, on_sigint)
+    try:
+        yield
+    finally:
+        _signal.signal(_SIGINT, previous)
+        if interrupted:
+            previous(signal.SIGINT, None)
+
+
 def _call(input: Input) -> Any:
     pool = input.pool
     while True:
@@ -86,6 +111,10 @@ def answer_of(slot: Slot, input: Input, frame: Frame | None) -> Any:
     """The value in the last frame of an input; raises what it stands for otherwise."""
     if frame is None:
         raise input.lost(slot)
+    if frame.tag and frame.tag != tag(input.id):
+        why = f"{input.where} got an answer that is not its own"
+        slot.container.abandon(why)
+        raise WireError(f"{why}; its container is replaced")
     if frame.kind == Kind.CANCELLED or frame.kind == Kind.SKIPPED:
         raise input.stopped(slot, frame)
     return read_reply(slot, input.method, frame)
@@ -109,6 +138,7 @@ def next_frame(slot: Slot) -> Frame | None:
     """The next frame that is no output; output is printed. None if the connection ended."""
     channel = slot.channel
     try:
+        slot.reader = threading.get_ident()
         while True:
             frame = channel.receive()
             if frame is None or frame.kind != Kind.OUTPUT:

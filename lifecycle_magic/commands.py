@@ -14,6 +14,7 @@ from lifecycle_magic.arguments import Parser
 from lifecycle_magic.exception import InvalidError
 from lifecycle_magic.panel import snapshot, told
 from lifecycle_magic.panel.text import Table, last_lines, plain
+from lifecycle_magic.pool import replace
 
 if TYPE_CHECKING:
     from lifecycle_magic.container import Container
@@ -150,8 +151,7 @@ def _restart(session: Session, given: argparse.Namespace) -> str:
         for service in services:
             service.pool((), {}).warm()
         return f"{given.name}: nothing was running, so one container was started"
-    for pool in pools:
-        pool.replace("%lifecycle restart")
+    replace(pools, "%lifecycle restart")
     return f"{given.name}: new containers are warm, the former ones run their exit"
 
 

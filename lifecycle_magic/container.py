@@ -34,8 +34,10 @@ from lifecycle_magic.guest.notes import Lines, line
 from lifecycle_magic.monitor import Monitor
 from lifecycle_magic.report import Report
 from lifecycle_magic.state import COMING, GONE, WARM, Life, LogLine, Notice, Publish, State
-from lifecycle_magic.wire import hello, turns
-from lifecycle_magic.wire.frames import Channel, Frame, Kind
+from lifecycle_magic.wire import begun, hello, turns
+from lifecycle_magic.wire.begun import Begun
+from lifecycle_magic.wire.descriptors import make_room
+from lifecycle_magic.wire.frames import OF_SWAP, Channel, Frame, Kind
 from lifecycle_magic.wire.messages import Setup, Swap
 from lifecycle_magic.wire.pickling import dumps, loads
 from lifecycle_magic.wire.shared import Shared
@@ -78,7 +80,7 @@ class Slot:
     ``turns`` is None where inputs that were sent ahead can't be taken back.
     """
 
-    __slots__ = ("began", "channel", "container", "input", "turns")
+    __slots__ = ("began", "channel", "container", "input", "reader", "turns")
 
     def __init__(self, container: Container, channel: Channel, turns: Turns | None) -> None:
         self.container = container
@@ -86,6 +88,7 @@ class Slot:
         self.turns = turns
         self.input: Tenant | None = None
         self.began = 0.0  # when it was given to its input, of time.monotonic
+        self.reader: int | None = None  # the thread that reads here frame by frame
 
     def close(self) -> None:
         """The container is gone, and nobody reads here any more."""
@@ -116,6 +119,7 @@ class Container:
         self.code: Swap | None = None  # what `swap` gave it last
         self.calls = 0
         self.running = 0
+        self.begun: Begun | None = None  # what its worker began last
         self.began = time.time()
         self.report: Report | None = None
         self.ended: Ended | None = None
@@ -123,6 +127,7 @@ class Container:
         self.why = ""  # it is going
         self.killed = ""  # why we killed it, if we did
         self.is_spare = False  # launched, and without a class yet
+        self.on_leaving: Callable[[], None] | None = None  # it takes no more inputs, on any thread
         self.context = contextvars.copy_context()  # of the cell that gets output which no call made
         self._life = Life(self.name, plan.cls, time.time, plan.service)
         self._lock = threading.RLock()
@@ -240,6 +245,7 @@ class Container:
                 listener.address, token, self.name, self.plan.channels, self.plan.grace
             )
             boot.write(str(launch.run_dir / "boot.json"))
+            self._make_room()
             paths = self._make_turns(listener)
             self._launch()
             control, data = self._accept(listener.sock, token, deadline)
@@ -276,6 +282,14 @@ class Container:
         if self.killed:
             raise StartError(f"the container of {self.plan.cls} did not start: {self.killed}")
 
+    def _make_room(self) -> None:
+        try:
+            make_room(self.plan.channels)
+        except OSError as error:
+            raise StartError(
+                f"{self.plan.cls}: {error}. Lower @concurrent(max_inputs=), or raise that limit."
+            ) from None
+
     def _make_turns(self, listener: Listener) -> Sequence[str | None]:
         channels = range(self.plan.channels)
         if not listener.address.startswith("unix:"):
@@ -283,6 +297,8 @@ class Container:
         paths = [turns.path(str(self.plan.launch.run_dir), slot) for slot in channels]
         for path in paths:
             os.mkfifo(path, 0o600)
+        page = begun.path(str(self.plan.launch.run_dir))
+        self.begun = Begun(page, self.plan.channels, create=True)
         return paths
 
     def _accept(
@@ -293,11 +309,13 @@ class Container:
         sides: dict[int, socket.socket] = {}
         most = self.plan.channels
         is_unix = listener.family == getattr(socket, "AF_UNIX", None)
+        ready = select.poll()
+        ready.register(listener, select.POLLIN)
         while control is None or len(data) < most or (is_unix and len(sides) < most):
             left = deadline - time.monotonic()
             if left <= 0:
                 raise self._late("it did not dial home")
-            if not select.select([listener], [], [], min(left, 1.0))[0]:
+            if not ready.poll(min(left, 1.0) * 1000):
                 self._check_alive()
                 continue
             sock, _ = listener.accept()
@@ -377,6 +395,7 @@ class Container:
             if self._life.state not in WARM:
                 return False
             slot.input = input
+            slot.reader = None
             slot.began = time.monotonic()
             if input.counts:
                 self.calls += 1
@@ -397,6 +416,17 @@ class Container:
             self._ask_exit()
         return self._life.state in WARM
 
+    def may_have_begun(self, slot: Slot, call: int) -> bool:
+        """Whether the worker began the input of this id, the last one sent to ``slot`` and not
+        answered, as far as that can be known when it is gone.
+        """
+        if self.report is not None:
+            if self.report.orderly and not self.report.killed:
+                return False  # it would have answered
+            if self.report.oom:
+                return True  # perhaps over the arguments; no other container has more memory
+        return self.begun is None or self.begun.has(self.slots.index(slot), call)
+
     def interrupt(self, call: int) -> None:
         """Have the running method of this call interrupted."""
         self._tell(do="cancel", call=call)
@@ -404,16 +434,40 @@ class Container:
     def swap(self, swap: Swap, slot: Slot) -> None:
         """Put new code under the live instance, by way of a slot that is free.
 
-        Raises the exception that loading the new class raised; the old code then stays.
+        Raises the exception that loading the new class raised; the old code then stays. If there
+        is no answer within ``startup_timeout`` the container goes, and that is `ContainerDied`.
         """
-        channel = slot.channel
-        channel.send(Kind.SWAP, *dumps(swap))
-        frame = channel.receive()
+        bound = self.plan.startup_timeout
+        overdue = self._monitor.later(
+            bound, lambda: self.abandon(f"it did not load its new code within {bound:g} s")
+        )
+        try:
+            frame = self._exchange(swap, slot.channel)
+        except BaseException:
+            # Whoever read there next would get the answer to this.
+            self.abandon("the change of its code was interrupted")
+            raise
+        finally:
+            overdue.cancel()
+        if frame is not None and frame.tag != OF_SWAP:
+            self.abandon("its connection broke: an answer that is none to its new code")
+            frame = None
         if frame is None:
+            self.hung_up()
             raise self.died()
         if frame.kind == Kind.FAILURE:
             raise rebuild(loads(frame.payload), self.plan.cls)
         self.code = swap
+
+    def _exchange(self, swap: Swap, channel: Channel) -> Frame | None:
+        try:
+            channel.send(Kind.SWAP, *dumps(swap))
+            while True:
+                frame = channel.receive()
+                if frame is None or frame.kind != Kind.OUTPUT:  # of a thread, a moment late
+                    return frame
+        except OSError:
+            return None
 
     # --- the way out -----------------------------------------------------------------------
 
@@ -430,6 +484,11 @@ class Container:
             input.going()
         if last and not self.killed:
             self._ask_exit()
+        self._leaves()
+
+    def _leaves(self) -> None:
+        if self.on_leaving is not None:
+            self.on_leaving()
 
     def end(self, why: str) -> None:
         """`drain`; one that is not warm yet has nothing to exit from, nor has one that runs a build
@@ -528,7 +587,10 @@ class Container:
                 self._show_in_cell(stream, text)
         elif event == "exiting":
             if self.state not in GONE and self.state is not State.EXITING:
+                was_warm = self.state in WARM
                 self._move(State.EXITING, str(told["why"]))
+                if was_warm:
+                    self._leaves()
         elif event == "ended":
             report = told["report"]
             if isinstance(report, dict):
@@ -605,10 +667,6 @@ class Container:
         if self.ended is not None and self.ended.exit_code is not None:
             how += f" (exit code {self.ended.exit_code})"
         return f"{how}, while it was going ({self.why})" if self.why else how
-
-    def left_in_order(self) -> bool:
-        """It went the orderly way: what it did not answer, it had not begun."""
-        return self.report is not None and self.report.orderly and not self.report.killed
 
     def died(self, method: str = "") -> ContainerDied:
         """The error for an input that was running when it went. Waits for the supervisor's last

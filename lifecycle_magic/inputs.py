@@ -37,8 +37,8 @@ interrupted like a function.
 """
 
 AGAIN = 3
-"""Containers that may leave in order before they begin with an input: one that ends each of them
-must not do so for ever."""
+"""Containers that may go before they begin with an input: one that ends each of them must not do so
+for ever."""
 
 _ids = itertools.count(1)
 
@@ -161,10 +161,15 @@ class Input:
         died = slot.container.died(self.method)
         if self.timed_out:
             return self._too_long("and did not stop when interrupted; its container is replaced")
-        if slot.container.left_in_order() and self.unstarted < AGAIN:
+        if slot.container.may_have_begun(slot, self.id):
+            return died
+        if self.unstarted < AGAIN:
             self.unstarted += 1
             return Unstarted()
-        return died
+        return ContainerDied(
+            f"{AGAIN + 1} containers went before they began with {self.where}. "
+            f"The last one: {slot.container.obituary()}"
+        )
 
     def stopped(self, slot: Slot, frame: Frame) -> BaseException:
         """The answer is CANCELLED, or SKIPPED if nothing of the method had run: what to raise."""

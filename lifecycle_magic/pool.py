@@ -13,11 +13,11 @@ import copy
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from lifecycle_magic.container import Container, Slot
-from lifecycle_magic.exception import StartError
+from lifecycle_magic.exception import BuildError, ContainerDied, InvalidError, StartError
 from lifecycle_magic.failure import hide_plumbing
 from lifecycle_magic.inputs import Input, show
 from lifecycle_magic.monitor import Monitor, Timer
@@ -73,13 +73,16 @@ class Pool:
         self._swap: Swap | None = (
             None  # the code that live instances are to have, if not what they began with
         )
+        self._resting: dict[Container, list[Slot]] = {}  # free slots of those that wait for it
+        self._renewing: Container | None = None  # the one that `swap` gives it to now
         self._idle_since: dict[Container, float] = {}
         self._scaledown: Timer | None = None
 
     # --- inputs ----------------------------------------------------------------------------
 
     def lease(self, input: Input) -> Slot:
-        """A slot for ``input``; waits for one. Raises what kept a container from coming up.
+        """A slot for ``input``; waits for one. Raises what kept a container from coming up, and
+        `InvalidError` where this very thread keeps every slot from coming free.
 
         An interrupt of the main thread ends the wait with `InputCancelled`.
         """
@@ -92,6 +95,7 @@ class Pool:
                 raise input.before_it_began()
             slot = self._take(input)
             if slot is None:
+                self._check_not_stuck(input)
                 self._waiting.append(input)
             missing = self._missing() if slot is None or self.limits.buffer else 0
         if missing:
@@ -136,6 +140,21 @@ class Pool:
                 return slot
         return None
 
+    def _check_not_stuck(self, input: Input) -> None:
+        """Under the lock: refuse to wait for a slot that only this thread could give back."""
+        alive = self._alive()
+        if self._starting or not alive or len(alive) < self.limits.most:
+            return
+        here = threading.get_ident()
+        busy = [s for c in alive for s in c.slots if s.input is not None or c not in self._resting]
+        if busy and all(slot.input is not None and slot.reader == here for slot in busy):
+            raise InvalidError(
+                f"{input.where} would wait for ever: all that {self.name} runs at once "
+                f"({self.capacity}) are generators that this thread has not read to their end. "
+                "Read them first (list(...)), close() them, or let the class have one more "
+                f"container: max_containers={self.limits.most + 1}."
+            )
+
     def release(self, slot: Slot) -> None:
         """The input in ``slot`` is over: the next waiting one gets it."""
         input = slot.input
@@ -151,28 +170,31 @@ class Pool:
 
     def _offer(self, slot: Slot) -> None:
         """Give a free slot to the first who waits, or put it by."""
-        if slot.container.code is not self._swap:
-            if self.monitor.on_thread:  # loading code may take long
-                threading.Thread(target=self._offer, args=(slot,), daemon=True).start()
-                return
-            if not self._update(slot):
-                return
         granted: Input | None = None
         with self._lock:
-            while self._waiting:
-                input = self._waiting.popleft()
-                if slot.container.occupy(slot, input):
-                    granted = input
-                    if input.gate is not None:
-                        input.grant(slot)  # under the lock: the waiter looks at its slot under it
-                else:
-                    self._waiting.appendleft(input)
-                break
+            if not self._is_current(slot.container):
+                outdated = self._rest(slot)
             else:
-                self._idle.append(slot)
-                self._arm_scaledown(slot.container)
+                outdated = []
+                granted = self._give(slot)
+        if outdated:
+            self._renew(outdated)
         if granted is not None and granted.gate is None:
             granted.grant(slot)
+
+    def _give(self, slot: Slot) -> Input | None:
+        """Under the lock: who gets a free slot. One who waits at a gate has it already."""
+        while self._waiting:
+            input = self._waiting.popleft()
+            if not slot.container.occupy(slot, input):
+                self._waiting.appendleft(input)
+                return None
+            if input.gate is not None:
+                input.grant(slot)  # under the lock: the waiter looks at its slot under it
+            return input
+        self._idle.append(slot)
+        self._arm_scaledown(slot.container)
+        return None
 
     def forget(self, input: Input) -> bool:
         """``input`` does not want a slot any more; whether it was still waiting for one."""
@@ -191,7 +213,7 @@ class Pool:
         """Whether one who holds ``slot`` for many inputs may go on: nobody else waits, nothing
         changed.
         """
-        if slot.container.state not in WARM or slot.container.code is not self._swap:
+        if slot.container.state not in WARM or not self._is_current(slot.container):
             return False
         return not any(input.shares for input in self._waiting.copy())
 
@@ -214,8 +236,8 @@ class Pool:
     def _missing(self) -> int:
         """How many containers to start for those who wait. Under the lock."""
         alive = self._alive()
-        if alive and self._failed_starts >= CRASH_LOOP:
-            return 0  # those there are go on
+        if self._failed_starts >= CRASH_LOOP and (alive or not self._waiting):
+            return 0  # those there are go on; if there are none, the next call tries again
         if self._gave_up and not self._waiting:
             return 0
         self._gave_up = False
@@ -242,7 +264,15 @@ class Pool:
         """Start one container, give its slots to those who wait; the error if it does not come
         up.
         """
-        container: Container | None = None
+        try:
+            container = self._start_one()
+        except BaseException as error:
+            return error
+        self._welcome(container)
+        return None
+
+    def _start_one(self) -> Container:
+        """One that is up, and whose slots nobody has yet. Raises why it does not come up."""
         try:
             code = (
                 self._swap
@@ -250,6 +280,7 @@ class Pool:
             self._check_open()
             container = self._make(self._on_gone)
             container.code = code
+            container.on_leaving = self._refill
             with self._lock:
                 self.containers.append(container)
                 first = self._waiting[0] if self._waiting else None
@@ -261,11 +292,15 @@ class Pool:
         except BaseException as error:
             hide_plumbing(error)
             self._failed_to_start(error)
-            return error
+            raise
         with self._lock:
             self._starting -= 1
             self._failed_starts = 0
-            closed = self._closed
+        return container
+
+    def _welcome(self, container: Container) -> None:
+        """Give the slots of one that is up to those who wait."""
+        closed = self._closed
         if closed is not None:
             container.drain(closed)
         elif self.on_warm is not None:
@@ -273,7 +308,6 @@ class Pool:
         for slot in container.slots:
             self._offer(slot)
         self._refill()  # while it came up it was counted twice
-        return None
 
     def _check_open(self) -> None:
         if self._closed is not None:
@@ -281,8 +315,15 @@ class Pool:
 
     def _failed_to_start(self, error: BaseException) -> None:
         """Everybody who waits hears of it now; the next call starts afresh. Where there are other
-        containers they go on, and whoever waits goes on waiting for them.
+        containers they go on, and whoever waits goes on waiting for them; so it does where one
+        who did not want to wait any longer interrupted the start.
         """
+        if not isinstance(error, Exception):
+            with self._lock:
+                self._starting -= 1
+                missing = self._missing() if self._waiting and self._closed is None else 0
+            self._start(missing)
+            return
         with self._lock:
             self._starting -= 1
             self._failed_starts += 1
@@ -295,7 +336,7 @@ class Pool:
         elif waiting:
             text = f"{self.name}: another container did not start, going on with {alive}: {error}\n"
             waiting[0].show_from_elsewhere("stderr", text)
-        if not waiting:
+        if not waiting and not isinstance(error, (BuildError, InvalidError)):
             self._refill()  # those that there should be at least
 
     def _on_gone(self, container: Container) -> None:
@@ -304,6 +345,7 @@ class Pool:
             if container in self.containers:
                 self.containers.remove(container)
             self._idle = [slot for slot in self._idle if slot.container is not container]
+            self._resting.pop(container, None)
             self._idle_since.pop(container, None)
             if container.state is State.FAILED and container.calls == 0:
                 self._crashes += 1
@@ -399,47 +441,82 @@ class Pool:
         with.
 
         Raises the refusal of an idle instance, which then keeps its old code. A busy one gets
-        the new code when it is released, and is drained if it refuses. Containers that come up
-        later have the new code anyway.
+        the new code when nothing runs there any more, and is drained if it refuses. Containers
+        that come up later have the new code anyway.
         """
         with self._lock:
             before, self._swap = self._swap, swap
             idle, self._idle = self._idle, []
+            free = [slots for slot in idle if (slots := self._rest(slot))]
         try:
-            for slot in idle:
-                if slot.container.code is not swap:
-                    slot.container.swap(swap, slot)
+            for slots in free:
+                self._renewing = slots[0].container
+                try:
+                    slots[0].container.swap(swap, slots[0])
+                except ContainerDied:
+                    pass  # that was no refusal: the one that takes its place has the new code
         except Exception:
-            self._swap = before
+            with self._lock:
+                self._swap = before
+                free += self._resting.values()
+                self._resting.clear()
             raise
         finally:
-            for slot in idle:
+            self._renewing = None
+            for slot in [slot for slots in free for slot in slots]:
                 self._offer(slot)
 
-    def _update(self, slot: Slot) -> bool:
-        """Bring a free slot's container to the current code; False if it does not take it."""
-        swap = self._swap
-        if swap is None or slot.container.code is swap:
-            return True
-        try:
-            slot.container.swap(swap, slot)
-        except Exception as error:
-            slot.container.drain(f"the new code does not fit its live instance: {error}")
-            self._refill()
-            return False
-        return True
+    def interrupt_swap(self) -> None:
+        """Give up the container that `swap` waits for. In a signal handler."""
+        container = self._renewing
 
-    def replace(self, why: str) -> None:
-        """Bring up a container of the current version first, then drain those that were there.
+        def give_up() -> None:
+            if container is not None and self._renewing is container:
+                container.abandon("the change of its code was interrupted")
 
-        Raises why the new one does not come up; the old ones then stay.
+        self.monitor.soon(give_up)
+
+    def _is_current(self, container: Container) -> bool:
+        return self._swap is None or container.code is self._swap
+
+    def _rest(self, slot: Slot) -> list[Slot]:
+        """Under the lock: put by a free slot of a container that has to get new code. That waits
+        until nothing runs there; then these are all of its slots, else none.
+        """
+        container = slot.container
+        if container.state in GONE:
+            return []
+        slots = self._resting.setdefault(container, [])
+        slots.append(slot)
+        return self._resting.pop(container) if len(slots) == len(container.slots) else []
+
+    def _renew(self, slots: Sequence[Slot]) -> None:
+        """Bring a container to the current code, and then offer its slots: these."""
+        if self.monitor.on_thread:  # loading code may take long
+            threading.Thread(target=self._renew, args=(slots,), daemon=True).start()
+            return
+        swap, container = self._swap, slots[0].container
+        if swap is not None:
+            try:
+                container.swap(swap, slots[0])
+            except Exception as error:
+                container.drain(f"the new code does not fit its live instance: {error}")
+                return
+        for slot in slots:
+            self._offer(slot)
+
+    def bring_replacement(self) -> tuple[Container, list[Container]]:
+        """A container of the current version that is up and takes no inputs yet, and those that
+        it is to replace. Raises why it does not come up.
         """
         with self._lock:
             old = list(self.containers)
             self._starting += 1
-        error = self._bring_up()
-        if error is not None:
-            raise error
+        return self._start_one(), old
+
+    def take_over(self, new: Container, old: Sequence[Container], why: str) -> None:
+        """Let a replacement take inputs, and drain those that it replaces."""
+        self._welcome(new)
         for container in old:
             container.drain(why)
 
@@ -456,6 +533,23 @@ class Pool:
         for container in going:
             container.end(why)
         return going
+
+
+def replace(pools: Sequence[Pool], why: str) -> None:
+    """Bring up a container of the current version in each pool, then drain those that were there.
+
+    Raises why one does not come up; all the old ones then stay, and none of the new.
+    """
+    brought: list[tuple[Pool, Container, list[Container]]] = []
+    try:
+        for pool in pools:
+            brought.append((pool, *pool.bring_replacement()))
+    except BaseException:
+        for _, new, _ in brought:
+            new.drain("the new version did not come up with all arguments")
+        raise
+    for pool, new, old in brought:
+        pool.take_over(new, old, why)
 
 
 def alike(error: BaseException) -> BaseException:

@@ -322,6 +322,7 @@ class Pump:
         head = lane.sent[0]
         head.began = time.monotonic()
         head.timed_out = False
+        lane.held.container.calls += 1
         if self.pool.timeout is not None and not lane.timed:
             self._watch_time(lane, self.pool.timeout)
 
@@ -394,7 +395,6 @@ class Pump:
         now = time.monotonic()
         took = now - item.began
         lane.seconds = took if lane.seconds is None else (3 * lane.seconds + took) / 4
-        lane.held.container.calls += 1
         self.pool.stats.add(took)
         if lane.sent:
             self._begins(lane)

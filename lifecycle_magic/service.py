@@ -35,7 +35,7 @@ from lifecycle_magic.monitor import Monitor
 from lifecycle_magic.options import Options
 from lifecycle_magic.owner import Owner
 from lifecycle_magic.paths import private_folder
-from lifecycle_magic.pool import Pool, alike
+from lifecycle_magic.pool import Pool, alike, replace
 from lifecycle_magic.serving import Serving
 from lifecycle_magic.sizing import Limits
 from lifecycle_magic.spare import Spare
@@ -185,9 +185,8 @@ class Service:
         self._image(new, force=rebuild)
         self.version = new
         try:
-            for pool in list(self.pools.values()):
-                if pool.containers:
-                    pool.replace("it was replaced by new code")
+            running = [pool for pool in list(self.pools.values()) if pool.containers]
+            replace(running, "it was replaced by new code")
         except BaseException:
             self.version = old
             raise
@@ -229,9 +228,11 @@ class Service:
                 self._built[id(new)] = new, self._built[id(old)][1]
         swap = Swap(new.code.cls, spec.exit, spec.web)
         self.version = new
+        pools = list(self.pools.values())
         try:
-            for pool in list(self.pools.values()):
-                pool.swap(swap)
+            with calls.interrupts_to(*(pool.interrupt_swap for pool in pools)):
+                for pool in pools:
+                    pool.swap(swap)
         except Exception as error:
             # An instance whose layout changed (__slots__, say), or a class that does not load
             # there.

@@ -182,6 +182,7 @@ def _leave(input: _Stream, slot: Slot) -> None:
     """Nobody wants more items: have the generator closed there, and free the slot when it is."""
     monitor = input.pool.monitor
     channel = slot.channel
+    slot.reader = None
     hint = monitor.later(HINT, input.insist)
 
     def on_readable() -> None:

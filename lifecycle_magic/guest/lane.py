@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from lifecycle_magic.exception import SerializationError, WireError
 from lifecycle_magic.guest.interrupts import Interrupts, NotBegun, Target
 from lifecycle_magic.guest.output import current_lane
-from lifecycle_magic.wire.frames import Channel, Frame, Kind
+from lifecycle_magic.wire.frames import OF_SWAP, Channel, Frame, Kind, tag
 from lifecycle_magic.wire.messages import Swap
 from lifecycle_magic.wire.pickling import dumps, loads
 from lifecycle_magic.wire.turns import Turns
@@ -26,19 +26,26 @@ ENTERING = 0  # stands for the call id while the constructor and enter run
 class Lane:
     """Answers the inputs of one channel on the thread that `serve` is called on.
 
-    ``worker.wait`` runs a coroutine of the user's to its end and returns its value: how, depends on
-    where the event loop runs. ``jobs`` are for this thread, while it waits for such a coroutine;
-    None: it is over.
+    ``begins`` hears of the id of each call before it begins. ``worker.wait`` runs a coroutine of
+    the user's to its end and returns its value: how, depends on where the event loop runs.
+    ``jobs`` are for this thread, while it waits for such a coroutine; None: it is over.
     """
 
     def __init__(
-        self, channel: Channel, worker: Worker, interrupts: Interrupts, turns: Turns | None = None
+        self,
+        channel: Channel,
+        worker: Worker,
+        interrupts: Interrupts,
+        turns: Turns | None = None,
+        begins: Callable[[int], None] = lambda call: None,
     ) -> None:
         self.channel = channel
         self.turns = turns
+        self.begins = begins
         self.target = Target(interrupts)
         self.attended = False  # somebody reads the data socket now
         self._worker = worker
+        self._tag = 0  # of the answer to what it is at
         self.jobs: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
         self._methods: dict[str, Callable[..., Any]] = {}
         self._code: type | None = None
@@ -75,9 +82,10 @@ class Lane:
     def _call(self, frame: Frame) -> None:
         self.attended = True
         target = self.target
-        call, name = 0, "?"
+        call, name, self._tag = 0, "?", 0
         try:
             call, name, args, kwargs = loads(frame.payload, buffers=frame.buffers)
+            self.take_up(call)
             method = self._method(name)
             target.begin(call)
             value = method(*args, **kwargs)
@@ -106,9 +114,14 @@ class Lane:
             self.fail(_unpicklable(name, value, error))
             return
         try:
-            self.send(Kind.RESULT, data, buffers)
+            self.send(Kind.RESULT, data, buffers, self._tag)
         except WireError as error:
             self.fail(error)
+
+    def take_up(self, call: int) -> None:
+        """This call begins: answers are to it from now on."""
+        self._tag = tag(call)
+        self.begins(call)
 
     def _method(self, name: str) -> Callable[..., Any]:
         instance = self._worker.instance
@@ -172,12 +185,13 @@ class Lane:
                 continue
 
     def _swap(self, swap: Swap) -> None:
+        self._tag = OF_SWAP
         try:
             self._worker.swap(loads(swap.cls), swap.exit, swap.web)
         except BaseException as error:
             self.fail(error)
             return
-        self.send(Kind.READY)
+        self.send(Kind.READY, tag=OF_SWAP)
 
     # --- what goes back --------------------------------------------------------------------
 
@@ -192,10 +206,10 @@ class Lane:
             return False  # the kernel is gone; the log still gets it
         return True
 
-    def send(self, kind: int, data: bytes = b"", buffers: Any = ()) -> bool:
+    def send(self, kind: int, data: bytes = b"", buffers: Any = (), tag: int = 0) -> bool:
         """Send a frame; False if nobody is there. Raises `WireError` if it is too large."""
         try:
-            self.channel.send(kind, data, buffers)
+            self.channel.send(kind, data, buffers, tag)
         except OSError as error:
             if isinstance(error, WireError):
                 raise
@@ -209,11 +223,12 @@ class Lane:
         self.flush()
         self.attended = False
         if isinstance(error, NotBegun):
-            self.send(Kind.SKIPPED)
+            self.send(Kind.SKIPPED, tag=self._tag)
         elif isinstance(error, KeyboardInterrupt):
-            self.send(Kind.CANCELLED, b"going" if self.target.interrupts.going else b"")
+            going = self.target.interrupts.going
+            self.send(Kind.CANCELLED, b"going" if going else b"", tag=self._tag)
         else:
-            self.send(Kind.FAILURE, *dumps(take_apart(error)))
+            self.send(Kind.FAILURE, *dumps(take_apart(error)), self._tag)
 
     def flush(self) -> None:
         """Everything that this lane's call printed goes out before its answer."""

@@ -36,6 +36,7 @@ class Request:
         self.app, self.is_async = worker.applications.find(name, self.exchange)
         self._lane = lane
         self._worker = worker
+        lane.take_up(self.call)
         lane.attended = True
 
     def answer_here(self) -> None:

@@ -30,6 +30,7 @@ from typing import Any
 from lifecycle_magic.guest import interrupts, oom
 from lifecycle_magic.guest.journal import Journal
 from lifecycle_magic.guest.notes import Lines, line
+from lifecycle_magic.wire.descriptors import make_room
 from lifecycle_magic.wire.frames import Channel
 from lifecycle_magic.wire.hello import CONTROL, DATA, MEMORY, Boot, dial, introduce
 from lifecycle_magic.wire.shared import Shared
@@ -360,6 +361,7 @@ def main(run: str) -> int:
     """Supervise one container whose run folder is ``run``; the process's exit code."""
     boot = Boot.take(os.path.join(run, "boot.json"))
     try:
+        make_room(boot.channels)
         control = introduce(dial(boot.address), boot.token, CONTROL)
         data = [
             introduce(dial(boot.address), boot.token, DATA, slot) for slot in range(boot.channels)

@@ -13,6 +13,7 @@ to go; when all lanes have ended, ``exit`` runs.
 
 from __future__ import annotations
 
+import functools
 import os
 import signal
 import sys
@@ -27,7 +28,8 @@ from lifecycle_magic.guest import modules
 from lifecycle_magic.guest.interrupts import Interrupts, Target
 from lifecycle_magic.guest.lane import ENTERING, Lane
 from lifecycle_magic.guest.output import Notes, Output, current_lane
-from lifecycle_magic.wire import turns
+from lifecycle_magic.wire import begun, turns
+from lifecycle_magic.wire.begun import Begun
 from lifecycle_magic.wire.frames import Channel, Frame, Kind
 from lifecycle_magic.wire.messages import Setup
 from lifecycle_magic.wire.pickling import loads
@@ -51,6 +53,7 @@ class Worker:
         self._channels = channels
         self._turns = [_turns(run, slot) for slot in range(len(channels))]
         self._run = run
+        self._begun = _begun(run, len(channels))
         self._interrupts = Interrupts(cancels)
         self._notes = Notes(notes, self._interrupts)
         self.loop_runs_by_itself = False  # on the main thread, for lanes on other threads
@@ -65,7 +68,7 @@ class Worker:
 
     def run(self) -> None:
         """From the setup frame to the last exit hook."""
-        first = Lane(self._channels[0], self, self._interrupts, self._turns[0])
+        first = self._lane(0)
         self._lanes.append(first)
         if self._set_up(first):
             self._notes.tell("entered")
@@ -77,6 +80,12 @@ class Worker:
         for output in self.outputs:
             output.flush()
         self._notes.tell("done")
+
+    def _lane(self, slot: int) -> Lane:
+        """A lane of the thread that asks."""
+        begins = functools.partial(self._begun.note, slot) if self._begun else lambda _: None
+        channel, turns = self._channels[slot], self._turns[slot]
+        return Lane(channel, self, self._interrupts, turns, begins)
 
     # --- enter -----------------------------------------------------------------------------
 
@@ -136,9 +145,9 @@ class Worker:
         left = len(self._channels)
         lock = threading.Lock()
 
-        def serve(channel: Channel, turns: Turns | None) -> None:
+        def serve(slot: int) -> None:
             nonlocal left
-            lane = Lane(channel, self, self._interrupts, turns)
+            lane = self._lane(slot)
             self._lanes.append(lane)
             try:
                 lane.serve()
@@ -150,8 +159,8 @@ class Worker:
 
         self._interrupts.targets.clear()
         self._lanes.clear()
-        for lane in zip(self._channels, self._turns, strict=True):
-            threading.Thread(target=serve, args=lane, name="lane", daemon=True).start()
+        for slot in range(left):
+            threading.Thread(target=serve, args=(slot,), name="lane", daemon=True).start()
         asyncio.set_event_loop(loop)
         loop.run_forever()
         self.loop_runs_by_itself = False
@@ -296,6 +305,16 @@ def _turns(run: str, slot: int) -> Turns | None:
         return Turns(turns.path(run, slot))
     except OSError:
         return None  # the kernel is on another machine, or this user may not
+
+
+def _begun(run: str, slots: int) -> Begun | None:
+    try:
+        page = Begun(begun.path(run), slots)
+    except OSError:
+        return None  # as above
+    for slot in range(slots):
+        page.note(slot, begun.NONE)
+    return page
 
 
 async def _awaiting(awaitable: Any) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from lifecycle_magic.exception import InvalidError
+from lifecycle_magic.pool import replace
 
 if TYPE_CHECKING:
     from lifecycle_magic.container import Container
@@ -38,8 +39,7 @@ def restart(session: Session, key: str) -> None:
     """New containers first, then the former ones go; one container where there was none."""
     service = _service(session, key)
     pools = [pool for pool in list(service.pools.values()) if pool.containers]
-    for pool in pools:
-        pool.replace("restarted in the panel")
+    replace(pools, "restarted in the panel")
     if not pools:
         warm(session, key)
 

@@ -1,7 +1,9 @@
 """Frames on a data socket: a header of 16 bytes, a pickle, and the buffers that lie outside it.
 
-    magic "LM" | kind u8 | flags u8 | buffers u32 | payload length u64 | buffer lengths u64 ...
-    | payload | buffers
+    magic "LM" | kind u8 | flags u8 | tag u16 | buffers u16 | payload length u64
+    | buffer lengths u64 ... | payload | buffers
+
+The tag of an answer says what it answers, see `tag`: one that is for somebody else is found out.
 
 A `Channel` owns one connected stream socket. A small frame costs one system call to
 send and one to receive. Whatever is malformed or too large raises `WireError`, after which the
@@ -19,17 +21,18 @@ from typing import Any
 from lifecycle_magic.exception import WireError
 from lifecycle_magic.wire.shared import IDLE, NAME, THRESHOLD, Shared
 
-PROTOCOL = 2
+PROTOCOL = 3
 """Version of everything in this package; both sides must have the same."""
 
-HEADER = struct.Struct("<2sBBIQ")
+HEADER = struct.Struct("<2sBBHHQ")
 MAGIC = b"LM"
 SHARED = 1
 
 MAX_FRAME = 16 << 30
 """Bytes in a frame at most, buffers included. More is a bug or an attack, not a payload."""
 
-MAX_BUFFERS = 1 << 16
+MAX_BUFFERS = 60_000
+OF_SWAP = 0xFFFF  # the tag of what answers a SWAP
 INBOX = 1 << 16
 SMALL = 1 << 14  # below this, joining the parts is cheaper than handing the kernel a list
 IOV_MAX = 1024  # Linux' UIO_MAXIOV: parts that one sendmsg takes
@@ -67,12 +70,18 @@ Part = Any  # bytes, bytearray or memoryview of bytes
 class Frame:
     """A frame that arrived. ``payload`` is valid until the channel's next `Channel.receive`."""
 
-    __slots__ = ("buffers", "kind", "payload")
+    __slots__ = ("buffers", "kind", "payload", "tag")
 
-    def __init__(self, kind: int, payload: memoryview, buffers: Sequence[Part]) -> None:
+    def __init__(self, kind: int, payload: memoryview, buffers: Sequence[Part], tag: int) -> None:
         self.kind = kind
         self.payload = payload
         self.buffers = buffers
+        self.tag = tag
+
+
+def tag(call: int) -> int:
+    """The tag of what answers this call; 0 would say nothing."""
+    return call % OF_SWAP
 
 
 class Channel:
@@ -111,7 +120,9 @@ class Channel:
         if self.shared is not None:
             self.shared.close()
 
-    def send(self, kind: int, payload: Part = b"", buffers: Sequence[Any] = ()) -> None:
+    def send(
+        self, kind: int, payload: Part = b"", buffers: Sequence[Any] = (), tag: int = 0
+    ) -> None:
         """Send one frame; blocks until the far side's socket buffer has taken it all.
 
         ``buffers`` are bytes-like or `pickle.PickleBuffer`. Raises `WireError` for a frame that
@@ -121,18 +132,20 @@ class Channel:
             size = len(payload)
             if size > self.max_frame:
                 raise WireError(_too_large(size, self.max_frame))
-            head = HEADER.pack(MAGIC, kind, 0, 0, size)
+            head = HEADER.pack(MAGIC, kind, 0, tag, 0, size)
             with self._sending:
                 if size <= SMALL:
                     self.sock.sendall(head + payload)
                 else:
                     self._send_parts([head, payload])
             return
-        parts = self.encode(kind, payload, buffers)
+        parts = self.encode(kind, payload, buffers, tag)
         with self._sending:
             self._send_parts(parts)
 
-    def encode(self, kind: int, payload: Part, buffers: Sequence[Any] = ()) -> list[Part]:
+    def encode(
+        self, kind: int, payload: Part, buffers: Sequence[Any] = (), tag: int = 0
+    ) -> list[Part]:
         """The parts of a frame, for a sender of its own kind. Raises `WireError` if it is too
         large.
         """
@@ -146,7 +159,7 @@ class Channel:
             name = self.shared.place(views)
             self._wake_every(IDLE)
         flags = SHARED if name is not None else 0
-        head = HEADER.pack(MAGIC, kind, flags, len(views), len(payload))
+        head = HEADER.pack(MAGIC, kind, flags, tag, len(views), len(payload))
         head += struct.pack(f"<{len(sizes)}Q", *sizes)
         if name is not None:
             return [head + name, payload]
@@ -176,7 +189,7 @@ class Channel:
                 return None
         while self._end - self._start < HEADER.size:
             self._more()
-        magic, kind, flags, count, size = HEADER.unpack_from(self._inbox, self._start)
+        magic, kind, flags, tag, count, size = HEADER.unpack_from(self._inbox, self._start)
         if magic != MAGIC or flags & ~SHARED or (flags and (self.shared is None or not count)):
             raise WireError(f"what arrived is no frame of protocol {PROTOCOL}")
         if size > self.max_frame or count > MAX_BUFFERS:
@@ -184,7 +197,7 @@ class Channel:
         start = self._start + HEADER.size
         if not count and self._end - start >= size:  # all of it is here: no copy
             self._start = start + size
-            return Frame(kind, self._inbox[start : self._start], ())
+            return Frame(kind, self._inbox[start : self._start], (), tag)
         self._start = start
         lengths = self._lengths(count) if count else ()
         if size + sum(lengths) > self.max_frame:
@@ -192,9 +205,9 @@ class Channel:
         if flags:
             name = self._take(NAME.size)
             payload = self._take(size)
-            return Frame(kind, memoryview(payload), self._find(name, lengths))
+            return Frame(kind, memoryview(payload), self._find(name, lengths), tag)
         payload = self._take(size)
-        return Frame(kind, memoryview(payload), [self._take(length) for length in lengths])
+        return Frame(kind, memoryview(payload), [self._take(length) for length in lengths], tag)
 
     def _find(self, name: bytearray, lengths: Sequence[int]) -> Sequence[memoryview]:
         assert self.shared is not None

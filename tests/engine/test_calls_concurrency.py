@@ -181,8 +181,9 @@ def test_a_map_fills_every_place_of_the_container(site: Site) -> None:
     assert site.folder.count("enter") == 1
 
 
-def test_new_code_reaches_a_container_of_which_one_place_is_busy(site: Site) -> None:
-    """The new methods travel over a free connection, not over the one that is being read."""
+def test_new_code_reaches_a_container_when_the_calls_that_began_before_are_over(
+    site: Site,
+) -> None:
 
     def declare(answer: str) -> Any:
         @lm.concurrent(max_inputs=2)
@@ -198,9 +199,10 @@ def test_new_code_reaches_a_container_of_which_one_place_is_busy(site: Site) -> 
     running = before.hold.spawn("a")
     site.folder.wait("began-a")
     after = declare("new")
-    assert after.answer.remote() == "new"
+    waiting = after.answer.spawn()  # there is a place for it, but with the code of before
     site.go("a")
     assert running.get() == "a"
+    assert waiting.get() == "new"
     assert site.folder.count("enter") == 1
 
 

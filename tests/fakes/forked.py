@@ -33,7 +33,7 @@ from lifecycle_magic.pool import Pool
 from lifecycle_magic.sizing import Limits
 from lifecycle_magic.spec import ClassSpec, read_class
 from lifecycle_magic.state import Event
-from lifecycle_magic.wire.messages import Setup
+from lifecycle_magic.wire.messages import Setup, Swap
 
 _PARENT = """
 import os, signal, sys
@@ -101,15 +101,32 @@ class ForkEngine:
         pid = int(container)
         with contextlib.suppress(ProcessLookupError, FileNotFoundError):
             os.kill(pid, signal.SIGSTOP)  # it starts no worker between the two looks
-            workers = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-            for one in [*map(int, workers), pid]:
+            for one in [*_children(pid), pid]:
                 os.kill(one, signal.SIGKILL)
+
+    def worker(self, container: str) -> int:
+        """The process that runs the user's code."""
+        return _children(int(container))[0]
+
+    def freeze_worker(self, container: str) -> int:
+        """Stop it: it reads and begins nothing more. Its pid, for whoever kills it."""
+        worker = self.worker(container)
+        os.kill(worker, signal.SIGSTOP)
+        while not all(
+            " T " in file.read_text() for file in Path(f"/proc/{worker}/task").glob("*/stat")
+        ):
+            os.sched_yield()
+        return worker
 
     def ended(self, container: str) -> Ended | None:
         return None
 
     def containers(self) -> list[Found]:
         return [found for found in self._launched if Path(f"/proc/{found.id}").exists()]
+
+
+def _children(pid: int) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
 class Forked:
@@ -151,6 +168,9 @@ class Forked:
             if not container.gone.wait(20):
                 container.kill("it did not go")
                 container.gone.wait(20)
+        looked = threading.Event()
+        self.monitor.soon(looked.set)
+        looked.wait(20)  # at what the last ones left in their sockets, though nobody waits for it
         self.monitor.stop()
 
     def __getattr__(self, name: str) -> Method:
@@ -158,6 +178,15 @@ class Forked:
             raise AttributeError(name)
         method = self.spec.methods[name]
         return Method(method, f"{self.spec.name}.{name}", lambda: self.pool, object, object)
+
+    def swap(self, cls: type, sent: object = None) -> None:
+        """Put the code of another class under what runs, as a cell that is run again does.
+
+        ``sent`` goes to live instances in its place.
+        """
+        spec = read_class(cls, Options.make(cls.__name__))
+        self._code = _by_value(cls)
+        self.pool.swap(Swap(_by_value(sent) if sent else self._code, spec.exit))
 
     def alive(self) -> list[Container]:
         return [container for container in list(self.made) if not container.gone.is_set()]
@@ -176,7 +205,7 @@ class Forked:
         return container
 
 
-def _by_value(cls: type) -> bytes:
+def _by_value(cls: Any) -> bytes:
     module = sys.modules[cls.__module__]
     cloudpickle.register_pickle_by_value(module)
     try:

@@ -29,7 +29,7 @@ def ends() -> Iterator[tuple[socket.socket, Channel]]:
 def frame(kind: int, payload: bytes, buffers: tuple[bytes, ...] = ()) -> bytes:
     lengths = struct.pack(f"<{len(buffers)}Q", *map(len, buffers))
     return (
-        HEADER.pack(MAGIC, kind, 0, len(buffers), len(payload))
+        HEADER.pack(MAGIC, kind, 0, 0, len(buffers), len(payload))
         + lengths
         + payload
         + b"".join(buffers)
@@ -99,10 +99,13 @@ def test_more_buffers_than_one_system_call_takes() -> None:
     ("stream", "told"),
     [
         (b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", "no frame of protocol"),
-        (HEADER.pack(MAGIC, Kind.CALL, 7, 0, 0), "no frame of protocol"),
-        (HEADER.pack(MAGIC, Kind.CALL, 0, 0, 1 << 60), "at most"),
-        (HEADER.pack(MAGIC, Kind.CALL, 0, MAX_BUFFERS + 1, 0), "buffers"),
-        (HEADER.pack(MAGIC, Kind.CALL, 0, 2, 0) + struct.pack("<2Q", 1 << 62, 1 << 62), "at most"),
+        (HEADER.pack(MAGIC, Kind.CALL, 7, 0, 0, 0), "no frame of protocol"),
+        (HEADER.pack(MAGIC, Kind.CALL, 0, 0, 0, 1 << 60), "at most"),
+        (HEADER.pack(MAGIC, Kind.CALL, 0, 0, MAX_BUFFERS + 1, 0), "buffers"),
+        (
+            HEADER.pack(MAGIC, Kind.CALL, 0, 0, 2, 0) + struct.pack("<2Q", 1 << 62, 1 << 62),
+            "at most",
+        ),
         (frame(Kind.CALL, b"whole")[:-2], "ended inside a frame"),
         (frame(Kind.CALL, b"")[:5], "ended inside a frame"),
     ],

@@ -1,14 +1,16 @@
 """Whatever happens to its containers, a pool answers every input once.
 
 Hypothesis chooses what happens and in which order, as a plain list of steps: maps begin, are read a
-little, are left; calls are made; containers are killed, leave as in a scale-down, or are ended from
-outside. The guest, the pool and everything between them are real; see `fakes.forked`.
+little, are left; calls are made; containers are killed, whole or only what runs the user's code,
+die while they start, leave as in a scale-down, or are ended from outside. The guest, the pool and
+everything between them are real; see `fakes.forked`.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import signal
 import tempfile
 from collections import Counter
@@ -24,19 +26,37 @@ from hypothesis import strategies as st
 
 import lifecycle_magic as lm
 from lifecycle_magic.container import Container
-from lifecycle_magic.exception import ContainerDied
+from lifecycle_magic.exception import ContainerDied, StartError
 from lifecycle_magic.state import WARM
 
 
-class Writes:
-    """Notes each input that begins, so that one that begins twice is found out."""
+class Arrives:
+    """An argument that notes that it arrived: before the method begins, and before anything tells
+    that it did.
+    """
 
-    def __init__(self, path: str, fails: bool) -> None:
+    def __init__(self, folder: str, number: int) -> None:
+        self.path = f"{folder}/{number}"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.makedirs, (self.path, 0o700, True)
+
+
+class Writes:
+    """Notes each input that begins, so that one that begins twice is found out.
+
+    While there is a file ``dies`` its containers die as soon as they are up.
+    """
+
+    def __init__(self, path: str, fails: bool, dies: str) -> None:
         self.fails = fails
         self.file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+        if os.path.exists(dies):
+            os.unlink(dies)
+            os._exit(9)
 
     @lm.method()
-    def echo(self, number: int) -> int:
+    def echo(self, number: int, arrived: Any) -> int:
         import time
 
         os.write(self.file, b"%d\n" % number)
@@ -55,6 +75,7 @@ class Open:
     results: Iterator[Any]
     ordered: bool
     got: list[Any] = field(default_factory=list)
+    failed: StartError | None = None
 
     def read(self, most: int) -> bool:
         """Take up to ``most`` results; whether that was not the end."""
@@ -63,7 +84,15 @@ class Open:
                 self.got.append(next(self.results))
             except StopIteration:
                 return False
+            except StartError as error:
+                self.failed = error
+                return False
         return True
+
+
+@lm.concurrent(max_inputs=2)
+class WritesTwo(Writes):
+    """Two inputs at once."""
 
 
 class Life:
@@ -72,10 +101,12 @@ class Life:
     """
 
     def __init__(
-        self, engine: ForkEngine, retries: int, containers: int, window: float | None
+        self, engine: ForkEngine, retries: int, containers: int, two: bool, window: float | None
     ) -> None:
-        handle, self.path = tempfile.mkstemp(prefix="lm-began-")
-        os.close(handle)
+        self.folder = Path(tempfile.mkdtemp(prefix="lm-began-"))
+        self.path = self.folder / "began"
+        self.dies = self.folder / "dies"
+        self.deaths_at_start = 0
         self.engine = engine
         self.retries = retries
         self.open: list[Open] = []
@@ -84,9 +115,10 @@ class Life:
         self.calls: list[tuple[int, lm.FunctionCall]] = []
         self.work = Forked(
             engine,
-            Writes,
-            self.path,
+            WritesTwo if two else Writes,
+            str(self.path),
             retries == 0,  # else each of them would be tried again and again
+            str(self.dies),
             max_containers=containers,
             scaledown_window=window,
             retries=lm.Retries(max_retries=retries, initial_delay=0),
@@ -97,12 +129,22 @@ class Life:
         self.number += count
         return range(self.number - count, self.number)
 
+    def arrives(self, number: int) -> Arrives:
+        return Arrives(str(self.folder), number)
+
+    def arrived(self, number: int) -> bool:
+        return (self.folder / str(number)).exists()
+
     # --- what callers do -------------------------------------------------------------------
 
     def map(self, count: int, ordered: bool) -> None:
         numbers = self.fresh(count)
         results = self.work.echo.map(
-            iter(numbers), order_outputs=ordered, return_exceptions=True, progress=False
+            iter(numbers),
+            map(self.arrives, numbers),
+            order_outputs=ordered,
+            return_exceptions=True,
+            progress=False,
         )
         self.open.append(Open(numbers, results, ordered))
 
@@ -121,7 +163,7 @@ class Life:
 
     def spawn(self, count: int) -> None:
         for number in self.fresh(count):
-            self.calls.append((number, self.work.echo.spawn(number)))
+            self.calls.append((number, self.work.echo.spawn(number, self.arrives(number))))
 
     def cancel(self, which: int) -> None:
         if self.calls:
@@ -130,7 +172,7 @@ class Life:
     def call(self) -> None:
         (number,) = self.fresh(1)
         try:
-            outcome = self.work.echo.remote(number)
+            outcome = self.work.echo.remote(number, self.arrives(number))
         except Exception as error:
             outcome = error
         self.check_one(number, outcome)
@@ -144,6 +186,17 @@ class Life:
     def kill(self, which: int) -> None:
         if container := self.warm(which):
             self.engine.kill(container.id or "")
+
+    def kill_worker(self, which: int) -> None:
+        """What runs the user's code dies; the container's first process tells how."""
+        if container := self.warm(which):
+            with contextlib.suppress(ProcessLookupError, FileNotFoundError, IndexError):
+                os.kill(self.engine.worker(container.id or ""), signal.SIGKILL)
+
+    def die_at_start(self) -> None:
+        """The next container that starts will not come up."""
+        self.deaths_at_start += 1
+        self.dies.touch()
 
     def scale_down(self, which: int) -> None:
         if container := self.warm(which):
@@ -159,6 +212,7 @@ class Life:
 
     def end(self) -> None:
         """Read everything, and look at what ran."""
+        self.dies.unlink(missing_ok=True)
         with self.work:
             for one in self.open:
                 while one.read(1000):
@@ -170,18 +224,22 @@ class Life:
                 except Exception as error:
                     outcome = error
                 self.check_one(number, outcome)
-        began = Counter(map(int, Path(self.path).read_text().split()))
-        os.unlink(self.path)
+        began = Counter(map(int, self.path.read_text().split()) if self.path.exists() else ())
         if self.retries == 0:
             assert max(began.values(), default=0) <= 1  # nothing ran twice
         for one in self.left:
             self.check_what_was_read(one)
+        shutil.rmtree(self.folder)
 
     def fails(self, number: int) -> bool:
         return self.retries == 0 and number % 29 == 5
 
     def check(self, one: Open) -> None:
         """A map that was read to its end."""
+        if one.failed:
+            assert self.deaths_at_start
+            self.check_what_was_read(one)
+            return
         assert len(one.got) == len(one.numbers)
         if one.ordered:
             for number, outcome in zip(one.numbers, one.got, strict=True):
@@ -197,6 +255,9 @@ class Life:
         others = [error for error in errors if not isinstance(error, ValueError)]
         assert all(isinstance(error, ContainerDied) for error in others), others
         assert self.retries == 0 or not others
+        never = sum("before they began" in str(error) for error in others)
+        lost = set(filter(self.arrived, one.numbers)) - values - raised
+        assert len(others) - never <= len(lost)
 
     def check_what_was_read(self, one: Open) -> None:
         if one.ordered:
@@ -208,6 +269,9 @@ class Life:
     def check_one(self, number: int, outcome: Any) -> None:
         if isinstance(outcome, ContainerDied):
             assert self.retries == 0, outcome
+            assert self.arrived(number) or "before they began" in str(outcome)
+        elif isinstance(outcome, StartError):
+            assert self.deaths_at_start
         elif self.fails(number):
             assert isinstance(outcome, ValueError)
             assert outcome.args == (number,)
@@ -231,6 +295,8 @@ STEPS = st.one_of(
     st.tuples(st.just("cancel"), WHICH),
     st.tuples(st.just("call")),
     st.tuples(st.just("kill"), WHICH),
+    st.tuples(st.just("kill_worker"), WHICH),
+    st.tuples(st.just("die_at_start")),
     st.tuples(st.just("scale_down"), WHICH),
     st.tuples(st.just("end_from_outside"), WHICH),
 )
@@ -243,11 +309,12 @@ def test_every_input_is_answered_once_whatever_happens(engine: ForkEngine, retri
     @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
     @given(
         containers=st.integers(1, 3),
+        two=st.booleans(),
         window=st.sampled_from([None, 0.002]),
         steps=st.lists(STEPS, min_size=5, max_size=30),
     )
-    def run(containers: int, window: float | None, steps: list[Any]) -> None:
-        life = Life(engine, retries, containers, window)
+    def run(containers: int, two: bool, window: float | None, steps: list[Any]) -> None:
+        life = Life(engine, retries, containers, two, window)
         for name, *arguments in steps:
             getattr(life, name)(*arguments)
         life.end()

@@ -181,7 +181,7 @@ def test_a_segment_that_can_not_be_is_refused(
     pair = make()
     assert pair.here.shared is not None
     pair.here.shared.sock.sendall(b"\0")  # with no descriptor
-    head = HEADER.pack(MAGIC, Kind.RESULT, SHARED, 1, 0) + (8).to_bytes(8, "little")
+    head = HEADER.pack(MAGIC, Kind.RESULT, SHARED, 0, 1, 0) + (8).to_bytes(8, "little")
     pair.here.sock.sendall(head + name)
     with pytest.raises(WireError, match=told):
         pair.there.receive()
@@ -190,7 +190,7 @@ def test_a_segment_that_can_not_be_is_refused(
 def test_without_shared_memory_a_shared_frame_is_refused() -> None:
     raw, mine = socket.socketpair()
     with raw, mine:
-        raw.sendall(HEADER.pack(MAGIC, Kind.RESULT, SHARED, 1, 0))
+        raw.sendall(HEADER.pack(MAGIC, Kind.RESULT, SHARED, 0, 1, 0))
         with pytest.raises(WireError, match="no frame"):
             Channel(mine).receive()
 
