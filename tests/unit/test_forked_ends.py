@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import shutil
 import signal
 from collections.abc import Callable, Iterator
@@ -12,8 +13,10 @@ import pytest
 from fakes.forked import Forked, ForkEngine
 
 import lifecycle_magic as lm
+from lifecycle_magic.exception import ContainerDied, WireError
 from lifecycle_magic.guest.failures import MAX_TOLD
 from lifecycle_magic.state import State
+from lifecycle_magic.wire.frames import Kind
 
 
 @pytest.fixture(scope="module")
@@ -88,3 +91,69 @@ def test_an_obituary_does_not_repeat_itself(engine: ForkEngine) -> None:
         "while it was going (it is over)"
     )
     assert container.history[-1].endswith(f": {told}")
+
+
+class Stray(Echo):
+    """Sends frames of its own, as code would that writes to a descriptor it does not own."""
+
+    @lm.method()
+    def stray(self, kind: int, payload: bytes) -> str:
+        from lifecycle_magic.guest.output import current_lane
+
+        lane = current_lane.get()
+        assert lane is not None
+        lane.channel.send(kind, payload)
+        return "real"
+
+    @lm.method()
+    def strays(self, kind: int, payload: bytes) -> Iterator[str]:
+        self.stray(kind, payload)
+        yield "real"
+
+
+WRONG = [
+    (Kind.READY, b""),
+    (Kind.OUTPUT, b"junk"),
+    (Kind.FAILURE, b"junk"),
+    (Kind.FAILURE, pickle.dumps("no failure")),
+    (99, b"x"),
+]
+
+
+@pytest.mark.parametrize(
+    ("way", "kind", "payload"),
+    [("remote", *one) for one in WRONG]
+    + [(way, *one) for way in ("spawn", "map", "generator") for one in WRONG[1:3]],
+)
+def test_a_frame_that_no_worker_sends_is_no_answer_and_its_slot_is_not_used_again(
+    engine: ForkEngine, way: str, kind: int, payload: bytes
+) -> None:
+    with Forked(engine, Stray) as work:
+        ways = {
+            "remote": lambda: work.stray.remote(kind, payload),
+            "spawn": lambda: work.stray.spawn(kind, payload).get(),
+            "map": lambda: list(work.stray.starmap([(kind, payload)])),
+            "generator": lambda: list(work.strays.remote_gen(kind, payload)),
+        }
+        with pytest.raises((WireError, ContainerDied), match=r"connection broke|and is replaced"):
+            ways[way]()
+        assert [work.echo.remote(number) for number in range(3)] == [0, 1, 2]
+        first, second = work.made
+    assert first.killed.startswith("its connection broke: ")
+    assert second.state is State.EXITED
+    assert second.killed == ""
+
+
+@pytest.mark.parametrize(("kind", "payload"), WRONG[1:])  # READY is what enter ends with
+def test_a_frame_that_no_worker_sends_in_enter_ends_the_start(
+    engine: ForkEngine, kind: int, payload: bytes
+) -> None:
+    class Strays(Stray):
+        @lm.enter()
+        def load(self) -> None:
+            self.stray(kind, payload)
+
+    with Forked(engine, Strays) as work:
+        with pytest.raises(WireError, match="and is replaced"):
+            work.echo.remote(1)
+        assert work.made[0].gone.wait(20)
