@@ -119,6 +119,7 @@ class Container:
         self.gone = threading.Event()
         self.why = ""  # it is going
         self.killed = ""  # why we killed it, if we did
+        self.told_start = False  # its enter did not end well, and it said so
         self.is_spare = False  # launched, and without a class yet
         self.context = contextvars.copy_context()  # of the cell that gets output which no call made
         self._life = Life(self.name, plan.cls, time.time)
@@ -365,8 +366,10 @@ class Container:
             if frame.kind == Kind.READY:
                 return
             if frame.kind == Kind.FAILURE:
-                raise self.raised_by(frame, "enter")
+                self.told_start = True
+                raise self.raised_by(frame, "enter", stays=False)
             if frame.kind in (Kind.CANCELLED, Kind.SKIPPED):
+                self.told_start = True
                 raise StartError(f"enter of {self.plan.cls} was interrupted")
             raise self.broke(f"a frame of kind {frame.kind} instead of an answer of enter")
 
@@ -488,13 +491,13 @@ class Container:
             "to descriptors that it did not open?"
         )
 
-    def raised_by(self, frame: Frame, method: str) -> BaseException:
-        """The exception in a FAILURE frame."""
+    def raised_by(self, frame: Frame, method: str, *, stays: bool = True) -> BaseException:
+        """The exception in a FAILURE frame; whether the container ``stays`` is a part of some."""
         try:
             found = failure(frame.payload)
         except WireError as error:
             return self.broke(str(error))
-        return rebuild(found, f"{self.plan.cls}.{method}")
+        return rebuild(found, f"{self.plan.cls}.{method}", stays=stays)
 
     def _tell(self, **told: object) -> None:
         control = self._control

@@ -213,8 +213,8 @@ class Pool:
     def _missing(self) -> int:
         """How many containers to start for those who wait. Under the lock."""
         alive = self._alive()
-        if alive and self._failed_starts >= CRASH_LOOP:
-            return 0  # those there are go on
+        if self._failed_starts >= CRASH_LOOP and (alive or not self._waiting):
+            return 0  # those there are go on; if there are none, the next call tries again
         if self._gave_up and not self._waiting:
             return 0
         self._gave_up = False
@@ -304,7 +304,8 @@ class Pool:
                 self.containers.remove(container)
             self._idle = [slot for slot in self._idle if slot.container is not container]
             self._idle_since.pop(container, None)
-            if container.state is State.FAILED and container.calls == 0:
+            crashed = container.state is State.FAILED and not container.told_start
+            if crashed and container.calls == 0:
                 self._crashes += 1
             missing = 0
             stopped = self._closed is None and self._crashes >= CRASH_LOOP

@@ -6,6 +6,7 @@ import os
 import pickle
 import shutil
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -13,7 +14,7 @@ import pytest
 from fakes.forked import Forked, ForkEngine
 
 import lifecycle_magic as lm
-from lifecycle_magic.exception import ContainerDied, WireError
+from lifecycle_magic.exception import ContainerDied, RemoteError, WireError
 from lifecycle_magic.guest.failures import MAX_TOLD
 from lifecycle_magic.state import State
 from lifecycle_magic.wire.frames import Kind
@@ -157,3 +158,35 @@ def test_a_frame_that_no_worker_sends_in_enter_ends_the_start(
         with pytest.raises(WireError, match="and is replaced"):
             work.echo.remote(1)
         assert work.made[0].gone.wait(20)
+
+
+class Fails(Echo):
+    """Its start fails as it is told to."""
+
+    def __init__(self, how: str) -> None:
+        if how == "exit in __init__":
+            sys.exit(3)
+        self.how = how
+
+    @lm.enter()
+    def load(self) -> None:
+        if self.how == "exit in enter":
+            sys.exit(3)
+        raise ValueError("no weights")
+
+
+def test_an_enter_that_fails_fails_each_call_in_the_same_way(engine: ForkEngine) -> None:
+    with Forked(engine, Fails, "") as work:
+        for _ in range(5):
+            with pytest.raises(ValueError, match="no weights"):
+                work.echo.remote(1)
+            assert work.made[-1].gone.wait(20)
+
+
+@pytest.mark.parametrize("how", ["exit in __init__", "exit in enter"])
+def test_sys_exit_at_the_start_is_told_as_what_it_is(engine: ForkEngine, how: str) -> None:
+    refused = pytest.raises(RemoteError, match=r"sys\.exit.*\(code 3\)")
+    with Forked(engine, Fails, how) as work, refused as failed:
+        work.echo.remote(1)
+    assert "so there is no container" in str(failed.value)
+    assert "stays warm" not in str(failed.value)
