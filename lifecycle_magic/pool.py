@@ -26,6 +26,7 @@ from lifecycle_magic.sizing import Limits, wanted
 from lifecycle_magic.state import GONE, WARM, State
 from lifecycle_magic.stats import Stats
 from lifecycle_magic.wire.messages import Swap
+from lifecycle_magic.wish import Wish, wait_for
 
 CRASH_LOOP = 3
 """Containers of a pool that may die at their start, one after the other, before it stops
@@ -200,15 +201,19 @@ class Pool:
         """Start a container if none is up or coming, and wait until it is; of the others that
         there should be at least (``min_containers``) only the start. Raises why it does not.
         """
-        with self._lock:
-            if self._starting or any(c.state in WARM for c in self.containers):
-                return
-            count = max(self.limits.least, 1)
-            self._starting += count
-        self._start(count - 1)
-        error = self._bring_up()
-        if error is not None:
-            raise error
+
+        def start(wish: Wish) -> None:
+            with self._lock:
+                if self._starting or any(c.state in WARM for c in self.containers):
+                    return
+                count = max(self.limits.least, 1)
+                self._starting += count
+            self._start(count - 1)
+            error = self._bring_up(wish)
+            if error is not None:
+                raise error
+
+        wait_for(start)
 
     def _missing(self) -> int:
         """How many containers to start for those who wait. Under the lock."""
@@ -237,9 +242,9 @@ class Pool:
         for _ in range(count):
             threading.Thread(target=self._bring_up, name=f"{self.name}-start", daemon=True).start()
 
-    def _bring_up(self) -> BaseException | None:
+    def _bring_up(self, wish: Wish | None = None) -> BaseException | None:
         """Start one container, give its slots to those who wait; the error if it does not come
-        up.
+        up. ``wish`` is that of whoever waits for this one.
         """
         container: Container | None = None
         try:
@@ -249,6 +254,8 @@ class Pool:
             self._check_open()
             container = self._make(self._on_gone)
             container.code = code
+            if wish is not None:
+                wish.made(container)
             with self._lock:
                 self.containers.append(container)
                 first = self._waiting[0] if self._waiting else None
@@ -257,7 +264,8 @@ class Pool:
                 container.kill(closed)  # there is nothing of it but a folder
                 raise StartError(closed)
             container.start(first.show_from_elsewhere if first is not None else show)
-        except BaseException as error:
+        except BaseException as caught:
+            error = caught if wish is None else wish.cause(caught)
             hide_plumbing(error)
             self._failed_to_start(error)
             return error
@@ -280,8 +288,15 @@ class Pool:
 
     def _failed_to_start(self, error: BaseException) -> None:
         """Everybody who waits hears of it now; the next call starts afresh. Where there are other
-        containers they go on, and whoever waits goes on waiting for them.
+        containers they go on, and whoever waits goes on waiting for them; so it does where one
+        who did not want to wait any longer interrupted the start.
         """
+        if not isinstance(error, Exception):
+            with self._lock:
+                self._starting -= 1
+                missing = self._missing() if self._waiting and self._closed is None else 0
+            self._start(missing)
+            return
         with self._lock:
             self._starting -= 1
             self._failed_starts += 1
@@ -434,14 +449,18 @@ class Pool:
 
         Raises why the new one does not come up; the old ones then stay.
         """
-        with self._lock:
-            old = list(self.containers)
-            self._starting += 1
-        error = self._bring_up()
-        if error is not None:
-            raise error
-        for container in old:
-            container.drain(why)
+
+        def start(wish: Wish) -> None:
+            with self._lock:
+                old = list(self.containers)
+                self._starting += 1
+            error = self._bring_up(wish)
+            if error is not None:
+                raise error
+            for container in old:
+                container.drain(why)
+
+        wait_for(start)
 
     def close(self, why: str) -> list[Container]:
         """Take no more inputs, refuse those that wait, drain every container; the containers

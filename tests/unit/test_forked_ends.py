@@ -7,6 +7,7 @@ import pickle
 import shutil
 import signal
 import sys
+import types
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -14,9 +15,10 @@ import pytest
 from fakes.forked import Forked, ForkEngine
 
 import lifecycle_magic as lm
+from lifecycle_magic import pool, wish
 from lifecycle_magic.exception import ContainerDied, RemoteError, WireError
 from lifecycle_magic.guest.failures import MAX_TOLD
-from lifecycle_magic.state import State
+from lifecycle_magic.state import WARM, State
 from lifecycle_magic.wire.frames import Kind
 
 
@@ -190,3 +192,47 @@ def test_sys_exit_at_the_start_is_told_as_what_it_is(engine: ForkEngine, how: st
         work.echo.remote(1)
     assert "so there is no container" in str(failed.value)
     assert "stays warm" not in str(failed.value)
+
+
+class Interrupter:
+    """Raises KeyboardInterrupt at the ``at``-th line of `pool` and `wish` that is traced."""
+
+    files = (pool.__file__, wish.__file__)
+
+    def __init__(self, at: int) -> None:
+        self.left = at
+
+    def __call__(self, frame: types.FrameType, event: str, arg: object) -> Interrupter | None:
+        if event == "call":
+            return self if frame.f_code.co_filename in self.files else None
+        if event == "line":
+            self.left -= 1
+            if not self.left:
+                raise KeyboardInterrupt
+        return self
+
+
+@pytest.mark.parametrize("how", ["warm", "replace"])
+def test_wherever_an_interrupt_of_a_start_comes_the_next_call_works(
+    engine: ForkEngine, how: str
+) -> None:
+    steps = 0
+    interrupted = True
+    while interrupted:
+        steps += 1
+        with Forked(engine, Echo) as work:
+            if how == "replace":
+                work.pool.warm()
+            interrupter = Interrupter(steps)
+            before = sys.gettrace()
+            sys.settrace(interrupter)
+            try:
+                work.pool.warm() if how == "warm" else work.pool.replace("new code")
+            except KeyboardInterrupt:
+                pass
+            finally:
+                sys.settrace(before)
+            interrupted = interrupter.left <= 0
+            assert work.echo.spawn(5).get(20) == 5
+            assert len([one for one in work.made if one.state in WARM]) == 1
+    assert steps > 10
