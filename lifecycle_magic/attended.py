@@ -18,7 +18,7 @@ from lifecycle_magic.inputs import Input, Unstarted, interrupt
 from lifecycle_magic.monitor import Timer
 from lifecycle_magic.pool import Pool
 from lifecycle_magic.wire.frames import Kind
-from lifecycle_magic.wire.pickling import loads
+from lifecycle_magic.wire.messages import output
 
 
 class Way:
@@ -174,15 +174,15 @@ class Attended(Input):
         while True:
             try:
                 frame = slot.channel.receive()
+                if frame is not None and frame.kind == Kind.OUTPUT:
+                    self.show_from_elsewhere(*output(frame.payload))
+                    if not slot.channel.buffered:
+                        return
+                    continue
             except OSError as error:
                 if isinstance(error, WireError):
-                    slot.container.abandon(f"its connection broke: {error}")
+                    slot.container.broke(str(error))
                 frame = None
-            if frame is not None and frame.kind == Kind.OUTPUT:
-                self.show_from_elsewhere(*loads(frame.payload))
-                if not slot.channel.buffered:
-                    return
-                continue
             break
         with self._watch:
             self._watched = False

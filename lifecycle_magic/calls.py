@@ -22,7 +22,7 @@ from lifecycle_magic.exception import WireError
 from lifecycle_magic.inputs import Input, Unstarted, interrupt, show
 from lifecycle_magic.pool import Pool
 from lifecycle_magic.wire.frames import Frame, Kind, tag
-from lifecycle_magic.wire.pickling import loads
+from lifecycle_magic.wire.messages import output
 
 T = TypeVar("T")
 AnyInput = TypeVar("AnyInput", bound=Input)
@@ -107,8 +107,10 @@ def _exchange(slot: Slot, input: Input) -> Any:
     return answer_of(slot, input, send_and_wait(slot, input))
 
 
-def answer_of(slot: Slot, input: Input, frame: Frame | None) -> Any:
-    """The value in the last frame of an input; raises what it stands for otherwise."""
+def answer_of(slot: Slot, input: Input, frame: Frame | None, kind: int = Kind.RESULT) -> Any:
+    """The value in a frame of this kind, an input's last one; raises what it stands for
+    otherwise.
+    """
     if frame is None:
         raise input.lost(slot)
     if frame.tag and frame.tag != tag(input.id):
@@ -117,7 +119,7 @@ def answer_of(slot: Slot, input: Input, frame: Frame | None) -> Any:
         raise WireError(f"{why}; its container is replaced")
     if frame.kind == Kind.CANCELLED or frame.kind == Kind.SKIPPED:
         raise input.stopped(slot, frame)
-    return read_reply(slot, input.method, frame)
+    return read_reply(slot, input.method, frame, kind)
 
 
 def send_and_wait(slot: Slot, input: Input) -> Frame | None:
@@ -143,10 +145,9 @@ def next_frame(slot: Slot) -> Frame | None:
             frame = channel.receive()
             if frame is None or frame.kind != Kind.OUTPUT:
                 return frame
-            show(*loads(frame.payload))
+            show(*output(frame.payload))
     except WireError as error:
-        slot.container.abandon(f"its connection broke: {error}")
-        raise
+        raise slot.container.broke(str(error)) from None
     except OSError:
         return None
 

@@ -28,6 +28,7 @@ from lifecycle_magic.exception import (
     SerializationError,
     StartError,
     StartTimeout,
+    WireError,
 )
 from lifecycle_magic.failure import rebuild
 from lifecycle_magic.guest.notes import Lines, line
@@ -38,7 +39,7 @@ from lifecycle_magic.wire import begun, hello, turns
 from lifecycle_magic.wire.begun import Begun
 from lifecycle_magic.wire.descriptors import make_room
 from lifecycle_magic.wire.frames import OF_SWAP, Channel, Frame, Kind
-from lifecycle_magic.wire.messages import Setup, Swap
+from lifecycle_magic.wire.messages import Setup, Swap, failure, output
 from lifecycle_magic.wire.pickling import dumps, loads
 from lifecycle_magic.wire.shared import Shared
 from lifecycle_magic.wire.turns import Turns
@@ -126,6 +127,7 @@ class Container:
         self.gone = threading.Event()
         self.why = ""  # it is going
         self.killed = ""  # why we killed it, if we did
+        self.told_start = False  # its enter did not end well, and it said so
         self.is_spare = False  # launched, and without a class yet
         self.on_leaving: Callable[[], None] | None = None  # it takes no more inputs, on any thread
         self.context = contextvars.copy_context()  # of the cell that gets output which no call made
@@ -369,6 +371,11 @@ class Container:
         while True:
             try:
                 frame = channel.receive()
+                if frame is not None and frame.kind == Kind.OUTPUT:
+                    show(*output(frame.payload))
+                    continue
+            except WireError as error:
+                raise self.broke(str(error)) from None
             except OSError:
                 frame = None
             if frame is None:
@@ -380,12 +387,13 @@ class Container:
                 )
             if frame.kind == Kind.READY:
                 return
-            if frame.kind == Kind.OUTPUT:
-                show(*loads(frame.payload))
-            elif frame.kind == Kind.FAILURE:
-                raise rebuild(loads(frame.payload), f"{self.plan.cls}.enter")
-            elif frame.kind in (Kind.CANCELLED, Kind.SKIPPED):
+            if frame.kind == Kind.FAILURE:
+                self.told_start = True
+                raise self.raised_by(frame, "enter", stays=False)
+            if frame.kind in (Kind.CANCELLED, Kind.SKIPPED):
+                self.told_start = True
                 raise StartError(f"enter of {self.plan.cls} was interrupted")
+            raise self.broke(f"a frame of kind {frame.kind} instead of an answer of enter")
 
     # --- inputs ----------------------------------------------------------------------------
 
@@ -537,6 +545,24 @@ class Container:
             target=self.kill, args=(why,), name=f"{self.name}-kill", daemon=True
         ).start()
 
+    def broke(self, what: str) -> WireError:
+        """The error for something that its worker never sends. Where the next frame begins, or to
+        which input it belongs, is not known then, so the container is replaced.
+        """
+        self.abandon(f"its connection broke: {what}")
+        return WireError(
+            f"the container of {self.plan.cls} sent {what}, and is replaced. Does code in it write "
+            "to descriptors that it did not open?"
+        )
+
+    def raised_by(self, frame: Frame, method: str, *, stays: bool = True) -> BaseException:
+        """The exception in a FAILURE frame; whether the container ``stays`` is a part of some."""
+        try:
+            found = failure(frame.payload)
+        except WireError as error:
+            return self.broke(str(error))
+        return rebuild(found, f"{self.plan.cls}.{method}", stays=stays)
+
     def _tell(self, **told: object) -> None:
         control = self._control
         if control is None:
@@ -681,10 +707,14 @@ class Container:
         )
 
 
-def read_reply(slot: Slot, method: str, frame: Frame) -> object:
-    """The value of a RESULT frame. Raises what a FAILURE frame stands for."""
+def read_reply(slot: Slot, method: str, frame: Frame, kind: int = Kind.RESULT) -> object:
+    """The value of a frame of this kind. Raises what a FAILURE frame stands for, and `WireError`
+    for any other frame.
+    """
     if frame.kind == Kind.FAILURE:
-        raise rebuild(loads(frame.payload), f"{slot.container.plan.cls}.{method}")
+        raise slot.container.raised_by(frame, method)
+    if frame.kind != kind:
+        raise slot.container.broke(f"a frame of kind {frame.kind} instead of an answer of {method}")
     try:
         return loads(frame.payload, buffers=frame.buffers)
     except Exception as error:

@@ -16,29 +16,35 @@ from lifecycle_magic.wire.pickling import loads
 PACKAGE = os.path.dirname(os.path.abspath(__file__)) + os.sep
 
 
-def rebuild(failure: Failure, where: str) -> BaseException:
+def rebuild(failure: Failure, where: str, *, stays: bool = True) -> BaseException:
     """The exception that ``failure`` was, with a traceback of the remote frames.
 
     ``where`` names class and method for an exception that can't be made again: it comes as a
-    `RemoteError` with the original's type and text.
+    `RemoteError` with the original's type and text. ``stays`` is false where its container goes.
     """
-    error = _exception(failure, where)
+    error = _exception(failure, where, stays)
     error.__traceback__ = _traceback(failure.lines, failure.sources)
     if failure.cause is not None:
-        error.__cause__ = rebuild(failure.cause, where)
+        error.__cause__ = rebuild(failure.cause, where, stays=stays)
     if failure.context is not None:
-        error.__context__ = rebuild(failure.context, where)
+        error.__context__ = rebuild(failure.context, where, stays=stays)
     error.__suppress_context__ = failure.suppress_context
     hide_plumbing(error)
     return error
 
 
-def _exception(failure: Failure, where: str) -> BaseException:
+def _exception(failure: Failure, where: str, stays: bool) -> BaseException:
     if failure.type_name in ("SystemExit", "GeneratorExit"):
         # Raised here it would end the kernel, or a generator that has nothing to do with it.
         detail = "sys.exit() or exit()" if failure.type_name == "SystemExit" else "a GeneratorExit"
+        code = f"(code {failure.text or 0})"
+        if not stays:
+            return RemoteError(
+                f"{where}, or the constructor, called {detail} {code}, so there is no container: "
+                "to say what is wrong raise an exception"
+            )
         return RemoteError(
-            f"{where} called {detail} (code {failure.text or 0}). The container stays warm; "
+            f"{where} called {detail} {code}. The container stays warm; "
             "to report a failure raise an exception, to end the container use %lifecycle stop"
         )
     if failure.pickled is not None:

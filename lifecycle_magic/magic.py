@@ -45,7 +45,7 @@ class LifecycleMagics(Magics):
         try:
             self._lifecycle_cls(line, cell)
         except SyntaxError as error:
-            raise CellSyntaxError.of(self.shell, error) from None
+            raise CellSyntaxError.passed_on(self.shell, error) from None
         except (Exception, KeyboardInterrupt) as error:
             show_without_plumbing(self.shell, error)
             raise

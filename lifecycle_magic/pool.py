@@ -26,6 +26,7 @@ from lifecycle_magic.sizing import Limits, wanted
 from lifecycle_magic.state import GONE, WARM, State
 from lifecycle_magic.stats import Stats
 from lifecycle_magic.wire.messages import Swap
+from lifecycle_magic.wish import Wish, wait_for
 
 CRASH_LOOP = 3
 """Containers of a pool that may die at their start, one after the other, before it stops
@@ -223,15 +224,19 @@ class Pool:
         """Start a container if none is up or coming, and wait until it is; of the others that
         there should be at least (``min_containers``) only the start. Raises why it does not.
         """
-        with self._lock:
-            if self._starting or any(c.state in WARM for c in self.containers):
-                return
-            count = max(self.limits.least, 1)
-            self._starting += count
-        self._start(count - 1)
-        error = self._bring_up()
-        if error is not None:
-            raise error
+
+        def start(wish: Wish) -> None:
+            with self._lock:
+                if self._starting or any(c.state in WARM for c in self.containers):
+                    return
+                count = max(self.limits.least, 1)
+                self._starting += count
+            self._start(count - 1)
+            error = self._bring_up(wish)
+            if error is not None:
+                raise error
+
+        wait_for(start)
 
     def _missing(self) -> int:
         """How many containers to start for those who wait. Under the lock."""
@@ -260,18 +265,18 @@ class Pool:
         for _ in range(count):
             threading.Thread(target=self._bring_up, name=f"{self.name}-start", daemon=True).start()
 
-    def _bring_up(self) -> BaseException | None:
+    def _bring_up(self, wish: Wish | None = None) -> BaseException | None:
         """Start one container, give its slots to those who wait; the error if it does not come
-        up.
+        up. ``wish`` is that of whoever waits for this one.
         """
         try:
-            container = self._start_one()
+            container = self._start_one(wish)
         except BaseException as error:
             return error
         self._welcome(container)
         return None
 
-    def _start_one(self) -> Container:
+    def _start_one(self, wish: Wish | None = None) -> Container:
         """One that is up, and whose slots nobody has yet. Raises why it does not come up."""
         try:
             code = (
@@ -281,6 +286,8 @@ class Pool:
             container = self._make(self._on_gone)
             container.code = code
             container.on_leaving = self._refill
+            if wish is not None:
+                wish.made(container)
             with self._lock:
                 self.containers.append(container)
                 first = self._waiting[0] if self._waiting else None
@@ -289,10 +296,13 @@ class Pool:
                 container.kill(closed)  # there is nothing of it but a folder
                 raise StartError(closed)
             container.start(first.show_from_elsewhere if first is not None else show)
-        except BaseException as error:
+        except BaseException as caught:
+            error = caught if wish is None else wish.cause(caught)
             hide_plumbing(error)
             self._failed_to_start(error)
-            raise
+            if error is caught:
+                raise
+            raise error from None
         with self._lock:
             self._starting -= 1
             self._failed_starts = 0
@@ -347,7 +357,8 @@ class Pool:
             self._idle = [slot for slot in self._idle if slot.container is not container]
             self._resting.pop(container, None)
             self._idle_since.pop(container, None)
-            if container.state is State.FAILED and container.calls == 0:
+            crashed = container.state is State.FAILED and not container.told_start
+            if crashed and container.calls == 0:
                 self._crashes += 1
             missing = 0
             stopped = self._closed is None and self._crashes >= CRASH_LOOP
@@ -505,14 +516,14 @@ class Pool:
         for slot in slots:
             self._offer(slot)
 
-    def bring_replacement(self) -> tuple[Container, list[Container]]:
+    def bring_replacement(self, wish: Wish) -> tuple[Container, list[Container]]:
         """A container of the current version that is up and takes no inputs yet, and those that
         it is to replace. Raises why it does not come up.
         """
         with self._lock:
             old = list(self.containers)
             self._starting += 1
-        return self._start_one(), old
+        return self._start_one(wish), old
 
     def take_over(self, new: Container, old: Sequence[Container], why: str) -> None:
         """Let a replacement take inputs, and drain those that it replaces."""
@@ -538,18 +549,23 @@ class Pool:
 def replace(pools: Sequence[Pool], why: str) -> None:
     """Bring up a container of the current version in each pool, then drain those that were there.
 
-    Raises why one does not come up; all the old ones then stay, and none of the new.
+    Raises why one does not come up; all the old ones then stay, and none of the new. An interrupt
+    of the wait gives up the new ones.
     """
-    brought: list[tuple[Pool, Container, list[Container]]] = []
-    try:
-        for pool in pools:
-            brought.append((pool, *pool.bring_replacement()))
-    except BaseException:
-        for _, new, _ in brought:
-            new.drain("the new version did not come up with all arguments")
-        raise
-    for pool, new, old in brought:
-        pool.take_over(new, old, why)
+
+    def start(wish: Wish) -> None:
+        brought: list[tuple[Pool, Container, list[Container]]] = []
+        try:
+            for pool in pools:
+                brought.append((pool, *pool.bring_replacement(wish)))
+        except BaseException:
+            for _, new, _ in brought:
+                new.drain("the new version did not come up with all arguments")
+            raise
+        for pool, new, old in brought:
+            pool.take_over(new, old, why)
+
+    wait_for(start)
 
 
 def alike(error: BaseException) -> BaseException:

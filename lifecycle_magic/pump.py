@@ -28,7 +28,7 @@ from lifecycle_magic.container import Slot
 from lifecycle_magic.exception import WireError
 from lifecycle_magic.inputs import Input, Unstarted, interrupt
 from lifecycle_magic.wire.frames import Frame, Kind
-from lifecycle_magic.wire.pickling import loads
+from lifecycle_magic.wire.messages import output
 
 if TYPE_CHECKING:
     from lifecycle_magic.pool import Pool
@@ -372,17 +372,23 @@ class Pump:
         while True:
             try:
                 frame = channel.receive()
+                if frame is not None and frame.kind == Kind.OUTPUT:
+                    lane.show_from_elsewhere(*output(frame.payload))
             except OSError as error:
                 if isinstance(error, WireError):
-                    lane.held.container.abandon(f"its connection broke: {error}")
+                    lane.held.container.broke(str(error))
                 frame = None
             if frame is None:
                 self._lost(lane)
                 break
             if frame.kind == Kind.OUTPUT:
-                lane.show_from_elsewhere(*loads(frame.payload))
+                pass
             elif frame.kind == Kind.SKIPPED and not lane.sent:
                 lane.void -= 1
+            elif not lane.sent:
+                lane.held.container.broke(f"a frame of kind {frame.kind} that answers nothing")
+                self._lost(lane)
+                break
             else:
                 self._answered(lane, frame, done)
             if not channel.buffered:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from types import TracebackType
+from types import CodeType, TracebackType
 from typing import Any
 
 from lifecycle_magic.exception import Error
@@ -20,20 +20,28 @@ def execute(shell: Any, text: str) -> None:
     The value of a last line that is an expression is shown, as always. Raises what the text raises.
     Not `run_cell`: that would show an error itself, and the cell would seem to have succeeded.
     """
-    source = shell.transform_cell(text)
-    name = shell.compile.cache(source, shell.execution_count, raw_code=text)
-    tree = shell.transform_ast(shell.compile.ast_parse(source, filename=name))
-    last: list[Any] = [tree.body.pop()] if tree.body and isinstance(tree.body[-1], ast.Expr) else []
-    spaces = shell.user_global_ns, shell.user_ns
-    exec(shell.compile(tree, name, "exec"), *spaces)
-    if last:
-        exec(shell.compile(ast.Interactive(last), name, "single"), *spaces)
+    for code in _compiled(shell, text):
+        exec(code, shell.user_global_ns, shell.user_ns)
+
+
+def _compiled(shell: Any, text: str) -> list[CodeType]:
+    """The cell's statements, and its last line apart if that is an expression."""
+    try:
+        source = shell.transform_cell(text)
+        name = shell.compile.cache(source, shell.execution_count, raw_code=text)
+        tree = shell.transform_ast(shell.compile.ast_parse(source, filename=name))
+        is_expression = tree.body and isinstance(tree.body[-1], ast.Expr)
+        last: list[Any] = [tree.body.pop()] if is_expression else []
+        codes = [shell.compile(tree, name, "exec")]
+        return [*codes, shell.compile(ast.Interactive(last), name, "single")] if last else codes
+    except SyntaxError as error:
+        raise CellSyntaxError.of(shell, error) from None
 
 
 class CellSyntaxError(Exception):
-    """Stands for the `SyntaxError` of a cell's text.
+    """Stands for a `SyntaxError`: that of a cell's text, or one that a container's code raised.
 
-    IPython shows a real one with all frames that it came through, which are none of the cell's.
+    IPython shows a real one with all frames that it came through, most of which are ours.
     """
 
     @classmethod
@@ -42,6 +50,16 @@ class CellSyntaxError(Exception):
         stand_in = cls(str(error))
         shown = shell.SyntaxTB.structured_traceback(type(error), error, [])
         stand_in._render_traceback_ = lambda: shown  # type: ignore[attr-defined]
+        return stand_in
+
+    @classmethod
+    def passed_on(cls, shell: Any, error: SyntaxError) -> BaseException:
+        """One that is shown with the container's frames; ``error`` itself if it has none."""
+        show_without_plumbing(shell, error)
+        if not hasattr(error, "_render_traceback_"):
+            return error
+        stand_in = cls(str(error))
+        stand_in._render_traceback_ = error._render_traceback_  # type: ignore[attr-defined]
         return stand_in
 
 

@@ -16,10 +16,11 @@ from lifecycle_magic import calls
 from lifecycle_magic.attended import Awaited
 from lifecycle_magic.calls import answer_of, uninterrupted
 from lifecycle_magic.container import Slot
+from lifecycle_magic.exception import WireError
 from lifecycle_magic.inputs import Input, Unstarted, interrupt, show
 from lifecycle_magic.monitor import Timer
 from lifecycle_magic.wire.frames import Frame, Kind
-from lifecycle_magic.wire.pickling import loads
+from lifecycle_magic.wire.messages import output
 
 if TYPE_CHECKING:
     from lifecycle_magic.pool import Pool
@@ -99,11 +100,13 @@ class AsyncStream(_Stream, Awaited):
                     loop.remove_reader(channel)
             try:
                 frame = channel.receive()
+                if frame is None or frame.kind != Kind.OUTPUT:
+                    return frame
+                self.show(*output(frame.payload))
+            except WireError as error:
+                raise self.slot.container.broke(str(error)) from None
             except OSError:
                 return None
-            if frame is None or frame.kind != Kind.OUTPUT:
-                return frame
-            self.show(*loads(frame.payload))
 
     def leave(self) -> None:
         """Nobody wants the rest, nor a slot that it still waits for."""
@@ -150,7 +153,7 @@ def _item(input: Input, frame: Frame | None) -> Any:
     if frame is not None and frame.kind == Kind.END:
         return None
     assert input.slot is not None
-    return answer_of(input.slot, input, frame)
+    return answer_of(input.slot, input, frame, Kind.ITEM)
 
 
 def _unstarted(input: Input, slot: Slot, frame: Frame | None) -> bool:

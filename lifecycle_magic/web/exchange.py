@@ -13,8 +13,10 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from typing import TYPE_CHECKING, Any
 
 from lifecycle_magic.calls import answer_of
+from lifecycle_magic.exception import WireError
 from lifecycle_magic.streams import AsyncStream
 from lifecycle_magic.wire.frames import Frame, Kind
+from lifecycle_magic.wire.messages import output
 from lifecycle_magic.wire.pickling import dumps, loads
 
 if TYPE_CHECKING:
@@ -107,11 +109,13 @@ class Request(AsyncStream):
                     self._readable = None
             try:
                 frame = channel.receive()
+                if frame is None or frame.kind != Kind.OUTPUT:
+                    return frame
+                self.show(*output(frame.payload))
+            except WireError as error:
+                raise self.slot.container.broke(str(error)) from None
             except OSError:
                 return None
-            if frame is None or frame.kind != Kind.OUTPUT:
-                return frame
-            self.show(*loads(frame.payload))
 
     def _on_readable(self) -> None:
         if self._readable is None:
@@ -210,7 +214,7 @@ class Exchange:
             else:
                 assert request.slot is not None
                 # How it went may take a moment to be told, and the loop must not wait for that.
-                await asyncio.to_thread(answer_of, request.slot, request, frame)
+                await asyncio.to_thread(answer_of, request.slot, request, frame, Kind.ITEM)
             frame = request.read(await request.next())
 
     async def _answer(self, message: Message) -> None:

@@ -8,7 +8,29 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from lifecycle_magic.exception import WireError
 from lifecycle_magic.marks import WebMarks
+from lifecycle_magic.wire.pickling import loads
+
+
+def output(payload: memoryview) -> tuple[str, str]:
+    """The stream's name and the text of an OUTPUT frame. Raises `WireError` if it has none."""
+    try:
+        stream, text = loads(payload)
+    except Exception as error:
+        raise WireError(f"output that can't be read: {type(error).__name__}: {error}") from None
+    return str(stream), str(text)
+
+
+def failure(payload: memoryview) -> Failure:
+    """What a FAILURE frame holds. Raises `WireError` if it holds none."""
+    try:
+        found = loads(payload)
+    except Exception as error:
+        raise WireError(f"a failure that can't be read: {type(error).__name__}: {error}") from None
+    if not isinstance(found, Failure):
+        raise WireError(f"a failure that is a {type(found).__name__}")
+    return found
 
 
 class Setup(NamedTuple):

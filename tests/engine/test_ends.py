@@ -38,6 +38,16 @@ class Slow:
         self.folder.wait("leave")
 
 
+def interrupt_at(site: Site, event: str) -> None:
+    """Have the main thread interrupted when this is noted."""
+
+    def interrupt() -> None:
+        site.folder.wait(event)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    threading.Thread(target=interrupt).start()
+
+
 def told(name: str) -> Entry:
     """What the history tells of the one container of that name."""
     [entry] = [one for one in session.current().history.entries() if one.container == name]
@@ -61,17 +71,26 @@ def test_stop_ends_a_container_that_still_enters(site_on_each: Site) -> None:
 
 
 @pytest.mark.process
+def test_an_interrupted_start_ends_its_container(site: Site) -> None:
+    slow = site.instance(Slow)
+    [(_, service, _)] = site.app.declared()
+    interrupt_at(site, "entering")
+    with pytest.raises(KeyboardInterrupt):
+        service.pool((site.folder.path,), {}).warm()
+    [entry] = session.current().history.entries()[-1:]
+    assert entry.why == "it was ended before it was up: the wait for it was interrupted"
+    site.folder.note("enter")
+    site.folder.note("leave")
+    assert slow.echo.spawn(5).get(60) == 5
+
+
+@pytest.mark.process
 def test_a_stop_that_was_interrupted_forgets_nothing(site: Site) -> None:
     site.folder.note("enter")
     assert site.instance(Slow).echo.remote(1) == 1
     current = session.current()
     [container] = current.containers()
-
-    def interrupt() -> None:
-        site.folder.wait("exiting")
-        os.kill(os.getpid(), signal.SIGINT)
-
-    threading.Thread(target=interrupt).start()
+    interrupt_at(site, "exiting")
     with pytest.raises(KeyboardInterrupt):
         site.app.stop()
     assert current.containers() == [container]

@@ -361,6 +361,28 @@ def test_a_syntax_error_is_shown_as_usual_and_changes_nothing(notebook: Notebook
     assert notebook.ok("Model().predict.remote(1)").result == "2"
 
 
+def test_a_syntax_error_in_a_container_is_shown_with_the_containers_frames(notebook: Notebook):
+    cell = """
+    %%lifecycle_cls
+    import lifecycle_magic as lm
+
+    class Templates:
+        @lm.enter()
+        def load(self):
+            compile("a b", "<template>", "exec")
+
+        @lm.method()
+        def fill(self):
+            return 1
+    """
+    shown = notebook.run(cell)
+    assert shown.error is not None
+    assert shown.error.startswith("SyntaxError: invalid syntax")
+    assert 'compile("a b", "<template>", "exec")' in shown.traceback
+    assert "lifecycle_magic/" not in shown.traceback
+    assert notebook.ok(cell.replace("a b", "a")).error is None
+
+
 def test_an_exception_in_the_cell_is_shown_as_usual_and_changes_nothing(notebook: Notebook):
     notebook.ok(model())
     shown = notebook.run(model(times="9") + "\nnope\n")

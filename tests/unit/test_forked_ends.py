@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import pickle
 import shutil
 import signal
+import sys
+import types
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -12,8 +15,11 @@ import pytest
 from fakes.forked import Forked, ForkEngine
 
 import lifecycle_magic as lm
+from lifecycle_magic import pool, wish
+from lifecycle_magic.exception import ContainerDied, RemoteError, WireError
 from lifecycle_magic.guest.failures import MAX_TOLD
-from lifecycle_magic.state import State
+from lifecycle_magic.state import WARM, State
+from lifecycle_magic.wire.frames import Kind
 
 
 @pytest.fixture(scope="module")
@@ -88,3 +94,145 @@ def test_an_obituary_does_not_repeat_itself(engine: ForkEngine) -> None:
         "while it was going (it is over)"
     )
     assert container.history[-1].endswith(f": {told}")
+
+
+class Stray(Echo):
+    """Sends frames of its own, as code would that writes to a descriptor it does not own."""
+
+    @lm.method()
+    def stray(self, kind: int, payload: bytes) -> str:
+        from lifecycle_magic.guest.output import current_lane
+
+        lane = current_lane.get()
+        assert lane is not None
+        lane.channel.send(kind, payload)
+        return "real"
+
+    @lm.method()
+    def strays(self, kind: int, payload: bytes) -> Iterator[str]:
+        self.stray(kind, payload)
+        yield "real"
+
+
+WRONG = [
+    (Kind.READY, b""),
+    (Kind.OUTPUT, b"junk"),
+    (Kind.FAILURE, b"junk"),
+    (Kind.FAILURE, pickle.dumps("no failure")),
+    (99, b"x"),
+]
+
+
+@pytest.mark.parametrize(
+    ("way", "kind", "payload"),
+    [("remote", *one) for one in WRONG]
+    + [(way, *one) for way in ("spawn", "map", "generator") for one in WRONG[1:3]],
+)
+def test_a_frame_that_no_worker_sends_is_no_answer_and_its_slot_is_not_used_again(
+    engine: ForkEngine, way: str, kind: int, payload: bytes
+) -> None:
+    with Forked(engine, Stray) as work:
+        ways = {
+            "remote": lambda: work.stray.remote(kind, payload),
+            "spawn": lambda: work.stray.spawn(kind, payload).get(),
+            "map": lambda: list(work.stray.starmap([(kind, payload)])),
+            "generator": lambda: list(work.strays.remote_gen(kind, payload)),
+        }
+        with pytest.raises((WireError, ContainerDied), match=r"connection broke|and is replaced"):
+            ways[way]()
+        assert [work.echo.remote(number) for number in range(3)] == [0, 1, 2]
+        first, second = work.made
+    assert first.killed.startswith("its connection broke: ")
+    assert second.state is State.EXITED
+    assert second.killed == ""
+
+
+@pytest.mark.parametrize(("kind", "payload"), WRONG[1:])  # READY is what enter ends with
+def test_a_frame_that_no_worker_sends_in_enter_ends_the_start(
+    engine: ForkEngine, kind: int, payload: bytes
+) -> None:
+    class Strays(Stray):
+        @lm.enter()
+        def load(self) -> None:
+            self.stray(kind, payload)
+
+    with Forked(engine, Strays) as work:
+        with pytest.raises(WireError, match="and is replaced"):
+            work.echo.remote(1)
+        assert work.made[0].gone.wait(20)
+
+
+class Fails(Echo):
+    """Its start fails as it is told to."""
+
+    def __init__(self, how: str) -> None:
+        if how == "exit in __init__":
+            sys.exit(3)
+        self.how = how
+
+    @lm.enter()
+    def load(self) -> None:
+        if self.how == "exit in enter":
+            sys.exit(3)
+        raise ValueError("no weights")
+
+
+def test_an_enter_that_fails_fails_each_call_in_the_same_way(engine: ForkEngine) -> None:
+    with Forked(engine, Fails, "") as work:
+        for _ in range(5):
+            with pytest.raises(ValueError, match="no weights"):
+                work.echo.remote(1)
+            assert work.made[-1].gone.wait(20)
+
+
+@pytest.mark.parametrize("how", ["exit in __init__", "exit in enter"])
+def test_sys_exit_at_the_start_is_told_as_what_it_is(engine: ForkEngine, how: str) -> None:
+    refused = pytest.raises(RemoteError, match=r"sys\.exit.*\(code 3\)")
+    with Forked(engine, Fails, how) as work, refused as failed:
+        work.echo.remote(1)
+    assert "so there is no container" in str(failed.value)
+    assert "stays warm" not in str(failed.value)
+
+
+class Interrupter:
+    """Raises KeyboardInterrupt at the ``at``-th line of `pool` and `wish` that is traced."""
+
+    files = (pool.__file__, wish.__file__)
+
+    def __init__(self, at: int) -> None:
+        self.left = at
+
+    def __call__(self, frame: types.FrameType, event: str, arg: object) -> Interrupter | None:
+        if event == "call":
+            return self if frame.f_code.co_filename in self.files else None
+        if event == "line":
+            self.left -= 1
+            if not self.left:
+                raise KeyboardInterrupt
+        return self
+
+
+@pytest.mark.parametrize("how", ["warm", "replace"])
+def test_wherever_an_interrupt_of_a_start_comes_the_next_call_works(
+    engine: ForkEngine, how: str
+) -> None:
+    steps = 0
+    interrupted = True
+    while interrupted:
+        steps += 1
+        with Forked(engine, Echo) as work:
+            if how == "replace":
+                work.pool.warm()
+            interrupter = Interrupter(steps)
+            before = sys.gettrace()
+            sys.settrace(interrupter)
+            try:
+                work.pool.warm() if how == "warm" else pool.replace([work.pool], "new code")
+            except KeyboardInterrupt:
+                pass
+            finally:
+                sys.settrace(before)
+            interrupted = interrupter.left <= 0
+            assert work.echo.spawn(5).get(20) == 5
+            assert len([one for one in work.made if one.state in WARM]) == 1
+    assert steps > 10

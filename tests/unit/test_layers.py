@@ -41,7 +41,7 @@ LAYERS = [
     {"builder", "bundle", "mapping", "pump", "streams", "batching"},
     {"attended", "calls", "aside"},
     {"pool", "sizing"},
-    {"inputs", "stats"},
+    {"inputs", "stats", "wish"},
     {"container"},
     {"engines", "monitor", "bus", "history", "report", "failure"},
     {"spec", "baking", "declaration", "fingerprint", "options", "image", "recipe"},
