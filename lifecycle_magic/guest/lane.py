@@ -134,8 +134,7 @@ class Lane:
                 from lifecycle_magic.guest.failures import told
 
                 self.flush()
-                self.attended = False
-                self._worker.outputs[1].write(told(error))
+                self._worker.outputs[1].log(told(error))
             raise
         return exchange.take_kept()
 
