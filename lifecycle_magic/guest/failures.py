@@ -94,12 +94,10 @@ def _lines(tb: Any) -> tuple[Line, ...]:
     ours_first = True
     for frame, lineno in traceback.walk_tb(tb):
         filename = frame.f_code.co_filename
-        if ours_first and _is_plumbing(filename):
+        if filename_is_ours(filename) or (ours_first and _is_plumbing(filename)):
             continue
         ours_first = False
         found.append(Line(filename, lineno or 0, frame.f_code.co_name))
-    while found and filename_is_ours(found[-1].filename):
-        found.pop()
     if len(found) > MAX_LINES:
         found[MAX_LINES // 2 : -MAX_LINES // 2] = []
     return tuple(found)

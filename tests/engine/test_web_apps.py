@@ -21,7 +21,7 @@ import schemathesis
 import websockets.exceptions
 import websockets.sync.client
 from engine.inside import notes
-from engine.web import Street, printed_until
+from engine.web import Street, free_port, printed_until
 from fastapi import FastAPI, HTTPException, Query, Request
 from pydantic import BaseModel
 from schemathesis.checks import (
@@ -35,12 +35,6 @@ import lifecycle_magic as lm
 from lifecycle_magic import session
 
 pytestmark = pytest.mark.xdist_group("web-apps")
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 FILES, SOCKETS = free_port(), free_port()

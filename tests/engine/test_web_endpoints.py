@@ -224,6 +224,8 @@ def test_an_exception_is_told_here_and_not_to_the_client(
     out, err = printed_until(capfd, "LookupError: nothing to be found\n")
     assert "just before" in out
     assert 'raise LookupError("nothing to be found")' in err
+    assert "lifecycle_magic" not in err
+    assert err.count("Traceback") == 1
     wait_for(lambda: "LookupError: nothing to be found" in street.log("Model"), "it in the log")
     assert street.client.get(model.predict.web_url).json()["id"] == model.who.remote()
 

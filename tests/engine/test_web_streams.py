@@ -15,7 +15,7 @@ import websockets.asyncio.client
 import websockets.exceptions
 import websockets.sync.client
 from engine.inside import notes, peak
-from engine.web import Raw, Street, printed_until
+from engine.web import Raw, Street, free_port, printed_until
 from fastapi import FastAPI, Request, WebSocket, WebSocketDisconnect
 from fastapi.responses import StreamingResponse
 from kernel.harness import wait_for
@@ -30,7 +30,7 @@ LARGE = 200
 SPARE = 64 * MIB
 """What a large body may cost in memory, all buffers on its way together."""
 
-PORT = 23007
+PORT = free_port()
 
 
 @lm.concurrent(max_inputs=32)

@@ -137,6 +137,13 @@ class Raw:
         self.close()
 
 
+def free_port() -> int:
+    """For a server inside of a container, which may share this machine's ports."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
 def printed_until(capfd: pytest.CaptureFixture[str], text: str) -> tuple[str, str]:
     """Wait until this process has printed ``text`` on stderr; what it printed so far."""
     told = ["", ""]
