@@ -143,15 +143,6 @@ class Output(io.TextIOBase):
             piece = text[start : start + CHUNK]
             self._notes.tell("print", stream=self.stream, text=piece, shown=True)
 
-    def log(self, text: str) -> None:
-        """Into the log alone: whoever looks at the cell hears of it in another way."""
-        with self._lock:
-            for start in range(0, len(text), CHUNK):
-                piece = text[start : start + CHUNK]
-                write_all(
-                    self._notes, line(note="print", stream=self.stream, text=piece, shown=True)
-                )
-
     @property
     def unflushed(self) -> bool:
         return bool(self._kept)
