@@ -19,6 +19,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from lifecycle_magic import full
+from lifecycle_magic.engines import leash
 from lifecycle_magic.exception import BuildError
 
 OnLine = Callable[[str], None]
@@ -179,7 +180,8 @@ def stream(
     on_line: OnLine,
     shown: str,
 ) -> None:
-    """Run ``command``, hand each line of its output to ``on_line`` as it comes.
+    """Run ``command``, hand each line of its output to ``on_line`` as it comes. It does not outlive
+    this process.
 
     ``shown`` is how an error calls the command. Raises `BuildError` with it, the exit code and
     the last 20 lines.
@@ -188,10 +190,10 @@ def stream(
     tail: deque[str] = deque(maxlen=_TAIL)
     try:
         process = subprocess.Popen(
-            list(command),
+            [base_python(), "-I", "-S", leash.__file__, *command],
             env=dict(env),
             cwd=cwd,
-            stdin=subprocess.DEVNULL,
+            stdin=subprocess.PIPE,  # held open: its end is the command's end
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -208,6 +210,7 @@ def stream(
                 line = redact(raw.rstrip("\r\n"))
                 tail.append(line)
                 on_line(line)
+            process.wait()
         except BaseException:  # an interrupted cell: its build must not go on behind it
             _end_session(process.pid)
             raise

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import secrets
+from pathlib import Path
 
 import docker
 import psutil
 import pytest
-from kernel.harness import CellFailed, Diary, OwnKernel, preamble, wait_for
+from kernel.harness import CellFailed, Diary, OwnKernel, own_kernel, preamble, wait_for
 
 pytestmark = [pytest.mark.kernel]
 
@@ -102,3 +103,19 @@ def test_an_interrupt_of_the_first_call_ends_its_build_hook_and_the_next_call_ru
     assert kernel.run("print(Model().hello.remote(5))").strip() == "5"
     assert diary.events() == ["begun", "begun", "entered"]
     kernel.run("app.stop()")
+
+
+def test_a_command_that_builds_an_image_does_not_outlive_its_kernel(
+    engine: str, diary: Diary, tmp_path: Path
+) -> None:
+    mark = secrets.token_hex(8)
+    child = f"python3 -c 'import time; time.sleep(999)' {mark}"
+    with own_kernel(tmp_path / "tmp") as kernel:
+        kernel.run(preamble(engine, diary))
+        kernel.run(TELL)
+        kernel.run(COMMAND.format(mark=mark).replace("sleep 999", child))
+        kernel.begin("Model().hello.remote(1)")
+        diary.wait("begun")
+        assert runs(mark)
+        kernel.kill()
+        wait_for(lambda: not runs(mark), "the end of the command")

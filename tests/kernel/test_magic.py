@@ -350,6 +350,27 @@ def test_a_failing_image_step_is_told_with_its_last_lines_and_exit_code(notebook
     assert notebook.ok("Model().predict.remote(1)").result == "2"
 
 
+def test_an_image_that_does_not_exist_is_named_and_the_next_cell_works(notebook: Notebook):
+    name = "localhost:1/no-such-image"
+    shown = notebook.run(model(f"--image {name}"))
+    assert shown.error is not None
+    assert name in shown.error or "from_registry" in shown.error  # the process engine has none
+    assert shown.error.startswith(("BuildError: ", "EngineError: ", "InvalidError: "))
+    notebook.ok(model())
+    assert notebook.ok("Model().predict.remote(1)").result == "2"
+
+
+def test_a_pip_package_that_does_not_exist_is_named_and_the_next_cell_works(notebook: Notebook):
+    name = "lifecycle-magic-no-such-package"
+    shown = notebook.run(model(f"--pip {name}"))
+    assert shown.error is not None
+    assert shown.error.startswith("BuildError: Model: ")
+    assert name in shown.error
+    assert "✗" in shown.card
+    notebook.ok(model())
+    assert notebook.ok("Model().predict.remote(1)").result == "2"
+
+
 def test_a_syntax_error_is_shown_as_usual_and_changes_nothing(notebook: Notebook):
     notebook.ok(model())
     shown = notebook.run(model(times="3)"))
