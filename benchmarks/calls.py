@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 import lifecycle_magic as lm
-from benchmarks.figures import Bound, Figures, Run, alternate, timed
+from benchmarks.figures import Bound, Figures, Run, Unable, alternate, timed
 from benchmarks.peers import Peer, _work, available
 from benchmarks.plan import Plan
 from benchmarks.raw import SERVER, Raw
@@ -113,7 +113,10 @@ def peers(plan: Plan, workers: int = 1) -> Iterator[tuple[dict[str, Peer], tuple
             if isinstance(peer, str):
                 missing.append(f"{name}: {peer}")
             else:
-                there[name] = stack.enter_context(peer)
+                try:
+                    there[name] = stack.enter_context(peer)
+                except Unable as error:
+                    missing.append(str(error))
         yield there, tuple(missing)
 
 

@@ -52,7 +52,7 @@ def _throughput(plan: Plan, count: int) -> Figures:
     with ExitStack() as stack:
         runs: dict[str, Run] = {}
         for engine in plan.engines:
-            app = stack.enter_context(lm.App(f"bench-map-{engine}").run())
+            app = stack.enter_context(lm.App(f"bench-map-{engine}-{count}").run())
             runs[engine] = _ours(app, engine, count)
         there, missing = stack.enter_context(peers(plan, count))
         for name, peer in there.items():
@@ -131,9 +131,7 @@ def _held(engine: str, count: int) -> Figures:
     return Figures(
         amounts=(
             Amount(f"{work}: most held at once", engine, most, "inputs", MOST_HELD),
-            Amount(
-                f"{work}: peak of the kernel's memory above a map of 2,000", engine, grown, "MiB"
-            ),
+            Amount(f"{work}: memory above that of a map of 2,000", engine, grown, "MiB"),
             Amount(f"{work}: throughput", engine, 1 / each, "inputs/s"),
         )
     )

@@ -1,9 +1,197 @@
-"""stub"""
+"""What a complete run leaves behind for readers: a plot, and the figures section of the README.
 
+Both are made from ``benchmarks/results.json`` alone, so the README says what was measured. After a
+change of words, ``python -m benchmarks.publish`` makes them again without measuring.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
+
+from benchmarks import plot
+from benchmarks.figures import OURS, human, times_as_long
 
 RESULTS = Path(__file__).with_name("results.json")
+ROOT = RESULTS.parents[1]
+PLOT = ROOT / "docs" / "figures.svg"
+README = ROOT / "README.md"
+BEGIN, END = "<!-- figures: made by make bench -->", "<!-- figures end -->"
+
+Results = Mapping[str, Any]
+
+_CALLS = {
+    "warm no-op call": "small integer",
+    "echo 1 MB array": "1 MB array",
+    "echo 100 MB array": "100 MB array",
+    "map, 2 containers: per input": "`.map`, an input, 2 containers",
+}
+_CONTENDERS = {
+    "docker": "lifecycle_magic on Docker",
+    "process": "lifecycle_magic on processes",
+    "loky": "loky",
+    "ray": "Ray actor",
+    "dask": "Dask actor",
+    "ipyparallel": "ipyparallel",
+    "docker: raw socket": "pickle over a bare socket",
+    "two warm copies": "two warm copies",
+}
+_STEPS = {
+    "cold call, image built": "first call, image built, no container there",
+    "re-run an unchanged cell": "run an unchanged cell again",
+    "edit a method, call it": "edit a method, call it",
+    "edit enter, call: above enter's own time": "edit `enter`, call it: above `enter`'s own time",
+    "edit enter, call, with a spare: above enter's own time": "the same with `buffer_containers=1`",
+    "kernel SIGKILLed, exit begins": "kernel killed with SIGKILL, `exit` begins",
+}
 
 
-def publish():
-    return []
+def publish() -> list[str]:
+    """Write both; the names of what was written."""
+    results = json.loads(RESULTS.read_text())
+    PLOT.write_text(plot.draw(results))
+    README.write_text(put(README.read_text(), section(results)))
+    return [str(path.relative_to(ROOT)) for path in (PLOT, README)]
+
+
+def put(readme: str, text: str) -> str:
+    """The README with ``text`` between the two marks."""
+    before, _, rest = readme.partition(BEGIN)
+    _, mark, after = rest.partition(END)
+    if not mark:
+        raise ValueError(f"the README has no {BEGIN} followed by {END}")
+    return f"{before}{BEGIN}\n\n{text}\n\n{END}{after}"
+
+
+def section(results: Results) -> str:
+    """Markdown: medians, what is bound and missed, what it costs at rest."""
+    machine = results["machine"]
+    where = f"one run on {machine['cores']} cores ({machine['processor']})"
+    return "\n".join(
+        [
+            f"Measured by `make bench` in {where}, in turns. Medians;",
+            "percentiles, every payload from 64 B to 1 GB and all the rest are in",
+            "[benchmarks/results.json](benchmarks/results.json). What the largest gains come from:",
+            "[docs/performance.md](docs/performance.md).",
+            "",
+            "![Medians beside loky, Ray, Dask and ipyparallel](docs/figures.svg)",
+            "",
+            *_calls(results),
+            "",
+            *_steps(results),
+            "",
+            *_rest(results),
+            "",
+            *_missed(results),
+        ]
+    )
+
+
+def _medians(results: Results) -> dict[tuple[str, str], float]:
+    return {(s["work"], s["who"]): s["p50"] for s in results["samples"]}
+
+
+def _calls(results: Results) -> Iterator[str]:
+    median = _medians(results)
+    yield f"| there and back | {' | '.join(_CALLS.values())} |"
+    yield "| --- |" + " --- |" * len(_CALLS)
+    for who, name in _CONTENDERS.items():
+        cells = [_cell(median.get((work, who))) for work in _CALLS]
+        if any(cells):
+            yield f"| {name} | {' | '.join(cells)} |"
+
+
+def _steps(results: Results) -> Iterator[str]:
+    median = _medians(results)
+    yield "| | Docker | process |"
+    yield "| --- | --- | --- |"
+    for work, name in _STEPS.items():
+        cells = [_cell(median.get((work, engine))) for engine in OURS]
+        yield f"| {name} | {' | '.join(cells)} |"
+        bare = median.get((work, "docker run IMAGE python3 -c pass"))
+        if bare is not None:
+            yield f"| `docker run` of the same image, doing nothing | {_cell(bare)} | |"
+
+
+def _rest(results: Results) -> Iterator[str]:
+    amount = {(a["work"], a["who"]): a for a in results["amounts"]}
+    found = []
+    load = _medians(results).get(("%load_ext in a fresh interpreter", "kernel"))
+    if load is not None:
+        found.append(f"`%load_ext lifecycle_magic` takes {_cell(load)}")
+    for who in ("docker", "process"):
+        memory = amount.get(("memory of an idle container above a bare python3, PSS", who))
+        if memory:
+            found.append(f"an idle container on {who} is {memory['value']:.1f} MiB above `python3`")
+    kernel = amount.get(("memory above a bare kernel, PSS", "kernel, one warm class on docker"))
+    if kernel:
+        found.append(f"a kernel with a warm class is {kernel['value']:.0f} MiB above a bare one")
+    idle = [
+        a
+        for a in results["amounts"]
+        if a["work"].startswith("CPU while idle") and a["who"].startswith("container")
+    ]
+    if idle:
+        most = max(a["value"] for a in idle)
+        span = idle[0]["work"].removeprefix("CPU while idle for ")
+        found.append(f"in {span} of idleness a container uses {most:.1f} ms of CPU")
+    if found:
+        yield "; ".join(found) + "."
+
+
+def _missed(results: Results) -> Iterator[str]:
+    bounds = [b for b in results["bounds"] if not b["met"]]
+    total = len(results["bounds"]) + sum(a["limit"] is not None for a in results["amounts"])
+    over = [a for a in results["amounts"] if not a["met"]]
+    if not bounds and not over:
+        yield f"All {total} bounds that the design sets are met."
+        return
+    count = len(bounds) + len(over)
+    yield f"**Missed**: {count} of the {total} bounds that the design sets."
+    yield ""
+    for text in dict.fromkeys(b["text"] for b in bounds):
+        took = [
+            f"{human(b['measured'])} on {b['who']}, where {human(b['limit'])} are allowed"
+            for b in bounds
+            if b["text"] == text
+        ]
+        yield f"- {text}: {'; '.join(took)}.{_why(text, results)}"
+    for a in over:
+        allowed = f"where {a['limit']:g} are allowed"
+        yield f"- {a['work']}, {a['who']}: {a['value']:.4g} {a['unit']}, {allowed}."
+
+
+def _why(text: str, results: Results) -> str:
+    """What is known of why a bound is missed, with the measurement that says so."""
+    median = _medians(results)
+    if text.startswith("echo") and "Ray" in text:
+        work = text.partition(":")[0]
+        ray, copies = median[work, "ray"], median.get((work, "two warm copies"))
+        if copies is None:
+            return ""
+        return (
+            f" Ray took {human(ray)}: it hands out read-only views of memory that it copied once. "
+            f"Two warm copies alone, which a result of one's own costs, take {human(copies)} here, "
+            f"{times_as_long(copies / ray)} Ray's time."
+        )
+    if "raw" in text:
+        return (
+            " The bare ping-pong has no frames, no ids, no pool, no interrupts, no output and no "
+            "timeout."
+        )
+    if "docker run" in text:
+        return (
+            " The engine's create and start are nearly all of both; ours adds Python's imports and "
+            "the handshake, the command adds its own start and the container's removal."
+        )
+    return ""
+
+
+def _cell(seconds: float | None) -> str:
+    return "" if seconds is None else human(seconds).replace("us", "µs")
+
+
+if __name__ == "__main__":
+    print("written:", ", ".join(publish()))

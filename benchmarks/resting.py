@@ -3,9 +3,9 @@
 Real kernels: a bare one, one with the extension loaded, and one with a warm class on each engine.
 All of them rest at the same time. Memory and CPU are read from outside, from ``/proc``.
 
-A container is its supervisor and its worker; which processes those are, the kernel of Linux tells of
-its data socket (SO_PEERCRED, unix(7)). RSS counts what both have in common twice, PSS does not, but
-depends on who else has the same interpreter mapped.
+A container is its supervisor and its worker; which processes those are, Linux tells of its data
+socket (SO_PEERCRED, unix(7)). RSS counts what both have in common twice; PSS does not, but depends
+on who else has the same interpreter mapped.
 """
 
 from __future__ import annotations
@@ -142,10 +142,14 @@ class _Kernel:
 
 @contextmanager
 def _kernel() -> Iterator[_Kernel]:
-    from jupyter_client.manager import start_new_kernel
+    from jupyter_client.manager import KernelManager
 
-    manager, client = start_new_kernel(kernel_name="python3")
+    manager = KernelManager(kernel_name="python3", transport="ipc")
+    manager.start_kernel()
+    client = manager.client()
+    client.start_channels()
     try:
+        client.wait_for_ready(timeout=60)
         yield _Kernel(manager, client)
     finally:
         client.stop_channels()

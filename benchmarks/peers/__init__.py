@@ -8,6 +8,7 @@ contenders are measured within one run, in turns, and a peer pays nothing for th
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -25,7 +26,9 @@ _PACKAGES = ("dask", "distributed", "ipyparallel", "loky", "numpy", "pandas", "r
 
 
 class Peer:
-    """One peer's program while it runs, with ``workers`` processes to work. Use it in a ``with``."""
+    """One peer's program while it runs, with ``workers`` processes to work. Use it in a ``with``,
+    which raises `figures.Unable` if it does not come up.
+    """
 
     def __init__(self, name: str, python: Path, workers: int = 1) -> None:
         self._name = name
@@ -40,6 +43,11 @@ class Peer:
             stderr=subprocess.DEVNULL,
             text=True,
         )
+        try:
+            self._answer()  # it is up
+        except Unable:
+            self.__exit__(None, None, None)
+            raise
         return self
 
     def __exit__(
@@ -50,8 +58,13 @@ class Peer:
     ) -> None:
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        self._process.stdin.close()  # it stops its workers and goes
-        self._process.wait(60)
+        with contextlib.suppress(BrokenPipeError):  # it has gone already
+            self._process.stdin.close()  # it stops its workers and goes
+        try:
+            self._process.wait(60)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
         self._process.stdout.close()
 
     def run(self, times: int, *, work: str, size: int = 0) -> list[float]:
@@ -62,20 +75,26 @@ class Peer:
         ``size`` inputs. Raises `figures.Unable` if the peer can't do that.
         """
         assert self._process.stdin is not None
+        try:
+            asked = {"work": work, "size": size, "times": times}
+            self._process.stdin.write(json.dumps(asked) + "\n")
+            self._process.stdin.flush()
+        except BrokenPipeError:
+            pass  # reading tells
+        told = self._answer()
+        if not isinstance(told, list):
+            raise Unable(str(told))
+        return [float(seconds) for seconds in told]
+
+    def _answer(self) -> object:
         assert self._process.stdout is not None
-        self._process.stdin.write(json.dumps({"work": work, "size": size, "times": times}) + "\n")
-        self._process.stdin.flush()
         line = self._process.stdout.readline()
         if not line:
             raise Unable(
                 f"{self._name} ended with exit code {self._process.wait(60)}; run it by hand: "
                 f'echo \'{{"work": "integer", "size": 0, "times": 1}}\' | {" ".join(self._command)}'
             )
-        told = json.loads(line)
-        if isinstance(told, str):
-            raise Unable(told)
-        seconds: list[float] = told
-        return seconds
+        return json.loads(line)
 
 
 def available(name: str, workers: int = 1) -> Peer | str:

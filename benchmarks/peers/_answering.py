@@ -17,14 +17,14 @@ def answer(echo, map):
     # Some peers print; that must not get between our answers.
     out = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
+    print(json.dumps("up"), file=out, flush=True)
     for line in sys.stdin:
         asked = json.loads(line)
         try:
             told = _do(asked, echo, map)
         except Exception as error:
             told = f"{type(error).__name__}: {error}"
-        out.write(json.dumps(told) + "\n")
-        out.flush()
+        print(json.dumps(told), file=out, flush=True)
 
 
 def _do(asked, echo, map):

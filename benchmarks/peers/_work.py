@@ -21,13 +21,8 @@ def payload(kind, size):
         import pandas as pd
 
         rows = np.arange(100_000)
-        columns = {
-            "n": rows,
-            "half": rows / 2,
-            "square": rows**2,
-            "name": [f"row {n}" for n in rows],
-        }
-        return pd.DataFrame(columns)
+        names = [f"row {n}" for n in rows]
+        return pd.DataFrame({"n": rows, "half": rows / 2, "square": rows**2, "name": names})
     return np.ones(size, np.uint8)  # zeros would all share one page
 
 

@@ -1,0 +1,212 @@
+"""What the largest gains bring: the same work with a mechanism switched off and on, and where the
+time goes then. ``python -m benchmarks.profiles`` prints the tables of ``docs/performance.md``.
+
+Each measurement is a process of its own, in turns, on the process engine. A thread looks at the
+stacks of the kernel's other threads every millisecond; those that wait for each other, or for
+nothing to do, do not count.
+"""
+
+from __future__ import annotations
+
+import json
+import linecache
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import lifecycle_magic as lm
+from benchmarks.figures import human
+from lifecycle_magic import bundle, pump
+from lifecycle_magic.wire import frames
+
+ROUNDS = 5
+LEAST = 4
+"""Percent of the time from which a line is shown."""
+WAITING = ("threading.py", "selectors.py", "queue.py")
+NEVER = 1 << 62
+
+
+@dataclass
+class Node:
+    count: int = 0
+    children: dict[str, Node] = field(default_factory=dict)
+
+
+class Echo:
+    @lm.enter()
+    def set_up(self) -> None:
+        if not self.shared:  # what goes back takes the same way as what comes
+            from lifecycle_magic.wire import frames
+
+            frames.THRESHOLD = 1 << 62
+
+    def __init__(self, shared: bool) -> None:
+        self.shared = shared
+
+    @lm.method()
+    def echo(self, value: Any) -> Any:
+        return value
+
+
+def shared_memory(on: bool) -> list[float]:
+    """Seconds for 100 MB there and back; off: through the socket."""
+    if not on:
+        frames.THRESHOLD = NEVER
+    value = np.ones(100_000_000, np.uint8)
+    with lm.App("profile").run() as app:
+        echo = app.cls(
+            Echo, engine="process", image=lm.Image.debian_slim().uv_pip_install("numpy")
+        )(on)
+        echo.echo.remote(value)
+        return _profiled(lambda: echo.echo.remote(value), 15)
+
+
+def sent_ahead(on: bool) -> list[float]:
+    """Seconds per input of a map; off: an input is sent when the one before was answered."""
+    if not on:
+        pump.AHEAD, pump.SHORT = 1, float("inf")
+    count = 5000
+    with lm.App("profile").run() as app:
+        echo = app.cls(Echo, engine="process")(True)
+        list(echo.echo.map(range(100), progress=False))
+        took = _profiled(lambda: list(echo.echo.map(range(count), progress=False)), 3)
+    return [seconds / count for seconds in took]
+
+
+def compiled_guest(on: bool) -> list[float]:
+    """Seconds for a first call; off: the container compiles what it runs, each time."""
+    if not on:
+        bundle.py_compile.compile = lambda *_, **__: None  # type: ignore[assignment]
+    seconds = []
+    for turn in range(4):
+        with lm.App("profile").run() as app:
+            echo = app.cls(Echo, engine="process")(True)
+            began = time.perf_counter()
+            echo.echo.remote(1)
+            if turn:  # the first one made the environment
+                seconds.append(time.perf_counter() - began)
+    return seconds
+
+
+MECHANISMS: dict[str, tuple[Callable[[bool], list[float]], str]] = {
+    "shared memory": (shared_memory, "echo 100 MB array"),
+    "inputs sent ahead": (sent_ahead, "map of 5,000 no-ops, one container, per input"),
+    "compiled guest": (compiled_guest, "first call, image built"),
+}
+
+_stacks: Counter[tuple[str, ...]] = Counter()
+
+
+def _profiled(work: Callable[[], object], times: int) -> list[float]:
+    """Time without a profile, then once more with one."""
+    seconds = []
+    for _ in range(times):
+        began = time.perf_counter()
+        work()
+        seconds.append(time.perf_counter() - began)
+    done = threading.Event()
+    sampler = threading.Thread(target=_sample, args=(done,))
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-4)  # or the sampler sees only who lets go of the lock
+    sampler.start()
+    for _ in range(times):
+        work()
+    done.set()
+    sampler.join()
+    sys.setswitchinterval(interval)
+    return seconds
+
+
+def _sample(done: threading.Event) -> None:
+    own = threading.get_ident()
+    while not done.wait(0.001):
+        for thread, frame in sys._current_frames().items():
+            if thread == own or frame.f_code.co_filename.endswith(WAITING):
+                continue
+            lines = []
+            at: Any = frame
+            while at is not None:
+                lines.append(_line(at))
+                at = at.f_back
+            ours = [line for line in reversed(lines) if line]
+            if ours:
+                _stacks[tuple(ours)] += 1
+
+
+def _line(frame: Any) -> str:
+    path = Path(frame.f_code.co_filename)
+    if "lifecycle_magic" not in path.parts:
+        return ""
+    module = ".".join(path.with_suffix("").parts[-2:]).removeprefix("lifecycle_magic.")
+    text = linecache.getline(str(path), frame.f_lineno).strip()
+    return f"{module}.{frame.f_code.co_name}: {text}"
+
+
+def _flame() -> str:
+    root = Node()
+    for stack, count in _stacks.items():
+        root.count += count
+        node = root
+        for line in stack:
+            node = node.children.setdefault(line, Node())
+            node.count += count
+    lines: list[str] = []
+
+    def show(node: Node, depth: int) -> None:
+        for line, child in sorted(node.children.items(), key=lambda pair: -pair[1].count):
+            percent = 100 * child.count / root.count
+            if percent >= LEAST:
+                lines.append(f"{percent:3.0f} %  {'  ' * depth}{line}")
+                show(child, depth + 1)
+
+    show(root, 0)
+    return "\n".join(lines)
+
+
+def _one(name: str, on: bool) -> tuple[list[float], str]:
+    """One measurement in a process of its own."""
+    with tempfile.TemporaryDirectory(prefix="lm-bench-", ignore_cleanup_errors=True) as state:
+        done = subprocess.run(
+            [sys.executable, "-m", "benchmarks.profiles", name, "on" if on else "off"],
+            env={**os.environ, "LIFECYCLE_MAGIC_STATE": state},
+            stdout=subprocess.PIPE,
+            text=True,
+            check=True,
+        )
+    seconds, flame = json.loads(done.stdout.splitlines()[-1])
+    return seconds, flame
+
+
+def main() -> None:
+    if len(sys.argv) == 3:
+        seconds = MECHANISMS[sys.argv[1]][0](sys.argv[2] == "on")
+        print(json.dumps([seconds, _flame()]))
+        return
+    flames = {}
+    print("| mechanism | work | off | on | gain |\n| --- | --- | --- | --- | --- |")
+    for name, (_, work) in MECHANISMS.items():
+        took: dict[bool, list[float]] = {False: [], True: []}
+        for _ in range(ROUNDS):
+            for on in (False, True):
+                seconds, flames[name, on] = _one(name, on)
+                took[on] += seconds
+        off, on_ = (statistics.median(took[on]) for on in (False, True))
+        print(f"| {name} | {work} | {human(off)} | {human(on_)} | {off / on_:.1f} x |", flush=True)
+    for (name, on), flame in flames.items():
+        if flame:
+            print(f"\n{name}, {'on' if on else 'off'}:\n\n```text\n{flame}\n```")
+
+
+if __name__ == "__main__":
+    main()
