@@ -269,11 +269,10 @@ export class ClassRow implements Part {
     }
     if (!this.facts) return;
     const whole = target === this.key;
-    const life = this.lives.get(target);
-    const touched = whole ? [...this.lives.values()] : life ? [life] : [];
-    const hooks = [...this.hooks].filter(([name]) => (whole || name === target) && !isGone(this.lives.get(name)?.state ?? "exited"));
-    const serving = touched.filter((one) => ![...this.hooks.keys()].some((name) => this.lives.get(name) === one));
-    const here = touched.filter((one) => !isGone(one.state)).length;
+    const touched = [...this.lives].filter(([name, life]) => (whole || name === target) && !isGone(life.state));
+    const hooks = touched.flatMap(([name]) => this.hooks.get(name) ?? []);
+    const serving = touched.filter(([name]) => !this.hooks.has(name)).map(([, life]) => life);
+    const here = touched.length;
     const what = whole ? `${this.facts.name} (${count(here, "container")})` : `container ${shortName(target)}`;
     const close = (): void => {
       shown(this.ask, false);
@@ -285,8 +284,8 @@ export class ClassRow implements Part {
       close();
       this.hands.press(verb, target, opener);
     }, "lcm-bad");
-    const some = serving.some((one) => !isGone(one.state));
-    const losses = [hooks.length && verb !== "restart" ? endOfBuild(hooks.map(([, hook]) => hook)) : "", some || !hooks.length ? loss(verb, this.facts, serving) : ""].filter(Boolean).join(" ");
+    const ended = hooks.length && verb !== "restart" ? endOfBuild(hooks) : "";
+    const losses = [ended, serving.length || !ended ? loss(verb, this.facts, serving) : ""].filter(Boolean).join(" ");
     const no = button("Keep", `Keep ${what}`, close);
     const told = h("p", {}, h("strong", {}, `${LABEL[verb]} ${what}?`), ` ${losses}`);
     told.id = `${this.id}-lost`;
