@@ -151,7 +151,7 @@ def _line(frame: Any) -> str:
     if "lifecycle_magic" not in path.parts:
         return ""
     module = ".".join(path.with_suffix("").parts[-2:]).removeprefix("lifecycle_magic.")
-    text = linecache.getline(str(path), frame.f_lineno).strip()
+    text = linecache.getline(str(path), frame.f_lineno or 0).strip()
     return f"{module}.{frame.f_code.co_name}: {text}"
 
 
