@@ -44,7 +44,7 @@ lint: install ## check style, format and types
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 
-bench: install ## measure warm calls, cold starts and imports
+bench: install ## measure beside Ray, Dask, loky, ipyparallel (a look: ARGS=--quick)
 	@$(BIN)/python -m benchmarks $(ARGS)
 
 clean: ## remove .venv, caches and build outputs

@@ -55,7 +55,7 @@ WORKS = (
     Work("echo 64 KB of bytes", "bytes", 64_000, 10, 50),
     Work("echo 1 MB of bytes", "bytes", 1_000_000, 10, 20),
     Work("echo 100 MB of bytes", "bytes", 100_000_000, 3, 2),
-    Work("echo a dict of 10,000 strings", "dict", 0, 10, 5),
+    Work("echo a dict of 10,000 strings", "dict", 0, 5, 4),
     Work("echo a pandas frame of 100,000 rows", "frame", 0, 6, 3),
     Work("echo 1 GB array", "array", 1_000_000_000, 2, 1),
 )

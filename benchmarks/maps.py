@@ -58,7 +58,7 @@ def _throughput(plan: Plan, count: int) -> Figures:
         for name, peer in there.items():
             runs[name] = partial(peer.run, work="map", size=INPUTS)
         one = "1 container" if count == 1 else f"{count} containers"
-        found = alternate(f"map, {one}: per input", runs, rounds=plan.rounds(10), times=1)
+        found = alternate(f"map, {one}: per input", runs, rounds=plan.rounds(7), times=1)
     return found + Figures(missing=missing)
 
 

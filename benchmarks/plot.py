@@ -1,7 +1,7 @@
 """The figures as a picture: one SVG without a library, legible on light and on dark.
 
-A group for each kind of work, a bar for each contender. The scale is logarithmic, a decade is as
-wide everywhere: what is twice as long as wide as another takes as many times as long.
+A group for each kind of work, a bar for each contender. Scales are logarithmic, each group has its
+own.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ GROUPS = (
 
 WIDTH, COLUMNS = 860, 2
 ROW, BAR, HEAD, GAP = 22, 12, 30, 18
-LABEL, VALUE, MARGIN = 128, 64, 12
+LABEL, VALUE, MARGIN = 138, 64, 12
 
 _STYLE = """
     text { font: 13px system-ui, sans-serif; fill: #57606a }
@@ -79,7 +79,8 @@ def _group(title: str, rows: Rows, left: int, top: int) -> list[str]:
             f'  <text x="{left}" y="{y + 11}">{escape(_name(who))}</text>',
             f'  <rect class="{_kind(who)}" x="{left + LABEL}" y="{y}" width="{length:.1f}" '
             f'height="{BAR}" rx="2"/>',
-            f'  <text x="{left + LABEL + length + 6:.1f}" y="{y + 11}">{human(seconds)}</text>',
+            f'  <text x="{left + LABEL + length + 6:.1f}" y="{y + 11}">'
+            f"{human(seconds).replace('us', 'µs')}</text>",
         ]
     return lines
 

@@ -1,5 +1,5 @@
 """What the largest gains bring: the same work with a mechanism switched off and on, and where the
-time goes then. ``python -m benchmarks.profiles`` prints the tables of ``docs/performance.md``.
+time goes then. ``python -m benchmarks.profiles`` writes them into ``docs/performance.md``.
 
 Each measurement is a process of its own, in turns, on the process engine. A thread looks at the
 stacks of the kernel's other threads every millisecond; those that wait for each other, or for
@@ -27,10 +27,12 @@ import numpy as np
 
 import lifecycle_magic as lm
 from benchmarks.figures import human
+from benchmarks.publish import ROOT, put
 from lifecycle_magic import bundle, pump
 from lifecycle_magic.wire import frames
 
-ROUNDS = 5
+ROUNDS = 3
+PAGE = ROOT / "docs" / "performance.md"
 LEAST = 4
 """Percent of the time from which a line is shown."""
 WAITING = ("threading.py", "selectors.py", "queue.py")
@@ -149,7 +151,7 @@ def _line(frame: Any) -> str:
     if "lifecycle_magic" not in path.parts:
         return ""
     module = ".".join(path.with_suffix("").parts[-2:]).removeprefix("lifecycle_magic.")
-    text = linecache.getline(str(path), frame.f_lineno).strip()
+    text = linecache.getline(str(path), frame.f_lineno or 0).strip()
     return f"{module}.{frame.f_code.co_name}: {text}"
 
 
@@ -194,7 +196,7 @@ def main() -> None:
         print(json.dumps([seconds, _flame()]))
         return
     flames = {}
-    print("| mechanism | work | off | on | gain |\n| --- | --- | --- | --- | --- |")
+    lines = ["| mechanism | work | off | on | gain |", "| --- | --- | --- | --- | --- |"]
     for name, (_, work) in MECHANISMS.items():
         took: dict[bool, list[float]] = {False: [], True: []}
         for _ in range(ROUNDS):
@@ -202,10 +204,12 @@ def main() -> None:
                 seconds, flames[name, on] = _one(name, on)
                 took[on] += seconds
         off, on_ = (statistics.median(took[on]) for on in (False, True))
-        print(f"| {name} | {work} | {human(off)} | {human(on_)} | {off / on_:.1f} x |", flush=True)
+        lines.append(f"| {name} | {work} | {human(off)} | {human(on_)} | {off / on_:.1f} x |")
+        print(lines[-1], flush=True)
     for (name, on), flame in flames.items():
         if flame:
-            print(f"\n{name}, {'on' if on else 'off'}:\n\n```text\n{flame}\n```")
+            lines += ["", f"{name}, {'on' if on else 'off'}:", "", "```text", flame, "```"]
+    PAGE.write_text(put(PAGE.read_text(), "\n".join(lines)))
 
 
 if __name__ == "__main__":

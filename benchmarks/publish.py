@@ -18,7 +18,7 @@ RESULTS = Path(__file__).with_name("results.json")
 ROOT = RESULTS.parents[1]
 PLOT = ROOT / "docs" / "figures.svg"
 README = ROOT / "README.md"
-BEGIN, END = "<!-- figures: made by make bench -->", "<!-- figures end -->"
+BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"
 
 Results = Mapping[str, Any]
 
@@ -56,12 +56,12 @@ def publish() -> list[str]:
     return [str(path.relative_to(ROOT)) for path in (PLOT, README)]
 
 
-def put(readme: str, text: str) -> str:
-    """The README with ``text`` between the two marks."""
-    before, _, rest = readme.partition(BEGIN)
+def put(page: str, text: str) -> str:
+    """The page with ``text`` between the two marks."""
+    before, _, rest = page.partition(BEGIN)
     _, mark, after = rest.partition(END)
     if not mark:
-        raise ValueError(f"the README has no {BEGIN} followed by {END}")
+        raise ValueError(f"the page has no {BEGIN} followed by {END}")
     return f"{before}{BEGIN}\n\n{text}\n\n{END}{after}"
 
 
@@ -95,10 +95,11 @@ def _medians(results: Results) -> dict[tuple[str, str], float]:
 
 def _calls(results: Results) -> Iterator[str]:
     median = _medians(results)
-    yield f"| there and back | {' | '.join(_CALLS.values())} |"
-    yield "| --- |" + " --- |" * len(_CALLS)
+    works = {work: name for work, name in _CALLS.items() if any(w == work for w, _ in median)}
+    yield f"| there and back | {' | '.join(works.values())} |"
+    yield "| --- |" + " --- |" * len(works)
     for who, name in _CONTENDERS.items():
-        cells = [_cell(median.get((work, who))) for work in _CALLS]
+        cells = [_cell(median.get((work, who))) for work in works]
         if any(cells):
             yield f"| {name} | {' | '.join(cells)} |"
 
@@ -109,6 +110,8 @@ def _steps(results: Results) -> Iterator[str]:
     yield "| --- | --- | --- |"
     for work, name in _STEPS.items():
         cells = [_cell(median.get((work, engine))) for engine in OURS]
+        if not any(cells):
+            continue
         yield f"| {name} | {' | '.join(cells)} |"
         bare = median.get((work, "docker run IMAGE python3 -c pass"))
         if bare is not None:
@@ -153,7 +156,7 @@ def _missed(results: Results) -> Iterator[str]:
     yield ""
     for text in dict.fromkeys(b["text"] for b in bounds):
         took = [
-            f"{human(b['measured'])} on {b['who']}, where {human(b['limit'])} are allowed"
+            f"{_cell(b['measured'])} on {b['who']}, where {_cell(b['limit'])} are allowed"
             for b in bounds
             if b["text"] == text
         ]
@@ -172,8 +175,8 @@ def _why(text: str, results: Results) -> str:
         if copies is None:
             return ""
         return (
-            f" Ray took {human(ray)}: it hands out read-only views of memory that it copied once. "
-            f"Two warm copies alone, which a result of one's own costs, take {human(copies)} here, "
+            f" Ray took {_cell(ray)}: it copies once each way too, and hands out views that "
+            f"can't be written to. Two warm copies alone take {_cell(copies)} here, "
             f"{times_as_long(copies / ray)} Ray's time."
         )
     if "raw" in text:

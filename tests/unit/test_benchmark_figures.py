@@ -1,28 +1,30 @@
-"""The arithmetic of the benchmarks: who takes turns with whom, and when a bound is met."""
+"""The arithmetic of the benchmarks: who takes turns with whom, when a bound is met, and what the
+README says of it.
+"""
 
 from __future__ import annotations
 
-import importlib.util
+import importlib
 import json
-import sys
+import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-FIGURES = Path(__file__).parents[2] / "benchmarks" / "figures.py"
+ROOT = Path(__file__).parents[2]
 
 
-@pytest.fixture(scope="module")
-def figures() -> Any:
-    """The module, by its path: the benchmarks are no part of what is installed."""
-    spec = importlib.util.spec_from_file_location("benchmark_figures", FIGURES)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses look their module up there
-    spec.loader.exec_module(module)
-    return module
+@pytest.fixture
+def figures(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The module, from the source tree: the benchmarks are no part of what is installed."""
+    monkeypatch.syspath_prepend(str(ROOT))
+    return importlib.import_module("benchmarks.figures")
+
+
+@pytest.fixture
+def publish(figures: Any) -> Any:
+    return importlib.import_module("benchmarks.publish")
 
 
 def test_percentiles_are_of_all_that_was_measured(figures: Any) -> None:
@@ -46,10 +48,32 @@ def test_contenders_take_turns_and_the_first_turn_is_not_counted(figures: Any) -
         return run
 
     runs = {"a": contender("a"), "b": contender("b")}
-    a, b = figures.alternate("work", runs, rounds=2, times=3)
+    a, b = figures.alternate("work", runs, rounds=2, times=3).samples
     assert turns == ["a", "b"] * 3
     assert (a.who, a.seconds) == ("a", (3.0,) * 3 + (5.0,) * 3)
     assert (b.who, b.seconds) == ("b", (4.0,) * 3 + (6.0,) * 3)
+
+
+def test_a_contender_that_is_not_able_is_missing_and_the_others_go_on(figures: Any) -> None:
+    def unable(times: int) -> list[float]:
+        raise figures.Unable("no threads")
+
+    runs = {"a": unable, "b": lambda times: [1.0] * times}
+    found = figures.alternate("work", runs, rounds=1, times=2)
+    assert [(s.who, s.seconds) for s in found.samples] == [("b", (1.0, 1.0))]
+    assert found.missing == ("work, a: no threads",)
+
+
+def test_ratios_are_to_our_first_engine_at_the_same_work(figures: Any) -> None:
+    found = figures.Figures(
+        (
+            figures.Sample("call", "process", (2.0,)),
+            figures.Sample("call", "docker", (4.0,)),
+            figures.Sample("call", "ray", (40.0,)),
+            figures.Sample("other", "ray", (40.0,)),
+        )
+    )
+    assert [found.ratio(sample) for sample in found.samples] == [0.5, 1.0, 10.0, None]
 
 
 @pytest.mark.parametrize(("measured", "met"), [(0.9, True), (1.0, True), (1.1, False)])
@@ -64,10 +88,11 @@ def test_the_table_tells_samples_bounds_and_what_is_missing(figures: Any) -> Non
         ("call of a peer: it is not here",),
     )
     lines = figures.table(found).splitlines()
-    assert lines[0].split() == ["work", "who", "p50", "p99", "times"]
+    assert lines[0].split() == ["work", "who", "p50", "p99", "times", "ratio"]
     assert lines[2].split() == ["call", "us", "40", "us", "40", "us", "200"]
-    assert lines[6].split() == ["call:", "quick", "us", "40", "us", "30", "us", "missed"]
-    assert lines[-1] == "not measured: call of a peer: it is not here"
+    assert lines[6].split() == ["call:", "quick", "us", "40", "us", "30", "us", "MISSED"]
+    assert "not measured: call of a peer: it is not here" in lines
+    assert lines[-2:] == ["0 of 1 bounds met", "  MISSED: call: quick (us)"]
 
 
 def test_the_file_has_percentiles_and_bounds(figures: Any) -> None:
@@ -77,8 +102,46 @@ def test_the_file_has_percentiles_and_bounds(figures: Any) -> None:
     )
     told = json.loads(figures.as_json(found, {"cores": 2}))
     assert told["machine"] == {"cores": 2}
-    assert told["samples"] == [{"work": "call", "who": "us", "p50": 2.0, "p99": 2.0, "times": 2}]
+    assert told["samples"] == [
+        {"work": "call", "who": "us", "p50": 2.0, "p99": 2.0, "times": 2, "ratio": None}
+    ]
     assert told["bounds"] == [
         {"text": "call: quick", "who": "us", "measured": 2.0, "limit": 3.0, "met": True}
     ]
     assert told["missing"] == []
+
+
+def results(figures: Any, seconds: float) -> Any:
+    work = "echo 1 MB array"
+    found = figures.Figures(
+        (
+            figures.Sample(work, "docker", (seconds,)),
+            figures.Sample(work, "two warm copies", (seconds,)),
+            figures.Sample(work, "ray", (1.0,)),
+        ),
+        (figures.Bound(f"{work}: at least 10 x faster than a Ray actor", "docker", seconds, 0.1),),
+    )
+    return json.loads(figures.as_json(found, {"cores": 2, "processor": "one"}))
+
+
+def test_the_readme_names_a_missed_bound_and_why(figures: Any, publish: Any) -> None:
+    text = publish.section(results(figures, 0.5))
+    assert "**Missed**: 1 of the 1 bounds" in text
+    assert "500 ms on docker, where 100 ms are allowed. Ray took 1.0 s" in text
+
+
+def test_the_readme_says_when_all_bounds_are_met(figures: Any, publish: Any) -> None:
+    assert "All 1 bounds that the design sets are met." in publish.section(results(figures, 0.01))
+
+
+def test_the_plot_draws_a_bar_for_each_contender(figures: Any, publish: Any) -> None:
+    picture = ElementTree.fromstring(publish.plot.draw(results(figures, 0.01)))
+    bars = picture.findall("{http://www.w3.org/2000/svg}rect")
+    assert [bar.get("class") for bar in bars] == ["ours", "least", "theirs"]
+
+
+def test_readme_and_plot_are_those_of_the_results(publish: Any) -> None:
+    measured = json.loads(publish.RESULTS.read_text())
+    readme = publish.README.read_text()
+    assert publish.put(readme, publish.section(measured)) == readme
+    assert publish.plot.draw(measured) == publish.PLOT.read_text()
