@@ -215,7 +215,7 @@ _NONE = _Command("", "", _ps)
 
 def told_gone(session: Session, containers: Sequence[Container]) -> str:
     """How these containers, which are gone, ended."""
-    names = {container.name for container in containers}
+    names = {one.name for one in containers if not one.is_spare}  # of those nothing is told
     entries = [one for one in session.history.entries() if one.container in names]
     lines = [told.entry(one) for one in entries]
     ended = {one.container for one in entries}
