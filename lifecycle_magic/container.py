@@ -428,6 +428,8 @@ class Container:
         """Whether the worker began the input of this id, the last one sent to ``slot`` and not
         answered, as far as that can be known when it is gone.
         """
+        if self.state is State.EXITING:
+            return False  # all that began is over and answered
         if self.report is not None:
             if self.report.orderly and not self.report.killed:
                 return False  # it would have answered
@@ -617,10 +619,21 @@ class Container:
                 self._move(State.EXITING, str(told["why"]))
                 if was_warm:
                     self._leaves()
+                self._read_no_more()
         elif event == "ended":
             report = told["report"]
             if isinstance(report, dict):
                 self.report = Report.read(report)
+
+    def _read_no_more(self) -> None:
+        """It runs its exit. What it answered is here; who waits for more finds the end at once, and
+        not when the exit is over.
+        """
+        for slot in self.slots:
+            sock = slot.channel.sock
+            if sock.family == socket.AF_UNIX:  # else something may still be on its way
+                with contextlib.suppress(OSError):  # closed
+                    sock.shutdown(socket.SHUT_RD)
 
     def _show_in_cell(self, stream: str, text: str) -> None:
         """Output that bypassed ``sys.stdout``: into the cell of the call that runs now."""
@@ -694,11 +707,14 @@ class Container:
             how += f" (exit code {self.ended.exit_code})"
         return f"{how}, while it was going ({self.why})" if self.why else how
 
+    def wait_for_last_words(self) -> None:
+        """A connection ended: wait until it is known why. While it runs its exit, it is."""
+        if self.state is not State.EXITING:
+            self.gone.wait(LAST_WORDS)
+
     def died(self, method: str = "") -> ContainerDied:
-        """The error for an input that was running when it went. Waits for the supervisor's last
-        words.
-        """
-        self.gone.wait(LAST_WORDS)
+        """The error for an input that was running when it went."""
+        self.wait_for_last_words()
         tail = self.report.tail if self.report is not None else ""
         last = f"\nIts last lines:\n{tail}" if tail else ""
         where = f"{self.plan.cls}.{method}" if method else self.plan.cls

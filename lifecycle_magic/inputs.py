@@ -158,17 +158,18 @@ class Input:
         slot.container.hung_up()
         if self.unsent:
             return Unstarted()
-        died = slot.container.died(self.method)
+        container = slot.container
+        container.wait_for_last_words()
         if self.timed_out:
             return self._too_long("and did not stop when interrupted; its container is replaced")
-        if slot.container.may_have_begun(slot, self.id):
-            return died
+        if container.may_have_begun(slot, self.id):
+            return container.died(self.method)
         if self.unstarted < AGAIN:
             self.unstarted += 1
             return Unstarted()
         return ContainerDied(
             f"{AGAIN + 1} containers went before they began with {self.where}. "
-            f"The last one: {slot.container.obituary()}"
+            f"The last one: {container.obituary()}"
         )
 
     def stopped(self, slot: Slot, frame: Frame) -> BaseException:
