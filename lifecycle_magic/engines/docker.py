@@ -53,6 +53,8 @@ from lifecycle_magic.recipe import (
 if TYPE_CHECKING:
     from docker import APIClient
 
+BUSY = 30.0  # seconds to wait for an engine that answers somebody else first
+
 _LAST_EVENTS = 5  # seconds to wait for the engine's word on how a container ended
 
 
@@ -529,7 +531,7 @@ class DockerEngine:
         with self._clients.use("list what it keeps") as api:
             containers = api.containers(all=True)
             images = api.images(filters={"label": f"{ROLE}=image"})
-            volumes = [one for one in api.df()["Volumes"] or () if _is_ours(one)]
+            volumes = [one for one in _disk_usage(api)["Volumes"] or () if _is_ours(one)]
         in_use = {one["ImageID"] for one in containers}
         found = [
             Kept(
@@ -569,6 +571,22 @@ class DockerEngine:
 def _key_of(source: str, below: Sequence[str | None]) -> str:
     """The key of a Dockerfile's image, from the key of its text and files, and what is below."""
     return hashlib.sha256(json.dumps([source, below]).encode()).hexdigest()
+
+
+def _disk_usage(api: APIClient) -> dict[str, Any]:
+    """What ``docker system df`` tells. The engine works it out for one who asks at a time."""
+    import docker.errors
+
+    deadline = time.monotonic() + BUSY
+    while True:
+        try:
+            told: dict[str, Any] = api.df()
+        except docker.errors.APIError as error:
+            if "already running" not in str(error) or time.monotonic() > deadline:
+                raise
+            time.sleep(0.1)
+        else:
+            return told
 
 
 def _tags(image: dict[str, Any]) -> list[str]:
