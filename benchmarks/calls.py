@@ -10,12 +10,13 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 
 import lifecycle_magic as lm
 from benchmarks.figures import Bound, Figures, Run, Unable, alternate, timed
@@ -57,8 +58,10 @@ WORKS = (
     Work("echo 100 MB of bytes", "bytes", 100_000_000, 3, 2),
     Work("echo a dict of 10,000 strings", "dict", 0, 5, 4),
     Work("echo a pandas frame of 100,000 rows", "frame", 0, 6, 3),
-    Work("echo 1 GB array", "array", 1_000_000_000, 2, 1),
 )
+HUGE = Work("echo 1 GB array", "array", 1_000_000_000, 2, 1)
+HUGE_NEEDS = 10
+"""GiB of free memory: a contender may hold a gigabyte half a dozen times."""
 THREADS = 8
 QUICK_SIZE = 10_000_000
 
@@ -100,7 +103,7 @@ def measure(plan: Plan) -> Figures:
                 yardsticks = {"two warm copies": _two_copies(work.size)}
             figures += _measure(work, plan, warm, yardsticks, there)
         figures += _at_once(plan, warm, there)
-    return figures
+    return figures if plan.quick else figures + _huge(plan)
 
 
 @contextmanager
@@ -155,6 +158,28 @@ def _bounds(work: Work, engines: list[str], found: Figures) -> Iterator[Bound]:
         if work.faster and ray is not None:
             text = f"{work.name}: at least {work.faster:g} x faster than a Ray actor"
             yield Bound(text, engine, ours, ray / work.faster)
+
+
+def _huge(plan: Plan) -> Figures:
+    """A gigabyte, one contender at a time: together they hold more than most machines have."""
+    print(f"  {HUGE.name}", file=sys.stderr)
+    figures = Figures()
+    for who in (*plan.engines, *plan.peers):
+        free = psutil.virtual_memory().available >> 30
+        if free < HUGE_NEEDS:
+            why = f"{HUGE.name}, {who}: {free} GiB of memory are free, {HUGE_NEEDS} are needed"
+            figures += Figures(missing=(why,))
+            continue
+        with ExitStack() as stack:
+            if who in plan.engines:
+                app = stack.enter_context(lm.App(f"bench-huge-{who}").run())
+                warm = {who: _ours(app, who, stack)[0]}
+                figures += _measure(HUGE, plan, warm, {}, {})
+            else:
+                there, missing = stack.enter_context(peers(replace(plan, peers=(who,))))
+                figures += _measure(HUGE, plan, {}, {}, there) + Figures(missing=missing)
+    yardstick = {"two warm copies": _two_copies(HUGE.size)}
+    return figures + _measure(HUGE, plan, {}, yardstick, {})
 
 
 def _at_once(plan: Plan, warm: Mapping[str, Echo], peers: Mapping[str, Peer]) -> Figures:
