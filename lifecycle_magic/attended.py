@@ -1,6 +1,7 @@
 """Calls that nobody waits for at once: ``spawn``, ``async def`` methods, ``.aio``.
 
-Their replies are read by whichever loop watches the socket, the session's monitor or asyncio's own.
+Their replies are read by whichever loop watches the socket: the session's thread for replies, or
+asyncio's own. Neither may wait, so what is large is sent, and read, by a thread of its own.
 """
 
 from __future__ import annotations
@@ -17,8 +18,12 @@ from lifecycle_magic.exception import InputCancelled, WireError
 from lifecycle_magic.inputs import Input, Unstarted, interrupt
 from lifecycle_magic.monitor import Timer
 from lifecycle_magic.pool import Pool
-from lifecycle_magic.wire.frames import Kind
+from lifecycle_magic.sigint import deferred
+from lifecycle_magic.wire.frames import Frame, Kind
 from lifecycle_magic.wire.messages import output
+
+LARGE = 1 << 16
+"""Bytes of an input that a socket without a reader may not take at once."""
 
 
 class Way:
@@ -102,10 +107,11 @@ class Awaited(Input):
 
 
 class Attended(Input):
-    """An input whose reply ``watcher`` reads; ``future`` gets the outcome.
+    """An input whose reply ``watcher`` reads, in the end `Monitor.replies`; ``future`` gets the
+    outcome.
 
-    Once the future is cancelled, which ``watcher``'s own thread has to do, the monitor reads the
-    reply: a loop whose task was cancelled may be closed before that comes.
+    Once the future is cancelled, which another watcher's own thread has to do, that thread reads
+    the reply: a loop whose task was cancelled may be closed before it comes.
     """
 
     __slots__ = ("_watch", "_watched", "future", "timer", "watcher")
@@ -116,15 +122,20 @@ class Attended(Input):
         method: str,
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
-        watcher: Watcher,
+        watcher: Watcher | None = None,
     ) -> None:
         super().__init__(pool, method, args, kwargs)
-        self.watcher = watcher
+        self.watcher = watcher or pool.monitor.replies
         self._watched = False
         self._watch = threading.Lock()
         self.timer: Timer | None = None
         self.future: Future[Any] = Future()
         self.future.add_done_callback(self._on_done)
+
+    def submitted(self) -> Future[Any]:
+        """Have the pool take it."""
+        self.pool.submit(self)
+        return self.future
 
     def grant(self, slot: Slot) -> None:
         self.slot = slot
@@ -132,9 +143,17 @@ class Attended(Input):
             self.pool.monitor.soon(lambda: self.pool.release(slot))
             return
         self.timer = self.watch_time()
+        if len(self.payload) + sum(memoryview(one).nbytes for one in self.buffers) > LARGE:
+            _aside(self._send, slot)
+        else:
+            self._send(slot)
+
+    def _send(self, slot: Slot) -> None:
         try:
             slot.channel.send(Kind.CALL, self.payload, self.buffers)
         except WireError as error:  # too large
+            if self.timer is not None:
+                self.timer.cancel()
             self.pool.monitor.soon(lambda: self.pool.release(slot))
             self._settle(error=error)
             return
@@ -145,7 +164,7 @@ class Attended(Input):
             try:
                 self.watcher.watch(slot.channel, self._on_readable)
             except RuntimeError:  # its loop is closed, and nobody awaits this
-                self.watcher = self.pool.monitor
+                self.watcher = self.pool.monitor.replies
                 self.watcher.watch(slot.channel, self._on_readable)
 
     def refuse(self, error: BaseException) -> None:
@@ -153,14 +172,15 @@ class Attended(Input):
 
     def _on_done(self, future: Future[Any]) -> None:
         if future.cancelled():
-            self.interrupts += 1
-            self.pool.forget(self)
-            self._have_monitor_watch()
-            self.pool.monitor.soon(lambda: interrupt(self))
+            with deferred():
+                self.interrupts += 1
+                self.pool.forget(self)
+                self._have_replies_watch()
+                self.pool.monitor.soon(lambda: interrupt(self))
 
-    def _have_monitor_watch(self) -> None:
+    def _have_replies_watch(self) -> None:
         with self._watch:
-            before, self.watcher = self.watcher, self.pool.monitor
+            before, self.watcher = self.watcher, self.pool.monitor.replies
             slot = self.slot
             if before is self.watcher or not self._watched or slot is None:
                 return
@@ -171,27 +191,46 @@ class Attended(Input):
         slot = self.slot
         if slot is None:
             return  # it is over; the loop had one more call in store
-        while True:
-            try:
-                frame = slot.channel.receive()
-                if frame is not None and frame.kind == Kind.OUTPUT:
-                    self.show_from_elsewhere(*output(frame.payload))
-                    if not slot.channel.buffered:
-                        return
-                    continue
-            except OSError as error:
-                if isinstance(error, WireError):
-                    slot.container.broke(str(error))
-                frame = None
-            break
+        with deferred():  # the loop may be the main thread's
+            while whole := slot.channel.whole():
+                frame = self._receive(slot)
+                if frame is None or frame.kind != Kind.OUTPUT:
+                    self._unwatch(slot)
+                    self._on_answer(slot, frame)
+                    return
+            if whole is None:
+                self._unwatch(slot)
+                _aside(self._read_on, slot)
+
+    def _receive(self, slot: Slot) -> Frame | None:
+        """The next frame, with its output shown; None if the connection ended or broke."""
+        try:
+            frame = slot.channel.receive()
+            if frame is not None and frame.kind == Kind.OUTPUT:
+                self.show_from_elsewhere(*output(frame.payload))
+        except OSError as error:
+            if isinstance(error, WireError):
+                slot.container.broke(str(error))
+            return None
+        return frame
+
+    def _unwatch(self, slot: Slot) -> None:
         with self._watch:
             self._watched = False
             self.watcher.unwatch(slot.channel)
+
+    def _read_on(self, slot: Slot) -> None:
+        """On a thread of its own, which may wait."""
+        while (frame := self._receive(slot)) is not None and frame.kind == Kind.OUTPUT:
+            pass
+        self._on_answer(slot, frame)
+
+    def _on_answer(self, slot: Slot, frame: Frame | None) -> None:
         if self.timer is not None:
             self.timer.cancel()
         if frame is None:
             # Its last words may take a moment to arrive, and the loop must not wait for them.
-            threading.Thread(target=self._bury, args=(slot,), daemon=True).start()
+            _aside(self._bury, slot)
             return
         try:
             value = answer_of(slot, self, frame)
@@ -219,6 +258,7 @@ class Attended(Input):
             self.pool.monitor.later(delay, lambda: self.pool.submit(self))
 
     def _settle(self, value: Any = None, error: BaseException | None = None) -> None:
+        self.payload, self.buffers = b"", ()  # whoever keeps the outcome keeps this input
         try:
             if error is not None:
                 self.future.set_exception(error)
@@ -226,6 +266,20 @@ class Attended(Input):
                 self.future.set_result(value)
         except InvalidStateError:
             pass  # cancelled in the meantime; nobody waits
+
+
+class Spawned(Attended):
+    """One whose caller goes on at once, and may change what it passed."""
+
+    __slots__ = ()
+
+    copies = True
+
+
+def _aside(run: Callable[[Slot], None], slot: Slot) -> None:
+    """Do what may take long on a thread of its own."""
+    name = f"{slot.container.name}-aside"
+    threading.Thread(target=run, args=(slot,), name=name, daemon=True).start()
 
 
 class FunctionCall:
@@ -273,6 +327,7 @@ class FunctionCall:
         import asyncio
 
         waiting = asyncio.wrap_future(self._future)
+        waiting.add_done_callback(_noted)
         if not (await asyncio.wait([waiting], timeout=timeout))[0]:
             raise self._not_yet(timeout)
         return self._get()
@@ -282,7 +337,8 @@ class FunctionCall:
 
     def _cancel(self) -> None:
         """Interrupt the method; its container stays warm."""
-        self._future.cancel()
+        with deferred():
+            self._future.cancel()
 
     async def _cancel_aio(self) -> None:
         self._cancel()
@@ -292,15 +348,33 @@ class FunctionCall:
         return self._future.done()
 
     def __await__(self) -> Generator[Any, None, Any]:
+        return self._awaited().__await__()
+
+    async def _awaited(self) -> Any:
+        """The value. Cancelling the task that awaits it interrupts the method."""
         import asyncio
 
-        return asyncio.wrap_future(self._future).__await__()
+        waiting = asyncio.wrap_future(self._future)
+        waiting.add_done_callback(_noted)
+        try:
+            await asyncio.wait([waiting])
+        except asyncio.CancelledError:
+            with deferred():
+                waiting.cancel()
+            raise
+        return self._get()  # a call that was cancelled is no cancellation of this task
 
     def __repr__(self) -> str:
         state = "running"
         if self._future.done():
             state = "cancelled" if self._future.cancelled() else "done"
         return f"<call of {self._where}: {state}; .get() or await it>"
+
+
+def _noted(waiting: Any) -> None:
+    """Or else asyncio complains of an exception that nobody asked its own future for."""
+    if not waiting.cancelled():
+        waiting.exception()
 
 
 def gather(*calls: FunctionCall) -> list[Any]:
@@ -321,8 +395,9 @@ def gather(*calls: FunctionCall) -> list[Any]:
                 calls[futures.index(future)].get()
         return [future.result() for future in futures]
     except BaseException:
-        for future in futures:
-            future.cancel()
+        with deferred():
+            for future in futures:
+                future.cancel()
         raise
 
 

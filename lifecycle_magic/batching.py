@@ -6,18 +6,39 @@ list for each parameter and returns a list of the same length; each caller gets 
 
 from __future__ import annotations
 
+import contextvars
 import threading
 from concurrent.futures import Future, InvalidStateError
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from lifecycle_magic.attended import Attended
 from lifecycle_magic.exception import InvalidError
+from lifecycle_magic.inputs import unpicklable
 from lifecycle_magic.pool import alike
+from lifecycle_magic.wire.pickling import Snapshot
 
 if TYPE_CHECKING:
     from lifecycle_magic.monitor import Timer
     from lifecycle_magic.pool import Pool
     from lifecycle_magic.spec import MethodSpec
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """One caller's input."""
+
+    future: Future[Any]
+    given: dict[str, Snapshot]
+    context: contextvars.Context
+
+
+class Batch(Attended):
+    """The inputs of many callers as one. They were copied when they came."""
+
+    __slots__ = ()
+
+    copies = False
 
 
 class Batcher:
@@ -30,21 +51,29 @@ class Batcher:
         self._most = method.batched.max_batch_size
         self._wait = method.batched.wait_ms / 1000
         self._lock = threading.Lock()
-        self._waiting: list[tuple[Future[Any], dict[str, Any]]] = []
+        self._waiting: list[Waiting] = []
         self._timer: Timer | None = None
 
     def submit(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Future[Any]:
         """Add one input; its future gets its own element of the result.
 
-        Raises `TypeError` for arguments that the method does not take.
+        Raises `TypeError` for arguments that the method does not take, and `SerializationError`
+        for what can't be pickled.
         """
         bound = self._method.signature.bind(*args, **kwargs)
         bound.apply_defaults()
+        try:
+            # Now: until the batch leaves, the caller may change them.
+            given = {name: Snapshot(value) for name, value in bound.arguments.items()}
+        except Exception as error:
+            where = f"{self._pool.name}.{self._method.name}"
+            raise unpicklable(where, args, kwargs, error) from None
         future: Future[Any] = Future()
+        one = Waiting(future, given, contextvars.copy_context())
         full = None
         with self._lock:
-            self._waiting = [one for one in self._waiting if not one[0].cancelled()]
-            self._waiting.append((future, dict(bound.arguments)))
+            self._waiting = [other for other in self._waiting if not other.future.cancelled()]
+            self._waiting.append(one)
             if len(self._waiting) >= self._most:
                 full = self._take()
             elif self._timer is None:
@@ -53,7 +82,7 @@ class Batcher:
             self._send(full)
         return future
 
-    def _take(self) -> list[tuple[Future[Any], dict[str, Any]]]:
+    def _take(self) -> list[Waiting]:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -64,16 +93,17 @@ class Batcher:
         with self._lock:
             batch = self._take()
         if batch:
-            self._send(batch)
+            self._pool.monitor.replies.soon(lambda: self._send(batch))
 
-    def _send(self, batch: list[tuple[Future[Any], dict[str, Any]]]) -> None:
-        batch = [(future, given) for future, given in batch if not future.cancelled()]
+    def _send(self, batch: list[Waiting]) -> None:
+        batch = [one for one in batch if not one.future.cancelled()]
         if not batch:
             return
-        lists = {name: [given[name] for _, given in batch] for name in batch[0][1]}
-        futures = [future for future, _ in batch]
+        lists = {name: [one.given[name] for one in batch] for name in batch[0].given}
+        futures = [one.future for one in batch]
         try:
-            input = Attended(self._pool, self._method.name, (), lists, self._pool.monitor)
+            # What the method prints appears where the first of them was called.
+            input = batch[0].context.run(Batch, self._pool, self._method.name, (), lists)
         except Exception as error:
             _fail(futures, error)
             return

@@ -26,7 +26,7 @@ from lifecycle_magic.monitor import Monitor, Timer
 from lifecycle_magic.options import Retries
 from lifecycle_magic.stats import Stats
 from lifecycle_magic.wire.frames import Frame, Kind
-from lifecycle_magic.wire.pickling import dumps
+from lifecycle_magic.wire.pickling import copied, dumps
 
 PATIENCE = 5.0
 """Seconds that an interrupted method has to stop before its container is replaced."""
@@ -96,6 +96,7 @@ class Input:
     )
 
     kind = Kind.CALL
+    copies: bool | None = None  # its large arguments; None: if they may be sent a second time
     counts = True  # as one call of the pool and of its container
     shares = True  # waits for a slot that one who holds it for many inputs has to give up
 
@@ -118,6 +119,9 @@ class Input:
             self.payload, self.buffers = dumps((self.id, method, args, kwargs))
         except Exception as error:
             raise unpicklable(f"{pool.name}.{method}", args, kwargs, error) from None
+        if self.buffers and (self.copies or (self.copies is None and pool.retries is not None)):
+            # Those are the caller's own arrays, and it may change them before they are sent.
+            self.buffers = copied(self.buffers)
 
     # --- the pool's side -------------------------------------------------------------------
 
@@ -206,6 +210,10 @@ class Input:
         slot = self.slot
         return slot if slot is not None and slot.input is self else None
 
+    def unread(self) -> bool:
+        """Whether it has answered already, for all that is known: nobody may have looked yet."""
+        return False
+
     def expire(self) -> None:
         """On the monitor's thread: the attempt has taken its ``timeout``."""
         if self.runs_in() is not None:
@@ -250,7 +258,9 @@ def interrupt(input: Input, at_once: bool = False) -> None:
             container.interrupt(input.id)
 
     def replace() -> None:
-        if runs_on():
+        if runs_on() and input.unread():
+            input.pool.monitor.later(PATIENCE, replace)
+        elif runs_on():
             why = f"{input.method} did not stop within {PATIENCE:g} s of its interrupt"
             container.abandon(why)
             input.show_from_elsewhere(

@@ -3,7 +3,7 @@
 Three parties, each on its own thread, so that none keeps another waiting: the *feeder* takes
 inputs from the user's iterator, which may block; the `lifecycle_magic.pump` has them run; the
 *consumer*, the user's own thread, takes results. Between feeder and consumer there are never
-more than `WINDOW` inputs, so an endless iterator needs no endless memory.
+more than `WINDOW` inputs and about `WINDOW_BYTES`, so an endless iterator needs no endless memory.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from lifecycle_magic.exception import SerializationError
 from lifecycle_magic.pump import Item, Pump
+from lifecycle_magic.sigint import deferred
 
 if TYPE_CHECKING:
     from lifecycle_magic.pool import Pool
@@ -26,8 +27,12 @@ if TYPE_CHECKING:
 WINDOW = 1000
 """Inputs at most between the user's iterator and the user's loop over the results."""
 
-REFILL = WINDOW // 2
-"""Where a feeder that has filled the window goes on: not for each single result."""
+WINDOW_BYTES = 256 << 20
+"""And bytes of those, or of what came of them. There are always some for each slot, however large
+they are.
+"""
+
+FOR_EACH_SLOT = 2  # one that runs, and one that is there when it ends
 
 Arguments = tuple[tuple[Any, ...], dict[str, Any]]
 
@@ -59,6 +64,9 @@ class Mapping:
         self._finished: deque[int] = deque()
         self._fed = 0
         self._taken = 0
+        self._sizes: dict[int, int] = {}  # of what was fed and not taken
+        self._bytes = 0  # of all that
+        self._blocked = False  # the feeder waits
         self._end: int | None = None  # how many inputs there are, once the iterator has ended
         self._error: BaseException | None = None  # of the user's iterator
         self._fatal: BaseException | None = None  # no container comes up
@@ -112,7 +120,7 @@ class Mapping:
         self._on_room = tell
         try:
             async for args, kwargs in inputs:
-                while self._fed - self._taken >= WINDOW:
+                while not self._has_room():
                     room.clear()
                     await room.wait()
                 self._put(args, kwargs)
@@ -122,16 +130,25 @@ class Mapping:
             self._stop_feeding()
 
     def _put(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        with self._changed:
-            index = self._fed
-            self._fed += 1
+        index = self._fed  # nobody else counts there
         try:
             if self._pump is not None:
-                self._pump.put(Item(self.pool, self.method, args, kwargs, index))
+                item = Item(self.pool, self.method, args, kwargs, index)
+                self._count(index, item.size)
+                self._pump.put(item)
             else:
+                self._count(index, 0)
                 self._put_elsewhere(args, kwargs, index)
         except SerializationError as error:
-            self._settle([(index, False, error)])
+            if index == self._fed:
+                self._count(index, 0)
+            self._settle([(index, False, error, 0)])
+
+    def _count(self, index: int, size: int) -> None:
+        with self._changed:
+            self._fed += 1
+            self._sizes[index] = size
+            self._bytes += size
 
     def _put_elsewhere(self, args: tuple[Any, ...], kwargs: dict[str, Any], index: int) -> None:
         assert self._submit is not None
@@ -146,7 +163,7 @@ class Mapping:
             if future.cancelled():
                 return  # by `close`
             error = future.exception()
-            self._settle([(index, error is None, error or future.result())])
+            self._settle([(index, error is None, error or future.result(), 0)])
 
         future.add_done_callback(done)
         if closed:
@@ -163,21 +180,48 @@ class Mapping:
 
     def _wait_for_room(self) -> bool:
         with self._changed:
-            while not self._closed and self._fed - self._taken >= WINDOW:
+            while not (self._closed or self._look_for_room()):
                 self._room.wait()
             return not self._closed
+
+    def _has_room(self) -> bool:
+        with self._changed:
+            return self._look_for_room()
+
+    def _look_for_room(self) -> bool:
+        """Under the lock, for the feeder: whether it may go on. Else it is told when it may."""
+        self._blocked = self._full(WINDOW, WINDOW_BYTES)
+        return not self._blocked
+
+    def _full(self, most: int, most_bytes: int) -> bool:
+        inputs = self._fed - self._taken
+        return inputs >= most or (
+            self._bytes >= most_bytes and inputs >= FOR_EACH_SLOT * self.pool.capacity
+        )
+
+    def _make_room(self) -> None:
+        """Under the lock: let the feeder go on, but not for each single result."""
+        if self._blocked and not self._full(WINDOW // 2, WINDOW_BYTES // 2):
+            self._blocked = False
+            self._room.notify()
+            if self._on_room is not None:
+                self._on_room()
 
     # --- what comes back -------------------------------------------------------------------
 
     def _deliver(self, done: list[tuple[Item, bool, Any]]) -> None:
-        self._settle([(item.index, well, value) for item, well, value in done])
+        self._settle([(item.index, well, value, item.size) for item, well, value in done])
 
-    def _settle(self, done: list[tuple[int, bool, Any]]) -> None:
+    def _settle(self, done: list[tuple[int, bool, Any, int]]) -> None:
+        """What came of inputs: of each its index, whether it went well, what came, its bytes."""
         with self._changed:
-            for index, well, value in done:
+            for index, well, value, size in done:
+                self._bytes += size - self._sizes[index]
+                self._sizes[index] = size
                 self._results[index] = (well, value)
                 if not self._ordered:
                     self._finished.append(index)
+            self._make_room()
             self._notify()
 
     def _fail(self, error: BaseException) -> None:
@@ -233,10 +277,8 @@ class Mapping:
             index = self._finished.popleft() if self._finished else None
         if index is not None:
             self._taken += 1
-            if self._fed - self._taken == REFILL:
-                self._room.notify()
-                if self._on_room is not None:
-                    self._on_room()
+            self._bytes -= self._sizes.pop(index)
+            self._make_room()
             return [self._results.pop(index)]
         if self._fatal is not None:
             raise self._fatal
@@ -254,13 +296,14 @@ class Mapping:
 
     def close(self) -> None:
         """Want nothing more: what runs is interrupted, what waits is dropped. Returns at once."""
-        with self._changed:
-            if self._closed:
-                return
-            self._closed = True
-            self._room.notify()
-            submitted = list(self._submitted)
-        for future in submitted:
-            future.cancel()
-        if self._pump is not None:
-            self._pump.close()
+        with deferred():
+            with self._changed:
+                if self._closed:
+                    return
+                self._closed = True
+                self._room.notify()
+                submitted = list(self._submitted)
+            for future in submitted:
+                future.cancel()
+            if self._pump is not None:
+                self._pump.close()

@@ -16,14 +16,16 @@ import asyncio
 import operator
 import sys
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
 
 from lifecycle_magic import calls, streams
 from lifecycle_magic.aside import aside
-from lifecycle_magic.attended import AsyncioWatcher, Attended, FunctionCall, Way
+from lifecycle_magic.attended import AsyncioWatcher, Attended, FunctionCall, Spawned, Way
 from lifecycle_magic.batching import Batcher
 from lifecycle_magic.exception import InvalidError
 from lifecycle_magic.mapping import Arguments, Mapping
+from lifecycle_magic.sigint import deferred
 
 if TYPE_CHECKING:
     from lifecycle_magic.pool import Pool
@@ -92,7 +94,13 @@ class Method:
         __tracebackhide__ = True
         self._no_generator("remote", "remote_gen")
         started: FunctionCall = self._spawn(*args, **kwargs)
-        return started if self._spec.is_async else started.get()
+        if self._spec.is_async:
+            return started
+        try:
+            return started.get()
+        except KeyboardInterrupt:
+            started.cancel()  # it may have come before there was anything to interrupt
+            raise
 
     async def _remote_aio(self, *args: Any, **kwargs: Any) -> Any:
         """Run the method and await its value; cancelling it interrupts the method."""
@@ -100,11 +108,12 @@ class Method:
         self._no_generator("remote.aio", "remote_gen.aio")
         pool = await self._find()
         if self._spec.batched:
-            return await asyncio.wrap_future(self._batcher(pool).submit(args, kwargs))
-        watcher = AsyncioWatcher(asyncio.get_running_loop())
-        input = Attended(pool, self._name, args, kwargs, watcher)
-        pool.submit(input)
-        return await asyncio.wrap_future(input.future)
+            future = self._submit(self._batcher(pool).submit, args, kwargs)
+        else:
+            watcher = AsyncioWatcher(asyncio.get_running_loop())
+            input = Attended(pool, self._name, args, kwargs, watcher)
+            future = self._submit(input.submitted)
+        return await asyncio.wrap_future(future)
 
     def _spawn(self, *args: Any, **kwargs: Any) -> FunctionCall:
         """Start the call and return at once, with a `FunctionCall` to `get` the value from."""
@@ -123,10 +132,22 @@ class Method:
 
     def _start(self, pool: Pool, args: tuple[Any, ...], kwargs: dict[str, Any]) -> FunctionCall:
         if self._spec.batched:
-            return FunctionCall(self._batcher(pool).submit(args, kwargs), self._where)
-        input = Attended(pool, self._name, args, kwargs, pool.monitor)
-        pool.submit(input)
-        return FunctionCall(input.future, self._where)
+            future = self._submit(self._batcher(pool).submit, args, kwargs)
+        else:
+            future = self._submit(Spawned(pool, self._name, args, kwargs).submitted)
+        return FunctionCall(future, self._where)
+
+    def _submit(self, submit: Callable[..., Future[Any]], *given: Any) -> Future[Any]:
+        """``submit(*given)``, of which SIGINT leaves nothing half done, and nothing running."""
+        future: Future[Any] | None = None
+        try:
+            with deferred():
+                future = submit(*given)
+        except KeyboardInterrupt:
+            if future is not None:
+                future.cancel()
+            raise
+        return future
 
     def _batcher(self, pool: Pool) -> Batcher:
         # The pool's, not this handle's: callers with handles of their own fill batches together.
@@ -235,7 +256,11 @@ class Method:
                     advance()
                     yield value
         finally:
-            mapping.close()
+            try:
+                mapping.close()
+            except KeyboardInterrupt:  # a second one, before it had done anything
+                mapping.close()
+                raise
 
     def _mapping(self, pool: Pool, ordered: bool, return_exceptions: bool) -> Mapping:
         batcher = self._batcher(pool) if self._spec.batched else None

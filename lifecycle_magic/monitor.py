@@ -58,6 +58,9 @@ class Monitor:
         self._many = MANY  # timers at which the cancelled ones are thrown out
         self._timers_lock = threading.Lock()
         self._stopping = False
+        self._name = name
+        self._replies: Monitor | None = None
+        self._replies_lock = threading.Lock()
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
 
@@ -86,7 +89,7 @@ class Monitor:
             self.soon(lambda: None)
         return timer
 
-    def watch(self, source: HasFileno, callback: Callable[[], None]) -> None:
+    def watch(self, source: HasFileno, callback: Callable[[], object]) -> None:
         """Run ``callback`` whenever ``source`` is readable, until `unwatch`."""
         self.soon(lambda: self._register(source, callback))
 
@@ -95,24 +98,40 @@ class Monitor:
         with contextlib.suppress(KeyError, ValueError):
             self._selector.unregister(source)
 
-    def _register(self, source: HasFileno, callback: Callable[[], None]) -> None:
+    def _register(self, source: HasFileno, callback: Callable[[], object]) -> None:
         if source.fileno() < 0:
             return  # closed in the meantime
         self._selector.register(source, selectors.EVENT_READ, callback)
 
     @property
+    def replies(self) -> Monitor:
+        """A second one, for the data that containers send: rebuilding a result may take long, and
+        no timer and no interrupt may wait for that.
+        """
+        with self._replies_lock:
+            if self._replies is None:
+                self._replies = Monitor(f"{self._name}-replies")
+            return self._replies
+
+    @property
     def on_thread(self) -> bool:
-        return threading.current_thread() is self._thread
+        """Whether this is its thread, or that of `replies`."""
+        here = threading.current_thread()
+        return here is self._thread or (self._replies is not None and self._replies.on_thread)
 
     def stop(self) -> None:
         """End the thread. What is still watched or due is dropped."""
+        if self._replies is not None:
+            self._replies.stop()
         self._stopping = True
         self.soon(lambda: None)
-        if not self.on_thread:
+        if threading.current_thread() is not self._thread:
             self._thread.join()
 
     def close_in_fork(self) -> None:
         """In a forked child: let go of what only the parent's thread uses."""
+        if self._replies is not None:
+            self._replies.close_in_fork()
         # The parent's epoll set is the same object: closing is fine, unregistering would be not.
         self._selector.close()
         self._wake_r.close()
@@ -151,7 +170,7 @@ class Monitor:
                 due.append(heapq.heappop(self._timers)[2])
         return due
 
-    def _safely(self, callback: Callable[[], None]) -> None:
+    def _safely(self, callback: Callable[[], object]) -> None:
         try:
             callback()
         except Exception:

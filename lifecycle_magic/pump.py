@@ -42,9 +42,13 @@ SHORT = 0.005
 
 
 class Item(Input):
-    """One input of a map. ``index`` is its place in the order."""
+    """One input of a map. ``index`` is its place in the order, ``size`` what it takes in memory: in
+    the end its answer, in bytes. ``sent`` are those of them that went over a socket.
+    """
 
-    __slots__ = ("began", "index", "lane", "offered", "size")
+    __slots__ = ("began", "index", "lane", "offered", "sent", "size")
+
+    copies = True
 
     def __init__(
         self, pool: Pool, method: str, args: tuple[Any, ...], kwargs: dict[str, Any], index: int
@@ -53,6 +57,7 @@ class Item(Input):
         self.index = index
         self.size = len(self.payload) + sum(memoryview(b).nbytes for b in self.buffers)
         self.lane: Lane | None = None
+        self.sent = 0
         self.offered = False  # sent ahead: it needs a turn to begin
         self.began = 0.0
 
@@ -133,7 +138,7 @@ class Lane(Input):
         items = [self.sent.pop() for _ in range(count)]
         self.void += count
         for item in items:
-            self.bytes -= item.size
+            self.bytes -= item.sent
             item.lane = item.slot = None
         return items[::-1]
 
@@ -235,8 +240,9 @@ class Pump:
 
     def _through(self) -> bool:
         """Whether nothing is left to do, now or later."""
-        busy = self._lanes or self._asking or self._held or self._pending or self._told
-        return not busy and (self._closed or self._ended)
+        if not (self._closed or self._ended):  # first: what was put before the end is seen below
+            return False
+        return not (self._lanes or self._asking or self._held or self._pending or self._told)
 
     def _look_at_lanes(self) -> None:
         """Give up those that somebody else needs, as soon as what runs there has ended."""
@@ -296,16 +302,22 @@ class Pump:
         offers = 0
         while most and self._pending:
             item = self._pending[0]
-            if lane.sent and (item.size > AHEAD_BYTES or lane.bytes > AHEAD_BYTES):
+            if lane.sent and not self._has_room(lane, item):
                 break
             self._pending.popleft()
             # Without turns nothing can be taken back, so nothing has to be asked for.
             item.offered = bool(lane.sent) and slot.turns is not None
             kind = Kind.OFFER if item.offered else Kind.CALL
-            parts += slot.channel.encode(kind, item.payload, item.buffers)
+            try:
+                frame = slot.channel.encode(kind, item.payload, item.buffers)
+            except WireError as error:  # it is too large
+                self._fail_alone(item, error)
+                continue
+            parts += frame
+            item.sent = sum(map(len, frame))
             item.slot, item.lane = slot, lane
             lane.sent.append(item)
-            lane.bytes += item.size
+            lane.bytes += item.sent
             offers += item.offered
             if len(lane.sent) == 1:
                 self._begins(lane)
@@ -317,6 +329,17 @@ class Pump:
             parts = [b"".join(parts)]
         lane.outbox.extend(memoryview(part).cast("B") for part in parts if len(part))
         self._push(lane)
+
+    def _has_room(self, lane: Lane, item: Item) -> bool:
+        """Whether the lane, which has something to do, may have this item too."""
+        if lane.held.channel.by_segment(item.size, item.buffers):
+            return len(lane.sent) < 2  # little on the wire, but each takes memory of its own
+        return item.size <= AHEAD_BYTES and lane.bytes <= AHEAD_BYTES
+
+    def _fail_alone(self, item: Item, error: BaseException) -> None:
+        self.pool.stats.failures += 1
+        item.size = 0
+        self._deliver([(item, False, error)])
 
     def _begins(self, lane: Lane) -> None:
         head = lane.sent[0]
@@ -405,15 +428,18 @@ class Pump:
         if lane.sent:
             self._begins(lane)
         try:
-            done.append((item, True, answer_of(lane.held, item, frame)))
+            value = answer_of(lane.held, item, frame)
         except BaseException as error:
             self._failed(item, error, done)
+        else:
+            item.size = len(frame.payload) + sum(map(len, frame.buffers))
+            done.append((item, True, value))
 
     def _next(self, lane: Lane) -> Item:
         """The worker is through with the first item."""
         item = lane.sent.popleft()
         item.lane = None
-        lane.bytes -= item.size
+        lane.bytes -= item.sent
         return item
 
     def _failed(self, item: Item, error: BaseException, done: list[tuple[Item, bool, Any]]) -> None:
@@ -423,6 +449,7 @@ class Pump:
         delay = None if self._closed else item.delay(error)
         if delay is None:
             self.pool.stats.failures += 1
+            item.size = 0
             done.append((item, False, error))
         else:
             self._held += 1

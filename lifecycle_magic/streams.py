@@ -3,22 +3,28 @@
 The worker sends each item and looks for a STOP in between; the socket's buffer is what it can
 be ahead. A consumer that leaves early sends STOP and does not wait: the monitor reads what is
 still on its way, and the slot is free again when the generator has been closed there.
+
+``timeout`` counts the time in which the consumer waits for an item, all of an attempt's together:
+what the consumer does between two of them is its own business.
 """
 
 from __future__ import annotations
 
 import asyncio
+import select
+import threading
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
 
-from lifecycle_magic import calls
 from lifecycle_magic.attended import Awaited
-from lifecycle_magic.calls import answer_of, uninterrupted
+from lifecycle_magic.calls import answer_of, next_frame, uninterrupted
 from lifecycle_magic.container import Slot
 from lifecycle_magic.exception import WireError
 from lifecycle_magic.inputs import Input, Unstarted, interrupt, show
 from lifecycle_magic.monitor import Timer
+from lifecycle_magic.sigint import deferred
 from lifecycle_magic.wire.frames import Frame, Kind
 from lifecycle_magic.wire.messages import output
 
@@ -30,16 +36,81 @@ HINT = 1.0
 
 
 class _Stream(Input):
-    """A generator's input. ``over``: its last frame was read, so the slot is free."""
+    """A generator's input. ``sent``: it runs, or may. ``over``: its last frame was read. Before
+    the one and after the other its slot is free.
+    """
 
     # No __slots__: beside those of `Awaited` they would not fit into one object.
+    sent = False
     over = False
+    left = False  # before it was over: what still comes is read by somebody else
     kind = Kind.STREAM
     timer: Timer | None = None
+
+    def __init__(
+        self, pool: Pool, method: str, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> None:
+        super().__init__(pool, method, args, kwargs)
+        self._clock = threading.Lock()
+        self._used = 0.0  # seconds that the consumer has waited
+        self._since: float | None = None  # it waits now
+
+    def send(self, slot: Slot) -> bool:
+        """Begin an attempt; whether it went out. Raises `WireError` if it is too large."""
+        self.sent = self.over = False
+        if self.interrupts:  # they came before there was a slot in which to interrupt it
+            raise self.before_it_began()
+        self._used = 0.0
+        self.timer = self.watch_time()
+        try:
+            slot.channel.send(self.kind, self.payload, self.buffers)
+        except WireError:
+            raise
+        except OSError:
+            self.unsent = True
+        self.sent = True
+        return not self.unsent
 
     def read(self, frame: Frame | None) -> Frame | None:
         self.over = frame is None or frame.kind not in (Kind.ITEM, Kind.MORE)
         return frame
+
+    # --- time ------------------------------------------------------------------------------
+
+    def begin_to_wait(self) -> None:
+        timeout = self.pool.timeout
+        with self._clock:
+            self._since = time.monotonic()
+            if timeout is not None and self.timer is None:
+                self.timer = self.pool.monitor.later(timeout - self._used, self.expire)
+
+    def end_to_wait(self) -> None:
+        with self._clock:
+            if self._since is not None:
+                self._used += time.monotonic() - self._since
+                self._since = None
+
+    def expire(self) -> None:
+        timeout = self.pool.timeout
+        with self._clock:
+            self.timer = None
+            if timeout is None or self._since is None:
+                return  # the consumer is at work; the clock goes on when it waits again
+            left = timeout - self._used - (time.monotonic() - self._since)
+            if left > 0:
+                self.timer = self.pool.monitor.later(left, self.expire)
+                return
+        super().expire()
+
+    def unread(self) -> bool:
+        slot = self.slot
+        if slot is None or slot.channel.fileno() < 0:
+            return False
+        readable = select.poll()
+        readable.register(slot.channel, select.POLLIN)
+        return slot.channel.buffered or bool(readable.poll(0))
+
+    # --- the ends --------------------------------------------------------------------------
 
     def show(self, stream: str, text: str) -> None:
         """Print what the method printed."""
@@ -50,15 +121,19 @@ class _Stream(Input):
         interrupt(self)
 
     def close(self) -> None:
-        """On every way out, whatever the caller does next."""
-        if self.timer is not None:
-            self.timer.cancel()
-        if self.slot is None:
-            return
-        if self.over:
-            self.pool.release(self.slot)
-        else:
-            _leave(self, self.slot)
+        """On every way out, whatever the caller does next. A second time it does nothing."""
+        with deferred():
+            with self._clock:
+                self._since = None
+                if self.timer is not None:
+                    self.timer.cancel()
+            if self.left or self.slot is None:
+                return
+            if self.over or not self.sent:
+                self.pool.release(self.slot)
+            else:
+                self.left = True
+                _leave(self, self.slot)
 
 
 class AsyncStream(_Stream, Awaited):
@@ -67,15 +142,13 @@ class AsyncStream(_Stream, Awaited):
     async def begin(self) -> Frame | None:
         """Get a slot and send the input, again if its container went first; the first frame."""
         while True:
-            self.pool.submit(self)
+            with deferred():
+                self.pool.submit(self)
             granted = self.granted
             slot = granted.result() if granted.done() else await asyncio.wrap_future(granted)
-            self.timer = self.watch_time()
-            try:
-                slot.channel.send(self.kind, self.payload, self.buffers)
-            except OSError:
-                self.unsent = True
-            frame = self.read(await self.next())
+            with deferred():
+                well = self.send(slot)
+            frame = await self.frame() if well else self.read(None)
             if frame is None:  # asking how it went takes a moment
                 again = await asyncio.to_thread(_unstarted, self, slot, frame)
             else:
@@ -85,8 +158,16 @@ class AsyncStream(_Stream, Awaited):
             self.close()
             self.granted = Future()
 
-    async def next(self) -> Frame | None:
+    async def frame(self) -> Frame | None:
         """The next frame that is no output; output is shown. None if the connection ended."""
+        self.begin_to_wait()
+        try:
+            return self.read(await self.next())
+        finally:
+            self.end_to_wait()
+
+    async def next(self) -> Frame | None:
+        """The same, without the clock and whatever else is to be noted."""
         assert self.slot is not None
         channel = self.slot.channel
         loop = asyncio.get_running_loop()
@@ -99,7 +180,8 @@ class AsyncStream(_Stream, Awaited):
                 finally:
                     loop.remove_reader(channel)
             try:
-                frame = channel.receive()
+                with deferred():
+                    frame = channel.receive()
                 if frame is None or frame.kind != Kind.OUTPUT:
                     return frame
                 self.show(*output(frame.payload))
@@ -110,34 +192,41 @@ class AsyncStream(_Stream, Awaited):
 
     def leave(self) -> None:
         """Nobody wants the rest, nor a slot that it still waits for."""
-        self.pool.forget(self)
-        self.granted.cancel()
-        self.close()
+        with deferred():
+            self.pool.forget(self)
+            if not self.granted.cancel():  # else whoever grants one gives it back
+                self.close()
+
+
+class _Later(_Stream):
+    """One that is sent with the first ``next``, long after the call perhaps."""
+
+    copies = True
 
 
 def stream(pool: Pool, method: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Iterator[Any]:
     """The items that ``method`` yields. It begins with the first ``next``."""
-    return _iterate(_Stream(pool, method, args, kwargs))
+    return _iterate(_Later(pool, method, args, kwargs))
 
 
 def _iterate(input: _Stream) -> Iterator[Any]:
     try:
-        frame = uninterrupted(input, _begin)
-        while True:
-            value = _item(input, frame)
-            if input.over:
-                return
+        value = _item(input, uninterrupted(input, _begin))
+        while not input.over:
             yield value
-            frame = uninterrupted(input, _advance)
+            value = _item(input, uninterrupted(input, _advance))
     finally:
-        input.close()
+        try:
+            input.close()
+        except KeyboardInterrupt:  # it may have come before anything was done
+            input.close()
+            raise
 
 
 def _begin(input: _Stream) -> Frame | None:
     while True:
         slot = input.pool.lease(input)
-        input.timer = input.watch_time()
-        frame = input.read(calls.send_and_wait(slot, input))
+        frame = _advance(input) if input.send(slot) else input.read(None)
         if not _unstarted(input, slot, frame):
             return frame
         input.close()
@@ -145,7 +234,11 @@ def _begin(input: _Stream) -> Frame | None:
 
 def _advance(input: _Stream) -> Frame | None:
     assert input.slot is not None
-    return input.read(calls.next_frame(input.slot))
+    input.begin_to_wait()
+    try:
+        return input.read(next_frame(input.slot))
+    finally:
+        input.end_to_wait()
 
 
 def _item(input: Input, frame: Frame | None) -> Any:
@@ -172,50 +265,66 @@ async def stream_async(
     try:
         frame = await input.begin()
         while True:
-            value = _item(input, frame)
+            if frame is not None:
+                value = _item(input, frame)
+            else:  # asking how it went takes a moment
+                value = await asyncio.to_thread(_item, input, frame)
             if input.over:
                 return
             yield value
-            frame = input.read(await input.next())
+            frame = await input.frame()
     finally:
         input.leave()
 
 
 def _leave(input: _Stream, slot: Slot) -> None:
     """Nobody wants more items: have the generator closed there, and free the slot when it is."""
-    monitor = input.pool.monitor
+    watcher = input.pool.monitor.replies
     channel = slot.channel
     slot.reader = None
-    hint = monitor.later(HINT, input.insist)
+    hint = input.pool.monitor.later(HINT, input.insist)
 
-    def on_readable() -> None:
-        while True:
-            try:
-                frame = channel.receive()
-            except OSError:
-                frame = None
-            if frame is None:
-                slot.container.hung_up()
-                break
-            if frame.kind not in (Kind.ITEM, Kind.OUTPUT, Kind.MORE):
-                break
-            if not channel.buffered:
-                return
+    def read() -> bool:
+        """Read one frame; whether it was the last."""
+        try:
+            frame = channel.receive()
+        except OSError:
+            frame = None
+        if frame is None:
+            slot.container.hung_up()
+        return frame is None or frame.kind not in (Kind.ITEM, Kind.OUTPUT, Kind.MORE)
+
+    def on_readable() -> bool:
+        """Read what is there; whether more will come."""
+        while whole := channel.whole():
+            if read():
+                watcher.unwatch(channel)
+                end()
+                return False
+        if whole is None:  # too large for a thread that must not wait
+            watcher.unwatch(channel)
+            name = f"{slot.container.name}-aside"
+            threading.Thread(target=read_on, name=name, daemon=True).start()
+        return whole is not None
+
+    def read_on() -> None:
+        while not read():
+            pass
+        end()
+
+    def end() -> None:
         hint.cancel()
-        monitor.unwatch(channel)
         input.pool.release(slot)
 
     def begin() -> None:
-        if channel.buffered:
-            on_readable()
-        if input.slot is not None:
-            monitor.watch(channel, on_readable)
+        if on_readable():
+            watcher.watch(channel, on_readable)
 
     try:
         channel.send(Kind.STOP)
     except OSError:
         pass  # it is gone; reading says so
-    monitor.soon(begin)
+    watcher.soon(begin)
 
 
 def _resolve(future: asyncio.Future[None]) -> None:

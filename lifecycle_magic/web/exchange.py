@@ -215,7 +215,7 @@ class Exchange:
                 assert request.slot is not None
                 # How it went may take a moment to be told, and the loop must not wait for that.
                 await asyncio.to_thread(answer_of, request.slot, request, frame, Kind.ITEM)
-            frame = request.read(await request.next())
+            frame = await request.frame()
 
     async def _answer(self, message: Message) -> None:
         if self.complete:

@@ -139,9 +139,8 @@ class Channel:
                 else:
                     self._send_parts([head, payload])
             return
-        parts = self.encode(kind, payload, buffers, tag)
-        with self._sending:
-            self._send_parts(parts)
+        with self._sending:  # segments are passed in the order in which frames name them
+            self._send_parts(self.encode(kind, payload, buffers, tag))
 
     def encode(
         self, kind: int, payload: Part, buffers: Sequence[Any] = (), tag: int = 0
@@ -165,14 +164,56 @@ class Channel:
             return [head + name, payload]
         return [head, payload, *views]
 
+    def by_segment(self, size: int, buffers: Sequence[Any]) -> bool:
+        """Whether the buffers of a frame of ``size`` bytes in all lie beside the socket."""
+        return self.shared is not None and bool(buffers) and size >= THRESHOLD
+
     def _send_parts(self, parts: list[Part]) -> None:
         pending = [memoryview(part).cast("B") for part in parts if len(part)]
-        while pending:
-            sent = self.sock.sendmsg(pending[:IOV_MAX])
-            while pending and sent >= pending[0].nbytes:
-                sent -= pending.pop(0).nbytes
+        first = 0
+        while first < len(pending):
+            sent = self.sock.sendmsg(pending[first : first + IOV_MAX])
+            while first < len(pending) and sent >= pending[first].nbytes:
+                sent -= pending[first].nbytes
+                first += 1
             if sent:
-                pending[0] = pending[0][sent:]
+                pending[first] = pending[first][sent:]
+
+    def whole(self) -> bool | None:
+        """Whether `receive` would return at once; for those who may not wait. It invalidates what
+        that returned before. None: the frame is too large to be put by until it is whole.
+        """
+        if self._start:
+            rest = self._end - self._start
+            self._inbox[:rest] = bytes(self._inbox[self._start : self._end])
+            self._start, self._end = 0, rest
+        while (size := self._size()) > self._end:
+            if size > INBOX:
+                return None
+            try:
+                got = self.sock.recv_into(self._inbox[self._end :], 0, socket.MSG_DONTWAIT)
+            except BlockingIOError:
+                return False
+            except OSError:
+                return True  # so says `receive`
+            if not got:
+                return True
+            self._end += got
+        return True
+
+    def _size(self) -> int:
+        """How many bytes the frame at the inbox's beginning has, at least."""
+        if self._end < HEADER.size:
+            return HEADER.size
+        magic, _, flags, count, size = HEADER.unpack_from(self._inbox)
+        head = HEADER.size + 8 * count
+        if magic != MAGIC:
+            return 0  # `receive` has the words for it
+        if head > self._end or head > INBOX:
+            return int(head)
+        if flags:
+            return int(head + NAME.size + size)
+        return int(head + size + sum(struct.unpack_from(f"<{count}Q", self._inbox, HEADER.size)))
 
     def receive(self) -> Frame | None:
         """The next frame, or None when the far side closed between two frames.

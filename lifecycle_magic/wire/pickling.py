@@ -14,14 +14,19 @@ import pickle
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from lifecycle_magic.wire.frames import MAX_BUFFERS
+
 OUT_OF_BAND = 1 << 12
 """Buffers from this many bytes on travel beside the pickle. Below, a part of its own costs more."""
 
 _BY_REFERENCE_TO_MAIN = b"__main__"
 
 
-def dumps(obj: Any) -> tuple[bytes, Sequence[pickle.PickleBuffer]]:
-    """``obj`` as a pickle and its large buffers.
+Buffer = bytes | bytearray | pickle.PickleBuffer
+
+
+def dumps(obj: Any) -> tuple[bytes, Sequence[Buffer]]:
+    """``obj`` as a pickle and its large buffers, which are the object's own memory.
 
     Raises what the pickler raises: `pickle.PicklingError`, `TypeError`, `AttributeError`,
     `RecursionError`, or anything that an object's own ``__reduce__`` raises.
@@ -29,7 +34,7 @@ def dumps(obj: Any) -> tuple[bytes, Sequence[pickle.PickleBuffer]]:
     buffers: list[pickle.PickleBuffer] = []
 
     def keep(buffer: pickle.PickleBuffer) -> bool:
-        if memoryview(buffer).nbytes < OUT_OF_BAND:
+        if memoryview(buffer).nbytes < OUT_OF_BAND or len(buffers) == MAX_BUFFERS:
             return True  # into the pickle
         buffers.append(buffer)
         return False
@@ -99,3 +104,26 @@ def _is_no_name(argument: object) -> bool:
 
 
 loads = pickle.loads
+
+
+def copied(buffers: Sequence[Buffer]) -> list[Buffer]:
+    """The buffers as they are now, whatever happens to the memory that they lie in."""
+    return [bytearray(one.raw() if hasattr(one, "raw") else one) for one in buffers]
+
+
+class Snapshot:
+    """An object as it is now, to be pickled later. It arrives as the object.
+
+    Raises what `dumps` raises.
+    """
+
+    def __init__(self, obj: Any) -> None:
+        self._data, buffers = dumps(obj)
+        self._buffers = copied(buffers)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _unfold, (self._data, [pickle.PickleBuffer(one) for one in self._buffers])
+
+
+def _unfold(data: bytes, buffers: Sequence[Any]) -> Any:
+    return loads(data, buffers=buffers)

@@ -43,7 +43,7 @@ LAYERS = [
     {"pool", "sizing"},
     {"inputs", "stats", "wish"},
     {"container"},
-    {"engines", "monitor", "bus", "history", "report", "failure"},
+    {"engines", "monitor", "sigint", "bus", "history", "report", "failure"},
     {"spec", "baking", "declaration", "fingerprint", "options", "image", "recipe"},
     {"volume", "secret"},
     {"missing"},
