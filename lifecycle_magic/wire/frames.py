@@ -205,7 +205,7 @@ class Channel:
         """How many bytes the frame at the inbox's beginning has, at least."""
         if self._end < HEADER.size:
             return HEADER.size
-        magic, _, flags, count, size = HEADER.unpack_from(self._inbox)
+        magic, _, flags, _, count, size = HEADER.unpack_from(self._inbox)
         head = HEADER.size + 8 * count
         if magic != MAGIC:
             return 0  # `receive` has the words for it
