@@ -47,6 +47,7 @@ class Exchange:
         self._started = False
         self._finished = False
         self._over = False
+        self._ended = False  # the socket, for reading
         self._loop: Any = None  # that watches the socket
         self._arrived: asyncio.Future[None] | None = None
 
@@ -83,6 +84,16 @@ class Exchange:
     @property
     def client_left(self) -> bool:
         """Whether the application was told, or could have been, that the client has gone."""
+        return self._gone is not None
+
+    def _has_left(self) -> bool:
+        """Look whether the client has left, while nothing else would notice."""
+        if self._loop is None and self._gone is None and not self._ended:
+            fd = self._lane.channel.fileno()
+            while self._lane.channel.buffered or _ready(fd, select.POLLIN):
+                if not self._read():
+                    self._ended = True  # the container has to go; that is no news of the client
+                    break
         return self._gone is not None
 
     def _take(self) -> Message:
@@ -154,6 +165,9 @@ class Exchange:
             await self._send_any(message)
             return
         for piece in _pieces(message):
+            if self._has_left():
+                # Nobody reads on. The interrupt that comes now ends the application.
+                await asyncio.get_running_loop().create_future()
             self._keep(piece)
             if self._finished:
                 asyncio.get_running_loop().call_soon(self._flush_late)
@@ -218,7 +232,7 @@ class Exchange:
     async def _room(self) -> None:
         """Wait until the socket takes a piece at once."""
         fd = self._lane.channel.fileno()
-        while not _writable(fd):
+        while not _ready(fd, select.POLLOUT):
             loop = asyncio.get_running_loop()
             writable = loop.create_future()
             loop.add_writer(fd, resolve, writable)
@@ -268,9 +282,9 @@ def _pieces(message: Message) -> list[Message]:
     ]
 
 
-def _writable(fd: int) -> bool:
+def _ready(fd: int, event: int) -> bool:
     poll = select.poll()
-    poll.register(fd, select.POLLOUT)
+    poll.register(fd, event)
     return bool(poll.poll(0))
 
 

@@ -8,6 +8,7 @@ over the slot's data socket: the application's as it sends them, the client's wh
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import deque
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import TYPE_CHECKING, Any
@@ -264,7 +265,8 @@ class Exchange:
 
     def _on_going_soon(self) -> None:
         """On any thread: the container is to go when this request is over."""
-        self._loop.call_soon_threadsafe(self._go)
+        with contextlib.suppress(RuntimeError):  # the server has closed, and this with it
+            self._loop.call_soon_threadsafe(self._go)
 
     def _go(self) -> None:
         if self._farewell is None:

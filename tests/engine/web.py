@@ -60,7 +60,7 @@ class Street:
         return [one for one in session.current().containers() if one.plan.cls == cls]
 
     def log(self, cls: str) -> str:
-        return session.current().logs(cls)
+        return session.current().logs(f"{self.app.name}/{cls}")
 
 
 class Request:
