@@ -68,8 +68,11 @@ class Lane:
         self.attended = True
         target = self.target
         call, name = 0, "?"
+        args: Any = ()
+        kwargs: Any = {}
         try:
             call, name, args, kwargs = loads(frame.payload, buffers=frame.buffers)
+            frame.payload = memoryview(b"")
             if frame.kind == Kind.REQUEST:
                 target.begin(call)
                 value = self._answer(name, *args)
@@ -89,7 +92,9 @@ class Lane:
             target.answered(call)
             self.fail(error)
             return
-        args = kwargs = frame.buffers = None  # type: ignore[assignment]  # not kept until the next call
+        finally:  # not kept until the next call
+            args = kwargs = None
+            frame.payload, frame.buffers = memoryview(b""), ()
         self.flush()
         self.attended = False
         target.answered(call)
