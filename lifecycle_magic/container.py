@@ -35,13 +35,12 @@ from lifecycle_magic.guest.notes import Lines, line
 from lifecycle_magic.monitor import Monitor
 from lifecycle_magic.report import Report
 from lifecycle_magic.state import COMING, GONE, WARM, Life, LogLine, Notice, Publish, State
-from lifecycle_magic.wire import begun, hello, turns
+from lifecycle_magic.wire import begun, hello, shared, turns
 from lifecycle_magic.wire.begun import Begun
 from lifecycle_magic.wire.descriptors import make_room
 from lifecycle_magic.wire.frames import OF_SWAP, Channel, Frame, Kind
 from lifecycle_magic.wire.messages import Setup, Swap, failure, output
 from lifecycle_magic.wire.pickling import dumps, loads
-from lifecycle_magic.wire.shared import Shared
 from lifecycle_magic.wire.turns import Turns
 
 LAST_WORDS = 10.0
@@ -141,6 +140,7 @@ class Container:
         self._said = Lines()
         self._settling = False
         self._launching = False  # the engine was asked, and has not said its id
+        self._trimming = False  # a timer is set
         self._started = False  # until then, `start` reads from the slots
         _every.add(self)
 
@@ -337,8 +337,22 @@ class Container:
             else:
                 data[told.slot] = channel
         for slot, side in sides.items():
-            data[slot].shared = Shared(side)
+            memory = data[slot].shared = shared.Shared(side, shared.LIMIT // most)
+            memory.on_use = self._watch_memory
         return control.sock, [data[slot] for slot in sorted(data)]
+
+    def _watch_memory(self) -> None:
+        """There are segments of shared memory: look after those that nobody uses any more."""
+        if not self._trimming:
+            self._trimming = True
+            self._monitor.later(shared.IDLE, self._trim)
+
+    def _trim(self) -> None:
+        self._trimming = False
+        channels = [slot.channel for slot in self.slots]
+        left = [one.shared.trim() for one in channels if one.shared is not None]
+        if any(left) and self.state not in GONE:
+            self._watch_memory()
 
     def _check_alive(self) -> None:
         """Between two looks at the listener: has the container ended before it dialled?"""

@@ -26,7 +26,7 @@ from lifecycle_magic.monitor import Monitor, Timer
 from lifecycle_magic.options import Retries
 from lifecycle_magic.stats import Stats
 from lifecycle_magic.wire.frames import Frame, Kind
-from lifecycle_magic.wire.pickling import copied, dumps
+from lifecycle_magic.wire.pickling import apart, copied, dumps
 
 PATIENCE = 5.0
 """Seconds that an interrupted method has to stop before its container is replaced."""
@@ -116,7 +116,7 @@ class Input:
         self.gate: threading.Lock | None = None
         self.context = contextvars.copy_context()
         try:
-            self.payload, self.buffers = dumps((self.id, method, args, kwargs))
+            self.payload, self.buffers = dumps((self.id, method, apart(args), kwargs))
         except Exception as error:
             raise unpicklable(f"{pool.name}.{method}", args, kwargs, error) from None
         if self.buffers and (self.copies or (self.copies is None and pool.retries is not None)):

@@ -184,9 +184,9 @@ class Method:
 
         Several iterables give several arguments, as with the builtin. ``kwargs`` go with every
         input. With ``return_exceptions`` an exception is a value; without it, it is raised when
-        it is its input's turn and ends the map. Inputs are taken lazily, at most 1,000 ahead. A
-        progress bar appears when the number of inputs is known and it takes more than half a
-        second.
+        it is its input's turn and ends the map. Inputs are taken lazily, at most 1,000 or 256 MiB
+        ahead, and copied: an array may be used again for the next. A progress bar appears when
+        the number of inputs is known and it takes more than half a second.
         """
         given = kwargs or {}
         inputs = ((args, given) for args in zip(*iterables, strict=False))

@@ -332,7 +332,7 @@ class Pump:
 
     def _has_room(self, lane: Lane, item: Item) -> bool:
         """Whether the lane, which has something to do, may have this item too."""
-        if lane.held.channel.by_segment(item.size, item.buffers):
+        if lane.held.channel.by_segment(item.size, len(item.payload)):
             return len(lane.sent) < 2  # little on the wire, but each takes memory of its own
         return item.size <= AHEAD_BYTES and lane.bytes <= AHEAD_BYTES
 

@@ -83,8 +83,11 @@ class Lane:
         self.attended = True
         target = self.target
         call, name, self._tag = 0, "?", 0
+        args: Any = ()
+        kwargs: Any = {}
         try:
             call, name, args, kwargs = loads(frame.payload, buffers=frame.buffers)
+            frame.payload = memoryview(b"")
             self.take_up(call)
             method = self._method(name)
             target.begin(call)
@@ -101,7 +104,9 @@ class Lane:
             target.answered(call)
             self.fail(error)
             return
-        args = kwargs = frame.buffers = None  # type: ignore[assignment]  # not kept until the next call
+        finally:  # not kept until the next call
+            args = kwargs = None
+            frame.payload, frame.buffers = memoryview(b""), ()
         self.flush()
         self.attended = False
         target.answered(call)

@@ -26,13 +26,17 @@ PROTOCOL = 3
 
 HEADER = struct.Struct("<2sBBHHQ")
 MAGIC = b"LM"
-SHARED = 1
+SHARED = 1  # the buffers lie in a segment, which is named before the payload
+PACKED = 2  # and so does the payload, behind them
 
 MAX_FRAME = 16 << 30
 """Bytes in a frame at most, buffers included. More is a bug or an attack, not a payload."""
 
 MAX_BUFFERS = 60_000
 OF_SWAP = 0xFFFF  # the tag of what answers a SWAP
+PACK = 1 << 18
+"""Bytes of a payload from which it travels by segment as well: a large string, say."""
+
 INBOX = 1 << 16
 SMALL = 1 << 14  # below this, joining the parts is cheaper than handing the kernel a list
 IOV_MAX = 1024  # Linux' UIO_MAXIOV: parts that one sendmsg takes
@@ -68,7 +72,9 @@ Part = Any  # bytes, bytearray or memoryview of bytes
 
 
 class Frame:
-    """A frame that arrived. ``payload`` is valid until the channel's next `Channel.receive`."""
+    """A frame that arrived. ``payload`` is valid until the channel's next `Channel.receive`, and
+    keeps the segment that it may lie in: whoever is through with it lets it go.
+    """
 
     __slots__ = ("buffers", "kind", "payload", "tag")
 
@@ -128,7 +134,7 @@ class Channel:
         ``buffers`` are bytes-like or `pickle.PickleBuffer`. Raises `WireError` for a frame that
         is too large, before anything is sent, and `OSError` when the far side is gone.
         """
-        if not buffers:
+        if not buffers and (len(payload) < PACK or self.shared is None):
             size = len(payload)
             if size > self.max_frame:
                 raise WireError(_too_large(size, self.max_frame))
@@ -153,20 +159,24 @@ class Channel:
         total = len(payload) + sum(sizes)
         if total > self.max_frame or len(views) > MAX_BUFFERS:
             raise WireError(_too_large(total, self.max_frame, len(views)))
-        name = None
-        if views and self.shared is not None and total >= THRESHOLD:
-            name = self.shared.place(views)
+        name, packed = None, len(payload) >= PACK
+        if self.shared is not None and self.by_segment(total, len(payload)):
+            name = self.shared.place([*views, memoryview(payload)] if packed else views)
             self._wake_every(IDLE)
-        flags = SHARED if name is not None else 0
+        flags = 0 if name is None else SHARED | PACKED if packed else SHARED
         head = HEADER.pack(MAGIC, kind, flags, tag, len(views), len(payload))
         head += struct.pack(f"<{len(sizes)}Q", *sizes)
         if name is not None:
-            return [head + name, payload]
+            return [head + name] if packed else [head + name, payload]
         return [head, payload, *views]
 
-    def by_segment(self, size: int, buffers: Sequence[Any]) -> bool:
-        """Whether the buffers of a frame of ``size`` bytes in all lie beside the socket."""
-        return self.shared is not None and bool(buffers) and size >= THRESHOLD
+    def by_segment(self, size: int, payload: int) -> bool:
+        """Whether most of a frame lies beside the socket, if there is room: one of ``size`` bytes
+        in all, of which so many are its payload.
+        """
+        return self.shared is not None and (
+            payload >= PACK or (size >= THRESHOLD and size > payload)
+        )
 
     def _send_parts(self, parts: list[Part]) -> None:
         pending = [memoryview(part).cast("B") for part in parts if len(part)]
@@ -212,7 +222,7 @@ class Channel:
         if head > self._end or head > INBOX:
             return int(head)
         if flags:
-            return int(head + NAME.size + size)
+            return int(head + NAME.size + (0 if flags & PACKED else size))
         return int(head + size + sum(struct.unpack_from(f"<{count}Q", self._inbox, HEADER.size)))
 
     def receive(self) -> Frame | None:
@@ -231,12 +241,15 @@ class Channel:
         while self._end - self._start < HEADER.size:
             self._more()
         magic, kind, flags, tag, count, size = HEADER.unpack_from(self._inbox, self._start)
-        if magic != MAGIC or flags & ~SHARED or (flags and (self.shared is None or not count)):
+        known = not flags or (
+            self.shared is not None and (flags == SHARED | PACKED or (flags == SHARED and count))
+        )
+        if magic != MAGIC or not known:
             raise WireError(f"what arrived is no frame of protocol {PROTOCOL}")
         if size > self.max_frame or count > MAX_BUFFERS:
             raise WireError(_too_large(size, self.max_frame, count))
         start = self._start + HEADER.size
-        if not count and self._end - start >= size:  # all of it is here: no copy
+        if not (count or flags) and self._end - start >= size:  # all of it is here: no copy
             self._start = start + size
             return Frame(kind, self._inbox[start : self._start], (), tag)
         self._start = start
@@ -245,6 +258,9 @@ class Channel:
             raise WireError(_too_large(size + sum(lengths), self.max_frame, count))
         if flags:
             name = self._take(NAME.size)
+            if flags & PACKED:
+                *parts, whole = self._find(name, (*lengths, size))
+                return Frame(kind, whole, parts, tag)
             payload = self._take(size)
             return Frame(kind, memoryview(payload), self._find(name, lengths), tag)
         payload = self._take(size)

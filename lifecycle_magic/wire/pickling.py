@@ -19,6 +19,11 @@ from lifecycle_magic.wire.frames import MAX_BUFFERS
 OUT_OF_BAND = 1 << 12
 """Buffers from this many bytes on travel beside the pickle. Below, a part of its own costs more."""
 
+APART = 1 << 18
+"""Bytes of a ``bytes`` or ``bytearray`` from which it travels like an array, if it is an argument
+or a result itself. Else it is copied into the pickle: 20 ms for 50 MB.
+"""
+
 _BY_REFERENCE_TO_MAIN = b"__main__"
 
 
@@ -32,6 +37,7 @@ def dumps(obj: Any) -> tuple[bytes, Sequence[Buffer]]:
     `RecursionError`, or anything that an object's own ``__reduce__`` raises.
     """
     buffers: list[pickle.PickleBuffer] = []
+    obj = _apart(obj)
 
     def keep(buffer: pickle.PickleBuffer) -> bool:
         if memoryview(buffer).nbytes < OUT_OF_BAND or len(buffers) == MAX_BUFFERS:
@@ -49,6 +55,32 @@ def dumps(obj: Any) -> tuple[bytes, Sequence[Buffer]]:
         return data, buffers
     buffers.clear()
     return dumps_by_value(obj, keep), buffers
+
+
+class _Apart:
+    """A large ``bytes`` or ``bytearray``, to be pickled as a buffer. It arrives as what it was."""
+
+    __slots__ = ("_value",)
+
+    def __init__(self, value: bytes | bytearray) -> None:
+        self._value = value
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self._value), (pickle.PickleBuffer(self._value),)
+
+
+def _apart(value: Any) -> Any:
+    if (type(value) is bytes or type(value) is bytearray) and len(value) >= APART:
+        return _Apart(value)
+    return value
+
+
+def apart(args: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Arguments to be pickled, with those apart that are large."""
+    for value in args:
+        if (type(value) is bytes or type(value) is bytearray) and len(value) >= APART:
+            return tuple(map(_apart, args))
+    return args
 
 
 def dumps_by_value(

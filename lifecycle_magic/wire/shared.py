@@ -10,7 +10,8 @@ segment again before it is FREE. The receiver sets it to FREE when the last view
 has died, which Python tells: every view keeps the lease's ctypes array alive, and a weak
 reference tells of that one's end. So an argument that a method keeps, or a result that a user
 keeps, never changes under its owner; it only costs the sender a new segment. A fork pins what
-is leased: the child's views can't be followed.
+is leased, for the child's views can't be followed: until the child and all that it forked are
+gone, or have become other programs. That is when the pipe that they inherited ends.
 
 Segments that were not used for a while go back to the system: the owner retires them, and the
 far side drops its mapping when it looks next.
@@ -21,11 +22,13 @@ from __future__ import annotations
 import array
 import mmap
 import os
+import select
 import socket
 import struct
+import threading
 import time
 import weakref
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 THRESHOLD = 1 << 17
@@ -33,6 +36,11 @@ THRESHOLD = 1 << 17
 
 LIMIT = 4 << 30
 """Bytes of segments that one end may have at once; what does not fit goes through the socket."""
+
+EACH = 1 << 20
+"""Bytes of the limit for each segment: every one takes a mapping, of which a process has 65,530 at
+most (vm.max_map_count).
+"""
 
 IDLE = 10.0
 """Seconds without use after which a segment goes back to the system."""
@@ -77,6 +85,9 @@ class Shared:
         self._bytes = 0
         self._leases: dict[int, weakref.ref[Any]] = {}  # keeps the weak references alive
         self._given = 0
+        self._pins: list[tuple[int, list[_Release]]] = []  # the pipe of each fork, and its leases
+        self._lock = threading.RLock()
+        self.on_use: Callable[[], None] = lambda: None  # there are segments
         _all.add(self)
 
     # --- the sender ------------------------------------------------------------------------
@@ -86,15 +97,17 @@ class Shared:
         them.
         """
         total = HEAD + sum(_aligned(view.nbytes) for view in views)
-        segment = self._free(total) or self._new(total)
-        if segment is None:
-            return None
-        start = HEAD
-        for view in views:
-            segment.view[start : start + view.nbytes] = view
-            start += _aligned(view.nbytes)
-        segment.state = LEASED
-        segment.used = time.monotonic()
+        with self._lock:
+            segment = self._free(total) or self._new(total)
+            if segment is None:
+                return None
+            start = HEAD
+            for view in views:
+                segment.view[start : start + view.nbytes] = view
+                start += _aligned(view.nbytes)
+            segment.state = LEASED
+            segment.used = time.monotonic()
+        self.on_use()
         return NAME.pack(segment.number, segment.size)
 
     def _free(self, size: int) -> Segment | None:
@@ -106,9 +119,9 @@ class Shared:
 
     def _new(self, size: int) -> Segment | None:
         size = _rounded(size)
-        if self._bytes + size > self.limit:
+        if self._too_much(size):
             self.trim(0.0)
-            if self._bytes + size > self.limit:
+            if self._too_much(size):
                 return None
         try:
             fd = os.memfd_create("lifecycle_magic", os.MFD_CLOEXEC)
@@ -130,20 +143,29 @@ class Shared:
         self.mine.append(segment)
         return segment
 
-    def trim(self, idle: float = IDLE) -> bool:
-        """Give back what was not used for ``idle`` seconds; whether any segment is left, either
-        way.
+    def _too_much(self, size: int) -> bool:
+        return self._bytes + size > self.limit or len(self.mine) * EACH >= self.limit
+
+    def trim(self, idle: float | None = None) -> bool:
+        """Give back what was not used for ``idle`` seconds (`IDLE`); whether any segment is left,
+        either way. From any thread; it does not wait for one that copies.
         """
-        now = time.monotonic()
-        for segment in self.mine.copy():
-            if segment.state == FREE and now - segment.used >= idle:
-                segment.state = RETIRED
-                self.mine.remove(segment)
-                self._bytes -= segment.size
-        for segment in list(self.theirs.values()):
-            if segment.state == RETIRED:
-                del self.theirs[segment.number]
-        return bool(self.mine or self.theirs)
+        if not self._lock.acquire(blocking=False):
+            return True
+        try:
+            self._unpin()
+            before = time.monotonic() - (IDLE if idle is None else idle)
+            for segment in self.mine.copy():
+                if segment.state == FREE and segment.used <= before:
+                    segment.state = RETIRED
+                    self.mine.remove(segment)
+                    self._bytes -= segment.size
+            for segment in list(self.theirs.values()):
+                if segment.state == RETIRED:
+                    del self.theirs[segment.number]
+            return bool(self.mine or self.theirs)
+        finally:
+            self._lock.release()
 
     # --- the receiver ----------------------------------------------------------------------
 
@@ -155,9 +177,12 @@ class Shared:
         import ctypes
 
         number, size = NAME.unpack(name)
-        segment = self.theirs.get(number)
-        if segment is None:
-            segment = self._receive(number, size)
+        with self._lock:
+            self._unpin()
+            segment = self.theirs.get(number)
+            if segment is None:
+                segment = self._receive(number, size)
+        self.on_use()
         if segment.size != size or HEAD + sum(_aligned(s) for s in sizes) > size:
             raise ValueError("buffers that do not fit into their segment")
         lease = (ctypes.c_char * size).from_buffer(segment.memory)
@@ -190,18 +215,43 @@ class Shared:
             os.close(fds[0])
         return segment
 
-    def pin(self) -> None:
-        """A process was forked off: what is leased now stays leased, for its views may be
-        anywhere.
+    def pin(self) -> int | None:
+        """A process is about to be forked off: what is leased now stays leased while it lives, or
+        what it forked in its turn. Returns the end of a pipe that it has to inherit; this process
+        closes its own when it has forked. None if nothing is leased.
         """
-        for reference in list(self._leases.values()):
-            release = reference.__callback__
-            if isinstance(release, _Release):
-                release.segment = None
+        leases = [ref.__callback__ for ref in list(self._leases.values())]
+        pinned = [one for one in leases if isinstance(one, _Release) and one.here()]
+        if not pinned:
+            return None
+        try:
+            ours, theirs = os.pipe()
+        except OSError:
+            theirs = None  # out of descriptors: for ever, then
+        else:
+            self._pins.append((ours, pinned))
+        for release in pinned:
+            release.pins += 1
+        return theirs
+
+    def _unpin(self) -> None:
+        """Note which forks are gone."""
+        for pin in self._pins.copy():
+            pipe, pinned = pin
+            ended = select.poll()
+            ended.register(pipe, select.POLLHUP)
+            if ended.poll(0):
+                self._pins.remove(pin)
+                os.close(pipe)
+                for release in pinned:
+                    release.unpin()
 
     def close(self) -> None:
         """Let go; memory that is still viewed lives until its last view dies."""
         self.sock.close()
+        for pipe, _ in self._pins:
+            os.close(pipe)
+        self._pins.clear()
         self.mine.clear()
         self.theirs.clear()
 
@@ -209,18 +259,32 @@ class Shared:
 class _Release:
     """What runs when the last view of a lease has died."""
 
-    __slots__ = ("_number", "_pid", "_shared", "segment")
+    __slots__ = ("_dead", "_number", "_pid", "_segment", "_shared", "pins")
 
     def __init__(self, shared: Shared, number: int, segment: Segment) -> None:
         self._shared = shared
         self._number = number
         self._pid = os.getpid()
-        self.segment: Segment | None = segment
+        self._segment = segment
+        self._dead = False
+        self.pins = 0  # processes that may have views of their own
 
     def __call__(self, reference: weakref.ref[Any]) -> None:
         self._shared._leases.pop(self._number, None)
-        if self.segment is not None and os.getpid() == self._pid:
-            self.segment.state = FREE
+        self._dead = True
+        self._free()
+
+    def here(self) -> bool:
+        """Whether it is this process that ends the lease, and none that it was forked off."""
+        return os.getpid() == self._pid
+
+    def unpin(self) -> None:
+        self.pins -= 1
+        self._free()
+
+    def _free(self) -> None:
+        if self._dead and not self.pins and self.here():
+            self._segment.state = FREE
 
 
 def _aligned(size: int) -> int:
@@ -236,9 +300,29 @@ def _rounded(size: int) -> int:
 _all: weakref.WeakSet[Shared] = weakref.WeakSet()
 
 
+_inherited: list[int] = []  # ends of pipes, while this process forks
+
+
 def _pin_all() -> None:
     for shared in list(_all):
-        shared.pin()
+        pipe = shared.pin()
+        if pipe is not None:
+            _inherited.append(pipe)
 
 
-os.register_at_fork(before=_pin_all)
+def _forked() -> None:
+    for pipe in _inherited:
+        os.close(pipe)
+    _inherited.clear()
+
+
+def _in_child() -> None:
+    """The pipes stay open until this process ends or becomes another program."""
+    _inherited.clear()
+    for shared in list(_all):
+        for pipe, _ in shared._pins:
+            os.close(pipe)
+        shared._pins.clear()
+
+
+os.register_at_fork(before=_pin_all, after_in_parent=_forked, after_in_child=_in_child)

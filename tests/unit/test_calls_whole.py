@@ -26,7 +26,7 @@ from lifecycle_magic.exception import (
     WireError,
 )
 from lifecycle_magic.inputs import interrupt
-from lifecycle_magic.wire import frames, pickling
+from lifecycle_magic.wire import frames, pickling, shared
 from lifecycle_magic.wire.frames import Channel
 
 
@@ -80,6 +80,12 @@ class Work:
         import time
 
         time.sleep(600)
+
+
+class Concurrent:
+    @lm.method()
+    def echo(self, x: Any) -> Any:
+        return x
 
 
 class Batches:
@@ -409,3 +415,49 @@ def test_a_batch_prints_where_the_first_of_its_inputs_was_called(
         batches.firsts.spawn([2]).get()
         first.get()
     assert {where for where, text in told if "a batch" in text} == {"seven"}
+
+
+# --- shared memory ------------------------------------------------------------------------------
+
+LARGE = 40_000  # of float64: more than what goes over the socket
+
+
+def segments(work: Forked) -> list[shared.Segment]:
+    """Those that the arguments of calls have lain in."""
+    memory = work.made[0].slots[0].channel.shared
+    assert memory is not None
+    return memory.mine
+
+
+def test_a_method_that_failed_keeps_no_argument(engine: ForkEngine) -> None:
+    with Forked(engine, Work) as work:
+        for _ in range(3):
+            with pytest.raises(LookupError):
+                work.first.remote(np.ones(LARGE), fail=True)
+        (segment,) = segments(work)
+        while segment.state != shared.FREE:  # the answer comes a moment before
+            pass_time(work, 0.01)
+        with pytest.raises(TypeError):
+            list(work.firsts.remote_gen(np.ones(LARGE), times="many"))
+        while segment.state != shared.FREE:
+            pass_time(work, 0.01)
+        assert len(segments(work)) <= 2
+
+
+def test_memory_that_nobody_uses_goes_back_though_nothing_is_called(
+    engine: ForkEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shared, "IDLE", 0.05)
+    with Forked(engine, Work) as work:
+        assert work.first.remote(np.ones(LARGE)) == 1
+        memory = segments(work)
+        while memory:
+            pass_time(work, 0.01)
+        assert work.first.remote(np.ones(LARGE)) == 1, "and is had again"
+
+
+def test_a_container_s_slots_share_the_limit_of_its_segments(engine: ForkEngine) -> None:
+    with Forked(engine, lm.concurrent(max_inputs=4)(Concurrent)) as work:
+        assert work.echo.remote(1) == 1
+        limits = [slot.channel.shared.limit for slot in work.made[0].slots if slot.channel.shared]
+        assert sum(limits) == shared.LIMIT

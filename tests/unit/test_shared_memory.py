@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import pickle
 import socket
+import subprocess
 import threading
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -16,7 +18,7 @@ from hypothesis import strategies as st
 
 from lifecycle_magic.exception import WireError
 from lifecycle_magic.wire import shared
-from lifecycle_magic.wire.frames import HEADER, MAGIC, SHARED, Channel, Kind
+from lifecycle_magic.wire.frames import HEADER, MAGIC, PACK, PACKED, SHARED, Channel, Kind
 from lifecycle_magic.wire.pickling import dumps, loads
 from lifecycle_magic.wire.shared import FREE, LEASED, NAME, THRESHOLD, Shared
 
@@ -150,15 +152,76 @@ def test_idle_segments_go_back_to_the_system_on_both_sides(make: Callable[..., P
     assert np.array_equal(pair.carry(np.arange(LARGE)), np.arange(LARGE)), "and a new one is made"
 
 
-def test_a_fork_pins_what_is_leased(make: Callable[..., Pair]) -> None:
+def fork_that_waits() -> tuple[int, int]:
+    """A child, and its own, that live until something is written: where, and the child's pid."""
+    ours, told = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.close(told)
+        os.fork()
+        os.read(ours, 1)
+        os._exit(0)
+    os.close(ours)
+    return told, child
+
+
+def test_a_fork_pins_what_is_leased_as_long_as_it_lives(make: Callable[..., Pair]) -> None:
     pair = make()
+    assert pair.there.shared is not None
     back = pair.carry(np.arange(LARGE))
+    told, child = fork_that_waits()
+    del back
+    for number in range(3):
+        assert pair.carry(np.full(LARGE, number))[0] == number
+    assert [segment.state for segment in pair.segments] == [LEASED, FREE]
+    os.close(told)
+    os.waitpid(child, 0)
+    deadline = time.monotonic() + 60
+    while pair.segments[0].state != FREE and time.monotonic() < deadline:  # its own child goes too
+        pair.there.shared.trim()
+    assert [segment.state for segment in pair.segments] == [FREE, FREE]
+
+
+def test_what_is_kept_here_stays_when_a_fork_has_gone(make: Callable[..., Pair]) -> None:
+    pair = make()
+    kept = pair.carry(np.arange(LARGE))
     child = os.fork()
     if child == 0:
         os._exit(0)
     os.waitpid(child, 0)
-    del back
-    assert [segment.state for segment in pair.segments] == [LEASED]
+    for number in range(3):
+        pair.carry(np.full(LARGE, number))
+    assert np.array_equal(kept, np.arange(LARGE))
+    del kept
+    assert [segment.state for segment in pair.segments] == [FREE, FREE]
+
+
+def test_another_program_pins_nothing(make: Callable[..., Pair]) -> None:
+    pair = make()
+    back = pair.carry(np.arange(LARGE))
+    with subprocess.Popen(["cat"], stdin=subprocess.PIPE):
+        del back
+        assert [segment.state for segment in pair.segments] == [FREE]
+
+
+def test_a_large_string_takes_a_segment_and_gives_it_back(make: Callable[..., Pair]) -> None:
+    pair = make()
+    text = "x" * PACK
+    for value in (text, [bytes(PACK), np.arange(LARGE)], bytes(PACK), bytearray(PACK)):
+        back = pair.carry(value)
+        assert type(back) is type(value)
+        assert back[0] == value[0]
+        assert len(back) == len(value)
+        del back
+    assert all(segment.state == FREE for segment in pair.segments)
+    assert 1 <= len(pair.segments) <= 2
+
+
+def test_there_are_no_more_segments_than_fit_into_a_process(make: Callable[..., Pair]) -> None:
+    pair = make(limit=8 << 20)
+    kept = [pair.carry(np.full(LARGE, number)) for number in range(20)]
+    assert len(pair.segments) == 8
+    assert [int(one[-1]) for one in kept] == list(range(20))
 
 
 def test_no_descriptor_is_left_when_a_channel_closes() -> None:
@@ -187,10 +250,11 @@ def test_a_segment_that_can_not_be_is_refused(
         pair.there.receive()
 
 
-def test_without_shared_memory_a_shared_frame_is_refused() -> None:
+@pytest.mark.parametrize("flags", [SHARED, PACKED, SHARED | PACKED])
+def test_without_shared_memory_a_shared_frame_is_refused(flags: int) -> None:
     raw, mine = socket.socketpair()
     with raw, mine:
-        raw.sendall(HEADER.pack(MAGIC, Kind.RESULT, SHARED, 0, 1, 0))
+        raw.sendall(HEADER.pack(MAGIC, Kind.RESULT, flags, 0, 1, 0))
         with pytest.raises(WireError, match="no frame"):
             Channel(mine).receive()
 
