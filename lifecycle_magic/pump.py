@@ -170,6 +170,7 @@ class Pump:
         self._asking: set[Lane] = set()
         self._held = 0  # what is not there and will come back: retries, last words
         self._told: deque[Callable[[], None]] = deque()
+        self._woken = False  # a byte lies in the socket, so the loop will look at what it was told
         self._wake_r, self._wake_w = socket.socketpair()
         self._wake_w.setblocking(False)
         self._selector = selectors.DefaultSelector()
@@ -195,6 +196,9 @@ class Pump:
     def tell(self, what: Callable[[], None]) -> None:
         """Have the pump's thread do something."""
         self._told.append(what)
+        if self._woken:
+            return  # it will look there: it clears this before
+        self._woken = True
         try:
             self._wake_w.send(b"\0")
         except OSError:
@@ -220,6 +224,7 @@ class Pump:
             for key, events in self._selector.select():
                 if key.data is None:
                     self._wake_r.recv(4096)
+                    self._woken = False
                     continue
                 if events & selectors.EVENT_WRITE:
                     self._push(key.data)

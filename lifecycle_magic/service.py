@@ -169,6 +169,7 @@ class Service:
         if old is not None and same_state and not (fresh or rebuild or self._base_moved(old)):
             if old.spec.code_key == spec.code_key and not self._sources_changed(old, spec):
                 self._adopt_limits(spec)
+                self._rename(old, spec)
                 return Change.UNCHANGED
             if self._swap(old, spec):
                 return Change.SWAPPED
@@ -215,6 +216,14 @@ class Service:
         engine = self.session.engine(spec.options.engine)
         self.engine = engine.name
         return Version(spec, engine, code)
+
+    def _rename(self, old: Version, spec: ClassSpec) -> None:
+        """What runs is what ``spec`` declares, but perhaps for how it scales."""
+        with self._lock:
+            new = dataclasses.replace(old, spec=spec)
+            if id(old) in self._built:
+                self._built[id(new)] = new, self._built[id(old)][1]
+            self.version = new
 
     def _swap(self, old: Version, spec: ClassSpec) -> bool:
         """Only methods changed: put the new code under the live instances. False if one refuses

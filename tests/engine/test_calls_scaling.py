@@ -49,6 +49,16 @@ def test_the_least_are_started_with_the_first_input(site: Site) -> None:
     site.folder.wait("enter", 2)
 
 
+def test_a_new_least_holds_for_a_pool_that_is_made_later(site: Site) -> None:
+    site.instance(min_containers=1).echo.remote(1)
+    work = site.instance(min_containers=2)
+    assert work.echo.remote(1) == 1  # nothing else changed, so nothing is deployed
+    site.app.stop()
+    before = site.folder.count("enter")
+    assert work.echo.remote(1) == 1
+    site.folder.wait("enter", before + 2)
+
+
 def test_one_of_the_least_is_replaced_when_it_dies(site: Site) -> None:
     work = site.instance(min_containers=2, max_containers=2)
     work.echo.remote(1)
