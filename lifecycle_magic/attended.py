@@ -13,12 +13,12 @@ from concurrent.futures import TimeoutError as FutureTimeout
 from typing import Any, Protocol
 
 from lifecycle_magic.calls import answer_of
-from lifecycle_magic.container import Slot
 from lifecycle_magic.exception import InputCancelled, WireError
 from lifecycle_magic.inputs import Input, Unstarted, interrupt
 from lifecycle_magic.monitor import Timer
 from lifecycle_magic.pool import Pool
 from lifecycle_magic.sigint import deferred
+from lifecycle_magic.slots import Slot
 from lifecycle_magic.wire.frames import Frame, Kind
 from lifecycle_magic.wire.messages import output
 

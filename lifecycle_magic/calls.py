@@ -17,10 +17,11 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
-from lifecycle_magic.container import Slot, read_reply
+from lifecycle_magic.container import read_reply
 from lifecycle_magic.exception import WireError
 from lifecycle_magic.inputs import Input, Unstarted, interrupt, show
 from lifecycle_magic.pool import Pool
+from lifecycle_magic.slots import Slot
 from lifecycle_magic.wire.frames import Frame, Kind, tag
 from lifecycle_magic.wire.messages import output
 

@@ -9,92 +9,37 @@ from __future__ import annotations
 import contextlib
 import contextvars
 import dataclasses
-import os
-import secrets
-import select
 import socket
 import threading
 import time
 import weakref
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol
 
-from lifecycle_magic.engines.base import Ended, Engine, Launch, Listener
+from lifecycle_magic.arrival import Arrival, late
+from lifecycle_magic.engines.base import Ended, Engine
 from lifecycle_magic.exception import (
     ContainerDied,
     EngineError,
     SerializationError,
     StartError,
-    StartTimeout,
     WireError,
 )
 from lifecycle_magic.failure import rebuild
 from lifecycle_magic.guest.notes import Lines, line
 from lifecycle_magic.monitor import Monitor
 from lifecycle_magic.report import Report
+from lifecycle_magic.slots import Plan, Slot, Tenant
 from lifecycle_magic.state import COMING, GONE, WARM, Life, LogLine, Notice, Publish, State
-from lifecycle_magic.wire import begun, hello, shared, turns
+from lifecycle_magic.wire import shared
 from lifecycle_magic.wire.begun import Begun
-from lifecycle_magic.wire.descriptors import make_room
 from lifecycle_magic.wire.frames import OF_SWAP, Channel, Frame, Kind
-from lifecycle_magic.wire.messages import Setup, Swap, failure, output
+from lifecycle_magic.wire.messages import Swap, failure, output
 from lifecycle_magic.wire.pickling import dumps, loads
 from lifecycle_magic.wire.turns import Turns
 
 LAST_WORDS = 10.0
 """Seconds to wait for a supervisor's report once its worker's socket has closed."""
-
-
-@dataclass(frozen=True)
-class Plan:
-    """All that a container is started from. ``service`` is the key of its class in the session;
-    ``build_hook`` is what it only runs for an image, if it does.
-    """
-
-    cls: str
-    launch: Launch
-    setup: Setup
-    channels: int
-    grace: float
-    startup_timeout: float
-    memory: int | None
-    service: str = ""
-    build_hook: str = ""
-
-
-class Tenant(Protocol):
-    """What a container needs to know of an input that it runs: `lifecycle_magic.inputs.Input`."""
-
-    slot: Slot | None
-    counts: bool
-
-    def show_from_elsewhere(self, stream: str, text: str) -> None: ...
-    def going(self) -> None: ...
-
-
-class Slot:
-    """One data connection: room for one input. ``input`` is what runs in it.
-
-    ``turns`` is None where inputs that were sent ahead can't be taken back.
-    """
-
-    __slots__ = ("began", "channel", "container", "input", "reader", "turns")
-
-    def __init__(self, container: Container, channel: Channel, turns: Turns | None) -> None:
-        self.container = container
-        self.channel = channel
-        self.turns = turns
-        self.input: Tenant | None = None
-        self.began = 0.0  # when it was given to its input, of time.monotonic
-        self.reader: int | None = None  # the thread that reads here frame by frame
-
-    def close(self) -> None:
-        """The container is gone, and nobody reads here any more."""
-        self.channel.close()
-        if self.turns is not None:
-            self.turns.close()
 
 
 class Container:
@@ -235,32 +180,19 @@ class Container:
             )
 
     def _connect(self, deadline: float) -> None:
-        launch = self.plan.launch
         with self._lock:
             self._check_wanted()
             self._move(State.STARTING)
-        listener = self.engine.listen(launch.run_dir)
-        self._sockets.append(listener.sock)
-        try:
-            token = secrets.token_urlsafe(32)
-            boot = hello.Boot(
-                listener.address, token, self.name, self.plan.channels, self.plan.grace
-            )
-            boot.write(str(launch.run_dir / "boot.json"))
-            self._make_room()
-            paths = self._make_turns(listener)
+        with Arrival(self.plan, self.engine, self._sockets) as arrival:
+            self.begun = arrival.begun
             self._launch()
-            control, data = self._accept(listener.sock, token, deadline)
-        except BaseException:
-            for sock in self._sockets:
-                sock.close()
-            raise
-        finally:
-            listener.sock.close()
-            (launch.run_dir / "sock").unlink(missing_ok=True)
+            control, data = arrival.await_all(deadline, self._check_coming)
+        for channel in data:
+            if channel.shared is not None:
+                channel.shared.on_use = self._watch_memory
         self.slots = [
             Slot(self, channel, Turns(path) if path else None)
-            for channel, path in zip(data, paths, strict=True)
+            for channel, path in zip(data, arrival.turns, strict=True)
         ]
         self._control = control
         self._monitor.watch(control, self._on_control)
@@ -280,66 +212,9 @@ class Container:
     def _check_wanted(self) -> None:
         """Raise if it was killed while it came up."""
         if "startup_timeout" in self.killed:
-            raise self._late("it did not dial home")
+            raise late(self.plan, "it did not dial home")
         if self.killed:
             raise StartError(f"the container of {self.plan.cls} did not start: {self.killed}")
-
-    def _make_room(self) -> None:
-        try:
-            make_room(self.plan.channels)
-        except OSError as error:
-            raise StartError(
-                f"{self.plan.cls}: {error}. Lower @concurrent(max_inputs=), or raise that limit."
-            ) from None
-
-    def _make_turns(self, listener: Listener) -> Sequence[str | None]:
-        channels = range(self.plan.channels)
-        if not listener.address.startswith("unix:"):
-            return [None for _ in channels]  # it may be on another machine
-        paths = [turns.path(str(self.plan.launch.run_dir), slot) for slot in channels]
-        for path in paths:
-            os.mkfifo(path, 0o600)
-        page = begun.path(str(self.plan.launch.run_dir))
-        self.begun = Begun(page, self.plan.channels, create=True)
-        return paths
-
-    def _accept(
-        self, listener: socket.socket, token: str, deadline: float
-    ) -> tuple[socket.socket, list[Channel]]:
-        control: Channel | None = None
-        data: dict[int, Channel] = {}
-        sides: dict[int, socket.socket] = {}
-        most = self.plan.channels
-        is_unix = listener.family == getattr(socket, "AF_UNIX", None)
-        ready = select.poll()
-        ready.register(listener, select.POLLIN)
-        while control is None or len(data) < most or (is_unix and len(sides) < most):
-            left = deadline - time.monotonic()
-            if left <= 0:
-                raise self._late("it did not dial home")
-            if not ready.poll(min(left, 1.0) * 1000):
-                self._check_alive()
-                continue
-            sock, _ = listener.accept()
-            self._sockets.append(sock)
-            sock.settimeout(5.0)  # ours speaks at once; a stranger may not hold us up
-            if not is_unix:
-                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            admitted = hello.admit(sock, token)
-            if admitted is None:
-                continue
-            sock.settimeout(None)
-            told, channel = admitted
-            if told.role == hello.CONTROL:
-                control = channel
-            elif told.role == hello.MEMORY:
-                sides[told.slot] = sock
-            else:
-                data[told.slot] = channel
-        for slot, side in sides.items():
-            memory = data[slot].shared = shared.Shared(side, shared.LIMIT // most)
-            memory.on_use = self._watch_memory
-        return control.sock, [data[slot] for slot in sorted(data)]
 
     def _watch_memory(self) -> None:
         """There are segments of shared memory: look after those that nobody uses any more."""
@@ -354,8 +229,8 @@ class Container:
         if any(left) and self.state not in GONE:
             self._watch_memory()
 
-    def _check_alive(self) -> None:
-        """Between two looks at the listener: has the container ended before it dialled?"""
+    def _check_coming(self) -> None:
+        """Between two looks at the listener: has it ended, or is it late, before it dialled?"""
         assert self.id is not None
         self._check_wanted()
         if any(found.id == self.id and found.running for found in self.engine.containers()):
@@ -373,12 +248,6 @@ class Container:
         text = path.read_text(errors="replace").strip() if path.exists() else ""
         return f" It printed:\n{text[-2000:]}" if text else ""
 
-    def _late(self, what: str) -> StartTimeout:
-        return StartTimeout(
-            f"{self.plan.cls}: {what} within startup_timeout={self.plan.startup_timeout:g} s. "
-            "Give it longer with startup_timeout=, or move downloads from enter into a @build hook."
-        )
-
     def _enter(self, show: Callable[[str, str], None]) -> None:
         channel = self.slots[0].channel
         channel.send(Kind.SETUP, *dumps(self.plan.setup))
@@ -395,7 +264,7 @@ class Container:
             if frame is None:
                 self.gone.wait(LAST_WORDS)
                 if "startup_timeout" in self.killed:
-                    raise self._late("enter did not end")
+                    raise late(self.plan, "enter did not end")
                 raise StartError(
                     f"the container of {self.plan.cls} died in enter: {self.obituary()}"
                 )

@@ -12,7 +12,6 @@ import sys
 import threading
 from typing import Any, Protocol
 
-from lifecycle_magic.container import Slot
 from lifecycle_magic.exception import (
     ContainerDied,
     Error,
@@ -24,6 +23,7 @@ from lifecycle_magic.exception import (
 from lifecycle_magic.failure import hide_plumbing
 from lifecycle_magic.monitor import Monitor, Timer
 from lifecycle_magic.options import Retries
+from lifecycle_magic.slots import Slot
 from lifecycle_magic.stats import Stats
 from lifecycle_magic.wire.frames import Frame, Kind
 from lifecycle_magic.wire.pickling import apart, copied, dumps

@@ -16,13 +16,14 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from lifecycle_magic.container import Container, Slot
+from lifecycle_magic.container import Container
 from lifecycle_magic.exception import BuildError, ContainerDied, InvalidError, StartError
 from lifecycle_magic.failure import hide_plumbing
 from lifecycle_magic.inputs import Input, show
 from lifecycle_magic.monitor import Monitor, Timer
 from lifecycle_magic.options import Retries
 from lifecycle_magic.sizing import Limits, wanted
+from lifecycle_magic.slots import Slot
 from lifecycle_magic.state import GONE, WARM, State
 from lifecycle_magic.stats import Stats
 from lifecycle_magic.wire.messages import Swap

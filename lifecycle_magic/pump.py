@@ -24,9 +24,9 @@ from contextvars import Context
 from typing import TYPE_CHECKING, Any
 
 from lifecycle_magic.calls import answer_of
-from lifecycle_magic.container import Slot
 from lifecycle_magic.exception import WireError
 from lifecycle_magic.inputs import Input, Unstarted, interrupt
+from lifecycle_magic.slots import Slot
 from lifecycle_magic.wire.frames import Frame, Kind
 from lifecycle_magic.wire.messages import output
 

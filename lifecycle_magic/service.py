@@ -25,7 +25,7 @@ from typing import Any, Literal, Protocol
 from lifecycle_magic import builder, bundle, calls, full, origin
 from lifecycle_magic.baking import RunFunction
 from lifecycle_magic.bus import Bus
-from lifecycle_magic.container import Container, Plan
+from lifecycle_magic.container import Container
 from lifecycle_magic.engines.base import LABEL, Engine, Launch, Mount
 from lifecycle_magic.exception import Error, InvalidError, SerializationError
 from lifecycle_magic.image import Image
@@ -38,6 +38,7 @@ from lifecycle_magic.paths import private_folder
 from lifecycle_magic.pool import Pool, alike, replace
 from lifecycle_magic.serving import Serving
 from lifecycle_magic.sizing import Limits
+from lifecycle_magic.slots import Plan
 from lifecycle_magic.spare import Spare
 from lifecycle_magic.spec import CALL, Arguments, ClassSpec, read_function
 from lifecycle_magic.state import Event, LogLine, Publish

@@ -10,8 +10,9 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 
-from lifecycle_magic.container import Container, Plan
+from lifecycle_magic.container import Container
 from lifecycle_magic.exception import Error
+from lifecycle_magic.slots import Plan
 
 
 class Spare:

@@ -20,11 +20,11 @@ from typing import TYPE_CHECKING, Any
 
 from lifecycle_magic.attended import Awaited
 from lifecycle_magic.calls import answer_of, next_frame, uninterrupted
-from lifecycle_magic.container import Slot
 from lifecycle_magic.exception import WireError
 from lifecycle_magic.inputs import Input, Unstarted, interrupt, show
 from lifecycle_magic.monitor import Timer
 from lifecycle_magic.sigint import deferred
+from lifecycle_magic.slots import Slot
 from lifecycle_magic.wire.frames import Frame, Kind
 from lifecycle_magic.wire.messages import output
 

@@ -43,6 +43,7 @@ LAYERS = [
     {"pool", "sizing"},
     {"inputs", "stats", "wish"},
     {"container"},
+    {"arrival", "slots"},
     {"engines", "monitor", "sigint", "bus", "history", "report", "failure"},
     {"spec", "baking", "declaration", "fingerprint", "options", "image", "recipe"},
     {"volume", "secret"},
