@@ -84,6 +84,8 @@ def section(results: Results) -> str:
             "",
             *_rest(results),
             "",
+            *_web(results),
+            "",
             *_missed(results),
         ]
     )
@@ -144,6 +146,23 @@ def _rest(results: Results) -> Iterator[str]:
         yield "; ".join(found) + "."
 
 
+def _web(results: Results) -> Iterator[str]:
+    median = _medians(results)
+    told = []
+    for connections, which in (("1 connection", ""), ("8 connections", ", 16 at once")):
+        work = f"HTTP request, {connections}"
+        ours = [(name, median.get((work, name + which))) for name in OURS]
+        alone = median.get((work, "uvicorn alone"))
+        if alone is None or not any(seconds for _, seconds in ours):
+            continue
+        cells = [f"{_cell(seconds)} on {name}" for name, seconds in ours if seconds]
+        told.append(
+            f"over {connections} {' and '.join(cells)} ({_cell(alone)} under uvicorn alone)"
+        )
+    if told:
+        yield f"An HTTP request to a FastAPI application in a warm class takes {', '.join(told)}."
+
+
 def _missed(results: Results) -> Iterator[str]:
     bounds = [b for b in results["bounds"] if not b["met"]]
     total = len(results["bounds"]) + sum(a["limit"] is not None for a in results["amounts"])
@@ -183,6 +202,11 @@ def _why(text: str, results: Results) -> str:
         return (
             " The bare ping-pong has no frames, no ids, no pool, no interrupts, no output and no "
             "timeout."
+        )
+    if "uvicorn" in text:
+        return (
+            " A request passes two more processes' worth of scheduling here, and its application's "
+            "own share is small: this one only doubles a number."
         )
     if "docker run" in text:
         return (
