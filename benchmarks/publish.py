@@ -205,8 +205,8 @@ def _why(text: str, results: Results) -> str:
         )
     if "uvicorn" in text:
         return (
-            " A request passes two more processes' worth of scheduling here, and its application's "
-            "own share is small: this one only doubles a number."
+            " Two processes handle it, the kernel's server and the container, where uvicorn alone "
+            "is one; what that adds is about as much as this small application itself takes."
         )
     if "docker run" in text:
         return (
