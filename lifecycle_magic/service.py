@@ -308,6 +308,7 @@ class Service:
         that are on their way out. A later call starts afresh.
         """
         self.serving.close()
+        going = self.containers()  # before they are asked: some are quick
         hook = self._hook
         if hook is not None:
             hook.end(why)
@@ -316,7 +317,7 @@ class Service:
         for pool in pools:
             pool.close(why)
         self._spare.close()
-        return self.containers()
+        return [*going, *(one for one in self.containers() if one not in going)]
 
     # --- containers ------------------------------------------------------------------------
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import gc
 import os
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -22,6 +23,9 @@ import docker
 import docker.errors
 import pytest
 import requests
+
+# A shell that starts this in the background has it ignore SIGINT, which tests send to themselves.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 IN_CI = os.environ.get("CI") == "true"
 BASE_IMAGE = f"python:{sys.version_info.major}.{sys.version_info.minor}-slim"

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from conftest import missing
+from engine.work import wait_for
 
 import lifecycle_magic as lm
 from lifecycle_magic import session
@@ -99,6 +100,8 @@ def test_by_the_copy_of_the_snapshot_for_an_instance(
     model = app.cls(image=image)(SPACE["Plain"])
     assert model().get.remote() == "fine"
     app.stop()
+    # The keeper removes an instance's folder when its processes are gone: a moment later.
+    wait_for(lambda: not any((disk / "instances").iterdir()), "the end of the instance's folder")
     fill(disk, but=4 << 20)
     with pytest.raises(EngineError, match=FULL):
         model().get.remote()

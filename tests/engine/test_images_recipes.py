@@ -129,7 +129,7 @@ def test_a_build_hook_that_fails_shows_its_last_lines_in_error_card_and_log(
         lines = ["downloading", "from a subprocess", f"no such file {site.mark}"]
         assert "bake() failed: RuntimeError: no weights\n" in told
         assert all(f"\n  {line}\n" in told for line in lines)
-        progress = Progress("Model", 0.0)
+        progress = Progress("Model", 0.0, service=f"{site.app.name}/Model")
         for event in site.events:
             progress.take(event)
         progress.end(1.0, caught.value)

@@ -73,12 +73,16 @@ def test_two_classes_of_one_name_have_rows_builds_ends_and_logs_of_their_own(
     first = declared(site.app, path)
     first.say.remote("of the first")
     other = declared(second, path, hook=True)
-    call = other.say.spawn("of the second")
+    errors: list[BaseException] = []
+    built = collecting(errors, lambda: other.say.remote("of the second"))
+    thread = threading.Thread(target=built)
+    thread.start()
     site.folder.wait("began-bake")
     assert [step["status"] for step in panel.cls(second_key)["build"]][-1] == "running"
     assert all(step["status"] != "running" for step in panel.cls(first_key)["build"])
     site.go("bake")
-    call.get()
+    thread.join()
+    assert not errors
     site.app.stop()
     assert [one["state"] for one in panel.containers(first_key).values()] == ["exited"]
     assert [one["state"] for one in panel.containers(second_key).values()] == ["idle"]
