@@ -276,20 +276,32 @@ async def _tunnel(port: int, scope: Message, receive: Receive, send: Send) -> No
     """Bytes to the port and back; the kernel's side makes requests of them."""
     import asyncio
 
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    # No stream of asyncio's: its reader loses what has come when a write fails, and a server may
+    # well answer and close before it has read all of a request.
+    loop = asyncio.get_running_loop()
+    with socket.socket() as sock:
+        sock.setblocking(False)
+        await loop.sock_connect(sock, ("127.0.0.1", port))
 
-    async def inwards() -> None:
-        while True:
-            message = await receive()
-            if message["type"] != "tunnel.bytes":
-                return
-            writer.write(message["bytes"])
-            await writer.drain()
+        async def inwards() -> None:
+            while (message := await receive())["type"] == "tunnel.bytes":
+                try:
+                    await loop.sock_sendall(sock, message["bytes"])
+                except ConnectionError:
+                    return  # it reads no more; what it answered is still to be had
 
-    pushing = asyncio.ensure_future(inwards())
+        pushing = asyncio.ensure_future(inwards())
+        try:
+            while data := await _received(loop, sock):
+                await send({"type": "tunnel.bytes", "bytes": data})
+        finally:
+            pushing.cancel()
+            await asyncio.gather(pushing, return_exceptions=True)
+
+
+async def _received(loop: Any, sock: socket.socket) -> bytes:
     try:
-        while data := await reader.read(PIECE):
-            await send({"type": "tunnel.bytes", "bytes": data})
-    finally:
-        pushing.cancel()
-        writer.close()
+        data: bytes = await loop.sock_recv(sock, PIECE)
+    except ConnectionError:
+        return b""
+    return data

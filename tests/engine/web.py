@@ -153,7 +153,8 @@ def printed_until(capfd: pytest.CaptureFixture[str], text: str) -> tuple[str, st
             told[index] += more
         return text in told[1]
 
-    wait_for(came, f"{text!r} on stderr")
+    # Seldom: what is written while it is read may be lost.
+    wait_for(came, f"{text!r} on stderr", every=0.25)
     return told[0], told[1]
 
 
