@@ -93,11 +93,11 @@ def tag(call: int) -> int:
 class Channel:
     """One end of a data socket. One thread receives; any thread may send."""
 
-    def __init__(self, sock: socket.socket, max_frame: int = MAX_FRAME) -> None:
+    def __init__(self, sock: socket.socket, max_frame: int = MAX_FRAME, inbox: int = INBOX) -> None:
         self.sock = sock
         self.max_frame = max_frame
         self.shared: Shared | None = None  # where both ends can map the same memory
-        self._inbox = memoryview(bytearray(INBOX))
+        self._inbox = memoryview(bytearray(inbox))
         self._start = 0  # of what was read and not yet taken
         self._end = 0
         self._sending = threading.Lock()

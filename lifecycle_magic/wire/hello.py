@@ -15,7 +15,7 @@ import sys
 from typing import Any, NamedTuple
 
 from lifecycle_magic.exception import HandshakeError, WireError
-from lifecycle_magic.wire.frames import PROTOCOL, Channel, Kind
+from lifecycle_magic.wire.frames import HEADER, INBOX, PROTOCOL, Channel, Kind
 
 MAX_HELLO = 4096
 CONTROL = "control"
@@ -88,7 +88,9 @@ def dial(address: str) -> socket.socket:
 
 def introduce(sock: socket.socket, token: str, role: str, slot: int = 0) -> Channel:
     """The container's side. Raises `HandshakeError` with the other side's reason."""
-    channel = Channel(sock, max_frame=MAX_HELLO)
+    # Not a byte more than the answer: behind it there may be a descriptor, which reading loses.
+    inbox = HEADER.size if role == MEMORY else INBOX
+    channel = Channel(sock, MAX_HELLO, inbox)
     hello = Hello(token, role, slot, PROTOCOL, python_minor())
     channel.send(Kind.HELLO, json.dumps(hello._asdict()).encode())
     answer = _read(channel)

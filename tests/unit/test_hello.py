@@ -9,12 +9,14 @@ import stat
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from lifecycle_magic.exception import HandshakeError
 from lifecycle_magic.wire import hello
 from lifecycle_magic.wire.frames import PROTOCOL, Channel, Kind
+from lifecycle_magic.wire.shared import Shared
 
 TOKEN = "the-right-token"
 
@@ -146,3 +148,25 @@ def test_a_socket_with_a_path_too_long_for_sun_path_is_reached(tmp_path: Path) -
             with accepted:
                 accepted.sendall(b"!")
                 assert dialled.recv(1) == b"!"
+
+
+def test_memory_that_is_passed_right_behind_the_answer_arrives() -> None:
+    far, near = socket.socketpair()
+    with near:
+
+        class Hasty(socket.socket):
+            """The kernel has answered, and passed a segment, before this end reads."""
+
+            def sendall(self, data: Any, flags: int = 0) -> None:
+                super().sendall(data, flags)
+                admitted = hello.admit(near, TOKEN)
+                assert admitted is not None
+                shared = Shared(near)
+                self.name = shared.place([memoryview(b"weights")])
+                self.kept = shared  # its segments live as long
+
+        with Hasty(fileno=far.detach()) as hasty:
+            hello.introduce(hasty, TOKEN, hello.MEMORY)
+            assert hasty.name is not None
+            [view] = Shared(hasty).find(bytearray(hasty.name), [7])
+            assert bytes(view) == b"weights"
