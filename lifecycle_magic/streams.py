@@ -170,15 +170,9 @@ class AsyncStream(_Stream, Awaited):
         """The same, without the clock and whatever else is to be noted."""
         assert self.slot is not None
         channel = self.slot.channel
-        loop = asyncio.get_running_loop()
         while True:
             if not channel.buffered:
-                readable = loop.create_future()
-                channel.watch(loop, _resolve, readable)
-                try:
-                    await readable
-                finally:
-                    loop.remove_reader(channel)
+                await self.until_readable()
             try:
                 with deferred():
                     frame = channel.receive()
@@ -189,6 +183,18 @@ class AsyncStream(_Stream, Awaited):
                 raise self.slot.container.broke(str(error)) from None
             except OSError:
                 return None
+
+    async def until_readable(self) -> None:
+        """Wait until something has come."""
+        assert self.slot is not None
+        channel = self.slot.channel
+        loop = asyncio.get_running_loop()
+        readable = loop.create_future()
+        channel.watch(loop, _resolve, readable)
+        try:
+            await readable
+        finally:
+            loop.remove_reader(channel)
 
     def leave(self) -> None:
         """Nobody wants the rest, nor a slot that it still waits for."""

@@ -14,10 +14,8 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from typing import TYPE_CHECKING, Any
 
 from lifecycle_magic.calls import answer_of
-from lifecycle_magic.exception import WireError
 from lifecycle_magic.streams import AsyncStream
-from lifecycle_magic.wire.frames import Frame, Kind
-from lifecycle_magic.wire.messages import output
+from lifecycle_magic.wire.frames import Kind
 from lifecycle_magic.wire.pickling import dumps, loads
 
 if TYPE_CHECKING:
@@ -93,30 +91,18 @@ class Request(AsyncStream):
         if slot is not None:
             slot.container.interrupt(self.id)
 
-    async def next(self) -> Frame | None:
+    async def until_readable(self) -> None:
         """As inherited, but the socket stays watched from one frame to the next."""
         assert self.slot is not None
-        channel = self.slot.channel
         loop = asyncio.get_running_loop()
-        while True:
-            if not channel.buffered:
-                if not self._reading:
-                    self._reading = True
-                    channel.watch(loop, self._on_readable)
-                self._readable = loop.create_future()
-                try:
-                    await self._readable
-                finally:
-                    self._readable = None
-            try:
-                frame = channel.receive()
-                if frame is None or frame.kind != Kind.OUTPUT:
-                    return frame
-                self.show(*output(frame.payload))
-            except WireError as error:
-                raise self.slot.container.broke(str(error)) from None
-            except OSError:
-                return None
+        if not self._reading:
+            self._reading = True
+            self.slot.channel.watch(loop, self._on_readable)
+        self._readable = loop.create_future()
+        try:
+            await self._readable
+        finally:
+            self._readable = None
 
     def _on_readable(self) -> None:
         if self._readable is None:
