@@ -7,7 +7,6 @@ from anybody else is refused before it could be unpickled.
 
 from __future__ import annotations
 
-import hmac
 import json
 import os
 import socket
@@ -107,6 +106,8 @@ def admit(sock: socket.socket, token: str) -> tuple[Hello, Channel] | None:
     it raises nothing. One with the right token and another protocol or Python minor raises
     `HandshakeError`.
     """
+    import hmac  # loads OpenSSL: 4 ms, which a container that comes up need not spend
+
     channel = Channel(sock, max_frame=MAX_HELLO)
     try:
         told = _read(channel)
