@@ -50,9 +50,15 @@ def main() -> int:
         engines, missing = _engines(chosen.engine)
         plan = Plan(tuple(engines), chosen.peers, chosen.quick)
         figures = Figures(missing=tuple(missing))
+        broken = []
         for name in chosen.only:
             print(f"measuring {name} …", file=sys.stderr)
-            figures += _measured(name, plan)
+            try:
+                figures += BENCHMARKS[name](plan)
+            except Exception as error:  # costs its own figures, and not the hour of all others
+                traceback.print_exc()
+                broken.append(f"{name}: {type(error).__name__}: {error}")
+        figures += Figures(missing=tuple(broken))
     finally:
         from lifecycle_magic import session
 
@@ -61,7 +67,8 @@ def main() -> int:
     print(table(figures))
     print(f"\n{time.monotonic() - began:.0f} s in all")
     everything = (
-        not chosen.quick
+        not broken
+        and not chosen.quick
         and chosen.only == tuple(BENCHMARKS)
         and chosen.engine == ENGINES
         and chosen.peers == PEERS
@@ -69,7 +76,7 @@ def main() -> int:
     if everything:
         publish.RESULTS.write_text(as_json(figures, _machine(engines)) + "\n")
         print(f"written: {', '.join([publish.RESULTS.name, *publish.publish()])}")
-    return 0
+    return 1 if broken else 0
 
 
 def _arguments() -> argparse.Namespace:
@@ -104,15 +111,6 @@ def _several(there: tuple[str, ...]) -> Callable[[str], tuple[str, ...]]:
         return tuple(name for name in there if name in wanted)
 
     return read
-
-
-def _measured(name: str, plan: Plan) -> Figures:
-    """A benchmark that breaks costs its own figures, and not the half hour of all others."""
-    try:
-        return BENCHMARKS[name](plan)
-    except Exception as error:
-        traceback.print_exc()
-        return Figures(missing=(f"{name}: {type(error).__name__}: {error}",))
 
 
 def _engines(wanted: tuple[str, ...]) -> tuple[dict[str, str], list[str]]:

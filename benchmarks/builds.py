@@ -1,4 +1,4 @@
-"""Making an image with a package list that nothing has yet, by pip and by uv.
+"""Making an image with a package list that nothing has yet, by us and by the image's own pip.
 
 What a re-run of an unchanged cell and a method-only edit cost is measured in `benchmarks.cells`.
 """
@@ -26,11 +26,13 @@ def measure(plan: Plan) -> Figures:
         engine, _ = choose(name)
         # Docker has its layers and uv its own cache; neither has seen this list in this image.
         fresh = Image.debian_slim().env({"ROUND": secrets.token_hex(4)})
-        ways = {f"{name}, uv": fresh.uv_pip_install(*packages)}
-        if name == "docker":  # the process engine has uv do what pip_install asks for, too
-            ways[f"{name}, pip"] = fresh.pip_install(*packages)
+        ways = {name: fresh.pip_install(*packages)}  # which the host's uv does
+        if name == "docker":
+            ways["docker, pip as a command"] = fresh.run_commands(
+                f"pip install {' '.join(packages)}"
+            )
         for who, image in ways.items():
-            work = f"build with a changed pip list ({', '.join(packages)})"
+            work = f"build with a changed package list ({', '.join(packages)})"
             figures += Figures((Sample(work, who, (_build(engine, image),)),))
     return figures
 

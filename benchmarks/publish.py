@@ -209,9 +209,12 @@ def _why(text: str, results: Results) -> str:
             "is one; what that adds is about as much as this small application itself takes."
         )
     if "docker run" in text:
+        bare = median.get((text.partition(":")[0], "docker, block_network=True"))
+        alike = f" With `block_network=True`, which is what the command gets, it is {_cell(bare)}."
         return (
             " The engine's create and start are nearly all of both; ours adds Python's imports and "
             "the handshake, the command adds its own start and the container's removal."
+            + (alike if bare is not None else "")
         )
     return ""
 
