@@ -258,7 +258,7 @@ class Attended(Input):
             self.pool.monitor.later(delay, lambda: self.pool.submit(self))
 
     def _settle(self, value: Any = None, error: BaseException | None = None) -> None:
-        self.payload, self.buffers = b"", ()  # whoever keeps the outcome keeps this input
+        self.payload, self.buffers = b"", []  # whoever keeps the outcome keeps this input
         try:
             if error is not None:
                 self.future.set_exception(error)

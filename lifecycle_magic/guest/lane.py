@@ -118,6 +118,7 @@ class Lane:
         except Exception as error:
             self.fail(_unpicklable(name, value, error))
             return
+        value = None  # if that was the last of it, its memory need not be copied
         try:
             self.send(Kind.RESULT, data, buffers, self._tag)
         except WireError as error:
@@ -214,7 +215,10 @@ class Lane:
     def send(self, kind: int, data: bytes = b"", buffers: Any = (), tag: int = 0) -> bool:
         """Send a frame; False if nobody is there. Raises `WireError` if it is too large."""
         try:
-            self.channel.send(kind, data, buffers, tag)
+            if buffers:
+                self.channel.send_on(kind, data, buffers, tag)
+            else:
+                self.channel.send(kind, data, (), tag)
         except OSError as error:
             if isinstance(error, WireError):
                 raise

@@ -3,7 +3,8 @@
     magic "LM" | kind u8 | flags u8 | tag u16 | buffers u16 | payload length u64
     | buffer lengths u64 ... | payload | buffers
 
-The tag of an answer says what it answers, see `tag`: one that is for somebody else is found out.
+Where buffers lie in shared memory, the segment's name comes in their stead, before the payload. The
+tag of an answer says what it answers, see `tag`: one that is for somebody else is found out.
 
 A `Channel` owns one connected stream socket. A small frame costs one system call to
 send and one to receive. Whatever is malformed or too large raises `WireError`, after which the
@@ -19,15 +20,17 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from lifecycle_magic.exception import WireError
-from lifecycle_magic.wire.shared import IDLE, NAME, THRESHOLD, Shared
+from lifecycle_magic.wire.segment import NAME
+from lifecycle_magic.wire.shared import IDLE, THRESHOLD, Shared
 
-PROTOCOL = 3
+PROTOCOL = 4
 """Version of everything in this package; both sides must have the same."""
 
 HEADER = struct.Struct("<2sBBHHQ")
 MAGIC = b"LM"
 SHARED = 1  # the buffers lie in a segment, which is named before the payload
 PACKED = 2  # and so does the payload, behind them
+MOVED = 4  # the segment is the receiver's own; behind its name stand the places of the buffers
 
 MAX_FRAME = 16 << 30
 """Bytes in a frame at most, buffers included. More is a bug or an attack, not a payload."""
@@ -148,6 +151,28 @@ class Channel:
         with self._sending:  # segments are passed in the order in which frames name them
             self._send_parts(self.encode(kind, payload, buffers, tag))
 
+    def send_on(self, kind: int, payload: Part, buffers: list[Any], tag: int = 0) -> None:
+        """`send` the last that there is of ``buffers``; it takes them out of the list.
+
+        If all of them lie in what the last frame brought, and nobody views that any more, the
+        memory goes back as it is. Else it is `send`.
+        """
+        lease = self.shared.leases.newest if buffers and self.shared is not None else None
+        places = lease.places(buffers) if lease is not None and len(payload) < PACK else None
+        if lease is None or places is None:
+            self.send(kind, payload, buffers, tag)
+            return
+        with lease:  # it does not end in the midst of this
+            buffers.clear()
+            if lease.move():
+                name, starts, sizes = lease.segment.name, *zip(*places, strict=True)
+                head = HEADER.pack(MAGIC, kind, MOVED, tag, len(places), len(payload))
+                head += _numbers(sizes) + name + _numbers(starts)
+                with self._sending:
+                    self._send_parts([head, payload])
+            else:
+                self.send(kind, payload, lease.segment.parts(places), tag)
+
     def encode(
         self, kind: int, payload: Part, buffers: Sequence[Any] = (), tag: int = 0
     ) -> list[Part]:
@@ -165,7 +190,7 @@ class Channel:
             self._wake_every(IDLE)
         flags = 0 if name is None else SHARED | PACKED if packed else SHARED
         head = HEADER.pack(MAGIC, kind, flags, tag, len(views), len(payload))
-        head += struct.pack(f"<{len(sizes)}Q", *sizes)
+        head += _numbers(sizes)
         if name is not None:
             return [head + name] if packed else [head + name, payload]
         return [head, payload, *views]
@@ -222,7 +247,8 @@ class Channel:
         if head > self._end or head > INBOX:
             return int(head)
         if flags:
-            return int(head + NAME.size + (0 if flags & PACKED else size))
+            places = 8 * count if flags & MOVED else 0
+            return int(head + NAME.size + places + (0 if flags & PACKED else size))
         return int(head + size + sum(struct.unpack_from(f"<{count}Q", self._inbox, HEADER.size)))
 
     def receive(self) -> Frame | None:
@@ -242,7 +268,8 @@ class Channel:
             self._more()
         magic, kind, flags, tag, count, size = HEADER.unpack_from(self._inbox, self._start)
         known = not flags or (
-            self.shared is not None and (flags == SHARED | PACKED or (flags == SHARED and count))
+            self.shared is not None
+            and (flags == SHARED | PACKED or (flags in (SHARED, MOVED) and count))
         )
         if magic != MAGIC or not known:
             raise WireError(f"what arrived is no frame of protocol {PROTOCOL}")
@@ -253,7 +280,7 @@ class Channel:
             self._start = start + size
             return Frame(kind, self._inbox[start : self._start], (), tag)
         self._start = start
-        lengths = self._lengths(count) if count else ()
+        lengths = self._numbers(count) if count else ()
         if size + sum(lengths) > self.max_frame:
             raise WireError(_too_large(size + sum(lengths), self.max_frame, count))
         if flags:
@@ -261,20 +288,25 @@ class Channel:
             if flags & PACKED:
                 *parts, whole = self._find(name, (*lengths, size))
                 return Frame(kind, whole, parts, tag)
+            starts = self._numbers(count) if flags & MOVED else None
             payload = self._take(size)
-            return Frame(kind, memoryview(payload), self._find(name, lengths), tag)
+            return Frame(kind, memoryview(payload), self._find(name, lengths, starts), tag)
         payload = self._take(size)
         return Frame(kind, memoryview(payload), [self._take(length) for length in lengths], tag)
 
-    def _find(self, name: bytearray, lengths: Sequence[int]) -> Sequence[memoryview]:
+    def _find(
+        self, name: bytearray, lengths: Sequence[int], starts: Sequence[int] | None = None
+    ) -> Sequence[memoryview]:
         assert self.shared is not None
         try:
             self._wake_every(IDLE)
+            if starts is not None:
+                return self.shared.find_moved(name, starts, lengths)
             return self.shared.find(name, lengths)
         except (ValueError, OSError) as error:
             raise WireError(f"a segment of shared memory that can't be used: {error}") from None
 
-    def _lengths(self, count: int) -> tuple[int, ...]:
+    def _numbers(self, count: int) -> tuple[int, ...]:
         return struct.unpack(f"<{count}Q", self._take(8 * count))
 
     def _read(self, into: memoryview) -> int:
@@ -320,6 +352,10 @@ class Channel:
                 raise WireError("the connection ended inside a frame")
             have += got
         return taken
+
+
+def _numbers(numbers: Sequence[int]) -> bytes:
+    return struct.pack(f"<{len(numbers)}Q", *numbers)
 
 
 def _too_large(size: int, limit: int, buffers: int = 0) -> str:

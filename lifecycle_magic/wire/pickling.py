@@ -30,13 +30,13 @@ _BY_REFERENCE_TO_MAIN = b"__main__"
 Buffer = bytes | bytearray | pickle.PickleBuffer
 
 
-def dumps(obj: Any) -> tuple[bytes, Sequence[Buffer]]:
+def dumps(obj: Any) -> tuple[bytes, list[Buffer]]:
     """``obj`` as a pickle and its large buffers, which are the object's own memory.
 
     Raises what the pickler raises: `pickle.PicklingError`, `TypeError`, `AttributeError`,
     `RecursionError`, or anything that an object's own ``__reduce__`` raises.
     """
-    buffers: list[pickle.PickleBuffer] = []
+    buffers: list[Buffer] = []
     obj = _apart(obj)
 
     def keep(buffer: pickle.PickleBuffer) -> bool:

@@ -5,13 +5,9 @@ socket of its own (SCM_RIGHTS); after that a frame only names it. The sender cop
 the receiver's objects are views of that memory: one copy in all, and that one into warm pages.
 (On fresh pages the copy of 100 MB took 150 to 300 ms here, on warm ones 10 to 40 ms.)
 
-A segment's first byte says whose it is. The sender sets it to LEASED and does not touch the
-segment again before it is FREE. The receiver sets it to FREE when the last view of the lease
-has died, which Python tells: every view keeps the lease's ctypes array alive, and a weak
-reference tells of that one's end. So an argument that a method keeps, or a result that a user
-keeps, never changes under its owner; it only costs the sender a new segment. A fork pins what
-is leased, for the child's views can't be followed: until the child and all that it forked are
-gone, or have become other programs. That is when the pipe that they inherited ends.
+How long the receiver's objects view a segment is told in `lifecycle_magic.wire.leases`. What a
+method returns may be nothing but views of what it got: an array that it changed in place, say. If
+nobody else there sees that memory, the segment itself moves back, and nothing is copied.
 
 Segments that were not used for a while go back to the system: the owner retires them, and the
 far side drops its mapping when it looks next.
@@ -20,16 +16,24 @@ far side drops its mapping when it looks next.
 from __future__ import annotations
 
 import array
-import mmap
 import os
-import select
 import socket
-import struct
 import threading
 import time
-import weakref
 from collections.abc import Callable, Sequence
-from typing import Any
+
+from lifecycle_magic.wire.leases import Leases
+from lifecycle_magic.wire.segment import (
+    FREE,
+    HEAD,
+    LEASED,
+    NAME,
+    RETIRED,
+    Segment,
+    aligned,
+    rounded,
+    write,
+)
 
 THRESHOLD = 1 << 17
 """Bytes of buffers in a frame from which they travel by segment; below, the socket is as quick."""
@@ -45,31 +49,6 @@ most (vm.max_map_count).
 IDLE = 10.0
 """Seconds without use after which a segment goes back to the system."""
 
-HEAD = mmap.PAGESIZE
-ALIGN = 64  # of each buffer: a cache line, and enough for any SIMD type
-FREE, LEASED, RETIRED = 0, 1, 2
-
-NAME = struct.Struct("<QQ")  # a segment's number and size, as a frame names it
-
-
-class Segment:
-    """Memory that two processes have mapped. ``number`` is unique for its sender."""
-
-    def __init__(self, number: int, fd: int, size: int) -> None:
-        self.number = number
-        self.size = size
-        self.used = time.monotonic()
-        self.memory = mmap.mmap(fd, size)
-        self.view = memoryview(self.memory)
-
-    @property
-    def state(self) -> int:
-        return self.view[0]
-
-    @state.setter
-    def state(self, state: int) -> None:
-        self.view[0] = state
-
 
 class Shared:
     """The segments of one channel, both ways. ``sock`` is the Unix socket that descriptors pass
@@ -81,14 +60,11 @@ class Shared:
         self.limit = limit
         self.mine: list[Segment] = []
         self.theirs: dict[int, Segment] = {}
+        self.leases = Leases()
         self._next = 0
         self._bytes = 0
-        self._leases: dict[int, weakref.ref[Any]] = {}  # keeps the weak references alive
-        self._given = 0
-        self._pins: list[tuple[int, list[_Release]]] = []  # the pipe of each fork, and its leases
         self._lock = threading.RLock()
         self.on_use: Callable[[], None] = lambda: None  # there are segments
-        _all.add(self)
 
     # --- the sender ------------------------------------------------------------------------
 
@@ -96,19 +72,19 @@ class Shared:
         """Copy buffers into a free segment; how a frame names it. None if there is no room for
         them.
         """
-        total = HEAD + sum(_aligned(view.nbytes) for view in views)
+        total = HEAD + sum(aligned(view.nbytes) for view in views)
         with self._lock:
-            segment = self._free(total) or self._new(total)
-            if segment is None:
-                return None
-            start = HEAD
-            for view in views:
-                segment.view[start : start + view.nbytes] = view
-                start += _aligned(view.nbytes)
+            segment = self._free(total)
+            if segment is not None:
+                segment.fill(views)
+            else:
+                segment = self._new(total, views)
+                if segment is None:
+                    return None
             segment.state = LEASED
             segment.used = time.monotonic()
         self.on_use()
-        return NAME.pack(segment.number, segment.size)
+        return segment.name
 
     def _free(self, size: int) -> Segment | None:
         """The smallest free segment that is large enough, and not wastefully so."""
@@ -117,8 +93,8 @@ class Shared:
         ]
         return min(fitting, key=lambda segment: segment.size, default=None)
 
-    def _new(self, size: int) -> Segment | None:
-        size = _rounded(size)
+    def _new(self, size: int, views: Sequence[memoryview]) -> Segment | None:
+        size = rounded(size)
         if self._too_much(size):
             self.trim(0.0)
             if self._too_much(size):
@@ -129,6 +105,7 @@ class Shared:
             return None  # out of descriptors or memory: the socket still works
         try:
             os.ftruncate(fd, size)
+            write(fd, views)
             segment = Segment(self._next, fd, size)
             # The far side reads it when it meets the number; a few fit into the socket's buffer.
             self.sock.sendmsg(
@@ -153,7 +130,7 @@ class Shared:
         if not self._lock.acquire(blocking=False):
             return True
         try:
-            self._unpin()
+            self.leases.unpin()
             before = time.monotonic() - (IDLE if idle is None else idle)
             for segment in self.mine.copy():
                 if segment.state == FREE and segment.used <= before:
@@ -174,28 +151,41 @@ class Shared:
 
         Raises ValueError if the name, or what was passed for it, can't be right.
         """
-        import ctypes
-
         number, size = NAME.unpack(name)
         with self._lock:
-            self._unpin()
+            self.leases.unpin()
             segment = self.theirs.get(number)
             if segment is None:
                 segment = self._receive(number, size)
-        self.on_use()
-        if segment.size != size or HEAD + sum(_aligned(s) for s in sizes) > size:
-            raise ValueError("buffers that do not fit into their segment")
-        lease = (ctypes.c_char * size).from_buffer(segment.memory)
-        self._given += 1
-        release = _Release(self, self._given, segment)
-        self._leases[self._given] = weakref.ref(lease, release)
-        whole = memoryview(lease).cast("B")
-        views = []
+        starts = []
         start = HEAD
         for length in sizes:
-            views.append(whole[start : start + length])
-            start += _aligned(length)
-        return views
+            starts.append(start)
+            start += aligned(length)
+        return self._lend(segment, size, starts, sizes)
+
+    def find_moved(
+        self, name: bytearray, starts: Sequence[int], sizes: Sequence[int]
+    ) -> list[memoryview]:
+        """The same for a segment of this side's that the far side moved back, of which it says
+        where the buffers are.
+        """
+        number, size = NAME.unpack(name)
+        with self._lock:
+            segment = next((one for one in self.mine if one.number == number), None)
+        if segment is None or segment.state != LEASED:
+            raise ValueError("it was not given away")
+        return self._lend(segment, size, starts, sizes)
+
+    def _lend(
+        self, segment: Segment, size: int, starts: Sequence[int], sizes: Sequence[int]
+    ) -> list[memoryview]:
+        self.on_use()
+        places = list(zip(starts, sizes, strict=True))
+        if segment.size != size or any(at < HEAD or at + length > size for at, length in places):
+            raise ValueError("buffers that do not fit into their segment")
+        whole = self.leases.begin(segment)
+        return [whole[at : at + length] for at, length in places]
 
     def _receive(self, number: int, size: int) -> Segment:
         fds = array.array("i")
@@ -215,114 +205,9 @@ class Shared:
             os.close(fds[0])
         return segment
 
-    def pin(self) -> int | None:
-        """A process is about to be forked off: what is leased now stays leased while it lives, or
-        what it forked in its turn. Returns the end of a pipe that it has to inherit; this process
-        closes its own when it has forked. None if nothing is leased.
-        """
-        leases = [ref.__callback__ for ref in list(self._leases.values())]
-        pinned = [one for one in leases if isinstance(one, _Release) and one.here()]
-        if not pinned:
-            return None
-        try:
-            ours, theirs = os.pipe()
-        except OSError:
-            theirs = None  # out of descriptors: for ever, then
-        else:
-            self._pins.append((ours, pinned))
-        for release in pinned:
-            release.pins += 1
-        return theirs
-
-    def _unpin(self) -> None:
-        """Note which forks are gone."""
-        for pin in self._pins.copy():
-            pipe, pinned = pin
-            ended = select.poll()
-            ended.register(pipe, select.POLLHUP)
-            if ended.poll(0):
-                self._pins.remove(pin)
-                os.close(pipe)
-                for release in pinned:
-                    release.unpin()
-
     def close(self) -> None:
         """Let go; memory that is still viewed lives until its last view dies."""
         self.sock.close()
-        for pipe, _ in self._pins:
-            os.close(pipe)
-        self._pins.clear()
+        self.leases.close()
         self.mine.clear()
         self.theirs.clear()
-
-
-class _Release:
-    """What runs when the last view of a lease has died."""
-
-    __slots__ = ("_dead", "_number", "_pid", "_segment", "_shared", "pins")
-
-    def __init__(self, shared: Shared, number: int, segment: Segment) -> None:
-        self._shared = shared
-        self._number = number
-        self._pid = os.getpid()
-        self._segment = segment
-        self._dead = False
-        self.pins = 0  # processes that may have views of their own
-
-    def __call__(self, reference: weakref.ref[Any]) -> None:
-        self._shared._leases.pop(self._number, None)
-        self._dead = True
-        self._free()
-
-    def here(self) -> bool:
-        """Whether it is this process that ends the lease, and none that it was forked off."""
-        return os.getpid() == self._pid
-
-    def unpin(self) -> None:
-        self.pins -= 1
-        self._free()
-
-    def _free(self) -> None:
-        if self._dead and not self.pins and self.here():
-            self._segment.state = FREE
-
-
-def _aligned(size: int) -> int:
-    return -(-size // ALIGN) * ALIGN
-
-
-def _rounded(size: int) -> int:
-    """Sizes a quarter of a power of two apart, so that segments fit the next frame as well."""
-    step = max(mmap.PAGESIZE, 1 << max(0, size.bit_length() - 3))
-    return -(-size // step) * step
-
-
-_all: weakref.WeakSet[Shared] = weakref.WeakSet()
-
-
-_inherited: list[int] = []  # ends of pipes, while this process forks
-
-
-def _pin_all() -> None:
-    for shared in list(_all):
-        pipe = shared.pin()
-        if pipe is not None:
-            _inherited.append(pipe)
-
-
-def _forked() -> None:
-    for pipe in _inherited:
-        os.close(pipe)
-    _inherited.clear()
-
-
-def _in_child() -> None:
-    """The pipes stay open until this process ends or becomes another program."""
-    _inherited.clear()
-    for shared in list(_all):
-        for pipe, _ in shared._pins:
-            os.close(pipe)
-        shared._pins.clear()
-
-
-os.register_at_fork(before=_pin_all, after_in_parent=_forked, after_in_child=_in_child)

@@ -45,6 +45,15 @@ class Keeps:
         return pickle.PickleBuffer(buffer)
 
     @lm.method()
+    def another(self, buffer: Any) -> Any:
+        return pickle.PickleBuffer(bytearray(buffer))
+
+    @lm.method()
+    def kept_and_back(self, buffer: Any) -> Any:
+        self.kept = buffer
+        return pickle.PickleBuffer(buffer)
+
+    @lm.method()
     def same(self, value: Any) -> Any:
         return value
 
@@ -52,9 +61,11 @@ class Keeps:
 def test_a_kept_argument_and_a_kept_result_outlive_a_thousand_calls(site_on_each: Site) -> None:
     work = site_on_each.instance(Keeps)
     work.keep.remote(pickle.PickleBuffer(content(-1)))
-    kept = work.echo.remote(pickle.PickleBuffer(content(-2)))
+    moved = work.echo.remote(pickle.PickleBuffer(bytearray(content(-2))))
+    other = work.another.remote(pickle.PickleBuffer(content(-3)))
     for number in range(1000):
-        back = work.echo.remote(pickle.PickleBuffer(content(number)))
+        call = work.another if number % 2 else work.echo
+        back = call.remote(pickle.PickleBuffer(bytearray(content(number))))
         assert back == content(number)
     (container,) = session.current().containers()
     shared = container.slots[0].channel.shared
@@ -62,7 +73,27 @@ def test_a_kept_argument_and_a_kept_result_outlive_a_thousand_calls(site_on_each
     assert shared.mine, "no argument went by shared memory"
     assert shared.theirs, "no result did"
     assert work.what_was_kept.remote() == content(-1)
-    assert kept == content(-2)
+    assert moved == content(-2)
+    assert other == content(-3)
+
+
+def test_a_result_is_the_callers_own_although_the_argument_was_kept(site_on_each: Site) -> None:
+    work = site_on_each.instance(Keeps)
+    back = work.kept_and_back.remote(pickle.PickleBuffer(bytearray(content(1))))
+    back[:] = bytes(SIZE)
+    assert work.what_was_kept.remote() == content(1)
+
+
+def test_what_a_method_returns_as_it_came_is_not_copied_back(site_on_each: Site) -> None:
+    work = site_on_each.instance(Keeps)
+    for number in range(20):
+        sent = bytearray(content(number))
+        assert work.echo.remote(pickle.PickleBuffer(sent)) == sent
+    (container,) = session.current().containers()
+    shared = container.slots[0].channel.shared
+    assert shared is not None
+    assert shared.mine, "no argument went by shared memory"
+    assert not shared.theirs, "a result was copied"
 
 
 @pytest.fixture(

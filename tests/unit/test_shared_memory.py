@@ -18,9 +18,10 @@ from hypothesis import strategies as st
 
 from lifecycle_magic.exception import WireError
 from lifecycle_magic.wire import shared
-from lifecycle_magic.wire.frames import HEADER, MAGIC, PACK, PACKED, SHARED, Channel, Kind
+from lifecycle_magic.wire.frames import HEADER, MAGIC, MOVED, PACK, PACKED, SHARED, Channel, Kind
 from lifecycle_magic.wire.pickling import dumps, loads
-from lifecycle_magic.wire.shared import FREE, LEASED, NAME, THRESHOLD, Shared
+from lifecycle_magic.wire.segment import FREE, LEASED, NAME, Segment
+from lifecycle_magic.wire.shared import THRESHOLD, Shared
 
 
 class Pair:
@@ -40,8 +41,38 @@ class Pair:
         assert frame is not None
         return loads(frame.payload, buffers=frame.buffers)
 
+    def answer(self, work: Callable[[Any], Any], value: Any) -> Any:
+        """What ``work`` makes of ``value`` at the other end, as it comes back here."""
+        frames = []
+
+        def there() -> None:
+            frame = self.there.receive()
+            assert frame is not None
+            got = loads(frame.payload, buffers=frame.buffers)
+            del frame
+            made = work(got)
+            del got
+            payload, buffers = dumps(made)
+            del made
+            self.there.send_on(Kind.RESULT, payload, buffers)
+
+        worker = threading.Thread(target=there)
+        worker.start()
+        self.here.send(Kind.CALL, *dumps(value))
+        frames.append(self.here.receive())
+        worker.join()
+        frame = frames.pop()
+        assert frame is not None
+        return loads(frame.payload, buffers=frame.buffers)
+
     @property
-    def segments(self) -> list[shared.Segment]:
+    def copied(self) -> bool:
+        """Whether the other end ever copied anything into shared memory."""
+        assert self.there.shared is not None
+        return bool(self.there.shared.mine)
+
+    @property
+    def segments(self) -> list[Segment]:
         assert self.here.shared is not None
         return self.here.shared.mine
 
@@ -119,6 +150,122 @@ def test_what_is_kept_never_changes(steps: list[tuple[int, str]]) -> None:
             del back
             assert all((array == value).all() for value, array in kept)
         kept.clear()
+        assert all(segment.state == FREE for segment in pair.segments)
+    finally:
+        pair.close()
+
+
+def double(array: Any) -> Any:
+    array *= 2
+    return array
+
+
+def test_what_comes_back_changed_in_place_is_not_copied(make: Callable[..., Pair]) -> None:
+    pair = make()
+    for number in range(20):
+        array = np.full(LARGE, number)
+        back = pair.answer(double, array)
+        assert np.array_equal(back, 2 * array)
+        assert back.flags.writeable
+        del back
+    assert not pair.copied
+    assert [segment.state for segment in pair.segments] == [FREE]
+
+
+def test_a_result_that_moved_back_stays_while_it_is_kept(make: Callable[..., Pair]) -> None:
+    pair = make()
+    kept = [pair.answer(double, np.full(LARGE, number)) for number in range(5)]
+    pair.answer(double, np.full(LARGE, 77))
+    assert [int(array[-1]) for array in kept] == [0, 2, 4, 6, 8]
+    assert [segment.state for segment in pair.segments] == [LEASED] * 5 + [FREE]
+
+
+def test_what_the_other_end_keeps_is_copied_for_the_answer(make: Callable[..., Pair]) -> None:
+    pair = make()
+    kept: list[Any] = []
+
+    def keep(array: Any) -> Any:
+        kept.append(array[:10])
+        return array
+
+    back = pair.answer(keep, np.arange(LARGE))
+    assert pair.copied
+    back[:] = 0
+    assert np.array_equal(kept[0], np.arange(10))
+    kept.clear()
+    assert [segment.state for segment in pair.segments] == [FREE]
+
+
+def test_two_views_of_the_same_memory_come_back_as_two_arrays(make: Callable[..., Pair]) -> None:
+    pair = make()
+    whole, part = pair.answer(lambda array: (array, array[5:]), np.arange(LARGE))
+    whole[:] = 0
+    assert np.array_equal(part, np.arange(5, LARGE))
+
+
+def test_a_small_part_does_not_keep_the_whole(make: Callable[..., Pair]) -> None:
+    pair = make()
+    part = pair.answer(lambda array: array[: LARGE // 4], np.arange(4 * LARGE))
+    assert np.array_equal(part, np.arange(LARGE // 4))
+    assert [segment.state for segment in pair.segments] == [FREE]
+
+
+def test_several_arrays_move_back_in_another_order(make: Callable[..., Pair]) -> None:
+    pair = make()
+    first, second = np.arange(LARGE), np.ones((7, 5000))
+    back = pair.answer(lambda both: {"b": both[1], "a": both[0]}, (first, second))
+    assert np.array_equal(back["a"], first)
+    assert np.array_equal(back["b"], second)
+    assert not pair.copied
+
+
+def test_what_a_fork_sees_does_not_move(make: Callable[..., Pair]) -> None:
+    pair = make()
+    forks = []
+
+    def fork(array: Any) -> Any:
+        forks.append(fork_that_waits())
+        return array
+
+    back = pair.answer(fork, np.arange(LARGE))
+    assert np.array_equal(back, np.arange(LARGE))
+    assert pair.copied
+    told, child = forks[0]
+    os.close(told)
+    os.waitpid(child, 0)
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    steps=st.lists(
+        st.tuples(st.integers(1, 2 * LARGE), st.booleans(), st.booleans(), st.booleans()),
+        max_size=30,
+    )
+)
+def test_nothing_kept_on_either_side_changes(steps: list[tuple[int, bool, bool, bool]]) -> None:
+    pair = Pair()
+    here: list[tuple[int, Any]] = []
+    there: list[tuple[int, Any]] = []
+    try:
+        for number, (size, keep_there, keep_here, in_part) in enumerate(steps):
+
+            def work(array: Any, number: int = number, keep: bool = keep_there) -> Any:
+                if keep:
+                    there.append((number, array))
+                return array
+
+            sent = np.full(size, number)
+            back = pair.answer(work, sent)
+            assert (back == number).all()
+            if keep_here:
+                here.append((number, back[1:] if in_part else back))
+            else:
+                back[:] = -1  # it is the caller's own
+            del back
+            for kept in (here, there):
+                assert all((array == value).all() for value, array in kept)
+        here.clear()
+        there.clear()
         assert all(segment.state == FREE for segment in pair.segments)
     finally:
         pair.close()
@@ -250,7 +397,23 @@ def test_a_segment_that_can_not_be_is_refused(
         pair.there.receive()
 
 
-@pytest.mark.parametrize("flags", [SHARED, PACKED, SHARED | PACKED])
+@pytest.mark.parametrize(
+    ("number", "start", "told"), [(0, 0, "fit"), (0, 1 << 40, "fit"), (1, 4096, "given away")]
+)
+def test_a_segment_that_can_not_have_moved_back_is_refused(
+    make: Callable[..., Pair], number: int, start: int, told: str
+) -> None:
+    pair = make()
+    back = pair.carry(np.arange(LARGE))
+    size = pair.segments[0].size
+    head = HEADER.pack(MAGIC, Kind.RESULT, MOVED, 0, 1, 0) + (8).to_bytes(8, "little")
+    pair.there.sock.sendall(head + NAME.pack(number, size) + start.to_bytes(8, "little"))
+    with pytest.raises(WireError, match=told):
+        pair.here.receive()
+    del back
+
+
+@pytest.mark.parametrize("flags", [SHARED, MOVED, PACKED, SHARED | PACKED])
 def test_without_shared_memory_a_shared_frame_is_refused(flags: int) -> None:
     raw, mine = socket.socketpair()
     with raw, mine:
