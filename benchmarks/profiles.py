@@ -46,15 +46,20 @@ class Node:
 
 
 class Echo:
+    """Has its side of a mechanism switched off as well: ``shared`` or ``moving`` memory."""
+
     @lm.enter()
     def set_up(self) -> None:
-        if not self.shared:  # what goes back takes the same way as what comes
-            from lifecycle_magic.wire import frames
+        from lifecycle_magic.wire import frames, leases
 
+        if not self.shared:
             frames.THRESHOLD = 1 << 62
+        if not self.moving:
+            leases.Lease.places = lambda *_: None  # type: ignore[method-assign]
 
-    def __init__(self, shared: bool) -> None:
+    def __init__(self, shared: bool = True, moving: bool = True) -> None:
         self.shared = shared
+        self.moving = moving
 
     @lm.method()
     def echo(self, value: Any) -> Any:
@@ -65,11 +70,20 @@ def shared_memory(on: bool) -> list[float]:
     """Seconds for 100 MB there and back; off: through the socket."""
     if not on:
         frames.THRESHOLD = NEVER
+    return _large(shared=on)
+
+
+def moving_back(on: bool) -> list[float]:
+    """Seconds for 100 MB there and back; off: the answer is copied like any other."""
+    return _large(moving=on)
+
+
+def _large(**mechanism: bool) -> list[float]:
     value = np.ones(100_000_000, np.uint8)
     with lm.App("profile").run() as app:
         echo = app.cls(
             Echo, engine="process", image=lm.Image.debian_slim().uv_pip_install("numpy")
-        )(on)
+        )(**mechanism)
         echo.echo.remote(value)
         return _profiled(lambda: echo.echo.remote(value), 15)
 
@@ -80,7 +94,7 @@ def sent_ahead(on: bool) -> list[float]:
         pump.AHEAD, pump.SHORT = 1, float("inf")
     count = 5000
     with lm.App("profile").run() as app:
-        echo = app.cls(Echo, engine="process")(True)
+        echo = app.cls(Echo, engine="process")()
         list(echo.echo.map(range(100), progress=False))
         took = _profiled(lambda: list(echo.echo.map(range(count), progress=False)), 3)
     return [seconds / count for seconds in took]
@@ -93,7 +107,7 @@ def compiled_guest(on: bool) -> list[float]:
     seconds = []
     for turn in range(4):
         with lm.App("profile").run() as app:
-            echo = app.cls(Echo, engine="process")(True)
+            echo = app.cls(Echo, engine="process")()
             began = time.perf_counter()
             echo.echo.remote(1)
             if turn:  # the first one made the environment
@@ -103,6 +117,7 @@ def compiled_guest(on: bool) -> list[float]:
 
 MECHANISMS: dict[str, tuple[Callable[[bool], list[float]], str]] = {
     "shared memory": (shared_memory, "echo 100 MB array"),
+    "moving back": (moving_back, "echo 100 MB array"),
     "inputs sent ahead": (sent_ahead, "map of 5,000 no-ops, one container, per input"),
     "compiled guest": (compiled_guest, "first call, image built"),
 }
