@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import os
 import secrets
 import sys
 import tarfile
@@ -212,11 +213,15 @@ def test_what_a_hook_writes_below_a_volume_of_the_base_image_is_kept(
 # --- secrets -------------------------------------------------------------------------------------
 
 
+def fetch_with_a_key() -> None:
+    Path("/fetched").write_text(str(len(os.environ["KEY"])))
+
+
 @pytest.mark.docker
 def test_no_secret_is_anywhere_in_the_saved_image(
     docker_site: Site, need_docker: docker.DockerClient
 ) -> None:
-    secret = secrets.token_hex(16)
+    secret, other = secrets.token_hex(16), secrets.token_hex(8)
     model = docker_site.cls(
         """
         import os
@@ -226,17 +231,21 @@ def test_no_secret_is_anywhere_in_the_saved_image(
                 with open("/baked", "w") as file:
                     file.write(MARK + str(len(os.environ["TOKEN"])))
             @lm.method()
-            def get(self): return open("/baked").read()
+            def get(self): return open("/baked").read() + open("/fetched").read()
         """,
+        image=lm.Image.debian_slim().run_function(
+            fetch_with_a_key, secrets=[lm.Secret.from_dict({"KEY": other})]
+        ),
         secrets=[lm.Secret.from_dict({"TOKEN": secret})],
     )
-    assert model().get.remote() == f"{docker_site.mark}32"
+    assert model().get.remote() == f"{docker_site.mark}3216"
     (container,) = session.current().services[f"{docker_site.app.name}/Model"].containers()
     image = need_docker.images.get(container.plan.launch.image)
     saved = b"".join(image.save())
     assert docker_site.mark in _contents(saved), "the image's files were not read"
-    assert secret not in _contents(saved)
-    assert "TOKEN=" not in str(image.attrs) + str(image.history())
+    for one, name in ((secret, "TOKEN="), (other, "KEY=")):
+        assert one not in _contents(saved)
+        assert name not in str(image.attrs) + str(image.history())
     docker_site.app.stop()
     with contextlib.suppress(docker.errors.NotFound):
         need_docker.api.wait(container.id, condition="removed")

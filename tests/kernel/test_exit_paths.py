@@ -71,18 +71,19 @@ class Life:
     def diary(self) -> Diary:
         return Diary(self.folder / "out")
 
-    def open(self) -> OwnKernel:
-        """Have this class warm in a kernel of its own."""
+    def open(self, before: str = "") -> OwnKernel:
+        """Have this class warm in a kernel of its own, that runs a cell ``before``."""
         kernel = OwnKernel(self.folder / "tmp")
-        self.warm(kernel, kernel.tmp)
+        self.warm(kernel, kernel.tmp, before)
         return kernel
 
-    def warm(self, kernel: Kernel, tmp: Path) -> None:
+    def warm(self, kernel: Kernel, tmp: Path, before: str = "") -> None:
         """Have this class warm in the kernel, which is closed in the end."""
         self.kernel = kernel
         self.tmp = tmp
         self.stack.callback(kernel.close)
         kernel.run(preamble(self.engine, self.diary))
+        kernel.run(before)
         kernel.run(subject(self.cls, SECONDS))
         assert kernel.run(f"print({self.cls}().hello.remote(7))", timeout=120).strip() == "7"
         self.where = kernel.container()
@@ -93,11 +94,29 @@ class Life:
         self.diary.wait("slow")
 
 
+ENGINE_OVER_TCP = {
+    "docker": "DockerEngine(transport='tcp')",
+    "process": "ProcessEngine(transport='tcp')",
+    "plain": "ProcessEngine(sandbox=False, transport='tcp')",
+}
+OVER_TCP = """\
+from lifecycle_magic import session
+from lifecycle_magic.engines.docker import DockerEngine
+from lifecycle_magic.engines.process import ProcessEngine
+session.current()._engines[options["engine"]] = {engine}
+"""
+
+
 # --- the paths: each makes a kernel warm, ends it, and returns ------------------------------------
 
 
 def kernel_sigkill(life: Life) -> None:
     life.open().signal(signal.SIGKILL)
+
+
+def kernel_sigkill_over_tcp(life: Life) -> None:
+    over_tcp = OVER_TCP.format(engine=ENGINE_OVER_TCP[life.engine])
+    life.open(before=over_tcp).signal(signal.SIGKILL)
 
 
 def kernel_sigterm(life: Life) -> None:
@@ -149,6 +168,7 @@ open({str(told)!r}, "w").write(json.dumps([s.id, str(s.folder), c.name, c.id]))
 
 ALONE: list[Callable[[Life], None]] = [
     kernel_sigkill,
+    kernel_sigkill_over_tcp,
     kernel_sigterm,
     os_exit_in_a_cell,
     kernel_killed_while_busy,
