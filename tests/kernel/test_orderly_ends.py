@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,34 +10,6 @@ from kernel.harness import Diary, OwnKernel, own_kernel, preamble, subject, wait
 pytestmark = [pytest.mark.kernel]
 
 WENT = ["entered", "exit begun", "exit done"]
-
-
-@pytest.fixture(
-    scope="module",
-    params=[
-        pytest.param("docker", marks=pytest.mark.docker),
-        pytest.param("process", marks=pytest.mark.process),
-        pytest.param("plain", marks=pytest.mark.process),
-    ],
-)
-def engine(request: pytest.FixtureRequest) -> str:
-    needs = {"docker": "need_docker", "process": "need_bwrap"}
-    if request.param in needs:
-        request.getfixturevalue(needs[request.param])
-    return str(request.param)
-
-
-@pytest.fixture(scope="module")
-def kernel(
-    engine: str, tmp_path_factory: pytest.TempPathFactory, event_loop: None, state_dir: Path
-) -> Iterator[OwnKernel]:
-    with own_kernel(tmp_path_factory.mktemp("kernel") / "tmp") as one:
-        yield one
-
-
-@pytest.fixture
-def diary(tmp_path: Path) -> Diary:
-    return Diary(tmp_path / "out")
 
 
 def warm(kernel: OwnKernel, engine: str, diary: Diary, name: str) -> None:
