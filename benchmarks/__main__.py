@@ -45,6 +45,8 @@ def main() -> int:
     # State of its own: images of the process engine and histories of the user's stay untouched.
     state = tempfile.mkdtemp(prefix="lm-bench-")
     os.environ["LIFECYCLE_MAGIC_STATE"] = state
+    # Every contender starts interpreters, and those find what they compiled the time before.
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     began = time.monotonic()
     try:
         engines, missing = _engines(chosen.engine)
