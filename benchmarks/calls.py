@@ -1,7 +1,7 @@
 """Warm calls with small and large arguments: ours, bare yardsticks and peers, in turns.
 
-The method returns what it got: a small integer shows what a call costs, everything else what its
-bytes and objects cost.
+A method that returns what it got shows with a small integer what a call costs, with everything else
+what its bytes and objects cost. One that makes a new array has to have that copied back as well.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ from benchmarks.peers import Peer, _work, available
 from benchmarks.plan import Plan
 from benchmarks.raw import SERVER, Raw
 
-Echo = Callable[[Any], Any]
+Call = Callable[[str, Any], Any]
+"""Of the method with that name, with this argument."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,8 @@ WORKS = (
     Work("echo 1 MB array", "array", 1_000_000, 10, 20, faster=10),
     Work("echo 10 MB array", "array", 10_000_000, 6, 5),
     LARGE,
+    Work("1 MB array, a new one comes back", "new array", 1_000_000, 10, 20),
+    Work("100 MB array, a new one comes back", "new array", 100_000_000, 6, 3),
     Work("echo 64 B of bytes", "bytes", 64, 10, 50),
     Work("echo 64 KB of bytes", "bytes", 64_000, 10, 50),
     Work("echo 1 MB of bytes", "bytes", 1_000_000, 10, 20),
@@ -72,6 +75,10 @@ class Warm:
         return value
 
     @lm.method()
+    def negative(self, value: Any) -> Any:
+        return -value
+
+    @lm.method()
     def serve_raw(self, path: str) -> None:
         import subprocess
         import sys
@@ -87,7 +94,7 @@ def measure(plan: Plan) -> Figures:
     """A sample of each work for each engine, yardstick and peer, and what binds them."""
     figures = Figures()
     with ExitStack() as stack:
-        warm: dict[str, Echo] = {}
+        warm: dict[str, Call] = {}
         raw: dict[str, Run] = {}
         for engine in plan.engines:
             app = stack.enter_context(lm.App(f"bench-calls-{engine}").run())
@@ -126,13 +133,13 @@ def peers(plan: Plan, workers: int = 1) -> Iterator[tuple[dict[str, Peer], tuple
 def _measure(
     work: Work,
     plan: Plan,
-    warm: Mapping[str, Echo],
+    warm: Mapping[str, Call],
     yardsticks: Mapping[str, Run],
     peers: Mapping[str, Peer],
 ) -> Figures:
-    value = _work.payload(work.kind, work.size)
+    method, value = _work.method(work.kind), _work.payload(work.kind, work.size)
     runs: dict[str, Run] = {
-        **{engine: partial(_work.calls, echo, value) for engine, echo in warm.items()},
+        **{who: partial(_work.calls, partial(call, method), value) for who, call in warm.items()},
         **yardsticks,
         **{name: partial(peer.run, work=work.kind, size=work.size) for name, peer in peers.items()},
     }
@@ -182,13 +189,13 @@ def _huge(plan: Plan) -> Figures:
     return figures + _measure(HUGE, plan, {}, yardstick, {})
 
 
-def _at_once(plan: Plan, warm: Mapping[str, Echo], peers: Mapping[str, Peer]) -> Figures:
+def _at_once(plan: Plan, warm: Mapping[str, Call], peers: Mapping[str, Peer]) -> Figures:
     """Calls from several threads to one container: they queue for it."""
 
-    def ours(echo: Echo) -> Run:
-        return lambda times: _work.calls_at_once(echo, THREADS, times)
+    def ours(call: Call) -> Run:
+        return lambda times: _work.calls_at_once(partial(call, "echo"), THREADS, times)
 
-    runs: dict[str, Run] = {engine: ours(echo) for engine, echo in warm.items()}
+    runs: dict[str, Run] = {engine: ours(call) for engine, call in warm.items()}
     for name, peer in peers.items():
         runs[name] = partial(peer.run, work="threads", size=THREADS)
     name = f"no-op calls from {THREADS} threads at once, per call"
@@ -196,8 +203,8 @@ def _at_once(plan: Plan, warm: Mapping[str, Echo], peers: Mapping[str, Peer]) ->
     return alternate(name, runs, rounds=plan.rounds(10), times=25)
 
 
-def _ours(app: lm.App, engine: str, stack: ExitStack) -> tuple[Echo, Run]:
-    """A warm container's ``echo``, and the bare socket into the same container."""
+def _ours(app: lm.App, engine: str, stack: ExitStack) -> tuple[Call, Run]:
+    """Calls of a warm container, and the bare socket into the same one."""
     folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="lm-bench-")))
     warm = app.cls(
         Warm,
@@ -209,7 +216,8 @@ def _ours(app: lm.App, engine: str, stack: ExitStack) -> tuple[Echo, Run]:
     stack.callback(raw.close)  # before the app stops, so that the far end's process goes too
     warm.serve_raw.remote(str(raw.path))
     raw.accept()
-    return warm.echo.remote, raw.run
+    remote = {name: getattr(warm, name).remote for name in ("echo", "negative")}
+    return lambda name, value: remote[name](value), raw.run
 
 
 def _two_copies(size: int) -> Run:

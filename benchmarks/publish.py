@@ -26,6 +26,7 @@ _CALLS = {
     "warm no-op call": "small integer",
     "echo 1 MB array": "1 MB array",
     "echo 100 MB array": "100 MB array",
+    "100 MB array, a new one comes back": "100 MB array, another back",
     "map, 2 containers: per input": "`.map`, an input, 2 containers",
 }
 _CONTENDERS = {

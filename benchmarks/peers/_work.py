@@ -7,8 +7,13 @@ import threading
 import time
 
 
+def method(kind):
+    """Which method a call is of: one that returns what it got, or one that makes something new."""
+    return "negative" if kind == "new array" else "echo"
+
+
 def payload(kind, size):
-    """What a call sends and gets back. ``size`` is bytes of an ``array`` or of ``bytes``."""
+    """What a call sends. ``size`` is bytes of an ``array``, a ``new array`` or of ``bytes``."""
     if kind == "integer":
         return 1
     if kind == "bytes":

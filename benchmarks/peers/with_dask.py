@@ -11,6 +11,9 @@ class Echo:
     def echo(self, value):
         return value
 
+    def negative(self, value):
+        return -value
+
 
 def echo(value):
     return value
@@ -25,6 +28,6 @@ if __name__ == "__main__":
     ):
         actor = client.submit(Echo, actor=True).result()
         answer(
-            lambda value: actor.echo(value).result(),
+            lambda name, value: getattr(actor, name)(value).result(),
             lambda inputs: client.gather(client.map(echo, inputs, pure=False)),
         )

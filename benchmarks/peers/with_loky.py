@@ -8,10 +8,14 @@ def echo(value):
     return value
 
 
+def negative(value):
+    return -value
+
+
 if __name__ == "__main__":
     executor = get_reusable_executor(max_workers=WORKERS, timeout=None)
     answer(
-        lambda value: executor.submit(echo, value).result(),
+        lambda name, value: executor.submit(globals()[name], value).result(),
         lambda inputs: list(executor.map(echo, inputs)),
     )
     executor.shutdown()

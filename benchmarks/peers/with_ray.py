@@ -14,13 +14,16 @@ class Echo:
     def echo(self, value):
         return value
 
+    def negative(self, value):
+        return -value
+
 
 if __name__ == "__main__":
     with tempfile.TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True) as folder:
         ray.init(num_cpus=WORKERS, include_dashboard=False, log_to_driver=False, _temp_dir=folder)
         actors = [Echo.remote() for _ in range(WORKERS)]
         answer(
-            lambda value: ray.get(actors[0].echo.remote(value)),
+            lambda name, value: ray.get(getattr(actors[0], name).remote(value)),
             lambda inputs: ray.get(
                 [a.echo.remote(one) for a, one in zip(itertools.cycle(actors), inputs)]
             ),
