@@ -139,20 +139,28 @@ class Monitor:
 
     def _run(self) -> None:
         while not self._stopping:
-            for key, _ in self._selector.select(self._timeout()):
-                if key.data is None:
-                    with contextlib.suppress(BlockingIOError):
-                        self._wake_r.recv(4096)
-                else:
-                    self._safely(key.data)
-            while self._soon:
-                self._safely(self._soon.popleft())
-            for timer in self._due():
-                if timer.callback is not None:
-                    self._safely(timer.callback)
+            self._turn()
         self._selector.close()
         self._wake_r.close()
         self._wake_w.close()
+
+    def _turn(self) -> None:
+        """Sleep until something happens, and see to it.
+
+        In a function of its own, so that nothing of it is kept during the next sleep: a callback
+        may lead to a large result.
+        """
+        for key, _ in self._selector.select(self._timeout()):
+            if key.data is None:
+                with contextlib.suppress(BlockingIOError):
+                    self._wake_r.recv(4096)
+            else:
+                self._safely(key.data)
+        while self._soon:
+            self._safely(self._soon.popleft())
+        for timer in self._due():
+            if timer.callback is not None:
+                self._safely(timer.callback)
 
     def _timeout(self) -> float | None:
         with self._timers_lock:

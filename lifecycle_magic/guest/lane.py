@@ -70,6 +70,7 @@ class Lane:
             elif frame.kind == Kind.SWAP:
                 self._swap(loads(frame.payload))
             # A STOP or PUSH that comes when its input has ended already is no news.
+            frame = None  # nor is what it holds kept while nothing comes
             frame = self.next_frame()
 
     def next_frame(self) -> Frame | None:

@@ -7,6 +7,8 @@ changes under its owner; it only costs the sender a new segment.
 
 A fork pins what is leased, for the child's views can't be followed: until the child and all that
 it forked are gone, or have become other programs. That is when the pipe that they inherited ends.
+(Child and parent see the same memory, as with `multiprocessing.shared_memory`: a private copy for
+each child would cost as much memory again, where most children only read.)
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ from __future__ import annotations
 import itertools
 import os
 import select
+import threading
 import weakref
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -26,14 +29,14 @@ class Lease:
     segment is free; unless it was moved on before, see `move`.
     """
 
-    __slots__ = ("_address", "_dead", "_due", "_held", "_pid", "_watch", "pins", "segment")
+    __slots__ = ("_address", "_dead", "_due", "_holders", "_pid", "_watch", "pins", "segment")
 
     def __init__(self, segment: Segment) -> None:
         self.segment = segment
         self.pins = 0  # processes that may have views of their own
-        self._due = [None]  # taken by whoever frees the segment: list.pop is atomic
+        self._due = [None]  # taken by whoever frees or moves the segment: list.pop is atomic
         self._dead = False
-        self._held = False
+        self._holders = 0
         self._pid = os.getpid()
         self._address = 0
         self._watch: weakref.ref[Any] | None = None
@@ -68,12 +71,15 @@ class Lease:
         self._settle()
 
     def _settle(self) -> None:
-        if self.over and not self._held:
-            try:
-                self._due.pop()
-            except IndexError:
-                return  # somebody else did
+        if self.over and not self._holders and self._take():
             self.segment.state = FREE
+
+    def _take(self) -> bool:
+        try:
+            self._due.pop()
+        except IndexError:
+            return False  # somebody else did
+        return True
 
     # --- moving it on ----------------------------------------------------------------------
 
@@ -102,18 +108,19 @@ class Lease:
         return found if 4 * sum(size for _, size in found) >= self.segment.size else None
 
     def __enter__(self) -> None:
-        """Put its end off."""
-        self._held = True
+        """Put its end off. For the one thread that answers with it."""
+        self._holders += 1
 
     def __exit__(self, *exc: object) -> None:
-        self._held = False
+        self._holders -= 1
         self._settle()
 
     def move(self) -> bool:
         """While it is held: have the segment as it is, if nobody sees it any more."""
-        if self.over:
-            self._due.clear()
-        return not self._due
+        return self.over and self._take()
+
+
+_Pin = tuple[int, list[Lease]]  # the pipe of a fork, and the leases that it sees
 
 
 class Leases:
@@ -124,8 +131,9 @@ class Leases:
     def __init__(self) -> None:
         self.newest: Lease | None = None
         self._open: set[Lease] = set()  # keeps their weak references alive
-        self._pins: list[tuple[int, list[Lease]]] = []  # the pipe of each fork, and its leases
-        _all.add(self)
+        self._pins: list[_Pin] = []
+        with _all_lock:
+            _all.add(self)
 
     def begin(self, segment: Segment) -> memoryview:
         """A new lease of all of a segment, as a view of it."""
@@ -162,42 +170,51 @@ class Leases:
             pipe, pinned = pin
             ended = select.poll()
             ended.register(pipe, select.POLLHUP)
-            if ended.poll(0):
-                self._pins.remove(pin)
-                os.close(pipe)
+            if ended.poll(0) and self._drop(pin):
                 for lease in pinned:
                     lease.unpin()
 
+    def _drop(self, pin: _Pin) -> bool:
+        """Whether it was this thread that did."""
+        try:
+            self._pins.remove(pin)
+        except ValueError:
+            return False
+        os.close(pin[0])
+        return True
+
     def close(self) -> None:
         """The channel is closed, or another process has it: what is viewed stays as it is."""
-        for pipe, _ in self._pins:
-            os.close(pipe)
-        self._pins.clear()
+        for pin in self._pins.copy():
+            self._drop(pin)
         self._open.clear()
         self.newest = None
 
 
 _all: weakref.WeakSet[Leases] = weakref.WeakSet()
+_all_lock = threading.Lock()
 
-_inherited: list[int] = []  # ends of pipes, while this process forks
+_forking = threading.local()  # ``ends`` of pipes, while this thread forks: others may, too
 
 
 def _pin_all() -> None:
-    for leases in list(_all):
-        pipe = leases.pin()
-        if pipe is not None:
-            _inherited.append(pipe)
+    with _all_lock:
+        everybody = list(_all)
+    pipes = [leases.pin() for leases in everybody]
+    _forking.ends = [pipe for pipe in pipes if pipe is not None]
 
 
 def _forked() -> None:
-    for pipe in _inherited:
+    for pipe in _forking.ends:
         os.close(pipe)
-    _inherited.clear()
+    _forking.ends = []
 
 
 def _in_child() -> None:
     """The pipes stay open until this process ends or becomes another program."""
-    _inherited.clear()
+    global _all_lock
+    _all_lock = threading.Lock()  # another thread may have held it, and is not here
+    _forking.ends = []
     for leases in list(_all):
         leases.close()
 

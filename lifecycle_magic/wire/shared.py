@@ -31,8 +31,9 @@ from lifecycle_magic.wire.segment import (
     RETIRED,
     Segment,
     aligned,
+    check,
+    make,
     rounded,
-    write,
 )
 
 THRESHOLD = 1 << 17
@@ -62,6 +63,7 @@ class Shared:
         self.theirs: dict[int, Segment] = {}
         self.leases = Leases()
         self._next = 0
+        self._out: set[int] = set()  # numbers of mine that may come back
         self._bytes = 0
         self._lock = threading.RLock()
         self.on_use: Callable[[], None] = lambda: None  # there are segments
@@ -83,6 +85,7 @@ class Shared:
                     return None
             segment.state = LEASED
             segment.used = time.monotonic()
+            self._out.add(segment.number)
         self.on_use()
         return segment.name
 
@@ -100,12 +103,10 @@ class Shared:
             if self._too_much(size):
                 return None
         try:
-            fd = os.memfd_create("lifecycle_magic", os.MFD_CLOEXEC)
+            fd = make(size, views)
         except OSError:
             return None  # out of descriptors or memory: the socket still works
         try:
-            os.ftruncate(fd, size)
-            write(fd, views)
             segment = Segment(self._next, fd, size)
             # The far side reads it when it meets the number; a few fit into the socket's buffer.
             self.sock.sendmsg(
@@ -136,6 +137,7 @@ class Shared:
                 if segment.state == FREE and segment.used <= before:
                     segment.state = RETIRED
                     self.mine.remove(segment)
+                    self._out.discard(segment.number)
                     self._bytes -= segment.size
             for segment in list(self.theirs.values()):
                 if segment.state == RETIRED:
@@ -173,8 +175,9 @@ class Shared:
         number, size = NAME.unpack(name)
         with self._lock:
             segment = next((one for one in self.mine if one.number == number), None)
-        if segment is None or segment.state != LEASED:
-            raise ValueError("it was not given away")
+            if segment is None or number not in self._out or segment.state != LEASED:
+                raise ValueError("it was not given away")
+            self._out.remove(number)  # it comes once
         return self._lend(segment, size, starts, sizes)
 
     def _lend(
@@ -189,8 +192,9 @@ class Shared:
 
     def _receive(self, number: int, size: int) -> Segment:
         fds = array.array("i")
+        # It was sent before the frame that names the segment: who waits here waits for ever.
         _, ancillary, _, _ = self.sock.recvmsg(
-            1, socket.CMSG_SPACE(fds.itemsize), socket.MSG_CMSG_CLOEXEC
+            1, socket.CMSG_SPACE(fds.itemsize), socket.MSG_CMSG_CLOEXEC | socket.MSG_DONTWAIT
         )
         for level, kind, data in ancillary:
             if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
@@ -198,8 +202,7 @@ class Shared:
         if not fds:
             raise ValueError("no descriptor came for a segment")
         try:
-            if os.fstat(fds[0]).st_size != size:
-                raise ValueError("a segment of another size than its frame says")
+            check(fds[0], size)
             segment = self.theirs[number] = Segment(number, fds[0], size)
         finally:
             os.close(fds[0])

@@ -7,6 +7,7 @@ import socket
 import struct
 import threading
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -81,6 +82,37 @@ def test_both_ends_of_a_channel_understand_each_other() -> None:
         assert got is not None
         assert (got.kind, bytes(got.payload)) == (Kind.RESULT, b"p" * 70_000)
         assert [len(buffer) for buffer in got.buffers] == [100_000, 0]
+
+
+class Counted:
+    """A socket of which each system call is counted."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._sock = sock
+        self.calls: list[str] = []
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self._sock, name)
+        if not callable(found):
+            return found
+
+        def counted(*args: Any) -> Any:
+            self.calls.append(name)
+            return found(*args)
+
+        return counted
+
+
+def test_a_small_frame_costs_one_system_call_on_each_side() -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        sends, reads = Counted(ours), Counted(theirs)
+        here, there = Channel(sends), Channel(reads)  # type: ignore[arg-type]
+        for number in range(3):
+            here.send(Kind.CALL, b"x" * 1000 * (number + 1))
+            assert there.receive() is not None
+        assert sends.calls == ["sendall"] * 3
+        assert reads.calls == ["recv_into"] * 3
 
 
 def test_more_buffers_than_one_system_call_takes() -> None:

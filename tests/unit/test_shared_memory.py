@@ -196,6 +196,49 @@ def test_what_the_other_end_keeps_is_copied_for_the_answer(make: Callable[..., P
     assert [segment.state for segment in pair.segments] == [FREE]
 
 
+def test_an_answer_that_moves_is_whole_only_with_its_last_byte(make: Callable[..., Pair]) -> None:
+    pair = make()
+    pair.here.send(Kind.CALL, *dumps([np.arange(LARGE), np.arange(2 * LARGE)]))
+    frame = pair.there.receive()
+    assert frame is not None
+    payload, buffers = dumps(loads(frame.payload, buffers=frame.buffers))
+    del frame
+    sent = bytearray()
+    pair.there._send_parts = lambda parts: sent.extend(b"".join(parts))  # type: ignore[method-assign]
+    pair.there.send_on(Kind.RESULT, payload, buffers)
+    assert sent[3] == MOVED
+    for byte in sent:
+        assert pair.here.whole() is False
+        pair.there.sock.sendall(bytes([byte]))
+    assert pair.here.whole() is True
+    back = pair.here.receive()
+    assert back is not None
+    assert np.array_equal(loads(back.payload, buffers=back.buffers)[1], np.arange(2 * LARGE))
+
+
+def test_a_segment_moves_back_once(make: Callable[..., Pair]) -> None:
+    pair = make()
+    kept = pair.answer(double, np.arange(LARGE))
+    segment = pair.segments[0]
+    head = HEADER.pack(MAGIC, Kind.RESULT, MOVED, 0, 1, 0) + (8).to_bytes(8, "little")
+    pair.there.sock.sendall(head + segment.name + (4096).to_bytes(8, "little"))
+    with pytest.raises(WireError, match="given away"):
+        pair.here.receive()
+    assert np.array_equal(kept, 2 * np.arange(LARGE))
+
+
+def test_an_empty_buffer_beside_a_large_one_travels_in_a_used_segment(
+    make: Callable[..., Pair],
+) -> None:
+    pair = make()
+    for _ in range(2):
+        pair.here.send(Kind.RESULT, b"", [bytearray(), bytearray(THRESHOLD + 1)])
+        frame = pair.there.receive()
+        assert frame is not None
+        assert [len(one) for one in frame.buffers] == [0, THRESHOLD + 1]
+        del frame
+
+
 def test_two_views_of_the_same_memory_come_back_as_two_arrays(make: Callable[..., Pair]) -> None:
     pair = make()
     whole, part = pair.answer(lambda array: (array, array[5:]), np.arange(LARGE))
@@ -371,6 +414,56 @@ def test_there_are_no_more_segments_than_fit_into_a_process(make: Callable[..., 
     assert [int(one[-1]) for one in kept] == list(range(20))
 
 
+def test_what_is_kept_takes_no_descriptor(make: Callable[..., Pair]) -> None:
+    pair = make()
+    before = len(os.listdir("/proc/self/fd"))
+    kept = [pair.carry(np.full(LARGE, number)) for number in range(50)]
+    kept += [pair.answer(double, np.full(LARGE, number)) for number in range(50)]
+    assert len(os.listdir("/proc/self/fd")) == before
+    assert [int(one[-1]) for one in kept] == [*range(50), *range(0, 100, 2)]
+
+
+def test_threads_that_fork_at_once_close_no_descriptors_of_others(
+    make: Callable[..., Pair],
+) -> None:
+    pair = make()
+    kept = pair.carry(np.arange(LARGE))
+    over = threading.Event()
+
+    def fork() -> None:
+        for _ in range(100):
+            child = os.fork()
+            if child == 0:
+                os._exit(0)
+            os.waitpid(child, 0)
+
+    def look() -> None:
+        """Descriptors of its own, each of which is still there when it closes it."""
+        while not over.is_set():
+            ends = os.pipe()
+            try:
+                over.wait(0.0005)
+                for end in ends:
+                    os.close(end)
+            except OSError as error:
+                lost.append(error)
+
+    lost: list[OSError] = []
+    looker = threading.Thread(target=look)
+    forkers = [threading.Thread(target=fork) for _ in range(3)]
+    for thread in (looker, *forkers):
+        thread.start()
+    for thread in forkers:
+        thread.join()
+    over.set()
+    looker.join()
+    assert lost == []
+    assert pair.there.shared is not None
+    pair.there.shared.trim()
+    assert pair.there.shared.leases._pins == [], "every fork is gone"
+    assert np.array_equal(kept, np.arange(LARGE))
+
+
 def test_no_descriptor_is_left_when_a_channel_closes() -> None:
     before = len(os.listdir("/proc/self/fd"))
     pair = Pair()
@@ -394,6 +487,20 @@ def test_a_segment_that_can_not_be_is_refused(
     head = HEADER.pack(MAGIC, Kind.RESULT, SHARED, 0, 1, 0) + (8).to_bytes(8, "little")
     pair.here.sock.sendall(head + name)
     with pytest.raises(WireError, match=told):
+        pair.there.receive()
+
+
+def test_memory_that_could_shrink_is_refused(make: Callable[..., Pair]) -> None:
+    pair = make()
+    size = 1 << 20
+    memory = os.memfd_create("another's")
+    os.ftruncate(memory, size)
+    assert pair.here.shared is not None
+    socket.send_fds(pair.here.shared.sock, [b"\0"], [memory])
+    os.close(memory)
+    head = HEADER.pack(MAGIC, Kind.RESULT, SHARED, 0, 1, 0) + (8).to_bytes(8, "little")
+    pair.here.sock.sendall(head + NAME.pack(0, size))
+    with pytest.raises(WireError, match="could shrink"):
         pair.there.receive()
 
 
