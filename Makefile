@@ -1,6 +1,6 @@
 # The front door: `make` lists the targets.
 .DEFAULT_GOAL := help
-.PHONY: help install demo lab test engine js lint bench clean
+.PHONY: help install demo lab test engine js lint bench profiles clean
 
 BIN := .venv/bin
 # Further arguments for pytest, the benchmarks or JupyterLab: make test ARGS="tests/unit -x"
@@ -46,6 +46,9 @@ lint: install ## check style, format and types
 
 bench: install ## measure beside Ray, Dask, loky, ipyparallel (a look: ARGS=--quick)
 	@$(BIN)/python -m benchmarks $(ARGS)
+
+profiles: install ## measure what the largest gains bring, and where the time goes then
+	@$(BIN)/python -m benchmarks.profiles
 
 clean: ## remove .venv, caches and build outputs
 	@rm -rf .venv build dist js/node_modules .mypy_cache .pytest_cache .ruff_cache .hypothesis test-results

@@ -148,7 +148,7 @@ def table(figures: Figures) -> str:
             s.work,
             s.who,
             human(s.p50),
-            human(s.p99) if len(s.seconds) >= 100 else "",
+            human(s.p99),
             len(s.seconds),
             times_as_long(figures.ratio(s)),
         )

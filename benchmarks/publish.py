@@ -88,6 +88,7 @@ def section(results: Results) -> str:
             *_web(results),
             "",
             *_missed(results),
+            *_unmeasured(results),
         ]
     )
 
@@ -168,11 +169,12 @@ def _missed(results: Results) -> Iterator[str]:
     bounds = [b for b in results["bounds"] if not b["met"]]
     total = len(results["bounds"]) + sum(a["limit"] is not None for a in results["amounts"])
     over = [a for a in results["amounts"] if not a["met"]]
+    which = "were measured" if results["missing"] else "the design sets"
     if not bounds and not over:
-        yield f"All {total} bounds that the design sets are met."
+        yield f"All {total} bounds that {which} are met."
         return
     count = len(bounds) + len(over)
-    yield f"**Missed**: {count} of the {total} bounds that the design sets."
+    yield f"**Missed**: {count} of the {total} bounds that {which}."
     yield ""
     for text in dict.fromkeys(b["text"] for b in bounds):
         took = [
@@ -186,6 +188,14 @@ def _missed(results: Results) -> Iterator[str]:
         yield f"- {a['work']}, {a['who']}: {a['value']:.4g} {a['unit']}, {allowed}."
 
 
+def _unmeasured(results: Results) -> Iterator[str]:
+    if results["missing"]:
+        yield ""
+        yield "Not measured, with what was to be held against it:"
+        yield ""
+        yield from (f"- {text}" for text in results["missing"])
+
+
 def _why(text: str, results: Results) -> str:
     """What is known of why a bound is missed, with the measurement that says so."""
     median = _medians(results)
@@ -195,9 +205,9 @@ def _why(text: str, results: Results) -> str:
         if copies is None:
             return ""
         return (
-            f" Ray took {_cell(ray)}: it copies once each way too, and hands out views that "
-            f"can't be written to. Two warm copies alone take {_cell(copies)} here, "
-            f"{times_as_long(copies / ray)} Ray's time."
+            f" Ray took {_cell(ray)}. Two warm copies alone take {_cell(copies)} here, "
+            f"{times_as_long(copies / ray)} Ray's time; of those ours needs the one that brings "
+            "the argument."
         )
     if "raw" in text:
         return (

@@ -134,6 +134,15 @@ def test_the_readme_says_when_all_bounds_are_met(figures: Any, publish: Any) -> 
     assert "All 1 bounds that the design sets are met." in publish.section(results(figures, 0.01))
 
 
+def test_the_readme_claims_nothing_of_bounds_that_were_not_measured(
+    figures: Any, publish: Any
+) -> None:
+    told = {**results(figures, 0.01), "missing": ["ray: it is not here"]}
+    text = publish.section(told)
+    assert "All 1 bounds that were measured are met." in text
+    assert "- ray: it is not here" in text
+
+
 def test_the_plot_draws_a_bar_for_each_contender(figures: Any, publish: Any) -> None:
     picture = ElementTree.fromstring(publish.plot.draw(results(figures, 0.01)))
     bars = picture.findall("{http://www.w3.org/2000/svg}rect")
