@@ -7,7 +7,6 @@ The container owns its exit; this side only asks for it. Whatever goes wrong on 
 from __future__ import annotations
 
 import contextlib
-import contextvars
 import dataclasses
 import socket
 import threading
@@ -17,6 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from lifecycle_magic.arrival import Arrival, late
+from lifecycle_magic.control import Control, Exiting, Printed, Told
 from lifecycle_magic.engines.base import Ended, Engine
 from lifecycle_magic.exception import (
     ContainerDied,
@@ -26,7 +26,6 @@ from lifecycle_magic.exception import (
     WireError,
 )
 from lifecycle_magic.failure import rebuild
-from lifecycle_magic.guest.notes import Lines, line
 from lifecycle_magic.monitor import Monitor
 from lifecycle_magic.report import Report
 from lifecycle_magic.slots import Plan, Slot, Tenant
@@ -74,15 +73,13 @@ class Container:
         self.told_start = False  # its enter did not end well, and it said so
         self.is_spare = False  # launched, and without a class yet
         self.on_leaving: Callable[[], None] | None = None  # it takes no more inputs, on any thread
-        self.context = contextvars.copy_context()  # of the cell that gets output which no call made
         self._life = Life(self.name, plan.cls, time.time, plan.service)
         self._lock = threading.RLock()
         self._monitor = monitor
         self._publish = publish
         self._on_gone = on_gone
-        self._control: socket.socket | None = None
+        self._control: Control | None = None
         self._sockets: list[socket.socket] = []  # all of them, from the listener on
-        self._said = Lines()
         self._settling = False
         self._launching = False  # the engine was asked, and has not said its id
         self._trimming = False  # a timer is set
@@ -194,8 +191,8 @@ class Container:
             Slot(self, channel, Turns(path) if path else None)
             for channel, path in zip(data, arrival.turns, strict=True)
         ]
-        self._control = control
-        self._monitor.watch(control, self._on_control)
+        self._control = Control(control, self._monitor, self._on_told, self._on_control_end)
+        self._control.watch()
 
     def _launch(self) -> None:
         with self._lock:
@@ -322,7 +319,9 @@ class Container:
 
     def interrupt(self, call: int) -> None:
         """Have the running method of this call interrupted."""
-        self._tell(do="cancel", call=call)
+        control = self._control
+        if control is not None:
+            control.interrupt(call)
 
     def swap(self, swap: Swap, slot: Slot) -> None:
         """Put new code under the live instance, by way of a slot that is free.
@@ -404,7 +403,9 @@ class Container:
         self.drain("its connection ended")
 
     def _ask_exit(self) -> None:
-        self._tell(do="exit", why=self.why)
+        control = self._control
+        if control is not None:
+            control.exit(self.why)
 
     def kill(self, why: str) -> None:
         """End it now, without ``exit``. Blocks for as long as the engine needs."""
@@ -448,65 +449,36 @@ class Container:
             return self.broke(str(error))
         return rebuild(found, f"{self.plan.cls}.{method}", stays=stays)
 
-    def _tell(self, **told: object) -> None:
-        control = self._control
-        if control is None:
-            return
-        try:
-            control.sendall(line(**told))
-        except OSError:
-            pass  # its end is on the way to the monitor
+    def _on_told(self, told: Told) -> None:
+        if isinstance(told, Printed):
+            self._on_printed(told)
+        elif isinstance(told, Exiting):
+            self._on_exiting(told.why)
+        else:
+            self.report = told
 
-    def _on_control(self) -> None:
-        """On the monitor's thread: the supervisor says something, or is gone."""
-        control = self._control
-        if control is None:
+    def _on_printed(self, told: Printed) -> None:
+        cls, service = self.plan.cls, self.plan.service
+        self._publish(LogLine(self.name, cls, told.stream, told.text, time.time(), service))
+        if not told.shown:
+            self._show_in_cell(told.stream, told.text)
+
+    def _on_exiting(self, why: str) -> None:
+        if self.state in GONE or self.state is State.EXITING:
             return
-        try:
-            data = control.recv(1 << 16)
-            told = self._said.feed(data)
-        except (OSError, ValueError):
-            data, told = b"", []
-        for one in told:
-            with contextlib.suppress(KeyError, TypeError, AttributeError):  # it makes no sense
-                self._on_told(one)
-        if data:
-            return
-        self._monitor.unwatch(control)
-        control.close()
+        was_warm = self.state in WARM
+        self._move(State.EXITING, why)
+        if was_warm:
+            self._leaves()
+        self._read_no_more()
+
+    def _on_control_end(self) -> None:
         self._control = None
         if self.report is None:
             # Killed from outside, or the engine died. Asking the engine may take its time.
             threading.Thread(target=self._settle, name=f"{self.name}-end", daemon=True).start()
         else:
             self._settle()
-
-    def _on_told(self, told: dict[str, object]) -> None:
-        event = told.get("event")
-        if event == "log":
-            stream, text = str(told["stream"]), str(told["text"])
-            record = LogLine(
-                self.name,
-                self.plan.cls,
-                "stderr" if stream == "stderr" else "stdout",
-                text,
-                time.time(),
-                self.plan.service,
-            )
-            self._publish(record)
-            if not told["shown"]:
-                self._show_in_cell(stream, text)
-        elif event == "exiting":
-            if self.state not in GONE and self.state is not State.EXITING:
-                was_warm = self.state in WARM
-                self._move(State.EXITING, str(told["why"]))
-                if was_warm:
-                    self._leaves()
-                self._read_no_more()
-        elif event == "ended":
-            report = told["report"]
-            if isinstance(report, dict):
-                self.report = Report.read(report)
 
     def _read_no_more(self) -> None:
         """It runs its exit. What it answered is here; who waits for more finds the end at once, and
@@ -521,8 +493,9 @@ class Container:
     def _show_in_cell(self, stream: str, text: str) -> None:
         """Output that bypassed ``sys.stdout``: into the cell of the call that runs now."""
         for slot in self.slots:
-            if slot.input is not None:
-                slot.input.show_from_elsewhere(stream, text)
+            input = slot.input
+            if input is not None:
+                input.show_from_elsewhere(stream, text)
                 return
 
     def _settle(self) -> None:

@@ -18,7 +18,17 @@ import pytest
 from fakes.forked import Forked, ForkEngine
 
 import lifecycle_magic as lm
-from lifecycle_magic import attended, container, function_call, inputs, methods, pool, streams, way
+from lifecycle_magic import (
+    attended,
+    container,
+    control,
+    function_call,
+    inputs,
+    methods,
+    pool,
+    streams,
+    way,
+)
 from lifecycle_magic.exception import (
     InputCancelled,
     MethodTimeout,
@@ -192,7 +202,8 @@ def test_an_input_that_is_too_large_fails_alone(
 # --- SIGINT -------------------------------------------------------------------------------------
 
 OURS = {
-    module.__file__ for module in (attended, container, function_call, methods, pool, streams, way)
+    module.__file__
+    for module in (attended, container, control, function_call, methods, pool, streams, way)
 }
 
 

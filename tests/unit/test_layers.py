@@ -43,7 +43,7 @@ LAYERS = [
     {"pool", "sizing"},
     {"inputs", "stats", "wish"},
     {"container"},
-    {"arrival", "slots"},
+    {"arrival", "control", "slots"},
     {"engines", "monitor", "sigint", "way", "bus", "history", "report", "failure"},
     {"spec", "baking", "declaration", "fingerprint", "options", "image", "recipe"},
     {"volume", "secret"},
