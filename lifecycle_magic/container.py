@@ -21,13 +21,12 @@ from lifecycle_magic.engines.base import Ended, Engine
 from lifecycle_magic.exception import (
     ContainerDied,
     EngineError,
-    SerializationError,
     StartError,
     WireError,
 )
 from lifecycle_magic.failure import rebuild
 from lifecycle_magic.monitor import Monitor
-from lifecycle_magic.report import Report
+from lifecycle_magic.report import Report, obituary
 from lifecycle_magic.slots import Plan, Slot, Tenant
 from lifecycle_magic.state import COMING, GONE, WARM, Life, LogLine, Notice, Publish, State
 from lifecycle_magic.wire import shared
@@ -66,7 +65,6 @@ class Container:
         self.begun: Begun | None = None  # what its worker began last
         self.began = time.time()
         self.report: Report | None = None
-        self.ended: Ended | None = None
         self.gone = threading.Event()
         self.why = ""  # it is going
         self.killed = ""  # why we killed it, if we did
@@ -81,6 +79,7 @@ class Container:
         self._control: Control | None = None
         self._sockets: list[socket.socket] = []  # all of them, from the listener on
         self._settling = False
+        self._ended: Ended | None = None  # for the engine, where the report is silent
         self._launching = False  # the engine was asked, and has not said its id
         self._trimming = False  # a timer is set
         self._started = False  # until then, `start` reads from the slots
@@ -311,7 +310,7 @@ class Container:
         if self.state is State.EXITING:
             return False  # all that began is over and answered
         if self.report is not None:
-            if self.report.orderly and not self.report.killed:
+            if self.report.in_order:
                 return False  # it would have answered
             if self.report.oom:
                 return True  # perhaps over the arguments; no other container has more memory
@@ -508,16 +507,19 @@ class Container:
             self.report = Report.left_in(self.plan.launch.run_dir)
         if self.report is None and self.id is not None:
             try:
-                self.ended = self.engine.ended(self.id)
+                self._ended = self.engine.ended(self.id)
                 self.engine.kill(
                     self.id
                 )  # what was killed from outside may not clear up after itself
             except EngineError as error:
                 self.killed = self.killed or f"the engine does not answer any more: {error}"
         report = self.report
-        well = report is not None and report.orderly and not report.killed
-        entered = report is not None and report.entered
-        if well and (self.is_spare or (entered and self.state in (State.EXITING, State.DRAINING))):
+        leaving = self.state in (State.DRAINING, State.EXITING)
+        if (
+            report is not None
+            and report.in_order
+            and (self.is_spare or (report.entered and leaving))
+        ):
             self._move(State.EXITED, self.obituary())
         elif self.state not in GONE:
             self._move(State.FAILED, self.obituary())
@@ -550,18 +552,13 @@ class Container:
 
     def obituary(self) -> str:
         """Why it is gone, in one sentence."""
-        if self.report is not None:
-            return self.report.told(self.plan.memory)
-        if self.killed:
-            return self.killed
-        if self.ended is not None and self.ended.oom:
-            limit = f" of {self.plan.memory} MiB" if self.plan.memory else ""
-            return f"it ran out of memory and was killed (limit{limit}); give it more with memory="
-        how = "it was killed from outside"
-        how += ", or its engine went away" if self.ended is None else ""
-        if self.ended is not None and self.ended.exit_code is not None:
-            how += f" (exit code {self.ended.exit_code})"
-        return f"{how}, while it was going ({self.why})" if self.why else how
+        return obituary(
+            self.report,
+            self._ended,
+            killed=self.killed,
+            leaving=self.why,
+            memory_limit=self.plan.memory,
+        )
 
     def wait_for_last_words(self) -> None:
         """A connection ended: wait until it is known why. While it runs its exit, it is."""
@@ -577,24 +574,6 @@ class Container:
         return ContainerDied(
             f"the container of {where} went while the call was running: {self.obituary()}{last}"
         )
-
-
-def read_reply(slot: Slot, method: str, frame: Frame, kind: int = Kind.RESULT) -> object:
-    """The value of a frame of this kind. Raises what a FAILURE frame stands for, and `WireError`
-    for any other frame.
-    """
-    if frame.kind == Kind.FAILURE:
-        raise slot.container.raised_by(frame, method)
-    if frame.kind != kind:
-        raise slot.container.broke(f"a frame of kind {frame.kind} instead of an answer of {method}")
-    try:
-        return loads(frame.payload, buffers=frame.buffers)
-    except Exception as error:
-        where = f"{slot.container.plan.cls}.{method}"
-        raise SerializationError(
-            f"{where} returned something that can't be rebuilt here: {type(error).__name__}: "
-            f"{error}. Return plain data, or install its package beside the kernel too."
-        ) from None
 
 
 _every: weakref.WeakSet[Container] = weakref.WeakSet()

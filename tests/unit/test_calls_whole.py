@@ -20,6 +20,7 @@ from fakes.forked import Forked, ForkEngine
 import lifecycle_magic as lm
 from lifecycle_magic import (
     attended,
+    calls,
     container,
     control,
     function_call,
@@ -203,7 +204,7 @@ def test_an_input_that_is_too_large_fails_alone(
 
 OURS = {
     module.__file__
-    for module in (attended, container, control, function_call, methods, pool, streams, way)
+    for module in (attended, calls, container, control, function_call, methods, pool, streams, way)
 }
 
 
