@@ -6,7 +6,6 @@ The container owns its exit; this side only asks for it. Whatever goes wrong on 
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import socket
 import threading
@@ -25,11 +24,11 @@ from lifecycle_magic.exception import (
     WireError,
 )
 from lifecycle_magic.failure import rebuild
+from lifecycle_magic.idle_memory import IdleMemory
 from lifecycle_magic.monitor import Monitor
 from lifecycle_magic.report import Report, obituary
 from lifecycle_magic.slots import Plan, Slot, Tenant
 from lifecycle_magic.state import COMING, GONE, WARM, Life, LogLine, Notice, Publish, State
-from lifecycle_magic.wire import shared
 from lifecycle_magic.wire.begun import Begun
 from lifecycle_magic.wire.frames import OF_SWAP, Channel, Frame, Kind
 from lifecycle_magic.wire.messages import Swap, failure, output
@@ -81,7 +80,7 @@ class Container:
         self._settling = False
         self._ended: Ended | None = None  # for the engine, where the report is silent
         self._launching = False  # the engine was asked, and has not said its id
-        self._trimming = False  # a timer is set
+        self._late = False  # killed because its start took longer than it may
         self._started = False  # until then, `start` reads from the slots
         _every.add(self)
 
@@ -117,7 +116,7 @@ class Container:
         deadline = time.monotonic() + self.plan.startup_timeout
         overdue = self._monitor.later(
             self.plan.startup_timeout,
-            lambda: self.abandon(f"startup_timeout of {self.plan.startup_timeout:g} s"),
+            self._on_late,
         )
         try:
             if self._control is None:
@@ -135,6 +134,10 @@ class Container:
             self._started = True
             if self.state in GONE:
                 self.close_free_slots()
+
+    def _on_late(self) -> None:
+        self._late = not self.killed
+        self.abandon(f"startup_timeout of {self.plan.startup_timeout:g} s")
 
     def connect(self) -> None:
         """The first half of `start`: launch and shake hands, and wait for a plan as a spare."""
@@ -181,11 +184,8 @@ class Container:
             self._move(State.STARTING)
         with Arrival(self.plan, self.engine, self._sockets) as arrival:
             self.begun = arrival.begun
-            self._launch()
-            control, data = arrival.await_all(deadline, self._check_coming)
-        for channel in data:
-            if channel.shared is not None:
-                channel.shared.on_use = self._watch_memory
+            control, data = arrival.await_all(self._launch(), deadline, self._check_wanted)
+        IdleMemory(data, self._monitor, lambda: self.state not in GONE).watch()
         self.slots = [
             Slot(self, channel, Turns(path) if path else None)
             for channel, path in zip(data, arrival.turns, strict=True)
@@ -193,86 +193,47 @@ class Container:
         self._control = Control(control, self._monitor, self._on_told, self._on_control_end)
         self._control.watch()
 
-    def _launch(self) -> None:
+    def _launch(self) -> str:
+        """Have the engine launch it; its id there. Who kills it meanwhile leaves that to this."""
         with self._lock:
-            if not self.killed:
-                self._launching = True
+            self._check_wanted()
+            self._launching = True
         try:
-            if self._launching:
-                self.id = self.engine.launch(self.plan.launch)
+            self.id = self.engine.launch(self.plan.launch)
         finally:
             with self._lock:
                 self._launching = False
         self._check_wanted()
+        return self.id
 
     def _check_wanted(self) -> None:
         """Raise if it was killed while it came up."""
-        if "startup_timeout" in self.killed:
+        if self._late:
             raise late(self.plan, "it did not dial home")
         if self.killed:
             raise StartError(f"the container of {self.plan.cls} did not start: {self.killed}")
 
-    def _watch_memory(self) -> None:
-        """There are segments of shared memory: look after those that nobody uses any more."""
-        if not self._trimming:
-            self._trimming = True
-            self._monitor.later(shared.IDLE, self._trim)
-
-    def _trim(self) -> None:
-        self._trimming = False
-        channels = [slot.channel for slot in self.slots]
-        left = [one.shared.trim() for one in channels if one.shared is not None]
-        if any(left) and self.state not in GONE:
-            self._watch_memory()
-
-    def _check_coming(self) -> None:
-        """Between two looks at the listener: has it ended, or is it late, before it dialled?"""
-        assert self.id is not None
-        self._check_wanted()
-        if any(found.id == self.id and found.running for found in self.engine.containers()):
-            return
-        ended = self.engine.ended(self.id)
-        code = "" if ended is None else f" (exit code {ended.exit_code})"
-        tail = self._start_log()
-        raise StartError(
-            f"the container of {self.plan.cls} ended before it could dial home{code}. "
-            f"Its image has to have a working python3.{tail}"
-        )
-
-    def _start_log(self) -> str:
-        path = self.plan.launch.run_dir / "start.log"
-        text = path.read_text(errors="replace").strip() if path.exists() else ""
-        return f" It printed:\n{text[-2000:]}" if text else ""
-
     def _enter(self, show: Callable[[str, str], None]) -> None:
         channel = self.slots[0].channel
         channel.send(Kind.SETUP, *dumps(self.plan.setup))
-        while True:
-            try:
-                frame = channel.receive()
-                if frame is not None and frame.kind == Kind.OUTPUT:
-                    show(*output(frame.payload))
-                    continue
-            except WireError as error:
-                raise self.broke(str(error)) from None
-            except OSError:
-                frame = None
-            if frame is None:
-                self.gone.wait(LAST_WORDS)
-                if "startup_timeout" in self.killed:
-                    raise late(self.plan, "enter did not end")
-                raise StartError(
-                    f"the container of {self.plan.cls} died in enter: {self.obituary()}"
-                )
-            if frame.kind == Kind.READY:
-                return
-            if frame.kind == Kind.FAILURE:
-                self.told_start = True
-                raise self.raised_by(frame, "enter", stays=False)
-            if frame.kind in (Kind.CANCELLED, Kind.SKIPPED):
-                self.told_start = True
-                raise StartError(f"enter of {self.plan.cls} was interrupted")
-            raise self.broke(f"a frame of kind {frame.kind} instead of an answer of enter")
+        try:
+            frame = _answer(channel, show)
+        except WireError as error:
+            raise self.broke(str(error)) from None
+        if frame is None:
+            self.gone.wait(LAST_WORDS)
+            if self._late:
+                raise late(self.plan, "enter did not end")
+            raise StartError(f"the container of {self.plan.cls} died in enter: {self.obituary()}")
+        if frame.kind == Kind.READY:
+            return
+        if frame.kind == Kind.FAILURE:
+            self.told_start = True
+            raise self.raised_by(frame, "enter", stays=False)
+        if frame.kind in (Kind.CANCELLED, Kind.SKIPPED):
+            self.told_start = True
+            raise StartError(f"enter of {self.plan.cls} was interrupted")
+        raise self.broke(f"a frame of kind {frame.kind} instead of an answer of enter")
 
     # --- inputs ----------------------------------------------------------------------------
 
@@ -333,7 +294,10 @@ class Container:
             bound, lambda: self.abandon(f"it did not load its new code within {bound:g} s")
         )
         try:
-            frame = self._exchange(swap, slot.channel)
+            slot.channel.send(Kind.SWAP, *dumps(swap))
+            frame = _answer(slot.channel)
+        except OSError:
+            frame = None
         except BaseException:
             # Whoever read there next would get the answer to this.
             self.abandon("the change of its code was interrupted")
@@ -349,16 +313,6 @@ class Container:
         if frame.kind == Kind.FAILURE:
             raise rebuild(loads(frame.payload), self.plan.cls)
         self.code = swap
-
-    def _exchange(self, swap: Swap, channel: Channel) -> Frame | None:
-        try:
-            channel.send(Kind.SWAP, *dumps(swap))
-            while True:
-                frame = channel.receive()
-                if frame is None or frame.kind != Kind.OUTPUT:  # of a thread, a moment late
-                    return frame
-        except OSError:
-            return None
 
     # --- the way out -----------------------------------------------------------------------
 
@@ -413,7 +367,7 @@ class Container:
                 return
             self.killed = self.killed or why
             if self._launching:
-                return  # `_connect` does it, once there is something to kill
+                return  # `start` does it, once there is something to kill
         if self.id is not None:
             try:
                 self.engine.kill(self.id)
@@ -469,7 +423,8 @@ class Container:
         self._move(State.EXITING, why)
         if was_warm:
             self._leaves()
-        self._read_no_more()
+        for slot in self.slots:  # else whoever waits there for more learns it when exit is over
+            slot.read_no_more()
 
     def _on_control_end(self) -> None:
         self._control = None
@@ -478,16 +433,6 @@ class Container:
             threading.Thread(target=self._settle, name=f"{self.name}-end", daemon=True).start()
         else:
             self._settle()
-
-    def _read_no_more(self) -> None:
-        """It runs its exit. What it answered is here; who waits for more finds the end at once, and
-        not when the exit is over.
-        """
-        for slot in self.slots:
-            sock = slot.channel.sock
-            if sock.family == socket.AF_UNIX:  # else something may still be on its way
-                with contextlib.suppress(OSError):  # closed
-                    sock.shutdown(socket.SHUT_RD)
 
     def _show_in_cell(self, stream: str, text: str) -> None:
         """Output that bypassed ``sys.stdout``: into the cell of the call that runs now."""
@@ -574,6 +519,23 @@ class Container:
         return ContainerDied(
             f"the container of {where} went while the call was running: {self.obituary()}{last}"
         )
+
+
+def _answer(channel: Channel, show: Callable[[str, str], None] | None = None) -> Frame | None:
+    """The next frame that is no output, which ``show`` gets if anybody. None if the connection
+    ended; raises `WireError` if it broke.
+    """
+    try:
+        while True:
+            frame = channel.receive()
+            if frame is None or frame.kind != Kind.OUTPUT:
+                return frame
+            if show is not None:
+                show(*output(frame.payload))
+    except WireError:
+        raise
+    except OSError:
+        return None
 
 
 _every: weakref.WeakSet[Container] = weakref.WeakSet()

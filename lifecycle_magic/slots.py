@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import socket
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -58,6 +60,13 @@ class Slot:
         self.input: Tenant | None = None
         self.began = 0.0  # when it was given to its input, of time.monotonic
         self.reader: int | None = None  # the thread that reads here frame by frame
+
+    def read_no_more(self) -> None:
+        """What it answered is here, and no more will come: whoever reads on finds the end."""
+        sock = self.channel.sock
+        if sock.family == socket.AF_UNIX:  # else something may still be on its way
+            with contextlib.suppress(OSError):  # closed
+                sock.shutdown(socket.SHUT_RD)
 
     def close(self) -> None:
         """The container is gone, and nobody reads here any more."""

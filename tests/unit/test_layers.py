@@ -43,7 +43,7 @@ LAYERS = [
     {"pool", "sizing"},
     {"inputs", "stats", "wish"},
     {"container"},
-    {"arrival", "control", "slots"},
+    {"arrival", "control", "idle_memory", "slots"},
     {"engines", "monitor", "sigint", "way", "bus", "history", "report", "failure"},
     {"spec", "baking", "declaration", "fingerprint", "options", "image", "recipe"},
     {"volume", "secret"},
