@@ -1,4 +1,8 @@
-"""One live container, seen from the kernel: its start, its slots, its control socket, its end.
+"""One live container, seen from the kernel: its start, its inputs, its code, its end.
+
+All of these change its state, and may come at once from any thread; so they are in one place, under
+one lock. How it dials home is in `arrival`, what its supervisor says in `control`, how its end is
+told in `report`.
 
 The container owns its exit; this side only asks for it. Whatever goes wrong on the way ends in
 `Container.gone` being set, with the state and the report telling how.
@@ -17,12 +21,7 @@ from pathlib import Path
 from lifecycle_magic.arrival import Arrival, late
 from lifecycle_magic.control import Control, Exiting, Printed, Told
 from lifecycle_magic.engines.base import Ended, Engine
-from lifecycle_magic.exception import (
-    ContainerDied,
-    EngineError,
-    StartError,
-    WireError,
-)
+from lifecycle_magic.exception import ContainerDied, EngineError, StartError, WireError
 from lifecycle_magic.failure import rebuild
 from lifecycle_magic.idle_memory import IdleMemory
 from lifecycle_magic.monitor import Monitor
@@ -30,8 +29,8 @@ from lifecycle_magic.report import Report, obituary
 from lifecycle_magic.slots import Plan, Slot, Tenant
 from lifecycle_magic.state import COMING, GONE, WARM, Life, LogLine, Notice, Publish, State
 from lifecycle_magic.wire.begun import Begun
-from lifecycle_magic.wire.frames import OF_SWAP, Channel, Frame, Kind
-from lifecycle_magic.wire.messages import Swap, failure, output
+from lifecycle_magic.wire.frames import OF_SWAP, Frame, Kind
+from lifecycle_magic.wire.messages import Swap, failure
 from lifecycle_magic.wire.pickling import dumps, loads
 from lifecycle_magic.wire.turns import Turns
 
@@ -96,9 +95,11 @@ class Container:
 
     @property
     def history(self) -> list[str]:
+        """Its moves so far, each with why, for people."""
         return [f"{t.previous.value} → {t.state.value}: {t.why}" for t in self._life.history]
 
     def _move(self, to: State, why: str = "") -> None:
+        """Not on the way of a call: `occupy` and `vacate` have the lock and need no ``why``."""
         with self._lock:
             record = self._life.move(to, why)
             if why and to not in WARM and to not in GONE:
@@ -114,10 +115,7 @@ class Container:
         Whatever it raises, the container is on its way out.
         """
         deadline = time.monotonic() + self.plan.startup_timeout
-        overdue = self._monitor.later(
-            self.plan.startup_timeout,
-            self._on_late,
-        )
+        overdue = self._monitor.later(self.plan.startup_timeout, self._on_late)
         try:
             if self._control is None:
                 self._connect(deadline)
@@ -131,12 +129,11 @@ class Container:
             raise
         finally:
             overdue.cancel()
-            self._started = True
-            if self.state in GONE:
-                self.close_free_slots()
+            self._leave_slots()
 
     def _on_late(self) -> None:
-        self._late = not self.killed
+        """On the monitor's thread: its start takes longer than it may."""
+        self._late = not self.killed  # else it is that which ended the start
         self.abandon(f"startup_timeout of {self.plan.startup_timeout:g} s")
 
     def connect(self) -> None:
@@ -147,9 +144,7 @@ class Container:
         except BaseException as error:
             self.kill(f"it did not start: {error}")
             raise
-        self._started = True  # nobody reads from its slots
-        if self.state in GONE:
-            self.close_free_slots()
+        self._leave_slots()
 
     def adopt(self, plan: Plan, on_gone: Callable[[Container], None]) -> bool:
         """A spare gets the class it is for; False if it went in the meantime."""
@@ -214,10 +209,10 @@ class Container:
             raise StartError(f"the container of {self.plan.cls} did not start: {self.killed}")
 
     def _enter(self, show: Callable[[str, str], None]) -> None:
-        channel = self.slots[0].channel
-        channel.send(Kind.SETUP, *dumps(self.plan.setup))
+        slot = self.slots[0]
+        slot.channel.send(Kind.SETUP, *dumps(self.plan.setup))
         try:
-            frame = _answer(channel, show)
+            frame = slot.answer(show)
         except WireError as error:
             raise self.broke(str(error)) from None
         if frame is None:
@@ -283,6 +278,8 @@ class Container:
         if control is not None:
             control.interrupt(call)
 
+    # --- its code --------------------------------------------------------------------------
+
     def swap(self, swap: Swap, slot: Slot) -> None:
         """Put new code under the live instance, by way of a slot that is free.
 
@@ -295,7 +292,7 @@ class Container:
         )
         try:
             slot.channel.send(Kind.SWAP, *dumps(swap))
-            frame = _answer(slot.channel)
+            frame = slot.answer()
         except OSError:
             frame = None
         except BaseException:
@@ -331,10 +328,6 @@ class Container:
             self._ask_exit()
         self._leaves()
 
-    def _leaves(self) -> None:
-        if self.on_leaving is not None:
-            self.on_leaving()
-
     def end(self, why: str) -> None:
         """`drain`; one that is not warm yet has nothing to exit from, nor has one that runs a build
         hook, and is killed. Returns at once.
@@ -354,11 +347,6 @@ class Container:
         known yet, but no other input may begin there.
         """
         self.drain("its connection ended")
-
-    def _ask_exit(self) -> None:
-        control = self._control
-        if control is not None:
-            control.exit(self.why)
 
     def kill(self, why: str) -> None:
         """End it now, without ``exit``. Blocks for as long as the engine needs."""
@@ -384,23 +372,16 @@ class Container:
             target=self.kill, args=(why,), name=f"{self.name}-kill", daemon=True
         ).start()
 
-    def broke(self, what: str) -> WireError:
-        """The error for something that its worker never sends. Where the next frame begins, or to
-        which input it belongs, is not known then, so the container is replaced.
-        """
-        self.abandon(f"its connection broke: {what}")
-        return WireError(
-            f"the container of {self.plan.cls} sent {what}, and is replaced. Does code in it write "
-            "to descriptors that it did not open?"
-        )
+    def _ask_exit(self) -> None:
+        control = self._control
+        if control is not None:
+            control.exit(self.why)
 
-    def raised_by(self, frame: Frame, method: str, *, stays: bool = True) -> BaseException:
-        """The exception in a FAILURE frame; whether the container ``stays`` is a part of some."""
-        try:
-            found = failure(frame.payload)
-        except WireError as error:
-            return self.broke(str(error))
-        return rebuild(found, f"{self.plan.cls}.{method}", stays=stays)
+    def _leaves(self) -> None:
+        if self.on_leaving is not None:
+            self.on_leaving()
+
+    # --- what its supervisor says ----------------------------------------------------------
 
     def _on_told(self, told: Told) -> None:
         if isinstance(told, Printed):
@@ -416,6 +397,14 @@ class Container:
         if not told.shown:
             self._show_in_cell(told.stream, told.text)
 
+    def _show_in_cell(self, stream: str, text: str) -> None:
+        """Output that bypassed ``sys.stdout``: into the cell of the call that runs now."""
+        for slot in self.slots:
+            input = slot.input
+            if input is not None:
+                input.show_from_elsewhere(stream, text)
+                return
+
     def _on_exiting(self, why: str) -> None:
         if self.state in GONE or self.state is State.EXITING:
             return
@@ -423,7 +412,7 @@ class Container:
         self._move(State.EXITING, why)
         if was_warm:
             self._leaves()
-        for slot in self.slots:  # else whoever waits there for more learns it when exit is over
+        for slot in self.slots:  # who waits there for more need not wait until exit is over
             slot.read_no_more()
 
     def _on_control_end(self) -> None:
@@ -434,13 +423,7 @@ class Container:
         else:
             self._settle()
 
-    def _show_in_cell(self, stream: str, text: str) -> None:
-        """Output that bypassed ``sys.stdout``: into the cell of the call that runs now."""
-        for slot in self.slots:
-            input = slot.input
-            if input is not None:
-                input.show_from_elsewhere(stream, text)
-                return
+    # --- gone ------------------------------------------------------------------------------
 
     def _settle(self) -> None:
         """It is gone. Find out how, close what is open, tell everybody; once."""
@@ -448,38 +431,40 @@ class Container:
             if self._settling:
                 return
             self._settling = True
-        if self.report is None:  # it may not have come through
-            self.report = Report.left_in(self.plan.launch.run_dir)
-        if self.report is None and self.id is not None:
-            try:
-                self._ended = self.engine.ended(self.id)
-                self.engine.kill(
-                    self.id
-                )  # what was killed from outside may not clear up after itself
-            except EngineError as error:
-                self.killed = self.killed or f"the engine does not answer any more: {error}"
-        report = self.report
-        leaving = self.state in (State.DRAINING, State.EXITING)
-        if (
-            report is not None
-            and report.in_order
-            and (self.is_spare or (report.entered and leaving))
-        ):
-            self._move(State.EXITED, self.obituary())
-        elif self.state not in GONE:
-            self._move(State.FAILED, self.obituary())
+        self._find_out_how()
+        self._move(State.EXITED if self._went_well() else State.FAILED, self.obituary())
         try:
             self._on_gone(self)
-            self.close_free_slots()
+            self._close_free_slots()
         finally:
             self.gone.set()  # last: whoever waits for it may look at the history
 
-    def close_in_fork(self) -> None:
-        """In a forked child: let go of the sockets that tell the container of the kernel's life."""
-        for sock in self._sockets:
-            sock.close()
+    def _find_out_how(self) -> None:
+        if self.report is None:  # it may not have come through
+            self.report = Report.left_in(self.plan.launch.run_dir)
+        if self.report is not None or self.id is None:
+            return
+        try:
+            self._ended = self.engine.ended(self.id)
+            self.engine.kill(self.id)  # killed from outside, it may not clear up after itself
+        except EngineError as error:
+            self.killed = self.killed or f"the engine does not answer any more: {error}"
 
-    def close_free_slots(self) -> None:
+    def _went_well(self) -> bool:
+        """Whether all of its hooks ran: those of a spare are none."""
+        report = self.report
+        if report is None or not report.in_order:
+            return False
+        leaving = self.state in (State.DRAINING, State.EXITING)
+        return self.is_spare or (report.entered and leaving)
+
+    def _leave_slots(self) -> None:
+        """Nothing of the start reads from its slots any more."""
+        self._started = True
+        if self.state in GONE:
+            self._close_free_slots()
+
+    def _close_free_slots(self) -> None:
         """It is gone: close the sockets that nobody reads. A reader finds the end of its own
         and closes it.
         """
@@ -489,7 +474,12 @@ class Container:
             if slot.input is None:
                 slot.close()
 
-    # --- telling ---------------------------------------------------------------------------
+    def close_in_fork(self) -> None:
+        """In a forked child: let go of the sockets that tell the container of the kernel's life."""
+        for sock in self._sockets:
+            sock.close()
+
+    # --- what is told of it ----------------------------------------------------------------
 
     def notice(self, text: str) -> None:
         """Warn whoever looks at the card, the panel or the log."""
@@ -520,22 +510,23 @@ class Container:
             f"the container of {where} went while the call was running: {self.obituary()}{last}"
         )
 
+    def broke(self, what: str) -> WireError:
+        """The error for something that its worker never sends. Where the next frame begins, or to
+        which input it belongs, is not known then, so the container is replaced.
+        """
+        self.abandon(f"its connection broke: {what}")
+        return WireError(
+            f"the container of {self.plan.cls} sent {what}, and is replaced. Does code in it write "
+            "to descriptors that it did not open?"
+        )
 
-def _answer(channel: Channel, show: Callable[[str, str], None] | None = None) -> Frame | None:
-    """The next frame that is no output, which ``show`` gets if anybody. None if the connection
-    ended; raises `WireError` if it broke.
-    """
-    try:
-        while True:
-            frame = channel.receive()
-            if frame is None or frame.kind != Kind.OUTPUT:
-                return frame
-            if show is not None:
-                show(*output(frame.payload))
-    except WireError:
-        raise
-    except OSError:
-        return None
+    def raised_by(self, frame: Frame, method: str, *, stays: bool = True) -> BaseException:
+        """The exception in a FAILURE frame; whether the container ``stays`` is a part of some."""
+        try:
+            found = failure(frame.payload)
+        except WireError as error:
+            return self.broke(str(error))
+        return rebuild(found, f"{self.plan.cls}.{method}", stays=stays)
 
 
 _every: weakref.WeakSet[Container] = weakref.WeakSet()
