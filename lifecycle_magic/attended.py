@@ -19,7 +19,7 @@ from lifecycle_magic.monitor import Timer
 from lifecycle_magic.pool import Pool
 from lifecycle_magic.sigint import deferred
 from lifecycle_magic.slots import Slot
-from lifecycle_magic.wire.frames import Frame, Kind
+from lifecycle_magic.wire.frames import Channel, Frame, Kind
 from lifecycle_magic.wire.messages import output
 
 LARGE = 1 << 16
@@ -29,8 +29,8 @@ LARGE = 1 << 16
 class Watcher(Protocol):
     """A loop that tells when a socket is readable: the session's monitor, or asyncio's loop."""
 
-    def watch(self, source: Any, callback: Callable[[], None]) -> None: ...
-    def unwatch(self, source: Any) -> None: ...
+    def watch(self, source: Channel, callback: Callable[[], None]) -> None: ...
+    def unwatch(self, source: Channel) -> None: ...
 
 
 class AsyncioWatcher:
@@ -44,18 +44,18 @@ class AsyncioWatcher:
         self._loop = loop
         self._on = False
 
-    def watch(self, source: Any, callback: Callable[[], None]) -> None:
+    def watch(self, source: Channel, callback: Callable[[], None]) -> None:
         self._on = True
         if asyncio._get_running_loop() is self._loop:
             self._add(source, callback)
         else:
             self._loop.call_soon_threadsafe(self._add, source, callback)
 
-    def _add(self, source: Any, callback: Callable[[], None]) -> None:
+    def _add(self, source: Channel, callback: Callable[[], None]) -> None:
         if self._on and source.fileno() >= 0:
             source.watch(self._loop, callback)
 
-    def unwatch(self, source: Any) -> None:
+    def unwatch(self, source: Channel) -> None:
         self._on = False
         if source.fileno() >= 0:
             self._loop.remove_reader(source.fileno())
