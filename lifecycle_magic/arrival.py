@@ -97,12 +97,13 @@ class Arrival:
         self.begun = Begun(begun.path(run), self._plan.channels, create=True)
 
     def await_all(
-        self, deadline: float, look: Callable[[], None]
+        self, container: str, deadline: float, check_wanted: Callable[[], None]
     ) -> tuple[socket.socket, list[Channel]]:
         """The control connection, and the data connections in the order of the slots.
 
-        ``look`` is called while none comes, and raises if none will. Raises `StartTimeout` at
-        ``deadline``, of time.monotonic, and `HandshakeError` for what is not ours.
+        ``container`` is the engine's id of it. ``check_wanted`` is called while none comes, and
+        raises if it is not waited for any more. Raises `StartTimeout` at ``deadline``, of
+        time.monotonic, `StartError` if it has ended, and `HandshakeError` for what is not ours.
         """
         listener = self._listener.sock
         most = self._plan.channels
@@ -117,7 +118,8 @@ class Arrival:
             if left <= 0:
                 raise late(self._plan, "it did not dial home")
             if not ready.poll(min(left, LOOK) * 1000):
-                look()
+                check_wanted()
+                self._check_running(container)
                 continue
             admitted = self._admit(listener.accept()[0], is_unix)
             if admitted is None:
@@ -132,6 +134,21 @@ class Arrival:
         for slot, side in sides.items():
             data[slot].shared = shared.Shared(side, shared.LIMIT // most)
         return control, [data[slot] for slot in sorted(data)]
+
+    def _check_running(self, container: str) -> None:
+        if any(found.id == container and found.running for found in self._engine.containers()):
+            return
+        ended = self._engine.ended(container)
+        code = "" if ended is None else f" (exit code {ended.exit_code})"
+        raise StartError(
+            f"the container of {self._plan.cls} ended before it could dial home{code}. "
+            f"Its image has to have a working python3.{self._start_log()}"
+        )
+
+    def _start_log(self) -> str:
+        path = self._plan.launch.run_dir / "start.log"
+        text = path.read_text(errors="replace").strip() if path.exists() else ""
+        return f" It printed:\n{text[-2000:]}" if text else ""
 
     def _admit(self, sock: socket.socket, is_unix: bool) -> tuple[hello.Hello, Channel] | None:
         self._sockets.append(sock)

@@ -6,49 +6,31 @@ asyncio's own. Neither may wait, so what is large is sent, and read, by a thread
 
 from __future__ import annotations
 
+import asyncio
 import threading
-from collections.abc import Callable, Generator
-from concurrent.futures import CancelledError, Future, InvalidStateError
-from concurrent.futures import TimeoutError as FutureTimeout
+from collections.abc import Callable
+from concurrent.futures import Future, InvalidStateError
 from typing import Any, Protocol
 
 from lifecycle_magic.calls import answer_of
-from lifecycle_magic.exception import InputCancelled, WireError
+from lifecycle_magic.exception import WireError
 from lifecycle_magic.inputs import Input, Unstarted, interrupt
 from lifecycle_magic.monitor import Timer
 from lifecycle_magic.pool import Pool
 from lifecycle_magic.sigint import deferred
 from lifecycle_magic.slots import Slot
-from lifecycle_magic.wire.frames import Frame, Kind
+from lifecycle_magic.wire.frames import Channel, Frame, Kind
 from lifecycle_magic.wire.messages import output
 
 LARGE = 1 << 16
 """Bytes of an input that a socket without a reader may not take at once."""
 
 
-class Way:
-    """One way to call something: a function, with its twin for coroutines as ``aio``."""
-
-    __slots__ = ("_call", "aio")
-
-    def __init__(self, call: Callable[..., Any], aio: Callable[..., Any]) -> None:
-        self._call = call
-        self.aio = aio
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        __tracebackhide__ = True
-        return self._call(*args, **kwargs)
-
-    @property
-    def __doc__(self) -> str | None:  # type: ignore[override]
-        return self._call.__doc__
-
-
 class Watcher(Protocol):
     """A loop that tells when a socket is readable: the session's monitor, or asyncio's loop."""
 
-    def watch(self, source: Any, callback: Callable[[], None]) -> None: ...
-    def unwatch(self, source: Any) -> None: ...
+    def watch(self, source: Channel, callback: Callable[[], None]) -> None: ...
+    def unwatch(self, source: Channel) -> None: ...
 
 
 class AsyncioWatcher:
@@ -58,24 +40,22 @@ class AsyncioWatcher:
     `unwatch` is for the loop's own thread.
     """
 
-    def __init__(self, loop: Any) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self._on = False
 
-    def watch(self, source: Any, callback: Callable[[], None]) -> None:
-        import asyncio
-
+    def watch(self, source: Channel, callback: Callable[[], None]) -> None:
         self._on = True
         if asyncio._get_running_loop() is self._loop:
             self._add(source, callback)
         else:
             self._loop.call_soon_threadsafe(self._add, source, callback)
 
-    def _add(self, source: Any, callback: Callable[[], None]) -> None:
+    def _add(self, source: Channel, callback: Callable[[], None]) -> None:
         if self._on and source.fileno() >= 0:
             source.watch(self._loop, callback)
 
-    def unwatch(self, source: Any) -> None:
+    def unwatch(self, source: Channel) -> None:
         self._on = False
         if source.fileno() >= 0:
             self._loop.remove_reader(source.fileno())
@@ -97,7 +77,7 @@ class Awaited(Input):
         try:
             self.granted.set_result(slot)
         except InvalidStateError:  # it was cancelled while it waited
-            self.pool.monitor.soon(lambda: self.pool.release(slot))
+            _give_back(self, slot)
 
     def refuse(self, error: BaseException) -> None:
         try:
@@ -140,7 +120,7 @@ class Attended(Input):
     def grant(self, slot: Slot) -> None:
         self.slot = slot
         if self.future.cancelled():
-            self.pool.monitor.soon(lambda: self.pool.release(slot))
+            _give_back(self, slot)
             return
         self.timer = self.watch_time()
         if len(self.payload) + sum(memoryview(one).nbytes for one in self.buffers) > LARGE:
@@ -154,7 +134,7 @@ class Attended(Input):
         except WireError as error:  # too large
             if self.timer is not None:
                 self.timer.cancel()
-            self.pool.monitor.soon(lambda: self.pool.release(slot))
+            _give_back(self, slot)
             self._settle(error=error)
             return
         except OSError:
@@ -276,140 +256,14 @@ class Spawned(Attended):
     copies = True
 
 
+def _give_back(input: Input, slot: Slot) -> None:
+    """From within a grant. Not at once: the next one who waits is granted the slot then, and grants
+    must not nest.
+    """
+    input.pool.monitor.soon(lambda: input.pool.release(slot))
+
+
 def _aside(run: Callable[[Slot], None], slot: Slot) -> None:
     """Do what may take long on a thread of its own."""
     name = f"{slot.container.name}-aside"
     threading.Thread(target=run, args=(slot,), name=name, daemon=True).start()
-
-
-class FunctionCall:
-    """A call that was started and not waited for. ``await`` it, or `get` its value.
-
-    ``get``, ``cancel`` and ``gather`` have a twin for coroutines, ``.aio``.
-    """
-
-    gather: Way  # of `gather`, below
-
-    def __init__(self, future: Future[Any], where: str) -> None:
-        self._future = future
-        self._where = where
-
-    @property
-    def get(self) -> Way:
-        """``get(timeout=None)``: the value, or the method's exception."""
-        return Way(self._get, self._get_aio)
-
-    @property
-    def cancel(self) -> Way:
-        """``cancel()``: interrupt the method; its container stays warm."""
-        return Way(self._cancel, self._cancel_aio)
-
-    def _get(self, timeout: float | None = None) -> Any:
-        """The value, or the method's exception.
-
-        Raises `TimeoutError` after ``timeout`` seconds; the call then goes on. Interrupting the
-        wait interrupts the method.
-        """
-        __tracebackhide__ = True
-        try:
-            return self._future.result(timeout)
-        except CancelledError:
-            raise InputCancelled(f"{self._where} was cancelled") from None
-        except FutureTimeout as error:
-            if self._future.done():
-                raise  # the method's own
-            raise self._not_yet(timeout) from error
-        except KeyboardInterrupt:
-            self._cancel()
-            raise
-
-    async def _get_aio(self, timeout: float | None = None) -> Any:
-        import asyncio
-
-        waiting = asyncio.wrap_future(self._future)
-        waiting.add_done_callback(_noted)
-        if not (await asyncio.wait([waiting], timeout=timeout))[0]:
-            raise self._not_yet(timeout)
-        return self._get()
-
-    def _not_yet(self, timeout: float | None) -> TimeoutError:
-        return TimeoutError(f"{self._where} has not returned within {timeout:g} s; it goes on")
-
-    def _cancel(self) -> None:
-        """Interrupt the method; its container stays warm."""
-        with deferred():
-            self._future.cancel()
-
-    async def _cancel_aio(self) -> None:
-        self._cancel()
-
-    def done(self) -> bool:
-        """Whether there is an outcome."""
-        return self._future.done()
-
-    def __await__(self) -> Generator[Any, None, Any]:
-        return self._awaited().__await__()
-
-    async def _awaited(self) -> Any:
-        """The value. Cancelling the task that awaits it interrupts the method."""
-        import asyncio
-
-        waiting = asyncio.wrap_future(self._future)
-        waiting.add_done_callback(_noted)
-        try:
-            await asyncio.wait([waiting])
-        except asyncio.CancelledError:
-            with deferred():
-                waiting.cancel()
-            raise
-        return self._get()  # a call that was cancelled is no cancellation of this task
-
-    def __repr__(self) -> str:
-        state = "running"
-        if self._future.done():
-            state = "cancelled" if self._future.cancelled() else "done"
-        return f"<call of {self._where}: {state}; .get() or await it>"
-
-
-def _noted(waiting: Any) -> None:
-    """Or else asyncio complains of an exception that nobody asked its own future for."""
-    if not waiting.cancelled():
-        waiting.exception()
-
-
-def gather(*calls: FunctionCall) -> list[Any]:
-    """Wait for calls that were started: their values in their order.
-
-    The first exception is raised at once, and the calls that still run are cancelled.
-
-    >>> gather(model.predict.spawn(1), model.predict.spawn(2))  # doctest: +SKIP
-    [1, 2]
-    """
-    from concurrent.futures import FIRST_EXCEPTION, wait
-
-    futures = [call._future for call in calls]
-    try:
-        wait(futures, return_when=FIRST_EXCEPTION)
-        for future in futures:
-            if future.done() and (future.cancelled() or future.exception() is not None):
-                calls[futures.index(future)].get()
-        return [future.result() for future in futures]
-    except BaseException:
-        with deferred():
-            for future in futures:
-                future.cancel()
-        raise
-
-
-async def _gather_aio(*calls: FunctionCall) -> list[Any]:
-    import asyncio
-
-    try:
-        return list(await asyncio.gather(*calls))
-    except BaseException:
-        for call in calls:
-            call.cancel()
-        raise
-
-
-FunctionCall.gather = Way(gather, _gather_aio)

@@ -17,13 +17,13 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
-from lifecycle_magic.container import read_reply
-from lifecycle_magic.exception import WireError
+from lifecycle_magic.exception import SerializationError, WireError
 from lifecycle_magic.inputs import Input, Unstarted, interrupt, show
 from lifecycle_magic.pool import Pool
 from lifecycle_magic.slots import Slot
 from lifecycle_magic.wire.frames import Frame, Kind, tag
 from lifecycle_magic.wire.messages import output
+from lifecycle_magic.wire.pickling import loads
 
 T = TypeVar("T")
 AnyInput = TypeVar("AnyInput", bound=Input)
@@ -109,8 +109,11 @@ def _exchange(slot: Slot, input: Input) -> Any:
 
 
 def answer_of(slot: Slot, input: Input, frame: Frame | None, kind: int = Kind.RESULT) -> Any:
-    """The value in a frame of this kind, an input's last one; raises what it stands for
-    otherwise.
+    """The value in a frame of this kind, an input's last one.
+
+    Raises what the frame stands for otherwise, or what is to be said where none came;
+    `SerializationError` for a value that can't be rebuilt here, and `WireError` for a frame that
+    answers something else.
     """
     if frame is None:
         raise input.lost(slot)
@@ -120,7 +123,19 @@ def answer_of(slot: Slot, input: Input, frame: Frame | None, kind: int = Kind.RE
         raise WireError(f"{why}; its container is replaced")
     if frame.kind == Kind.CANCELLED or frame.kind == Kind.SKIPPED:
         raise input.stopped(slot, frame)
-    return read_reply(slot, input.method, frame, kind)
+    container, method = slot.container, input.method
+    if frame.kind == Kind.FAILURE:
+        raise container.raised_by(frame, method)
+    if frame.kind != kind:
+        raise container.broke(f"a frame of kind {frame.kind} instead of an answer of {method}")
+    try:
+        return loads(frame.payload, buffers=frame.buffers)
+    except Exception as error:
+        raise SerializationError(
+            f"{container.plan.cls}.{method} returned something that can't be rebuilt here: "
+            f"{type(error).__name__}: {error}. "
+            "Return plain data, or install its package beside the kernel too."
+        ) from None
 
 
 def send_and_wait(slot: Slot, input: Input) -> Frame | None:

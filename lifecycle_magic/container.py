@@ -1,4 +1,8 @@
-"""One live container, seen from the kernel: its start, its slots, its control socket, its end.
+"""One live container, seen from the kernel: its start, its inputs, its code, its end.
+
+All of these change its state, and may come at once from any thread; so they are in one place, under
+one lock. How it dials home is in `arrival`, what its supervisor says in `control`, how its end is
+told in `report`.
 
 The container owns its exit; this side only asks for it. Whatever goes wrong on the way ends in
 `Container.gone` being set, with the state and the report telling how.
@@ -6,8 +10,6 @@ The container owns its exit; this side only asks for it. Whatever goes wrong on 
 
 from __future__ import annotations
 
-import contextlib
-import contextvars
 import dataclasses
 import socket
 import threading
@@ -17,24 +19,18 @@ from collections.abc import Callable
 from pathlib import Path
 
 from lifecycle_magic.arrival import Arrival, late
+from lifecycle_magic.control import Control, Exiting, Printed, Told
 from lifecycle_magic.engines.base import Ended, Engine
-from lifecycle_magic.exception import (
-    ContainerDied,
-    EngineError,
-    SerializationError,
-    StartError,
-    WireError,
-)
+from lifecycle_magic.exception import ContainerDied, EngineError, StartError, WireError
 from lifecycle_magic.failure import rebuild
-from lifecycle_magic.guest.notes import Lines, line
+from lifecycle_magic.idle_memory import IdleMemory
 from lifecycle_magic.monitor import Monitor
-from lifecycle_magic.report import Report
+from lifecycle_magic.report import Report, obituary
 from lifecycle_magic.slots import Plan, Slot, Tenant
 from lifecycle_magic.state import COMING, GONE, WARM, Life, LogLine, Notice, Publish, State
-from lifecycle_magic.wire import shared
 from lifecycle_magic.wire.begun import Begun
-from lifecycle_magic.wire.frames import OF_SWAP, Channel, Frame, Kind
-from lifecycle_magic.wire.messages import Swap, failure, output
+from lifecycle_magic.wire.frames import OF_SWAP, Frame, Kind
+from lifecycle_magic.wire.messages import Swap, failure
 from lifecycle_magic.wire.pickling import dumps, loads
 from lifecycle_magic.wire.turns import Turns
 
@@ -67,25 +63,23 @@ class Container:
         self.begun: Begun | None = None  # what its worker began last
         self.began = time.time()
         self.report: Report | None = None
-        self.ended: Ended | None = None
         self.gone = threading.Event()
         self.why = ""  # it is going
         self.killed = ""  # why we killed it, if we did
         self.told_start = False  # its enter did not end well, and it said so
         self.is_spare = False  # launched, and without a class yet
         self.on_leaving: Callable[[], None] | None = None  # it takes no more inputs, on any thread
-        self.context = contextvars.copy_context()  # of the cell that gets output which no call made
         self._life = Life(self.name, plan.cls, time.time, plan.service)
         self._lock = threading.RLock()
         self._monitor = monitor
         self._publish = publish
         self._on_gone = on_gone
-        self._control: socket.socket | None = None
+        self._control: Control | None = None
         self._sockets: list[socket.socket] = []  # all of them, from the listener on
-        self._said = Lines()
         self._settling = False
+        self._ended: Ended | None = None  # for the engine, where the report is silent
         self._launching = False  # the engine was asked, and has not said its id
-        self._trimming = False  # a timer is set
+        self._late = False  # killed because its start took longer than it may
         self._started = False  # until then, `start` reads from the slots
         _every.add(self)
 
@@ -101,9 +95,11 @@ class Container:
 
     @property
     def history(self) -> list[str]:
+        """Its moves so far, each with why, for people."""
         return [f"{t.previous.value} → {t.state.value}: {t.why}" for t in self._life.history]
 
     def _move(self, to: State, why: str = "") -> None:
+        """Not on the way of a call: `occupy` and `vacate` have the lock and need no ``why``."""
         with self._lock:
             record = self._life.move(to, why)
             if why and to not in WARM and to not in GONE:
@@ -119,10 +115,7 @@ class Container:
         Whatever it raises, the container is on its way out.
         """
         deadline = time.monotonic() + self.plan.startup_timeout
-        overdue = self._monitor.later(
-            self.plan.startup_timeout,
-            lambda: self.abandon(f"startup_timeout of {self.plan.startup_timeout:g} s"),
-        )
+        overdue = self._monitor.later(self.plan.startup_timeout, self._on_late)
         try:
             if self._control is None:
                 self._connect(deadline)
@@ -136,9 +129,12 @@ class Container:
             raise
         finally:
             overdue.cancel()
-            self._started = True
-            if self.state in GONE:
-                self.close_free_slots()
+            self._leave_slots()
+
+    def _on_late(self) -> None:
+        """On the monitor's thread: its start takes longer than it may."""
+        self._late = not self.killed  # else it is that which ended the start
+        self.abandon(f"startup_timeout of {self.plan.startup_timeout:g} s")
 
     def connect(self) -> None:
         """The first half of `start`: launch and shake hands, and wait for a plan as a spare."""
@@ -148,9 +144,7 @@ class Container:
         except BaseException as error:
             self.kill(f"it did not start: {error}")
             raise
-        self._started = True  # nobody reads from its slots
-        if self.state in GONE:
-            self.close_free_slots()
+        self._leave_slots()
 
     def adopt(self, plan: Plan, on_gone: Callable[[Container], None]) -> bool:
         """A spare gets the class it is for; False if it went in the meantime."""
@@ -185,98 +179,56 @@ class Container:
             self._move(State.STARTING)
         with Arrival(self.plan, self.engine, self._sockets) as arrival:
             self.begun = arrival.begun
-            self._launch()
-            control, data = arrival.await_all(deadline, self._check_coming)
-        for channel in data:
-            if channel.shared is not None:
-                channel.shared.on_use = self._watch_memory
+            control, data = arrival.await_all(self._launch(), deadline, self._check_wanted)
+        IdleMemory(data, self._monitor, lambda: self.state not in GONE).watch()
         self.slots = [
             Slot(self, channel, Turns(path) if path else None)
             for channel, path in zip(data, arrival.turns, strict=True)
         ]
-        self._control = control
-        self._monitor.watch(control, self._on_control)
+        self._control = Control(control, self._monitor, self._on_told, self._on_control_end)
+        self._control.watch()
 
-    def _launch(self) -> None:
+    def _launch(self) -> str:
+        """Have the engine launch it; its id there. Who kills it meanwhile leaves that to this."""
         with self._lock:
-            if not self.killed:
-                self._launching = True
+            self._check_wanted()
+            self._launching = True
         try:
-            if self._launching:
-                self.id = self.engine.launch(self.plan.launch)
+            self.id = self.engine.launch(self.plan.launch)
         finally:
             with self._lock:
                 self._launching = False
         self._check_wanted()
+        return self.id
 
     def _check_wanted(self) -> None:
         """Raise if it was killed while it came up."""
-        if "startup_timeout" in self.killed:
+        if self._late:
             raise late(self.plan, "it did not dial home")
         if self.killed:
             raise StartError(f"the container of {self.plan.cls} did not start: {self.killed}")
 
-    def _watch_memory(self) -> None:
-        """There are segments of shared memory: look after those that nobody uses any more."""
-        if not self._trimming:
-            self._trimming = True
-            self._monitor.later(shared.IDLE, self._trim)
-
-    def _trim(self) -> None:
-        self._trimming = False
-        channels = [slot.channel for slot in self.slots]
-        left = [one.shared.trim() for one in channels if one.shared is not None]
-        if any(left) and self.state not in GONE:
-            self._watch_memory()
-
-    def _check_coming(self) -> None:
-        """Between two looks at the listener: has it ended, or is it late, before it dialled?"""
-        assert self.id is not None
-        self._check_wanted()
-        if any(found.id == self.id and found.running for found in self.engine.containers()):
-            return
-        ended = self.engine.ended(self.id)
-        code = "" if ended is None else f" (exit code {ended.exit_code})"
-        tail = self._start_log()
-        raise StartError(
-            f"the container of {self.plan.cls} ended before it could dial home{code}. "
-            f"Its image has to have a working python3.{tail}"
-        )
-
-    def _start_log(self) -> str:
-        path = self.plan.launch.run_dir / "start.log"
-        text = path.read_text(errors="replace").strip() if path.exists() else ""
-        return f" It printed:\n{text[-2000:]}" if text else ""
-
     def _enter(self, show: Callable[[str, str], None]) -> None:
-        channel = self.slots[0].channel
-        channel.send(Kind.SETUP, *dumps(self.plan.setup))
-        while True:
-            try:
-                frame = channel.receive()
-                if frame is not None and frame.kind == Kind.OUTPUT:
-                    show(*output(frame.payload))
-                    continue
-            except WireError as error:
-                raise self.broke(str(error)) from None
-            except OSError:
-                frame = None
-            if frame is None:
-                self.gone.wait(LAST_WORDS)
-                if "startup_timeout" in self.killed:
-                    raise late(self.plan, "enter did not end")
-                raise StartError(
-                    f"the container of {self.plan.cls} died in enter: {self.obituary()}"
-                )
-            if frame.kind == Kind.READY:
-                return
-            if frame.kind == Kind.FAILURE:
-                self.told_start = True
-                raise self.raised_by(frame, "enter", stays=False)
-            if frame.kind in (Kind.CANCELLED, Kind.SKIPPED):
-                self.told_start = True
-                raise StartError(f"enter of {self.plan.cls} was interrupted")
-            raise self.broke(f"a frame of kind {frame.kind} instead of an answer of enter")
+        slot = self.slots[0]
+        slot.channel.send(Kind.SETUP, *dumps(self.plan.setup))
+        try:
+            frame = slot.answer(show)
+        except WireError as error:
+            raise self.broke(str(error)) from None
+        if frame is None:
+            self.gone.wait(LAST_WORDS)
+            if self._late:
+                raise late(self.plan, "enter did not end")
+            raise StartError(f"the container of {self.plan.cls} died in enter: {self.obituary()}")
+        if frame.kind == Kind.READY:
+            return
+        if frame.kind == Kind.FAILURE:
+            self.told_start = True
+            raise self.raised_by(frame, "enter", stays=False)
+        if frame.kind in (Kind.CANCELLED, Kind.SKIPPED):
+            self.told_start = True
+            raise StartError(f"enter of {self.plan.cls} was interrupted")
+        raise self.broke(f"a frame of kind {frame.kind} instead of an answer of enter")
 
     # --- inputs ----------------------------------------------------------------------------
 
@@ -314,7 +266,7 @@ class Container:
         if self.state is State.EXITING:
             return False  # all that began is over and answered
         if self.report is not None:
-            if self.report.orderly and not self.report.killed:
+            if self.report.in_order:
                 return False  # it would have answered
             if self.report.oom:
                 return True  # perhaps over the arguments; no other container has more memory
@@ -322,7 +274,11 @@ class Container:
 
     def interrupt(self, call: int) -> None:
         """Have the running method of this call interrupted."""
-        self._tell(do="cancel", call=call)
+        control = self._control
+        if control is not None:
+            control.interrupt(call)
+
+    # --- its code --------------------------------------------------------------------------
 
     def swap(self, swap: Swap, slot: Slot) -> None:
         """Put new code under the live instance, by way of a slot that is free.
@@ -335,7 +291,10 @@ class Container:
             bound, lambda: self.abandon(f"it did not load its new code within {bound:g} s")
         )
         try:
-            frame = self._exchange(swap, slot.channel)
+            slot.channel.send(Kind.SWAP, *dumps(swap))
+            frame = slot.answer()
+        except OSError:
+            frame = None
         except BaseException:
             # Whoever read there next would get the answer to this.
             self.abandon("the change of its code was interrupted")
@@ -351,16 +310,6 @@ class Container:
         if frame.kind == Kind.FAILURE:
             raise rebuild(loads(frame.payload), self.plan.cls)
         self.code = swap
-
-    def _exchange(self, swap: Swap, channel: Channel) -> Frame | None:
-        try:
-            channel.send(Kind.SWAP, *dumps(swap))
-            while True:
-                frame = channel.receive()
-                if frame is None or frame.kind != Kind.OUTPUT:  # of a thread, a moment late
-                    return frame
-        except OSError:
-            return None
 
     # --- the way out -----------------------------------------------------------------------
 
@@ -378,10 +327,6 @@ class Container:
         if last and not self.killed:
             self._ask_exit()
         self._leaves()
-
-    def _leaves(self) -> None:
-        if self.on_leaving is not None:
-            self.on_leaving()
 
     def end(self, why: str) -> None:
         """`drain`; one that is not warm yet has nothing to exit from, nor has one that runs a build
@@ -403,9 +348,6 @@ class Container:
         """
         self.drain("its connection ended")
 
-    def _ask_exit(self) -> None:
-        self._tell(do="exit", why=self.why)
-
     def kill(self, why: str) -> None:
         """End it now, without ``exit``. Blocks for as long as the engine needs."""
         with self._lock:
@@ -413,7 +355,7 @@ class Container:
                 return
             self.killed = self.killed or why
             if self._launching:
-                return  # `_connect` does it, once there is something to kill
+                return  # `start` does it, once there is something to kill
         if self.id is not None:
             try:
                 self.engine.kill(self.id)
@@ -429,6 +371,144 @@ class Container:
         threading.Thread(
             target=self.kill, args=(why,), name=f"{self.name}-kill", daemon=True
         ).start()
+
+    def _ask_exit(self) -> None:
+        control = self._control
+        if control is not None:
+            control.exit(self.why)
+
+    def _leaves(self) -> None:
+        if self.on_leaving is not None:
+            self.on_leaving()
+
+    # --- what its supervisor says ----------------------------------------------------------
+
+    def _on_told(self, told: Told) -> None:
+        if isinstance(told, Printed):
+            self._on_printed(told)
+        elif isinstance(told, Exiting):
+            self._on_exiting(told.why)
+        else:
+            self.report = told
+
+    def _on_printed(self, told: Printed) -> None:
+        cls, service = self.plan.cls, self.plan.service
+        self._publish(LogLine(self.name, cls, told.stream, told.text, time.time(), service))
+        if not told.shown:
+            self._show_in_cell(told.stream, told.text)
+
+    def _show_in_cell(self, stream: str, text: str) -> None:
+        """Output that bypassed ``sys.stdout``: into the cell of the call that runs now."""
+        for slot in self.slots:
+            input = slot.input
+            if input is not None:
+                input.show_from_elsewhere(stream, text)
+                return
+
+    def _on_exiting(self, why: str) -> None:
+        if self.state in GONE or self.state is State.EXITING:
+            return
+        was_warm = self.state in WARM
+        self._move(State.EXITING, why)
+        if was_warm:
+            self._leaves()
+        for slot in self.slots:  # who waits there for more need not wait until exit is over
+            slot.read_no_more()
+
+    def _on_control_end(self) -> None:
+        self._control = None
+        if self.report is None:
+            # Killed from outside, or the engine died. Asking the engine may take its time.
+            threading.Thread(target=self._settle, name=f"{self.name}-end", daemon=True).start()
+        else:
+            self._settle()
+
+    # --- gone ------------------------------------------------------------------------------
+
+    def _settle(self) -> None:
+        """It is gone. Find out how, close what is open, tell everybody; once."""
+        with self._lock:
+            if self._settling:
+                return
+            self._settling = True
+        self._find_out_how()
+        self._move(State.EXITED if self._went_well() else State.FAILED, self.obituary())
+        try:
+            self._on_gone(self)
+            self._close_free_slots()
+        finally:
+            self.gone.set()  # last: whoever waits for it may look at the history
+
+    def _find_out_how(self) -> None:
+        if self.report is None:  # it may not have come through
+            self.report = Report.left_in(self.plan.launch.run_dir)
+        if self.report is not None or self.id is None:
+            return
+        try:
+            self._ended = self.engine.ended(self.id)
+            self.engine.kill(self.id)  # killed from outside, it may not clear up after itself
+        except EngineError as error:
+            self.killed = self.killed or f"the engine does not answer any more: {error}"
+
+    def _went_well(self) -> bool:
+        """Whether all of its hooks ran: those of a spare are none."""
+        report = self.report
+        if report is None or not report.in_order:
+            return False
+        leaving = self.state in (State.DRAINING, State.EXITING)
+        return self.is_spare or (report.entered and leaving)
+
+    def _leave_slots(self) -> None:
+        """Nothing of the start reads from its slots any more."""
+        self._started = True
+        if self.state in GONE:
+            self._close_free_slots()
+
+    def _close_free_slots(self) -> None:
+        """It is gone: close the sockets that nobody reads. A reader finds the end of its own
+        and closes it.
+        """
+        if not self._started:
+            return
+        for slot in self.slots:
+            if slot.input is None:
+                slot.close()
+
+    def close_in_fork(self) -> None:
+        """In a forked child: let go of the sockets that tell the container of the kernel's life."""
+        for sock in self._sockets:
+            sock.close()
+
+    # --- what is told of it ----------------------------------------------------------------
+
+    def notice(self, text: str) -> None:
+        """Warn whoever looks at the card, the panel or the log."""
+        self._publish(Notice(self.plan.cls, text, time.time(), "warning"))
+
+    def obituary(self) -> str:
+        """Why it is gone, in one sentence."""
+        return obituary(
+            self.report,
+            self._ended,
+            killed=self.killed,
+            leaving=self.why,
+            memory_limit=self.plan.memory,
+        )
+
+    def wait_for_last_words(self) -> None:
+        """A connection ended: wait until it is known why. While it runs its exit, it is."""
+        if self.state is not State.EXITING:
+            self.gone.wait(LAST_WORDS)
+
+    def died(self, method: str = "") -> ContainerDied:
+        """The error for an input that was running when it went."""
+        self.wait_for_last_words()
+        tail = self.report.tail if self.report is not None else ""
+        last = f"\nIts last lines:\n{tail}" if tail else ""
+        where = f"{self.plan.cls}.{method}" if method else self.plan.cls
+        return ContainerDied(
+            f"the container of {where} went while the call was running: {self.obituary()}{last}"
+        )
 
     def broke(self, what: str) -> WireError:
         """The error for something that its worker never sends. Where the next frame begins, or to
@@ -447,181 +527,6 @@ class Container:
         except WireError as error:
             return self.broke(str(error))
         return rebuild(found, f"{self.plan.cls}.{method}", stays=stays)
-
-    def _tell(self, **told: object) -> None:
-        control = self._control
-        if control is None:
-            return
-        try:
-            control.sendall(line(**told))
-        except OSError:
-            pass  # its end is on the way to the monitor
-
-    def _on_control(self) -> None:
-        """On the monitor's thread: the supervisor says something, or is gone."""
-        control = self._control
-        if control is None:
-            return
-        try:
-            data = control.recv(1 << 16)
-            told = self._said.feed(data)
-        except (OSError, ValueError):
-            data, told = b"", []
-        for one in told:
-            with contextlib.suppress(KeyError, TypeError, AttributeError):  # it makes no sense
-                self._on_told(one)
-        if data:
-            return
-        self._monitor.unwatch(control)
-        control.close()
-        self._control = None
-        if self.report is None:
-            # Killed from outside, or the engine died. Asking the engine may take its time.
-            threading.Thread(target=self._settle, name=f"{self.name}-end", daemon=True).start()
-        else:
-            self._settle()
-
-    def _on_told(self, told: dict[str, object]) -> None:
-        event = told.get("event")
-        if event == "log":
-            stream, text = str(told["stream"]), str(told["text"])
-            record = LogLine(
-                self.name,
-                self.plan.cls,
-                "stderr" if stream == "stderr" else "stdout",
-                text,
-                time.time(),
-                self.plan.service,
-            )
-            self._publish(record)
-            if not told["shown"]:
-                self._show_in_cell(stream, text)
-        elif event == "exiting":
-            if self.state not in GONE and self.state is not State.EXITING:
-                was_warm = self.state in WARM
-                self._move(State.EXITING, str(told["why"]))
-                if was_warm:
-                    self._leaves()
-                self._read_no_more()
-        elif event == "ended":
-            report = told["report"]
-            if isinstance(report, dict):
-                self.report = Report.read(report)
-
-    def _read_no_more(self) -> None:
-        """It runs its exit. What it answered is here; who waits for more finds the end at once, and
-        not when the exit is over.
-        """
-        for slot in self.slots:
-            sock = slot.channel.sock
-            if sock.family == socket.AF_UNIX:  # else something may still be on its way
-                with contextlib.suppress(OSError):  # closed
-                    sock.shutdown(socket.SHUT_RD)
-
-    def _show_in_cell(self, stream: str, text: str) -> None:
-        """Output that bypassed ``sys.stdout``: into the cell of the call that runs now."""
-        for slot in self.slots:
-            if slot.input is not None:
-                slot.input.show_from_elsewhere(stream, text)
-                return
-
-    def _settle(self) -> None:
-        """It is gone. Find out how, close what is open, tell everybody; once."""
-        with self._lock:
-            if self._settling:
-                return
-            self._settling = True
-        if self.report is None:  # it may not have come through
-            self.report = Report.left_in(self.plan.launch.run_dir)
-        if self.report is None and self.id is not None:
-            try:
-                self.ended = self.engine.ended(self.id)
-                self.engine.kill(
-                    self.id
-                )  # what was killed from outside may not clear up after itself
-            except EngineError as error:
-                self.killed = self.killed or f"the engine does not answer any more: {error}"
-        report = self.report
-        well = report is not None and report.orderly and not report.killed
-        entered = report is not None and report.entered
-        if well and (self.is_spare or (entered and self.state in (State.EXITING, State.DRAINING))):
-            self._move(State.EXITED, self.obituary())
-        elif self.state not in GONE:
-            self._move(State.FAILED, self.obituary())
-        try:
-            self._on_gone(self)
-            self.close_free_slots()
-        finally:
-            self.gone.set()  # last: whoever waits for it may look at the history
-
-    def close_in_fork(self) -> None:
-        """In a forked child: let go of the sockets that tell the container of the kernel's life."""
-        for sock in self._sockets:
-            sock.close()
-
-    def close_free_slots(self) -> None:
-        """It is gone: close the sockets that nobody reads. A reader finds the end of its own
-        and closes it.
-        """
-        if not self._started:
-            return
-        for slot in self.slots:
-            if slot.input is None:
-                slot.close()
-
-    # --- telling ---------------------------------------------------------------------------
-
-    def notice(self, text: str) -> None:
-        """Warn whoever looks at the card, the panel or the log."""
-        self._publish(Notice(self.plan.cls, text, time.time(), "warning"))
-
-    def obituary(self) -> str:
-        """Why it is gone, in one sentence."""
-        if self.report is not None:
-            return self.report.told(self.plan.memory)
-        if self.killed:
-            return self.killed
-        if self.ended is not None and self.ended.oom:
-            limit = f" of {self.plan.memory} MiB" if self.plan.memory else ""
-            return f"it ran out of memory and was killed (limit{limit}); give it more with memory="
-        how = "it was killed from outside"
-        how += ", or its engine went away" if self.ended is None else ""
-        if self.ended is not None and self.ended.exit_code is not None:
-            how += f" (exit code {self.ended.exit_code})"
-        return f"{how}, while it was going ({self.why})" if self.why else how
-
-    def wait_for_last_words(self) -> None:
-        """A connection ended: wait until it is known why. While it runs its exit, it is."""
-        if self.state is not State.EXITING:
-            self.gone.wait(LAST_WORDS)
-
-    def died(self, method: str = "") -> ContainerDied:
-        """The error for an input that was running when it went."""
-        self.wait_for_last_words()
-        tail = self.report.tail if self.report is not None else ""
-        last = f"\nIts last lines:\n{tail}" if tail else ""
-        where = f"{self.plan.cls}.{method}" if method else self.plan.cls
-        return ContainerDied(
-            f"the container of {where} went while the call was running: {self.obituary()}{last}"
-        )
-
-
-def read_reply(slot: Slot, method: str, frame: Frame, kind: int = Kind.RESULT) -> object:
-    """The value of a frame of this kind. Raises what a FAILURE frame stands for, and `WireError`
-    for any other frame.
-    """
-    if frame.kind == Kind.FAILURE:
-        raise slot.container.raised_by(frame, method)
-    if frame.kind != kind:
-        raise slot.container.broke(f"a frame of kind {frame.kind} instead of an answer of {method}")
-    try:
-        return loads(frame.payload, buffers=frame.buffers)
-    except Exception as error:
-        where = f"{slot.container.plan.cls}.{method}"
-        raise SerializationError(
-            f"{where} returned something that can't be rebuilt here: {type(error).__name__}: "
-            f"{error}. Return plain data, or install its package beside the kernel too."
-        ) from None
 
 
 _every: weakref.WeakSet[Container] = weakref.WeakSet()

@@ -21,11 +21,13 @@ from typing import TYPE_CHECKING, Any
 
 from lifecycle_magic import calls, streams
 from lifecycle_magic.aside import aside
-from lifecycle_magic.attended import AsyncioWatcher, Attended, FunctionCall, Spawned, Way
+from lifecycle_magic.attended import AsyncioWatcher, Attended, Spawned
 from lifecycle_magic.batching import Batcher
 from lifecycle_magic.exception import InvalidError
+from lifecycle_magic.function_call import FunctionCall
 from lifecycle_magic.mapping import Arguments, Mapping
 from lifecycle_magic.sigint import deferred
+from lifecycle_magic.way import Way
 
 if TYPE_CHECKING:
     from lifecycle_magic.pool import Pool

@@ -1,4 +1,4 @@
-"""How a container ended, as its supervisor tells it."""
+"""How a container ended: its supervisor's report, and one sentence from whoever knows best."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from lifecycle_magic.engines.base import Ended
 
 
 @dataclass(frozen=True)
@@ -53,14 +55,18 @@ class Report:
             return None
 
     @property
+    def in_order(self) -> bool:
+        """Whether it went by itself and in its time."""
+        return self.orderly and not self.killed
+
+    @property
     def failed_hooks(self) -> tuple[ExitHook, ...]:
         return tuple(hook for hook in self.hooks if hook.error)
 
     def told(self, memory_limit: int | None = None) -> str:
         """What happened, in one sentence. ``memory_limit`` is in MiB."""
         if self.oom:
-            limit = f" of {memory_limit} MiB" if memory_limit else ""
-            return f"it ran out of memory and was killed (limit{limit}); give it more with memory="
+            return _out_of_memory(memory_limit)
         if self.killed:
             return f"it was killed: {self.killed}"
         if self.signal:
@@ -71,6 +77,37 @@ class Report:
             names = ", ".join(hook.hook for hook in self.failed_hooks)
             return f"{self.why}; exit hook {names} raised"
         return self.why
+
+
+def obituary(
+    report: Report | None,
+    ended: Ended | None,
+    *,
+    killed: str,
+    leaving: str,
+    memory_limit: int | None,
+) -> str:
+    """Why a container is gone, in one sentence.
+
+    Its supervisor knows best, then we, if we ``killed`` it, then the engine. ``leaving`` is why it
+    was on its way out before, if it was; ``memory_limit`` is in MiB.
+    """
+    if report is not None:
+        return report.told(memory_limit)
+    if killed:
+        return killed
+    if ended is not None and ended.oom:
+        return _out_of_memory(memory_limit)
+    how = "it was killed from outside"
+    how += ", or its engine went away" if ended is None else ""
+    if ended is not None and ended.exit_code is not None:
+        how += f" (exit code {ended.exit_code})"
+    return f"{how}, while it was going ({leaving})" if leaving else how
+
+
+def _out_of_memory(limit: int | None) -> str:
+    of = f" of {limit} MiB" if limit else ""
+    return f"it ran out of memory and was killed (limit{of}); give it more with memory="
 
 
 def _number(name: str) -> int:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import socket
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from lifecycle_magic.engines.base import Launch
-from lifecycle_magic.wire.frames import Channel
-from lifecycle_magic.wire.messages import Setup
+from lifecycle_magic.exception import WireError
+from lifecycle_magic.wire.frames import Channel, Frame, Kind
+from lifecycle_magic.wire.messages import Setup, output
 from lifecycle_magic.wire.turns import Turns
 
 if TYPE_CHECKING:
@@ -58,6 +62,29 @@ class Slot:
         self.input: Tenant | None = None
         self.began = 0.0  # when it was given to its input, of time.monotonic
         self.reader: int | None = None  # the thread that reads here frame by frame
+
+    def answer(self, show: Callable[[str, str], None] | None = None) -> Frame | None:
+        """The next frame that is no output, which ``show`` gets if anybody does. None if the
+        connection ended; raises `WireError` if it broke.
+        """
+        try:
+            while True:
+                frame = self.channel.receive()
+                if frame is None or frame.kind != Kind.OUTPUT:
+                    return frame
+                if show is not None:
+                    show(*output(frame.payload))
+        except WireError:
+            raise
+        except OSError:
+            return None
+
+    def read_no_more(self) -> None:
+        """What it answered is here, and no more will come: whoever reads on finds the end."""
+        sock = self.channel.sock
+        if sock.family == socket.AF_UNIX:  # else something may still be on its way
+            with contextlib.suppress(OSError):  # closed
+                sock.shutdown(socket.SHUT_RD)
 
     def close(self) -> None:
         """The container is gone, and nobody reads here any more."""
