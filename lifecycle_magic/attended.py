@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import weakref
 from collections.abc import Callable
 from concurrent.futures import Future, InvalidStateError
 from typing import Any, Protocol
@@ -94,7 +95,7 @@ class Attended(Input):
     the reply: a loop whose task was cancelled may be closed before it comes.
     """
 
-    __slots__ = ("_watch", "_watched", "future", "timer", "watcher")
+    __slots__ = ("__weakref__", "_watch", "_watched", "future", "timer", "watcher")
 
     def __init__(
         self,
@@ -110,7 +111,9 @@ class Attended(Input):
         self._watch = threading.Lock()
         self.timer: Timer | None = None
         self.future: Future[Any] = Future()
-        self.future.add_done_callback(self._on_done)
+        # The future must not lead back here: a large outcome would live until the next collection.
+        me = weakref.ref(self)
+        self.future.add_done_callback(lambda future: _tell(me(), future))
 
     def submitted(self) -> Future[Any]:
         """Have the pool take it."""
@@ -254,6 +257,11 @@ class Spawned(Attended):
     __slots__ = ()
 
     copies = True
+
+
+def _tell(input: Attended | None, future: Future[Any]) -> None:
+    if input is not None:
+        input._on_done(future)
 
 
 def _give_back(input: Input, slot: Slot) -> None:

@@ -210,7 +210,12 @@ class Container:
 
     def _enter(self, show: Callable[[str, str], None]) -> None:
         slot = self.slots[0]
-        slot.channel.send(Kind.SETUP, *dumps(self.plan.setup))
+        try:
+            slot.channel.send(Kind.SETUP, *dumps(self.plan.setup))
+        except WireError:
+            raise  # it is too large
+        except OSError:
+            pass  # it is gone already; reading says so
         try:
             frame = slot.answer(show)
         except WireError as error:

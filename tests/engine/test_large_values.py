@@ -194,9 +194,10 @@ def mapped_in(container: Container) -> int:
 def test_what_nobody_uses_goes_back_to_the_system_while_nothing_happens(
     site: Site,
 ) -> None:
-    """Also an input that was taken back before it began."""
+    """Also what was spawned, and an input that was taken back before it began."""
     work = site.instance(Keeps)
     large = pickle.PickleBuffer(bytearray(content(1)))
+    assert work.another.spawn(large).get() == content(1)
     results = work.size.map([large] * 3)
     assert next(results) == SIZE
     results.close()
