@@ -20,16 +20,16 @@ from lifecycle_magic.absent import standing_in
 from lifecycle_magic.baking import RunFunction
 from lifecycle_magic.checks import flatten, host_path, matches, pairs
 from lifecycle_magic.declined import Declined, decline
+from lifecycle_magic.dockerfiles import Dockerfile
 from lifecycle_magic.exception import InvalidError
 from lifecycle_magic.hooks import is_local
+from lifecycle_magic.localfiles import Ignore
 from lifecycle_magic.origin import file_of
 from lifecycle_magic.recipe import (
     AddLocalDir,
     AddLocalFile,
     AptInstall,
-    Dockerfile,
     FileDigests,
-    Ignore,
     PipInstall,
     RunCommand,
     SetEnv,

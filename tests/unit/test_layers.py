@@ -53,6 +53,8 @@ LAYERS = [
         "checks",
         "declined",
         "dockerfiles",
+        "instructions",
+        "localfiles",
         "requirements",
         "owner",
         "paths",
