@@ -24,6 +24,7 @@ from types import FunctionType, MappingProxyType
 from typing import Any
 
 from lifecycle_magic import fingerprint, hooks
+from lifecycle_magic.attributes import attributes_of, is_code
 from lifecycle_magic.declaration import annotation_of, check_class, check_parameters, check_type
 from lifecycle_magic.exception import InvalidError
 from lifecycle_magic.fingerprint import Fingerprint
@@ -254,12 +255,12 @@ class ClassSpec:
 
     @cached_property
     def _attributes(self) -> dict[str, Any]:
-        return fingerprint.members(self.cls)
+        return attributes_of(self.cls)
 
     @cached_property
     def _prints(self) -> tuple[Fingerprint, Fingerprint]:
         everything = self._attributes
-        data = {name for name, value in everything.items() if not fingerprint.is_code(value)}
+        data = {name for name, value in everything.items() if not is_code(value)}
         factories = {name for name, marks in self.web if marks.is_factory}
         roots = {*self.enter, *self.build, *self._parameters, *factories}
         roots |= set(self._defined(_CONSTRUCTORS + _IMPLICIT))

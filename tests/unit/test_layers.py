@@ -48,6 +48,7 @@ LAYERS = [
     {"spec", "baking", "declaration", "fingerprint", "options", "image", "recipe"},
     {"volume", "secret"},
     {"missing"},
+    {"family", "beside", "parts", "attributes"},
     {"bytecode", "origin", "values", "sources", "effects", "absent"},
     {
         "checks",
