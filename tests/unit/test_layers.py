@@ -45,7 +45,7 @@ LAYERS = [
     {"container"},
     {"arrival", "slots"},
     {"engines", "monitor", "sigint", "bus", "history", "report", "failure"},
-    {"spec", "baking", "declaration", "fingerprint", "options", "image", "recipe"},
+    {"spec", "constructor", "baking", "declaration", "fingerprint", "options", "image", "recipe"},
     {"volume", "secret"},
     {"missing"},
     {"family", "beside", "parts", "attributes"},
