@@ -315,7 +315,7 @@ class AddLocalFile(_NeverForced):
         return instructions.copy(context, self.remote)
 
     def files(self) -> Iterator[LocalFile]:
-        yield LocalFile(self.local, "", "file", _mode(self.local))
+        yield LocalFile(self.local, "", "file", stat.S_IMODE(self.local.stat().st_mode))
 
 
 @dataclass(frozen=True)
@@ -366,7 +366,3 @@ def _forced(step: Step) -> list[str]:
 def _one_line(text: str) -> str:
     lines = text.strip().splitlines()
     return lines[0] + (" …" if len(lines) > 1 else "")
-
-
-def _mode(path: Path) -> int:
-    return stat.S_IMODE(path.stat().st_mode)
