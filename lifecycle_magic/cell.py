@@ -10,7 +10,8 @@ from collections.abc import Callable, Mapping, MutableMapping
 from typing import TYPE_CHECKING, Any
 
 from lifecycle_magic.exception import InvalidError
-from lifecycle_magic.spec import ClassSpec, has_marks, read_class
+from lifecycle_magic.marks import has_marks
+from lifecycle_magic.spec import ClassSpec, read_class
 
 if TYPE_CHECKING:
     from lifecycle_magic.arguments import Request

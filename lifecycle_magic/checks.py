@@ -17,6 +17,14 @@ from lifecycle_magic.exception import InvalidError
 # A password that is a shell variable is none.
 _CREDENTIALS = re.compile(r"\w://[^\s/@:]*:[^\s/@$]+@|\bhttps?://[^\s/@$]+@", re.IGNORECASE)
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_VERSION = re.compile(r"3\.\d+(\.\d+)?", re.ASCII)
+# The grammar of image references: distribution/reference, reference.go.
+_PATH = r"[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*"
+_REFERENCE = re.compile(
+    rf"(?:(?:[A-Za-z0-9.-]+|\[[0-9a-fA-F:]+\])(?::\d+)?/)?{_PATH}(?:/{_PATH})*"
+    r"(?::\w[\w.-]{0,127})?(?:@sha256:[0-9a-f]{64})?|sha256:[0-9a-f]{64}",
+    re.ASCII,
+)
 
 
 def matches(pattern: re.Pattern[str], value: object) -> bool:
@@ -82,6 +90,28 @@ def check_variables(call: str, variables: Iterable[tuple[object, object]]) -> No
                 f"{call}: the value of {name} has a NUL or half a surrogate pair, which no "
                 "environment can have: leave it out"
             )
+
+
+def check_reference(call: str, reference: object) -> None:
+    """Refuse what can't be the name or id of an image."""
+    if not matches(_REFERENCE, reference):
+        raise InvalidError(
+            f"{call} is no name of an image: write it as docker pull takes it, such as "
+            "'python:3.11-bookworm' or 'registry.example/owner/name:tag', in lower case"
+        )
+
+
+def check_version(call: str, version: str, kernel: str) -> None:
+    """Refuse what is no version of Python, or of another minor (``3.11``) than the kernel's."""
+    if not matches(_VERSION, version):
+        raise InvalidError(
+            f"{call} is no version of Python: write a text such as {kernel!r}, or leave it out"
+        )
+    if ".".join(version.split(".")[:2]) != kernel:
+        raise InvalidError(
+            f"{call}: this kernel runs Python {kernel}, and code does not travel between Python "
+            f"versions: leave python_version out, or start a kernel with Python {version}"
+        )
 
 
 def check_remote(call: str, path: object) -> None:

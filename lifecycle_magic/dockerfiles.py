@@ -1,18 +1,76 @@
-"""Which images a Dockerfile's text refers to: what it starts from, and what it copies from.
+"""A Dockerfile of the user's as the base of an image: its context, and what it starts from.
 
-Only what the classic builder knows: ``ARG`` before the first ``FROM``, stages, ``COPY --from``. See
-https://docs.docker.com/reference/dockerfile/.
+Of its text only what the classic builder knows is read: ``ARG`` before the first ``FROM``, stages,
+``COPY --from``. See https://docs.docker.com/reference/dockerfile/.
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
+import stat
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
 
-__all__ = ["images_in"]
+from lifecycle_magic.checks import refuse_credentials
+from lifecycle_magic.exception import InvalidError
+from lifecycle_magic.localfiles import LocalFile, kind_of
+
+__all__ = ["PRIVATE_DOCKERFILE", "Dockerfile", "images_in"]
+
+PRIVATE_DOCKERFILE = ".lifecycle-magic.dockerfile"
+"""Where a user's Dockerfile, which may lie anywhere, is in the context that the engine gets."""
 
 _VARIABLE = re.compile(r"\$(?:(\w+)|\{(\w+)(?::([-+])([^}]*))?\})")
 _ESCAPE = re.compile(r"#\s*escape\s*=\s*(\S)", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Dockerfile:
+    """A Dockerfile with its build context, as they are when the image is needed.
+
+    What the ``.dockerignore`` of the context leaves out is no part of it.
+    """
+
+    path: Path
+    context: Path
+    args: tuple[tuple[str, str], ...] = ()
+
+    def __post_init__(self) -> None:
+        call = "Image.from_dockerfile"
+        if not self.path.is_file():
+            raise InvalidError(f"{call}: there is no file {str(self.path)!r}: check the path")
+        if not self.context.is_dir():
+            raise InvalidError(
+                f"{call}: the context {str(self.context)!r} is no folder: check context_dir"
+            )
+        refuse_credentials(call, *(value for _, value in self.args))
+
+    def files(self) -> list[str]:
+        """The paths of the context's files below it, sorted."""
+        from docker.utils import exclude_paths
+
+        ignore = self.context / ".dockerignore"
+        lines = ignore.read_text().splitlines() if ignore.is_file() else []
+        patterns = [line.strip() for line in lines if line.strip() and line.strip()[0] != "#"]
+        return sorted(exclude_paths(str(self.context), patterns, dockerfile=PRIVATE_DOCKERFILE))
+
+    def images(self) -> tuple[str, ...]:
+        """The references of the images that it starts from or copies from."""
+        return images_in(self.path.read_text(), dict(self.args))
+
+    def key(self) -> str:
+        """A digest (hex) of all that goes into its build, but for `images`."""
+        told = [self.path.read_text(), repr(self.args)]
+        for name in self.files():
+            path = self.context / name
+            mode = path.lstat().st_mode
+            kind = kind_of(mode)
+            if kind is not None:
+                told.append(LocalFile(path, name, kind, stat.S_IMODE(mode)).digest())
+        return hashlib.sha256(json.dumps(told).encode()).hexdigest()
 
 
 def images_in(text: str, args: Mapping[str, str]) -> tuple[str, ...]:

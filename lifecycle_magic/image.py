@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import re
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -18,18 +17,18 @@ from typing import Any
 
 from lifecycle_magic.absent import standing_in
 from lifecycle_magic.baking import RunFunction
-from lifecycle_magic.checks import flatten, host_path, matches, pairs
+from lifecycle_magic.checks import check_reference, check_version, flatten, host_path, pairs
 from lifecycle_magic.declined import Declined, decline
+from lifecycle_magic.dockerfiles import Dockerfile
 from lifecycle_magic.exception import InvalidError
 from lifecycle_magic.hooks import is_local
+from lifecycle_magic.localfiles import Ignore
 from lifecycle_magic.origin import file_of
 from lifecycle_magic.recipe import (
     AddLocalDir,
     AddLocalFile,
     AptInstall,
-    Dockerfile,
     FileDigests,
-    Ignore,
     PipInstall,
     RunCommand,
     SetEnv,
@@ -40,15 +39,6 @@ from lifecycle_magic.requirements import read_requirements
 
 # Bump it when the same recipe comes to mean another image.
 _RECIPE_VERSION = 1
-
-_PATH = r"[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*"
-_VERSION = re.compile(r"3\.\d+(\.\d+)?", re.ASCII)
-# The grammar of image references: distribution/reference, reference.go.
-_REFERENCE = re.compile(
-    rf"(?:(?:[A-Za-z0-9.-]+|\[[0-9a-fA-F:]+\])(?::\d+)?/)?{_PATH}(?:/{_PATH})*"
-    r"(?::\w[\w.-]{0,127})?(?:@sha256:[0-9a-f]{64})?|sha256:[0-9a-f]{64}",
-    re.ASCII,
-)
 
 
 @dataclass(frozen=True, repr=False)
@@ -86,17 +76,7 @@ class Image(Declined):
         """
         kernel = f"{sys.version_info.major}.{sys.version_info.minor}"
         version = kernel if python_version is None else python_version
-        if not matches(_VERSION, version):
-            raise InvalidError(
-                f"Image.debian_slim(python_version={version!r}) is no version of Python: "
-                f"write a text such as {kernel!r}, or leave it out"
-            )
-        if ".".join(version.split(".")[:2]) != kernel:
-            raise InvalidError(
-                f"Image.debian_slim(python_version={version!r}): this kernel runs Python "
-                f"{kernel}, and code does not travel between Python versions: leave python_version "
-                f"out, or start a kernel with Python {version}"
-            )
+        check_version(f"Image.debian_slim(python_version={version!r})", version, kernel)
         return cls(f"python:{version}-slim", kernel, force=force_build)
 
     @classmethod
@@ -121,12 +101,7 @@ class Image(Declined):
                 "an image is not supported: name an image that has python3, or start from "
                 "Image.debian_slim() and add to it what you need from the other"
             )
-        if not matches(_REFERENCE, tag):
-            raise InvalidError(
-                f"Image.from_registry({tag!r}) is no name of an image: write it as docker pull "
-                "takes it, such as 'python:3.11-bookworm' or 'registry.example/owner/name:tag', "
-                "in lower case"
-            )
+        check_reference(f"Image.from_registry({tag!r})", tag)
         return cls(tag, force=force_build)
 
     @classmethod

@@ -1,15 +1,10 @@
 """The steps an image is made of: each checked when it is written, each one Dockerfile instruction.
 
-What a user gives (packages, commands, paths, values) reaches the engine in the exec form, which is
-JSON, or escaped: no text of a step can become another instruction or another shell command.
 `Image` (in `lifecycle_magic.image`) strings the steps together.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
-import os
 import re
 import shlex
 import stat
@@ -18,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
 
+from lifecycle_magic import instructions
 from lifecycle_magic.checks import (
     check_remote,
     check_text,
@@ -25,15 +21,11 @@ from lifecycle_magic.checks import (
     matches,
     refuse_credentials,
 )
-from lifecycle_magic.dockerfiles import images_in
 from lifecycle_magic.exception import BuildError, InvalidError
+from lifecycle_magic.localfiles import LocalFile, kind_of, name_of, names_below
 
-Ignore = Sequence[str] | Callable[[Path], bool]
 FileDigests = list[list[str]]
 """For each step of a recipe the digests of its local files, `LocalFile.digest`."""
-
-PRIVATE_DOCKERFILE = ".lifecycle-magic.dockerfile"
-"""Where a user's Dockerfile, which may lie anywhere, is in the context that the engine gets."""
 
 _APT_PACKAGE = re.compile(r"[a-z0-9][a-z0-9+.-]+(:[a-z0-9-]+)?([=/][A-Za-z0-9.+:~-]+)?")
 # Some text that is not blank, and no NUL.
@@ -76,93 +68,13 @@ class Step(Protocol):
         """The files of this host that it needs, read now."""
 
 
-@dataclass(frozen=True)
-class LocalFile:
-    """Something of this host that goes into an image.
-
-    ``path`` is where it lies here; ``name`` is its relative POSIX path below the step's target,
-    empty for the target itself.
-    """
-
-    path: Path
-    name: str
-    kind: Literal["file", "folder", "link"]
-    mode: int
-
-    def digest(self) -> str:
-        """What of it ends up in the image: name, kind, permissions and content, but no time."""
-        sha = hashlib.sha256()
-        if self.kind == "link":
-            sha.update(os.fsencode(os.readlink(self.path)))
-        elif self.kind == "file":
-            with self.path.open("rb") as file:
-                while block := file.read(1 << 20):
-                    sha.update(block)
-        return self.digest_of(sha.hexdigest())
-
-    def digest_of(self, content: str) -> str:
-        """The same, where the SHA-256 of its content (hex) is known."""
-        return f"{self.kind} {self.mode:o} {content} {self.name}"
-
-
-@dataclass(frozen=True)
-class Dockerfile:
-    """A Dockerfile with its build context, as they are when the image is needed.
-
-    What the ``.dockerignore`` of the context leaves out is no part of it.
-    """
-
-    path: Path
-    context: Path
-    args: tuple[tuple[str, str], ...] = ()
-
-    def __post_init__(self) -> None:
-        call = "Image.from_dockerfile"
-        if not self.path.is_file():
-            raise InvalidError(f"{call}: there is no file {str(self.path)!r}: check the path")
-        if not self.context.is_dir():
-            raise InvalidError(
-                f"{call}: the context {str(self.context)!r} is no folder: check context_dir"
-            )
-        refuse_credentials(call, *(value for _, value in self.args))
-
-    def files(self) -> list[str]:
-        """The paths of the context's files below it, sorted."""
-        from docker.utils import exclude_paths
-
-        ignore = self.context / ".dockerignore"
-        lines = ignore.read_text().splitlines() if ignore.is_file() else []
-        patterns = [line.strip() for line in lines if line.strip() and line.strip()[0] != "#"]
-        return sorted(exclude_paths(str(self.context), patterns, dockerfile=PRIVATE_DOCKERFILE))
-
-    def images(self) -> tuple[str, ...]:
-        """The references of the images that it starts from or copies from."""
-        return images_in(self.path.read_text(), dict(self.args))
-
-    def key(self) -> str:
-        """A digest (hex) of all that goes into its build, but for `images`."""
-        told = [self.path.read_text(), repr(self.args)]
-        for name in self.files():
-            path = self.context / name
-            status = path.lstat()
-            kind: Literal["file", "folder", "link"] = "file"
-            if stat.S_ISLNK(status.st_mode):
-                kind = "link"
-            elif stat.S_ISDIR(status.st_mode):
-                kind = "folder"
-            elif not stat.S_ISREG(status.st_mode):
-                continue
-            told.append(LocalFile(path, name, kind, stat.S_IMODE(status.st_mode)).digest())
-        return hashlib.sha256(json.dumps(told).encode()).hexdigest()
-
-
 def check_unchanged(step: Step, sent: Sequence[str], told: Sequence[str]) -> None:
     """Refuse files that went into an image otherwise than into its key.
 
     ``sent`` are the digests of what went in, ``told`` those of the key. Raises `BuildError`.
     """
     if odd := set(sent) ^ set(told):
-        names = sorted({digest.split(" ", 3)[3] for digest in odd} - {""})
+        names = sorted({name_of(digest) for digest in odd} - {""})
         which = f" ({', '.join(names[:4])})" if names else ""
         raise BuildError(
             f"{step.title()}: its files{which} changed while the image was being made, so nothing "
@@ -170,7 +82,7 @@ def check_unchanged(step: Step, sent: Sequence[str], told: Sequence[str]) -> Non
         )
 
 
-class _Never:
+class _NeverForced:
     force = False
 
 
@@ -258,12 +170,12 @@ class PipInstall(_NoFiles):
     def instruction(self, context: str) -> str:
         wanted = [*self.options(), *self.packages]
         if self.tool == "pip":
-            return _run(*_PIP, *wanted)
+            return instructions.run(*_PIP, *wanted)
         script = (
             f"python3 -m uv --version >/dev/null 2>&1 || {shlex.join([*_PIP, 'uv'])} && "
             f'exec {shlex.join(_UV)} "$@"'
         )
-        return _run("/bin/sh", "-c", script, "sh", *wanted)
+        return instructions.run("/bin/sh", "-c", script, "sh", *wanted)
 
 
 @dataclass(frozen=True)
@@ -297,7 +209,7 @@ class AptInstall(_NoFiles):
             'apt-get install -q -y --no-install-recommends -- "$@" && '
             "rm -rf /var/lib/apt/lists/*"
         )
-        return _run("/bin/sh", "-c", script, "sh", *self.packages)
+        return instructions.run("/bin/sh", "-c", script, "sh", *self.packages)
 
 
 @dataclass(frozen=True)
@@ -326,11 +238,11 @@ class RunCommand(_NoFiles):
 
     def instruction(self, context: str) -> str:
         env = ["env", *(f"{name}={value}" for name, value in self.env)] if self.env else []
-        return _run(*env, "/bin/sh", "-c", self.command)
+        return instructions.run(*env, "/bin/sh", "-c", self.command)
 
 
 @dataclass(frozen=True)
-class SetEnv(_NoFiles, _Never):
+class SetEnv(_NoFiles, _NeverForced):
     """Environment variables of the image, seen by later steps and by every container."""
 
     variables: tuple[tuple[str, str], ...]
@@ -356,11 +268,11 @@ class SetEnv(_NoFiles, _Never):
         return f"env({dict(self.variables)!r})"
 
     def instruction(self, context: str) -> str:
-        return "ENV " + " ".join(f'{name}="{_escape(v)}"' for name, v in self.variables)
+        return instructions.env(self.variables)
 
 
 @dataclass(frozen=True)
-class Workdir(_NoFiles, _Never):
+class Workdir(_NoFiles, _NeverForced):
     """The folder that later steps and the user's code run in; made if it is missing."""
 
     path: str
@@ -375,11 +287,11 @@ class Workdir(_NoFiles, _Never):
         return f"workdir({self.path!r})"
 
     def instruction(self, context: str) -> str:
-        return f'WORKDIR "{_escape(self.path)}"'
+        return instructions.workdir(self.path)
 
 
 @dataclass(frozen=True)
-class AddLocalFile(_Never):
+class AddLocalFile(_NeverForced):
     """A copy of one file of this host, as it is when the image is built."""
 
     local: Path
@@ -400,18 +312,17 @@ class AddLocalFile(_Never):
         return f"add_local_file({str(self.local)!r}, {self.remote!r})"
 
     def instruction(self, context: str) -> str:
-        return _copy(context, self.remote)
+        return instructions.copy(context, self.remote)
 
     def files(self) -> Iterator[LocalFile]:
-        yield LocalFile(self.local, "", "file", _mode(self.local))
+        yield LocalFile(self.local, "", "file", stat.S_IMODE(self.local.stat().st_mode))
 
 
 @dataclass(frozen=True)
-class AddLocalDir(_Never):
+class AddLocalDir(_NeverForced):
     """A copy of a folder's content, as it is when the image is built.
 
-    Links are kept as links. ``ignore`` is a list of patterns as in a ``.dockerignore`` file, or a
-    function that is given each file's path below the folder and returns whether to leave it out.
+    Links are kept as links; ``ignore`` says what is left out.
     """
 
     local: Path
@@ -435,72 +346,23 @@ class AddLocalDir(_Never):
         return f"add_local_dir({str(self.local)!r}, {self.remote!r}{ignore})"
 
     def instruction(self, context: str) -> str:
-        return _copy(f"{context}/", self.remote.rstrip("/") + "/")
+        return instructions.copy(f"{context}/", self.remote.rstrip("/") + "/")
 
     def files(self) -> Iterator[LocalFile]:
-        for name in self._names():
+        for name in names_below(self.local, self.ignore):
             path = self.local / name
             mode = path.lstat().st_mode
-            if stat.S_ISLNK(mode):
-                yield LocalFile(path, name, "link", 0o777)
-            elif stat.S_ISDIR(mode):
-                yield LocalFile(path, name, "folder", stat.S_IMODE(mode))
-            elif stat.S_ISREG(mode):
-                yield LocalFile(path, name, "file", stat.S_IMODE(mode))
-            # Sockets, pipes and devices have nothing to copy.
-
-    def _names(self) -> list[str]:
-        if self.ignore and not callable(self.ignore):
-            # Docker's own rules for these patterns, as its Python client has them.
-            from docker.utils.build import PatternMatcher
-
-            return sorted(PatternMatcher(list(self.ignore)).walk(str(self.local)))
-        names = []
-        for folder, folders, files in os.walk(self.local):
-            for name in (*folders, *files):
-                below = (Path(folder) / name).relative_to(self.local)
-                if callable(self.ignore) and self.ignore(below):
-                    if name in folders:
-                        folders.remove(name)
-                    continue
-                names.append(below.as_posix())
-        return sorted(names)
-
-
-def _run(*words: str) -> str:
-    return f"RUN {json.dumps(list(words))}"
-
-
-def run_anew(instruction: str, mark: str) -> str:
-    """A step's ``RUN`` so that no builder finds it in its cache: ``mark`` is another each time."""
-    words = json.loads(instruction.removeprefix("RUN "))
-    return _run("env", f"LIFECYCLE_MAGIC_FORCED={mark}", *words)
+            kind = kind_of(mode)
+            if kind is not None:
+                # A link's own permissions mean nothing, and each system has others.
+                permissions = 0o777 if kind == "link" else stat.S_IMODE(mode)
+                yield LocalFile(path, name, kind, permissions)
 
 
 def _forced(step: Step) -> list[str]:
     return ["force_build=True"] if step.force else []
 
 
-def unpacked(archive: str, target: str) -> str:
-    """The instruction that unpacks a tar of the build context into a folder of the image."""
-    return f"ADD {_copy(archive, target).removeprefix('COPY ')}"
-
-
-def _copy(source: str, target: str) -> str:
-    # Even in the exec form, this instruction's words are read as the builder reads unquoted ones.
-    quoted = f'"{_escape(target)}"'
-    return f"COPY {json.dumps([source, quoted])}"
-
-
-def _escape(text: str) -> str:
-    # The builder expands variables and takes quotes and backslashes away in these instructions.
-    return re.sub(r'([\\"$])', r"\\\1", text)
-
-
 def _one_line(text: str) -> str:
     lines = text.strip().splitlines()
     return lines[0] + (" …" if len(lines) > 1 else "")
-
-
-def _mode(path: Path) -> int:
-    return stat.S_IMODE(path.stat().st_mode)

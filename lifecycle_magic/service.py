@@ -25,6 +25,7 @@ from typing import Any, Literal, Protocol
 from lifecycle_magic import builder, bundle, calls, full, origin
 from lifecycle_magic.baking import RunFunction
 from lifecycle_magic.bus import Bus
+from lifecycle_magic.constructor import Arguments
 from lifecycle_magic.container import Container
 from lifecycle_magic.engines.base import LABEL, Engine, Launch, Mount
 from lifecycle_magic.exception import Error, InvalidError, SerializationError
@@ -40,7 +41,7 @@ from lifecycle_magic.serving import Serving
 from lifecycle_magic.sizing import Limits
 from lifecycle_magic.slots import Plan
 from lifecycle_magic.spare import Spare
-from lifecycle_magic.spec import CALL, Arguments, ClassSpec, read_function
+from lifecycle_magic.spec import CALL, ClassSpec, read_function
 from lifecycle_magic.state import Event, LogLine, Publish
 from lifecycle_magic.stats import Stats
 from lifecycle_magic.web.site import Served, Site

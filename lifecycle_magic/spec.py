@@ -23,11 +23,12 @@ from functools import cached_property
 from types import FunctionType, MappingProxyType
 from typing import Any
 
-from lifecycle_magic import fingerprint, hooks
-from lifecycle_magic.declaration import annotation_of, check_class, check_parameters, check_type
+from lifecycle_magic import fingerprint
+from lifecycle_magic.attributes import attributes_of, is_code
+from lifecycle_magic.constructor import Arguments, Constructor, signature_without_self
+from lifecycle_magic.declaration import check_class, check_parameters
 from lifecycle_magic.exception import InvalidError
 from lifecycle_magic.fingerprint import Fingerprint
-from lifecycle_magic.hooks import Parameter
 from lifecycle_magic.marks import (
     ATTRIBUTE,
     BatchMarks,
@@ -36,12 +37,11 @@ from lifecycle_magic.marks import (
     Marks,
     WebMarks,
     check_marked,
-    has_marks,
     marks_of,
 )
 from lifecycle_magic.options import Options
 
-__all__ = ["Arguments", "ClassSpec", "MethodSpec", "has_marks", "read_class", "read_function"]
+__all__ = ["ClassSpec", "MethodSpec", "read_class", "read_function"]
 
 CALL = "call"  # the one method of a class made from a function
 RESERVED = frozenset({"with_options"})  # what the handle of a class answers to itself
@@ -49,12 +49,6 @@ RESERVED = frozenset({"with_options"})  # what the handle of a class answers to 
 _CONSTRUCTORS = ("__new__", "__init__", "__post_init__")
 # Python calls these by itself, also inside enter, so no reading of enter would find them.
 _IMPLICIT = ("__init_subclass__", "__getattr__", "__getattribute__", "__setattr__", "__delattr__")
-_ANY_ARGUMENTS = inspect.Signature(
-    [
-        inspect.Parameter("args", inspect.Parameter.VAR_POSITIONAL),
-        inspect.Parameter("kwargs", inspect.Parameter.VAR_KEYWORD),
-    ]
-)
 
 
 @dataclass(frozen=True)
@@ -68,15 +62,6 @@ class MethodSpec:
     concurrent: ConcurrentMarks | None
     signature: inspect.Signature
     web: WebMarks | None = None
-
-
-@dataclass(frozen=True)
-class Arguments:
-    """What an instance is made from; equal ``key`` means that a warm container can be shared."""
-
-    args: tuple[Any, ...]
-    kwargs: dict[str, Any]
-    key: str
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,42 +79,18 @@ class ClassSpec:
     build_marks: Mapping[str, BuildMarks]
     is_function: bool = False
 
-    @property
-    def uses_parameters(self) -> bool:
-        """Whether arguments go to `hooks.parameter` fields rather than to ``__init__``."""
-        return bool(self._parameters)
+    @cached_property
+    def constructor(self) -> Constructor:
+        """What instances are made from."""
+        return Constructor.of(self.cls)
 
     def arguments(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Arguments:
-        """Check what a caller passed to the class, and give it a key.
-
-        An omitted default has the key of the same default given. Raises `InvalidError` for what
-        the constructor would not take, and for a value that can't be told from others.
-        """
-        try:
-            bound = self._constructor.bind(*args, **kwargs)
-        except TypeError as error:
-            raise InvalidError(f"{self.name}(...): {error}; {self._takes()}") from None
-        if self.uses_parameters:
-            for name, value in bound.arguments.items():
-                bound.arguments[name] = check_type(self.name, name, value, self._types[name])
-        given_args, given_kwargs = bound.args, bound.kwargs
-        bound.apply_defaults()
-        told = fingerprint.of_value(dict(bound.arguments), label=f"{self.name}(...)")
-        if told.unreadable:
-            raise InvalidError(
-                f"{self.name}(...): an argument can't travel to a container "
-                f"({', '.join(told.unreadable)}): open it in an @enter method instead"
-            )
-        return Arguments(given_args, given_kwargs, told.digest)
+        """What a caller passed to the class, checked and with a key: `Constructor.arguments`."""
+        return self.constructor.arguments(args, kwargs)
 
     def check_build(self) -> None:
         """Refuse a build hook of a class that can't be made without arguments."""
-        needed = [
-            parameter.name
-            for parameter in self._constructor.parameters.values()
-            if parameter.default is parameter.empty
-            and parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
-        ]
+        needed = self.constructor.needed()
         if self.build and needed:
             raise InvalidError(
                 f"{self.name}.{self.build[0]}: @build runs once for all instances, on one made "
@@ -216,52 +177,19 @@ class ClassSpec:
 
     # -- how it is found out, once -------------------------------------------------------------
 
-    @cached_property
-    def _parameters(self) -> dict[str, Parameter]:
-        return hooks.parameters_of(self.cls)
-
-    @cached_property
-    def _types(self) -> dict[str, str]:
-        return {name: annotation_of(self.cls, name) for name in self._parameters}
-
-    @cached_property
-    def _constructor(self) -> inspect.Signature:
-        if self._parameters:
-            fields = [
-                inspect.Parameter(
-                    name,
-                    inspect.Parameter.KEYWORD_ONLY,
-                    default=inspect.Parameter.empty
-                    if field.default is hooks.MISSING
-                    else field.default,
-                )
-                for name, field in self._parameters.items()
-                if field.init
-            ]
-            return inspect.Signature(fields)
-        for name in ("__init__", "__new__"):
-            function = getattr(self.cls, name)
-            if function is not getattr(object, name):
-                return _signature(function)
-        return inspect.Signature()
-
-    def _takes(self) -> str:
-        kind = "takes keyword arguments" if self._parameters else "takes"
-        return f"{self.name} {kind} {self._constructor}"
-
     def _defined(self, names: tuple[str, ...]) -> tuple[str, ...]:
         return tuple(name for name in names if name in self._attributes)
 
     @cached_property
     def _attributes(self) -> dict[str, Any]:
-        return fingerprint.members(self.cls)
+        return attributes_of(self.cls)
 
     @cached_property
     def _prints(self) -> tuple[Fingerprint, Fingerprint]:
         everything = self._attributes
-        data = {name for name, value in everything.items() if not fingerprint.is_code(value)}
+        data = {name for name, value in everything.items() if not is_code(value)}
         factories = {name for name, marks in self.web if marks.is_factory}
-        roots = {*self.enter, *self.build, *self._parameters, *factories}
+        roots = {*self.enter, *self.build, *self.constructor.types, *factories}
         roots |= set(self._defined(_CONSTRUCTORS + _IMPLICIT))
         state = fingerprint.of_members(self.cls, roots)
         rest = set(everything) - data - roots
@@ -283,6 +211,7 @@ class ClassSpec:
 def read_class(cls: type, options: Options | None = None) -> ClassSpec:
     """Read a decorated class; raises `InvalidError` for every mistake in its declaration.
 
+    >>> from lifecycle_magic import hooks
     >>> class Model:
     ...     @hooks.enter()
     ...     def load(self): ...
@@ -414,7 +343,7 @@ def _read_method(
     )
     if taken is None or taken.kind not in positional:
         raise InvalidError(f"{where}: @method needs self: write def {name}(self, ...)")
-    return _method_spec(name, function, marks, shared, _signature(function))
+    return _method_spec(name, function, marks, shared, signature_without_self(function))
 
 
 def _method_spec(
@@ -435,15 +364,3 @@ def _method_spec(
         signature=signature,
         web=marks.web,
     )
-
-
-def _signature(function: Any) -> inspect.Signature:
-    """The signature without ``self``; C code that tells none takes anything."""
-    try:
-        signature = inspect.signature(function)
-    except (TypeError, ValueError):
-        return _ANY_ARGUMENTS
-    parameters = list(signature.parameters.values())
-    if parameters and parameters[0].kind is not inspect.Parameter.VAR_POSITIONAL:
-        parameters = parameters[1:]
-    return signature.replace(parameters=parameters)

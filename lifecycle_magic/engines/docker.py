@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit
 
+from lifecycle_magic.dockerfiles import PRIVATE_DOCKERFILE, Dockerfile
 from lifecycle_magic.engines import docker_build, docker_images, docker_launch, docker_uv
 from lifecycle_magic.engines.base import (
     Ended,
@@ -43,12 +44,7 @@ from lifecycle_magic.engines.docker_launch import ROLE, RUN, VOLUME_PREFIX, Fact
 from lifecycle_magic.engines.listening import unix_socket
 from lifecycle_magic.exception import BuildError, EngineError, EngineUnavailable
 from lifecycle_magic.image import Image
-from lifecycle_magic.recipe import (
-    PRIVATE_DOCKERFILE,
-    Dockerfile,
-    FileDigests,
-    PipInstall,
-)
+from lifecycle_magic.recipe import FileDigests, PipInstall
 
 if TYPE_CHECKING:
     from docker import APIClient

@@ -13,19 +13,14 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import IO, Any, Literal
 
 from lifecycle_magic import full
+from lifecycle_magic.dockerfiles import PRIVATE_DOCKERFILE, Dockerfile
 from lifecycle_magic.engines.base import LABEL, OnStep, StepOutput
 from lifecycle_magic.engines.docker_launch import ROLE
 from lifecycle_magic.exception import BuildError
 from lifecycle_magic.image import Image, context_name, dockerfile
-from lifecycle_magic.recipe import (
-    PRIVATE_DOCKERFILE,
-    AddLocalDir,
-    Dockerfile,
-    FileDigests,
-    LocalFile,
-    check_unchanged,
-    run_anew,
-)
+from lifecycle_magic.instructions import run_anew
+from lifecycle_magic.localfiles import LocalFile
+from lifecycle_magic.recipe import AddLocalDir, FileDigests, check_unchanged
 
 REPOSITORY = "lifecycle-magic"
 FORCED = f"{LABEL}.forced"  # on an image whose base was marked with force_build

@@ -16,7 +16,8 @@ from lifecycle_magic.engines import docker_build
 from lifecycle_magic.engines.docker_launch import ROLE
 from lifecycle_magic.exception import BuildError
 from lifecycle_magic.image import Image
-from lifecycle_magic.recipe import PipInstall, unpacked
+from lifecycle_magic.instructions import unpacked
+from lifecycle_magic.recipe import PipInstall
 
 if TYPE_CHECKING:
     from docker import APIClient

@@ -618,10 +618,11 @@ def test_the_digest_is_the_same_in_another_process_with_another_hash_seed() -> N
         """
         import sys
         from lifecycle_magic import fingerprint
+        from lifecycle_magic.attributes import attributes_of
         space = {"__name__": "__main__"}
         exec(sys.stdin.read(), space)
         cls = space["Model"]
-        print(fingerprint.of_members(cls, fingerprint.members(cls)).digest)
+        print(fingerprint.of_members(cls, attributes_of(cls)).digest)
         """
     )
     cell = CELL + textwrap.dedent(

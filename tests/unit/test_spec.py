@@ -13,9 +13,9 @@ import pytest
 
 import lifecycle_magic as lm
 from lifecycle_magic.exception import InvalidError
-from lifecycle_magic.marks import BatchMarks, ConcurrentMarks
+from lifecycle_magic.marks import BatchMarks, ConcurrentMarks, has_marks
 from lifecycle_magic.options import Options
-from lifecycle_magic.spec import ClassSpec, has_marks, read_class, read_function
+from lifecycle_magic.spec import ClassSpec, read_class, read_function
 
 
 class Base:
@@ -330,8 +330,8 @@ class Fields:
 
 def test_parameters_take_the_place_of_a_constructor() -> None:
     spec = read_class(Fields)
-    assert spec.uses_parameters
-    assert not read_class(Model).uses_parameters
+    assert spec.constructor.uses_parameters
+    assert not read_class(Model).constructor.uses_parameters
     assert key(Fields, name="x") == key(Fields, name="x", rate=1.0) == key(Fields, name="x", rate=1)
     assert key(Fields, name="x", extra={"a": 1, "b": 2}) == key(
         Fields, extra={"b": 2, "a": 1}, name="x"
