@@ -92,7 +92,7 @@ class Image(Declined):
 
         It must have a ``python3`` of the kernel's minor version on its path.
 
-        >>> Image.from_registry("python:3.11-bookworm")
+        >>> image = Image.from_registry("python:3.11-bookworm")
         """
         decline(cls.from_registry, declined)
         if add_python is not None:
@@ -181,7 +181,7 @@ class Image(Declined):
     ) -> Image:
         """Install Python packages with pip: names, versions, URLs, as ``pip install`` takes them.
 
-        >>> Image.debian_slim().pip_install("scikit-learn>=1.4", "pandas")
+        >>> image = Image.debian_slim().pip_install("scikit-learn>=1.4", "pandas")
         """
         decline(self.pip_install, declined)
         names = flatten("Image.pip_install", packages)
@@ -225,7 +225,7 @@ class Image(Declined):
     ) -> Image:
         """Install Debian packages, without the ones they only recommend.
 
-        >>> Image.debian_slim().apt_install("git", "libgl1")
+        >>> image = Image.debian_slim().apt_install("git", "libgl1")
         """
         decline(self.apt_install, declined)
         return self._with(AptInstall(flatten("Image.apt_install", packages), force_build))
@@ -239,7 +239,7 @@ class Image(Declined):
     ) -> Image:
         """Run shell commands as root, each one step; ``env`` is set for them alone.
 
-        >>> Image.debian_slim().run_commands("mkdir /data", "echo 1 > /data/version")
+        >>> image = Image.debian_slim().run_commands("mkdir /data", "echo 1 > /data/version")
         """
         decline(self.run_commands, declined)
         texts = flatten("Image.run_commands", commands)
@@ -316,7 +316,7 @@ class Image(Declined):
         ``ignore``: patterns as in a ``.dockerignore`` file, or a function that is given each path
         below the folder and returns whether it is left out.
 
-        >>> Image.debian_slim().add_local_dir("data", "/data", ignore=["**/*.tmp"])
+        >>> image = Image.debian_slim().add_local_dir(".", "/data", ignore=["**/*.tmp"])
         """
         skip = (
             ignore if callable(ignore) else flatten("Image.add_local_dir(ignore=...)", list(ignore))

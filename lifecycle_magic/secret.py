@@ -71,7 +71,7 @@ class Secret:
     def from_local_environ(cls, env_keys: Iterable[str]) -> Secret:
         """The named variables of this process, with the values they have now.
 
-        >>> Secret.from_local_environ(["HF_TOKEN"])
+        >>> secret = Secret.from_local_environ(["PATH"])
         Secret(HF_TOKEN)
         """
         if isinstance(env_keys, str):

@@ -29,7 +29,7 @@ _SYSTEM = ("/", "/bin", "/etc", "/lib", "/lib64", "/opt", "/run", "/sbin", "/usr
 class Volume:
     """A folder to mount into containers: `from_name`, `from_path` or `ephemeral`.
 
-    >>> volumes = {"/weights": Volume.from_name("weights"), "/data": Volume.from_path("./data")}
+    >>> volumes = {"/weights": Volume.from_name("weights"), "/data": Volume.from_path(".")}
     """
 
     kind: Literal["named", "path", "ephemeral"]
