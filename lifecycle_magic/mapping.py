@@ -18,7 +18,8 @@ from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
 
 from lifecycle_magic.exception import SerializationError
-from lifecycle_magic.pump import Item, Pump
+from lifecycle_magic.lanes import Item, Outcome
+from lifecycle_magic.pump import Pump
 from lifecycle_magic.sigint import deferred
 
 if TYPE_CHECKING:
@@ -209,7 +210,7 @@ class Mapping:
 
     # --- what comes back -------------------------------------------------------------------
 
-    def _deliver(self, done: list[tuple[Item, bool, Any]]) -> None:
+    def _deliver(self, done: list[Outcome]) -> None:
         self._settle([(item.index, well, value, item.size) for item, well, value in done])
 
     def _settle(self, done: list[tuple[int, bool, Any, int]]) -> None:

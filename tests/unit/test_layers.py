@@ -38,7 +38,7 @@ LAYERS = [
     {"service", "spare"},
     {"serving"},
     {"web"},
-    {"builder", "bundle", "many_inputs", "mapping", "pump", "streams", "batching"},
+    {"builder", "bundle", "many_inputs", "mapping", "pump", "lanes", "streams", "batching"},
     {"attended", "calls", "aside"},
     {"pool", "sizing"},
     {"inputs", "stats", "wish"},
