@@ -17,7 +17,7 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from contextvars import Context
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lifecycle_magic.inputs import Unstarted, interrupt
 from lifecycle_magic.lanes import AHEAD, Item, Lane, Outcome
@@ -30,8 +30,9 @@ if TYPE_CHECKING:
 class Pump:
     """Runs items until it is told that there are no more, or is closed.
 
-    ``deliver`` gets what came of some items. ``fail`` hears that no container comes up. Both are
-    called on the pump's thread.
+    On the thread that puts an input, ``count`` gets its index and its size before anything can come
+    of it. On the pump's own, ``settle`` gets what came of some: of each its index, whether it went
+    well, its value or exception, and the size of that; ``fail`` hears that no container comes up.
     """
 
     def __init__(
@@ -39,13 +40,15 @@ class Pump:
         pool: Pool,
         method: str,
         context: Context,
-        deliver: Callable[[list[Outcome]], None],
+        count: Callable[[int, int], None],
+        settle: Callable[[list[tuple[int, bool, Any, int]]], None],
         fail: Callable[[BaseException], None],
     ) -> None:
         self.pool = pool
         self.method = method
         self.context = context
-        self._deliver = deliver
+        self._count = count
+        self._settle = settle
         self._fail = fail
         self._ended = False
         self._closed = False
@@ -63,9 +66,11 @@ class Pump:
 
     # --- from any thread -------------------------------------------------------------------
 
-    def put(self, item: Item) -> None:
-        """One more item."""
-        self.tell(lambda: self._pending.append(item))
+    def put(self, index: int, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """One more input. Raises `SerializationError`, uncounted, if it can't be pickled."""
+        item = Item(self.pool, self.method, args, kwargs, index)
+        self._count(index, item.size)
+        self.tell(functools.partial(self._pending.append, item))
 
     def end(self) -> None:
         """There are no more items."""
@@ -216,6 +221,9 @@ class Pump:
         self._held += 1
         self.pool.monitor.later(delay, lambda: self.tell(lambda: self._again(item)))
         return True
+
+    def _deliver(self, outcomes: list[Outcome]) -> None:
+        self._settle([(item.index, well, value, item.size) for item, well, value in outcomes])
 
     def _again(self, item: Item) -> None:
         self._held -= 1
