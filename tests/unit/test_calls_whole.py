@@ -18,7 +18,17 @@ import pytest
 from fakes.forked import Forked, ForkEngine
 
 import lifecycle_magic as lm
-from lifecycle_magic import attended, container, inputs, many_inputs, methods, pool, streams
+from lifecycle_magic import (
+    attended,
+    container,
+    inputs,
+    leaving,
+    many_inputs,
+    methods,
+    pool,
+    stopwatch,
+    streams,
+)
 from lifecycle_magic.exception import (
     InputCancelled,
     MethodTimeout,
@@ -191,7 +201,8 @@ def test_an_input_that_is_too_large_fails_alone(
 
 # --- SIGINT -------------------------------------------------------------------------------------
 
-OURS = {module.__file__ for module in (attended, container, many_inputs, methods, pool, streams)}
+TRACED = (attended, container, leaving, many_inputs, methods, pool, stopwatch, streams)
+OURS = {module.__file__ for module in TRACED}
 
 
 def interrupted_at(what: Callable[[], Any], line: int) -> str:

@@ -47,6 +47,8 @@ LAYERS = [
         "batch_pump",
         "lanes",
         "streams",
+        "leaving",
+        "stopwatch",
         "batching",
     },
     {"attended", "calls", "aside"},
