@@ -28,7 +28,7 @@ import numpy as np
 import lifecycle_magic as lm
 from benchmarks.figures import human
 from benchmarks.publish import ROOT, put
-from lifecycle_magic import bundle, pump
+from lifecycle_magic import bundle, lanes
 from lifecycle_magic.wire import frames
 
 ROUNDS = 3
@@ -91,7 +91,7 @@ def _large(**mechanism: bool) -> list[float]:
 def sent_ahead(on: bool) -> list[float]:
     """Seconds per input of a map; off: an input is sent when the one before was answered."""
     if not on:
-        pump.AHEAD, pump.SHORT = 1, float("inf")
+        lanes.AHEAD, lanes.SHORT = 1, float("inf")
     count = 5000
     with lm.App("profile").run() as app:
         echo = app.cls(Echo, engine="process")()

@@ -14,11 +14,11 @@ import contextvars
 import threading
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
-from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
 
+from lifecycle_magic.batch_pump import BatchPump, Submit
 from lifecycle_magic.exception import SerializationError
-from lifecycle_magic.pump import Item, Pump
+from lifecycle_magic.pump import Pump
 from lifecycle_magic.sigint import deferred
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ Arguments = tuple[tuple[Any, ...], dict[str, Any]]
 class Mapping:
     """One ``.map``. Iterate over `results`, and `close` it in the end, also early.
 
-    ``submit``, for batched methods, takes an input's arguments and runs it in the pump's stead.
+    ``submit`` is that of a batched method's batcher; it takes the inputs to containers then.
     """
 
     def __init__(
@@ -50,7 +50,7 @@ class Mapping:
         *,
         ordered: bool = True,
         return_exceptions: bool = False,
-        submit: Callable[[tuple[Any, ...], dict[str, Any]], Future[Any]] | None = None,
+        submit: Submit | None = None,
     ) -> None:
         self.pool = pool
         self.method = method
@@ -73,11 +73,12 @@ class Mapping:
         self._closed = False
         self._on_result: Callable[[], None] | None = None  # for a consumer that can't block
         self._on_room: Callable[[], None] | None = None  # for a feeder that can't block
-        self._submit = submit
-        self._submitted: set[Future[Any]] = set()
-        self._pump: Pump | None = None
+        self._pump: Pump | BatchPump
         if submit is None:
-            self._pump = Pump(pool, method, contextvars.copy_context(), self._deliver, self._fail)
+            context = contextvars.copy_context()
+            self._pump = Pump(pool, method, context, self._count, self._settle, self._fail)
+        else:
+            self._pump = BatchPump(submit, self._count, self._settle)
 
     # --- the feeder ------------------------------------------------------------------------
 
@@ -132,42 +133,18 @@ class Mapping:
     def _put(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         index = self._fed  # nobody else counts there
         try:
-            if self._pump is not None:
-                item = Item(self.pool, self.method, args, kwargs, index)
-                self._count(index, item.size)
-                self._pump.put(item)
-            else:
-                self._count(index, 0)
-                self._put_elsewhere(args, kwargs, index)
+            self._pump.put(index, args, kwargs)
         except SerializationError as error:
             if index == self._fed:
                 self._count(index, 0)
             self._settle([(index, False, error, 0)])
 
     def _count(self, index: int, size: int) -> None:
+        """An input was taken that has ``size`` bytes; nothing can have come of it yet."""
         with self._changed:
             self._fed += 1
             self._sizes[index] = size
             self._bytes += size
-
-    def _put_elsewhere(self, args: tuple[Any, ...], kwargs: dict[str, Any], index: int) -> None:
-        assert self._submit is not None
-        future = self._submit(args, kwargs)
-        with self._changed:
-            self._submitted.add(future)
-            closed = self._closed
-
-        def done(future: Future[Any]) -> None:
-            with self._changed:
-                self._submitted.discard(future)
-            if future.cancelled():
-                return  # by `close`
-            error = future.exception()
-            self._settle([(index, error is None, error or future.result(), 0)])
-
-        future.add_done_callback(done)
-        if closed:
-            future.cancel()
 
     def _stop_feeding(self, error: BaseException | None = None) -> None:
         """There are no more inputs, or no more can be had."""
@@ -175,8 +152,7 @@ class Mapping:
             self._end = self._fed
             self._error = error
             self._notify()
-        if self._pump is not None:
-            self._pump.end()
+        self._pump.end()
 
     def _wait_for_room(self) -> bool:
         with self._changed:
@@ -208,9 +184,6 @@ class Mapping:
                 self._on_room()
 
     # --- what comes back -------------------------------------------------------------------
-
-    def _deliver(self, done: list[tuple[Item, bool, Any]]) -> None:
-        self._settle([(item.index, well, value, item.size) for item, well, value in done])
 
     def _settle(self, done: list[tuple[int, bool, Any, int]]) -> None:
         """What came of inputs: of each its index, whether it went well, what came, its bytes."""
@@ -302,8 +275,4 @@ class Mapping:
                     return
                 self._closed = True
                 self._room.notify()
-                submitted = list(self._submitted)
-            for future in submitted:
-                future.cancel()
-            if self._pump is not None:
-                self._pump.close()
+            self._pump.close()

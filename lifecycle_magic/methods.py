@@ -13,9 +13,8 @@ All but ``local`` have a twin for coroutines, ``.aio``.
 from __future__ import annotations
 
 import asyncio
-import operator
-import sys
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+import functools
+from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +24,8 @@ from lifecycle_magic.attended import AsyncioWatcher, Attended, Spawned
 from lifecycle_magic.batching import Batcher
 from lifecycle_magic.exception import InvalidError
 from lifecycle_magic.function_call import FunctionCall
-from lifecycle_magic.mapping import Arguments, Mapping
+from lifecycle_magic.many_inputs import Asked, ManyInputs
+from lifecycle_magic.mapping import Mapping
 from lifecycle_magic.sigint import deferred
 from lifecycle_magic.way import Way
 
@@ -83,9 +83,6 @@ class Method:
         )
         self.remote_gen = Way(self._remote_gen, self._remote_gen_aio)
         self.spawn = Way(self._spawn, self._spawn_aio)
-        self.map = Way(self._map, self._map_aio)
-        self.starmap = Way(self._starmap, self._starmap_aio)
-        self.for_each = Way(self._for_each, self._for_each_aio)
         self.__name__ = spec.name
         self.__signature__ = spec.signature
 
@@ -174,193 +171,33 @@ class Method:
 
     # --- many inputs -----------------------------------------------------------------------
 
-    def _map(
-        self,
-        *iterables: Iterable[Any],
-        kwargs: dict[str, Any] | None = None,
-        order_outputs: bool = True,
-        return_exceptions: bool = False,
-        progress: bool = True,
-    ) -> Iterator[Any]:
-        """The values for each input, in the order of the inputs, or as they come.
+    @property
+    def map(self) -> Way:
+        """The values for each input, lazily."""
+        return self._many.map
 
-        Several iterables give several arguments, as with the builtin. ``kwargs`` go with every
-        input. With ``return_exceptions`` an exception is a value; without it, it is raised when
-        it is its input's turn and ends the map. Inputs are taken lazily, at most 1,000 or 256 MiB
-        ahead, and copied: an array may be used again for the next. A progress bar appears when
-        the number of inputs is known and it takes more than half a second.
-        """
-        given = kwargs or {}
-        inputs = ((args, given) for args in zip(*iterables, strict=False))
-        total = min(map(_length, iterables), default=0)
-        return self._run(inputs, total, order_outputs, return_exceptions, progress)
-
-    def _starmap(
-        self,
-        inputs: Iterable[Iterable[Any]],
-        *,
-        kwargs: dict[str, Any] | None = None,
-        order_outputs: bool = True,
-        return_exceptions: bool = False,
-        progress: bool = True,
-    ) -> Iterator[Any]:
+    @property
+    def starmap(self) -> Way:
         """`map` for inputs that are tuples of arguments."""
-        given = kwargs or {}
-        return self._run(
-            ((tuple(args), given) for args in inputs),
-            _length(inputs),
-            order_outputs,
-            return_exceptions,
-            progress,
-        )
+        return self._many.starmap
 
-    def _for_each(
-        self,
-        *iterables: Iterable[Any],
-        kwargs: dict[str, Any] | None = None,
-        ignore_exceptions: bool = False,
-        progress: bool = True,
-    ) -> None:
-        """Run the method for each input and wait for all of them; their values are dropped."""
-        for _ in self._map(
-            *iterables,
-            kwargs=kwargs,
-            order_outputs=False,
-            return_exceptions=ignore_exceptions,
-            progress=progress,
-        ):
-            pass
+    @property
+    def for_each(self) -> Way:
+        """Run the method for each input, and drop the values."""
+        return self._many.for_each
 
-    def _run(
-        self,
-        inputs: Iterable[Arguments],
-        total: float,
-        ordered: bool,
-        return_exceptions: bool,
-        progress: bool,
-    ) -> Iterator[Any]:
-        self._no_generator("map", "remote_gen")
-        return self._results(inputs, total, ordered, return_exceptions, progress)
+    @functools.cached_property  # most handles make one call, and shall not wait for this
+    def _many(self) -> ManyInputs:
+        return ManyInputs(self._where, self._pool, self._find, self._mapping, self._no_generator)
 
-    def _results(
-        self,
-        inputs: Iterable[Arguments],
-        total: float,
-        ordered: bool,
-        return_exceptions: bool,
-        progress: bool,
-    ) -> Iterator[Any]:
-        mapping = self._mapping(self._pool(), ordered, return_exceptions)
-        try:
-            mapping.feed(inputs)
-            with _bar(self._where, total if progress else _UNKNOWN) as advance:
-                for value in mapping.results():
-                    advance()
-                    yield value
-        finally:
-            try:
-                mapping.close()
-            except KeyboardInterrupt:  # a second one, before it had done anything
-                mapping.close()
-                raise
-
-    def _mapping(self, pool: Pool, ordered: bool, return_exceptions: bool) -> Mapping:
-        batcher = self._batcher(pool) if self._spec.batched else None
+    def _mapping(self, pool: Pool, asked: Asked) -> Mapping:
         return Mapping(
             pool,
             self._name,
-            ordered=ordered,
-            return_exceptions=return_exceptions,
-            submit=batcher.submit if batcher is not None else None,
+            ordered=asked.ordered,
+            return_exceptions=asked.return_exceptions,
+            submit=self._batcher(pool).submit if self._spec.batched else None,
         )
-
-    def _map_aio(
-        self,
-        *iterables: Any,
-        kwargs: dict[str, Any] | None = None,
-        order_outputs: bool = True,
-        return_exceptions: bool = False,
-        progress: bool = True,
-    ) -> AsyncIterator[Any]:
-        """`map` for coroutines; the iterables may be async ones too."""
-        given = kwargs or {}
-        total = min(map(_length, iterables), default=0)
-        inputs: Any
-        if any(hasattr(one, "__aiter__") for one in iterables):
-            inputs = ((args, given) async for args in _zip_async(iterables))
-        else:
-            inputs = ((args, given) for args in zip(*iterables, strict=False))
-        return self._run_aio(inputs, total, order_outputs, return_exceptions, progress)
-
-    def _starmap_aio(
-        self,
-        inputs: Any,
-        *,
-        kwargs: dict[str, Any] | None = None,
-        order_outputs: bool = True,
-        return_exceptions: bool = False,
-        progress: bool = True,
-    ) -> AsyncIterator[Any]:
-        """`starmap` for coroutines."""
-        given = kwargs or {}
-        pairs: Any
-        if hasattr(inputs, "__aiter__"):
-            pairs = ((tuple(args), given) async for args in inputs)
-        else:
-            pairs = ((tuple(args), given) for args in inputs)
-        return self._run_aio(pairs, _length(inputs), order_outputs, return_exceptions, progress)
-
-    async def _for_each_aio(
-        self,
-        *iterables: Any,
-        kwargs: dict[str, Any] | None = None,
-        ignore_exceptions: bool = False,
-        progress: bool = True,
-    ) -> None:
-        """`for_each` for coroutines."""
-        async for _ in self._map_aio(
-            *iterables,
-            kwargs=kwargs,
-            order_outputs=False,
-            return_exceptions=ignore_exceptions,
-            progress=progress,
-        ):
-            pass
-
-    def _run_aio(
-        self,
-        inputs: AsyncIterator[Arguments] | Iterable[Arguments],
-        total: float,
-        ordered: bool,
-        return_exceptions: bool,
-        progress: bool,
-    ) -> AsyncIterator[Any]:
-        self._no_generator("map.aio", "remote_gen.aio")
-        return self._results_aio(inputs, total, ordered, return_exceptions, progress)
-
-    async def _results_aio(
-        self,
-        inputs: AsyncIterator[Arguments] | Iterable[Arguments],
-        total: float,
-        ordered: bool,
-        return_exceptions: bool,
-        progress: bool,
-    ) -> AsyncIterator[Any]:
-        mapping = self._mapping(await self._find(), ordered, return_exceptions)
-        feeder: asyncio.Future[None] | None = None
-        try:
-            if isinstance(inputs, AsyncIterator):
-                feeder = asyncio.ensure_future(mapping.feed_async(inputs))
-            else:
-                mapping.feed(inputs)  # on a thread: it may block, and the loop must not
-            with _bar(self._where, total if progress else _UNKNOWN) as advance:
-                async for value in mapping.results_async():
-                    advance()
-                    yield value
-        finally:
-            if feeder is not None:
-                feeder.cancel()
-            mapping.close()
 
     # --- here ------------------------------------------------------------------------------
 
@@ -437,65 +274,3 @@ class Method:
 
     def __repr__(self) -> str:
         return f"<method {self._where}{self._spec.signature}>"
-
-
-_UNKNOWN = float("inf")
-
-
-def _length(inputs: Any) -> float:
-    """How many inputs there are, where they can tell."""
-    try:
-        return len(inputs)
-    except TypeError:
-        return operator.length_hint(inputs, 0) or _UNKNOWN
-
-
-async def _zip_async(iterables: tuple[Any, ...]) -> AsyncIterator[tuple[Any, ...]]:
-    """`zip` over iterables of both kinds."""
-    sources = [
-        source.__aiter__() if hasattr(source, "__aiter__") else iter(source) for source in iterables
-    ]
-    while True:
-        row = []
-        for source in sources:
-            try:
-                if hasattr(source, "__anext__"):
-                    row.append(await source.__anext__())
-                else:
-                    row.append(next(source))
-            except (StopIteration, StopAsyncIteration):
-                return
-        yield tuple(row)
-
-
-def _somebody_looks() -> bool:
-    """Whether standard error is a terminal or a notebook."""
-    if sys.stderr is None:
-        return False
-    if sys.stderr.isatty():
-        return True
-    ipython = sys.modules.get("IPython")
-    shell = ipython.get_ipython() if ipython is not None else None
-    return hasattr(shell, "kernel")
-
-
-class _bar:  # a context manager that reads like a function
-    """A progress bar, or nothing where the number of inputs is not known."""
-
-    def __init__(self, where: str, total: float) -> None:
-        self._bar: Any = None
-        if total != _UNKNOWN and _somebody_looks():
-            from tqdm.std import tqdm
-
-            class Bar(tqdm):  # type: ignore[type-arg]  # generic in its stubs alone
-                monitor_interval = 0  # no thread of its own
-
-            # As text, not as a widget: a saved notebook holds no widget state because of it.
-            self._bar = Bar(total=int(total), desc=where, delay=0.5, leave=False)
-
-    def __enter__(self) -> Callable[[], Any]:
-        return self._bar.update if self._bar is not None else lambda: None
-
-    def __exit__(self, *exc: object) -> None:
-        if self._bar is not None:
-            self._bar.close()

@@ -1,14 +1,11 @@
 """The pump of a map: it keeps every slot that it can get busy with the map's inputs.
 
-A slot that the pump holds is a `Lane`. Inputs are sent ahead of the result of the one before, so
-that the worker finds the next one in its socket when it is done: one ahead, or many if they are
-short. When a lane has nothing to do while others have inputs that have not begun, it gets some of
-theirs: see `lifecycle_magic.wire.turns` for how an input is taken back. Where none can be taken
-back only short ones are sent ahead, lest one waits behind a slow one while another container
-idles.
+A slot that the pump holds is a `lifecycle_magic.lanes.Lane`, which knows what it was sent and what
+came of that. The pump decides who gets what: it asks the pool for lanes, gives each what it has
+room for, and when one has nothing to do while others have inputs that have not begun, it gets some
+of theirs. What failed and may be tried again comes to it once more.
 
-All of it happens on one thread. Sends do not block: worker and pump could otherwise wait for each
-other with both sockets full.
+All of it happens on one thread.
 """
 
 from __future__ import annotations
@@ -17,137 +14,25 @@ import functools
 import selectors
 import socket
 import threading
-import time
 from collections import deque
 from collections.abc import Callable
 from contextvars import Context
 from typing import TYPE_CHECKING, Any
 
-from lifecycle_magic.calls import answer_of
-from lifecycle_magic.exception import WireError
-from lifecycle_magic.inputs import Input, Unstarted, interrupt
+from lifecycle_magic.inputs import Unstarted, interrupt
+from lifecycle_magic.lanes import AHEAD, Item, Lane, Outcome
 from lifecycle_magic.slots import Slot
-from lifecycle_magic.wire.frames import Frame, Kind
-from lifecycle_magic.wire.messages import output
 
 if TYPE_CHECKING:
     from lifecycle_magic.pool import Pool
-
-AHEAD = 64
-"""Inputs at most that a worker has, the one that it works on included."""
-
-AHEAD_BYTES = 1 << 15  # of those: well below what a socket's buffer takes
-SHORT = 0.005
-"""Seconds: of inputs that take longer only one is sent ahead."""
-
-
-class Item(Input):
-    """One input of a map. ``index`` is its place in the order, ``size`` what it takes in memory: in
-    the end its answer, in bytes. ``sent`` are those of them that went over a socket.
-    """
-
-    __slots__ = ("began", "index", "lane", "offered", "sent", "size")
-
-    copies = True
-
-    def __init__(
-        self, pool: Pool, method: str, args: tuple[Any, ...], kwargs: dict[str, Any], index: int
-    ) -> None:
-        super().__init__(pool, method, args, kwargs)
-        self.index = index
-        self.size = len(self.payload) + sum(memoryview(b).nbytes for b in self.buffers)
-        self.lane: Lane | None = None
-        self.sent = 0
-        self.offered = False  # sent ahead: it needs a turn to begin
-        self.began = 0.0
-
-    def runs_in(self) -> Slot | None:
-        lane = self.lane
-        return lane.slot if lane is not None and lane.head is self else None
-
-
-class Lane(Input):
-    """A slot that the pump holds, and the items that were sent to it and not yet answered."""
-
-    __slots__ = ("_pump", "bytes", "closing", "outbox", "seconds", "sent", "timed", "void")
-
-    counts = False  # its items do
-    shares = False
-
-    def __init__(self, pump: Pump) -> None:
-        self.id = 0
-        self.pool = pump.pool
-        self.method = pump.method
-        self.slot = None
-        self.error = None
-        self.gate = None
-        self.interrupts = 0
-        self.timed_out = self.unsent = False
-        self.attempts = self.unstarted = 0
-        self.context = pump.context
-        self.sent: deque[Item] = deque()  # in order; the worker is at the first one
-        self.void = 0  # taken back, behind those; the worker has still to skip them
-        self.bytes = 0  # of what was sent
-        self.outbox: deque[memoryview] = deque()
-        self.seconds: float | None = None  # what an item takes, of late
-        self.closing = False
-        self.timed = False  # its time is being watched
-        self._pump = pump
-
-    def grant(self, slot: Slot) -> None:
-        self.slot = slot
-        self._pump.tell(lambda: self._pump.open_lane(self))
-
-    def refuse(self, error: BaseException) -> None:
-        self._pump.tell(lambda: self._pump.no_lane(self, error))
-
-    @property
-    def held(self) -> Slot:
-        assert self.slot is not None
-        return self.slot
-
-    @property
-    def head(self) -> Item | None:
-        """What the worker works on. From any thread."""
-        try:
-            return self.sent[0]
-        except IndexError:
-            return None
-
-    @property
-    def free(self) -> bool:
-        """It has nothing to do, and could."""
-        return not (self.sent or self.void or self.closing)
-
-    @property
-    def room(self) -> int:
-        """How many items it may have now, those that it has included."""
-        if self.closing or self.void or self.outbox or self.bytes > AHEAD_BYTES:
-            return 0
-        if self.seconds is not None and self.seconds <= SHORT:
-            return AHEAD
-        return 2 if self.held.turns is not None else 1
-
-    def take_back(self, most: int) -> list[Item]:
-        """Up to ``most`` items that were not begun, and now will not be: the last ones, in
-        order.
-        """
-        turns = self.held.turns
-        offered = sum(1 for item in self.sent if item.offered)
-        count = turns.take(min(most, offered)) if turns is not None else 0
-        items = [self.sent.pop() for _ in range(count)]
-        self.void += count
-        for item in items:
-            self.bytes -= item.sent
-            item.lane = item.slot = None
-        return items[::-1]
 
 
 class Pump:
     """Runs items until it is told that there are no more, or is closed.
 
-    ``deliver`` gets what came of some items: each with whether it went well, and its value or
-    exception. ``fail`` hears that no container comes up. Both are called on the pump's thread.
+    On the thread that puts an input, ``count`` gets its index and its size before anything can come
+    of it. On the pump's own, ``settle`` gets what came of some: of each its index, whether it went
+    well, its value or exception, and the size of that; ``fail`` hears that no container comes up.
     """
 
     def __init__(
@@ -155,13 +40,15 @@ class Pump:
         pool: Pool,
         method: str,
         context: Context,
-        deliver: Callable[[list[tuple[Item, bool, Any]]], None],
+        count: Callable[[int, int], None],
+        settle: Callable[[list[tuple[int, bool, Any, int]]], None],
         fail: Callable[[BaseException], None],
     ) -> None:
         self.pool = pool
         self.method = method
         self.context = context
-        self._deliver = deliver
+        self._count = count
+        self._settle = settle
         self._fail = fail
         self._ended = False
         self._closed = False
@@ -179,9 +66,11 @@ class Pump:
 
     # --- from any thread -------------------------------------------------------------------
 
-    def put(self, item: Item) -> None:
-        """One more item."""
-        self.tell(lambda: self._pending.append(item))
+    def put(self, index: int, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """One more input. Raises `SerializationError`, uncounted, if it can't be pickled."""
+        item = Item(self.pool, self.method, args, kwargs, index)
+        self._count(index, item.size)
+        self.tell(functools.partial(self._pending.append, item))
 
     def end(self) -> None:
         """There are no more items."""
@@ -237,7 +126,7 @@ class Pump:
                 self._wind_up()
             else:
                 self._spread()
-            for lane in [lane for lane in self._lanes if not (lane.sent or lane.void)]:
+            for lane in [lane for lane in self._lanes if lane.over]:
                 if lane.closing or not self._pending:
                     self._close_lane(lane)
             if not self._closed:
@@ -268,15 +157,6 @@ class Pump:
                 head.interrupts = 1
                 self.pool.monitor.soon(functools.partial(interrupt, head))
 
-    def _ask(self) -> None:
-        """Ask for a slot for each item that waits, as far as the pool has or may have them."""
-        waiting = len(self._pending) + sum(max(len(lane.sent) - 1, 0) for lane in self._lanes)
-        wanted = min(waiting, self.pool.capacity - len(self._lanes))
-        while len(self._asking) < wanted:
-            lane = Lane(self)
-            self._asking.add(lane)
-            self.pool.submit(lane)
-
     # --- sending ---------------------------------------------------------------------------
 
     def _spread(self) -> None:
@@ -301,178 +181,78 @@ class Pump:
                 self._send(lane, first + more)
 
     def _send(self, lane: Lane, most: int) -> None:
-        """Put up to ``most`` items into the lane. Several small ones leave in one system call."""
-        slot = lane.held
-        parts: list[Any] = []
-        offers = 0
-        while most and self._pending:
-            item = self._pending[0]
-            if lane.sent and not self._has_room(lane, item):
-                break
-            self._pending.popleft()
-            # Without turns nothing can be taken back, so nothing has to be asked for.
-            item.offered = bool(lane.sent) and slot.turns is not None
-            kind = Kind.OFFER if item.offered else Kind.CALL
-            try:
-                frame = slot.channel.encode(kind, item.payload, item.buffers)
-            except WireError as error:  # it is too large
-                self._fail_alone(item, error)
-                continue
-            parts += frame
-            item.sent = sum(map(len, frame))
-            item.slot, item.lane = slot, lane
-            lane.sent.append(item)
-            lane.bytes += item.sent
-            offers += item.offered
-            if len(lane.sent) == 1:
-                self._begins(lane)
-            most -= 1
-        if offers:
-            assert slot.turns is not None
-            slot.turns.give(offers)
-        if all(len(part) < 4096 for part in parts):
-            parts = [b"".join(parts)]
-        lane.outbox.extend(memoryview(part).cast("B") for part in parts if len(part))
+        """Put up to ``most`` items into the lane."""
+        refused = lane.load(self._pending, most)
+        if refused:
+            for item, _, _ in refused:
+                self._give_up(item)
+            self._deliver(refused)
         self._push(lane)
 
-    def _has_room(self, lane: Lane, item: Item) -> bool:
-        """Whether the lane, which has something to do, may have this item too."""
-        if lane.held.channel.by_segment(item.size, len(item.payload)):
-            return len(lane.sent) < 2  # little on the wire, but each takes memory of its own
-        return item.size <= AHEAD_BYTES and lane.bytes <= AHEAD_BYTES
-
-    def _fail_alone(self, item: Item, error: BaseException) -> None:
-        self.pool.stats.failures += 1
-        item.size = 0
-        self._deliver([(item, False, error)])
-
-    def _begins(self, lane: Lane) -> None:
-        head = lane.sent[0]
-        head.began = time.monotonic()
-        head.timed_out = False
-        lane.held.container.calls += 1
-        if self.pool.timeout is not None and not lane.timed:
-            self._watch_time(lane, self.pool.timeout)
-
-    def _watch_time(self, lane: Lane, seconds: float) -> None:
-        # One timer for the lane, that looks at what runs when it is due: not one for each item.
-        lane.timed = True
-        self.pool.monitor.later(seconds, lambda: self.tell(lambda: self._look_at_time(lane)))
-
-    def _look_at_time(self, lane: Lane) -> None:
-        lane.timed = False
-        head, timeout = lane.head, self.pool.timeout
-        if head is None or timeout is None or lane not in self._lanes:
-            return
-        left = head.began + timeout - time.monotonic()
-        if left > 0:
-            self._watch_time(lane, left)
-        else:
-            self.pool.monitor.soon(head.expire)
-
     def _push(self, lane: Lane) -> None:
-        """Send of the outbox what the socket takes now."""
-        sock = lane.held.channel.sock
-        try:
-            while lane.outbox:
-                batch = [lane.outbox[i] for i in range(min(len(lane.outbox), 512))]
-                sent = sock.sendmsg(batch, [], socket.MSG_DONTWAIT)
-                while sent and sent >= lane.outbox[0].nbytes:
-                    sent -= lane.outbox.popleft().nbytes
-                if sent:
-                    lane.outbox[0] = lane.outbox[0][sent:]
-        except BlockingIOError:
-            pass
-        except OSError:
-            lane.outbox.clear()  # it is gone; reading says so
-        events = selectors.EVENT_READ | (selectors.EVENT_WRITE if lane.outbox else 0)
+        """Send what the lane's socket takes now, and the rest when it takes more."""
+        more = lane.push()
+        events = selectors.EVENT_READ | (selectors.EVENT_WRITE if more else 0)
+        sock = lane.held.channel
         if self._selector.get_key(sock).events != events:
             self._selector.modify(sock, events, lane)
 
     # --- receiving -------------------------------------------------------------------------
 
     def _read(self, lane: Lane) -> None:
-        """Take every frame that is there."""
         if lane not in self._lanes:
             return
-        channel = lane.held.channel
-        done: list[tuple[Item, bool, Any]] = []
-        while True:
-            try:
-                frame = channel.receive()
-                if frame is not None and frame.kind == Kind.OUTPUT:
-                    lane.show_from_elsewhere(*output(frame.payload))
-            except OSError as error:
-                if isinstance(error, WireError):
-                    lane.held.container.broke(str(error))
-                frame = None
-            if frame is None:
-                self._lost(lane)
-                break
-            if frame.kind == Kind.OUTPUT:
-                pass
-            elif frame.kind == Kind.SKIPPED and not lane.sent:
-                lane.void -= 1
-            elif not lane.sent:
-                lane.held.container.broke(f"a frame of kind {frame.kind} that answers nothing")
-                self._lost(lane)
-                break
-            else:
-                self._answered(lane, frame, done)
-            if not channel.buffered:
-                break
+        outcomes, connected = lane.read()
+        done = [one for one in outcomes if one[1] or not self._comes_again(one[0], one[2])]
+        if not connected:
+            self._lost(lane)
         if done:
             self._deliver(done)
 
-    def _answered(self, lane: Lane, frame: Frame, done: list[tuple[Item, bool, Any]]) -> None:
-        item = self._next(lane)
-        now = time.monotonic()
-        took = now - item.began
-        lane.seconds = took if lane.seconds is None else (3 * lane.seconds + took) / 4
-        self.pool.stats.add(took)
-        if lane.sent:
-            self._begins(lane)
-        try:
-            value = answer_of(lane.held, item, frame)
-        except BaseException as error:
-            self._failed(item, error, done)
-        else:
-            item.size = len(frame.payload) + sum(map(len, frame.buffers))
-            done.append((item, True, value))
-
-    def _next(self, lane: Lane) -> Item:
-        """The worker is through with the first item."""
-        item = lane.sent.popleft()
-        item.lane = None
-        lane.bytes -= item.sent
-        return item
-
-    def _failed(self, item: Item, error: BaseException, done: list[tuple[Item, bool, Any]]) -> None:
+    def _comes_again(self, item: Item, error: BaseException) -> bool:
+        """Whether an item that failed is to be tried once more; then it will be."""
         if isinstance(error, Unstarted):
             self._pending.appendleft(item)
-            return
+            return True
         delay = None if self._closed else item.delay(error)
         if delay is None:
-            self.pool.stats.failures += 1
-            item.size = 0
-            done.append((item, False, error))
-        else:
-            self._held += 1
-            self.pool.monitor.later(delay, lambda: self.tell(lambda: self._again(item)))
+            self._give_up(item)
+            return False
+        self._held += 1
+        self.pool.monitor.later(delay, lambda: self.tell(lambda: self._again(item)))
+        return True
+
+    def _deliver(self, outcomes: list[Outcome]) -> None:
+        self._settle([(item.index, well, value, item.size) for item, well, value in outcomes])
 
     def _again(self, item: Item) -> None:
         self._held -= 1
         self._pending.appendleft(item)
 
+    def _give_up(self, item: Item) -> None:
+        self.pool.stats.failures += 1
+        item.size = 0
+
     # --- lanes -----------------------------------------------------------------------------
 
-    def open_lane(self, lane: Lane) -> None:
-        """On the pump's thread: the pool granted one of the slots that were asked for."""
+    def _ask(self) -> None:
+        """Ask for a slot for each item that waits, as far as the pool has or may have them."""
+        waiting = len(self._pending) + sum(max(len(lane.sent) - 1, 0) for lane in self._lanes)
+        wanted = min(waiting, self.pool.capacity - len(self._lanes))
+        while len(self._asking) < wanted:
+            lane = Lane(
+                self.pool, self.method, self.context, self.tell, self._open_lane, self._no_lane
+            )
+            self._asking.add(lane)
+            self.pool.submit(lane)
+
+    def _open_lane(self, lane: Lane) -> None:
+        """The pool granted one of the slots that were asked for."""
         self._asking.discard(lane)
         self._selector.register(lane.held.channel, selectors.EVENT_READ, lane)
         self._lanes.append(lane)
 
-    def no_lane(self, lane: Lane, error: BaseException) -> None:
+    def _no_lane(self, lane: Lane, error: BaseException) -> None:
         """No container comes up. If there is none at all, that is the end of the map."""
         self._asking.discard(lane)
         if not self._lanes:
@@ -485,18 +265,16 @@ class Pump:
         self.pool.release(lane.held)
 
     def _lost(self, lane: Lane) -> None:
-        """The connection ended: the first item was running, those behind it had not begun."""
+        """The connection ended. How it went may take a moment to be told, and no other lane waits
+        for that.
+        """
         slot = lane.held
         slot.container.hung_up()
         self._lanes.remove(lane)
         self._selector.unregister(slot.channel)
-        lane.outbox.clear()
-        self._held += 1
-        back = lane.take_back(AHEAD)
-        running = self._next(lane) if lane.sent else None
-        back = [*lane.sent, *back]  # where there are no turns, nothing could be taken back
-        lane.sent.clear()
+        running, back = lane.lose()
         self._pending.extendleft(reversed(back))
+        self._held += 1
 
         def bury() -> None:
             error = running.lost(slot) if running is not None else None
@@ -507,8 +285,5 @@ class Pump:
     def _buried(self, slot: Slot, running: Item | None, error: BaseException | None) -> None:
         self._held -= 1
         self.pool.release(slot)
-        done: list[tuple[Item, bool, Any]] = []
-        if running is not None and error is not None:
-            self._failed(running, error, done)
-        if done:
-            self._deliver(done)
+        if running is not None and error is not None and not self._comes_again(running, error):
+            self._deliver([(running, False, error)])

@@ -71,8 +71,8 @@ class Secret:
     def from_local_environ(cls, env_keys: Iterable[str]) -> Secret:
         """The named variables of this process, with the values they have now.
 
-        >>> secret = Secret.from_local_environ(["PATH"])
-        Secret(HF_TOKEN)
+        >>> Secret.from_local_environ(["PATH"])
+        Secret(PATH)
         """
         if isinstance(env_keys, str):
             raise InvalidError(

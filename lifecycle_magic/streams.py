@@ -1,19 +1,14 @@
 """Generator methods: items that arrive as they are yielded.
 
 The worker sends each item and looks for a STOP in between; the socket's buffer is what it can
-be ahead. A consumer that leaves early sends STOP and does not wait: the monitor reads what is
-still on its way, and the slot is free again when the generator has been closed there.
-
-``timeout`` counts the time in which the consumer waits for an item, all of an attempt's together:
-what the consumer does between two of them is its own business.
+be ahead. A consumer that leaves early sends STOP and does not wait (`lifecycle_magic.leaving`).
+``timeout`` counts the time in which the consumer waits (`lifecycle_magic.stopwatch`).
 """
 
 from __future__ import annotations
 
 import asyncio
 import select
-import threading
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
@@ -22,17 +17,15 @@ from lifecycle_magic.attended import Awaited
 from lifecycle_magic.calls import answer_of, next_frame, uninterrupted
 from lifecycle_magic.exception import WireError
 from lifecycle_magic.inputs import Input, Unstarted, interrupt, show
-from lifecycle_magic.monitor import Timer
+from lifecycle_magic.leaving import leave
 from lifecycle_magic.sigint import deferred
 from lifecycle_magic.slots import Slot
+from lifecycle_magic.stopwatch import Stopwatch
 from lifecycle_magic.wire.frames import Frame, Kind
 from lifecycle_magic.wire.messages import output
 
 if TYPE_CHECKING:
     from lifecycle_magic.pool import Pool
-
-HINT = 1.0
-"""Seconds for a generator to come to its next ``yield`` after STOP, before it is interrupted."""
 
 
 class _Stream(Input):
@@ -45,23 +38,20 @@ class _Stream(Input):
     over = False
     left = False  # before it was over: what still comes is read by somebody else
     kind = Kind.STREAM
-    timer: Timer | None = None
 
     def __init__(
         self, pool: Pool, method: str, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> None:
         super().__init__(pool, method, args, kwargs)
-        self._clock = threading.Lock()
-        self._used = 0.0  # seconds that the consumer has waited
-        self._since: float | None = None  # it waits now
+        self.waiting = Stopwatch(pool)
 
     def send(self, slot: Slot) -> bool:
         """Begin an attempt; whether it went out. Raises `WireError` if it is too large."""
         self.sent = self.over = False
         if self.interrupts:  # they came before there was a slot in which to interrupt it
             raise self.before_it_began()
-        self._used = 0.0
-        self.timer = self.watch_time()
+        self.timed_out = self.unsent = False
+        self.waiting.reset(self.expire)
         try:
             slot.channel.send(self.kind, self.payload, self.buffers)
         except WireError:
@@ -74,33 +64,6 @@ class _Stream(Input):
     def read(self, frame: Frame | None) -> Frame | None:
         self.over = frame is None or frame.kind not in (Kind.ITEM, Kind.MORE)
         return frame
-
-    # --- time ------------------------------------------------------------------------------
-
-    def begin_to_wait(self) -> None:
-        timeout = self.pool.timeout
-        with self._clock:
-            self._since = time.monotonic()
-            if timeout is not None and self.timer is None:
-                self.timer = self.pool.monitor.later(timeout - self._used, self.expire)
-
-    def end_to_wait(self) -> None:
-        with self._clock:
-            if self._since is not None:
-                self._used += time.monotonic() - self._since
-                self._since = None
-
-    def expire(self) -> None:
-        timeout = self.pool.timeout
-        with self._clock:
-            self.timer = None
-            if timeout is None or self._since is None:
-                return  # the consumer is at work; the clock goes on when it waits again
-            left = timeout - self._used - (time.monotonic() - self._since)
-            if left > 0:
-                self.timer = self.pool.monitor.later(left, self.expire)
-                return
-        super().expire()
 
     def unread(self) -> bool:
         slot = self.slot
@@ -117,23 +80,20 @@ class _Stream(Input):
         show(stream, text)
 
     def insist(self) -> None:
-        """On the monitor's thread: it was told that nobody wants more, and still runs."""
+        """On the monitor's thread: nobody wants more of it, it was told so, and it still runs."""
         interrupt(self)
 
     def close(self) -> None:
         """On every way out, whatever the caller does next. A second time it does nothing."""
         with deferred():
-            with self._clock:
-                self._since = None
-                if self.timer is not None:
-                    self.timer.cancel()
+            self.waiting.stop()
             if self.left or self.slot is None:
                 return
             if self.over or not self.sent:
                 self.pool.release(self.slot)
             else:
                 self.left = True
-                _leave(self, self.slot)
+                leave(self.slot, self.pool.monitor, self.insist, self.pool.release)
 
 
 class AsyncStream(_Stream, Awaited):
@@ -160,11 +120,11 @@ class AsyncStream(_Stream, Awaited):
 
     async def frame(self) -> Frame | None:
         """The next frame that is no output; output is shown. None if the connection ended."""
-        self.begin_to_wait()
+        self.waiting.go()
         try:
             return self.read(await self.next())
         finally:
-            self.end_to_wait()
+            self.waiting.pause()
 
     async def next(self) -> Frame | None:
         """The same, without the clock and whatever else is to be noted."""
@@ -240,11 +200,11 @@ def _begin(input: _Stream) -> Frame | None:
 
 def _advance(input: _Stream) -> Frame | None:
     assert input.slot is not None
-    input.begin_to_wait()
+    input.waiting.go()
     try:
         return input.read(next_frame(input.slot))
     finally:
-        input.end_to_wait()
+        input.waiting.pause()
 
 
 def _item(input: Input, frame: Frame | None) -> Any:
@@ -281,56 +241,6 @@ async def stream_async(
             frame = await input.frame()
     finally:
         input.leave()
-
-
-def _leave(input: _Stream, slot: Slot) -> None:
-    """Nobody wants more items: have the generator closed there, and free the slot when it is."""
-    watcher = input.pool.monitor.replies
-    channel = slot.channel
-    slot.reader = None
-    hint = input.pool.monitor.later(HINT, input.insist)
-
-    def read() -> bool:
-        """Read one frame; whether it was the last."""
-        try:
-            frame = channel.receive()
-        except OSError:
-            frame = None
-        if frame is None:
-            slot.container.hung_up()
-        return frame is None or frame.kind not in (Kind.ITEM, Kind.OUTPUT, Kind.MORE)
-
-    def on_readable() -> bool:
-        """Read what is there; whether more will come."""
-        while whole := channel.whole():
-            if read():
-                watcher.unwatch(channel)
-                end()
-                return False
-        if whole is None:  # too large for a thread that must not wait
-            watcher.unwatch(channel)
-            name = f"{slot.container.name}-aside"
-            threading.Thread(target=read_on, name=name, daemon=True).start()
-        return whole is not None
-
-    def read_on() -> None:
-        while not read():
-            pass
-        end()
-
-    def end() -> None:
-        hint.cancel()
-        input.pool.release(slot)
-
-    def begin() -> None:
-        if on_readable():
-            watcher.watch(channel, on_readable)
-
-    try:
-        channel.send(Kind.STOP)
-    except OSError:
-        pass  # it is gone; reading says so
-    watcher.soon(begin)
 
 
 def _resolve(future: asyncio.Future[None]) -> None:

@@ -43,9 +43,8 @@ INSIST = 2.0
 """The last seconds of those: a coroutine that did not let itself be cancelled by then is
 interrupted like a function."""
 
-MAX_BACKLOG = (
-    1 << 20
-)  # bytes of output that wait for a kernel which does not read; more only goes to the log
+MAX_BACKLOG = 1 << 20
+"""Bytes of output that wait for a kernel which does not read; more only goes to the log."""
 
 
 class Supervisor:
@@ -103,10 +102,8 @@ class Supervisor:
                     self._on_control()
                 elif fd == wake_r:
                     os.read(wake_r, 4096)
-                elif fd == self._pipes.notes:
-                    self._on_notes()
                 else:
-                    self._on_output(fd)
+                    self._on_pipe(fd)
             if self._terminated:
                 # At once: the engine kills us at grace + 5 s, and the grace belongs to exit.
                 self._go("it was stopped from outside (SIGTERM)", 0.0)
@@ -160,11 +157,29 @@ class Supervisor:
             elif one.get("do") == "exit":
                 self._go(str(one.get("why", "the kernel asked")), DRAIN)
 
-    def _on_notes(self) -> None:
-        data = os.read(self._pipes.notes, 1 << 16)
+    def _on_pipe(self, fd: int) -> None:
+        data = os.read(fd, 1 << 16)
         if not data:
-            self._poll.unregister(self._pipes.notes)
-        self._read_notes(data)
+            self._poll.unregister(fd)
+        self._take(fd, data)
+
+    def _drain(self, fd: int) -> None:
+        """What is still in a pipe. A child that outlived the worker may hold its other end open."""
+        os.set_blocking(fd, False)
+        while True:
+            try:
+                data = os.read(fd, 1 << 16)
+            except BlockingIOError:
+                return
+            if not data:
+                return
+            self._take(fd, data)
+
+    def _take(self, fd: int, data: bytes) -> None:
+        if fd == self._pipes.notes:
+            self._read_notes(data)
+        else:
+            self._read_output(fd, data)
 
     def _read_notes(self, data: bytes) -> None:
         for one in self._noted.feed(data):
@@ -192,14 +207,11 @@ class Supervisor:
         elif note == "done":
             self._done = True
 
-    def _on_output(self, fd: int) -> None:
+    def _read_output(self, fd: int, data: bytes) -> None:
         stream, decoder = self._decoders[fd]
-        data = os.read(fd, 1 << 16)
         text = decoder.decode(data, final=not data)
         if text:
             self._keep(stream, text, shown=False)
-        if not data:
-            self._poll.unregister(fd)
 
     def _keep(self, stream: str, text: str, shown: bool) -> None:
         self._journal.write(text)
@@ -268,6 +280,8 @@ class Supervisor:
         self._deadline = None
         os.kill(self._worker, signal.SIGKILL)
 
+    # --- gone ------------------------------------------------------------------------------
+
     def _settle(self, status: int) -> None:
         """The worker is gone: read what it left, end what it started, tell how it went."""
         for fd in (self._pipes.notes, self._pipes.out, self._pipes.err):
@@ -275,12 +289,7 @@ class Supervisor:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._worker, signal.SIGKILL)
         report = self._report(status)
-        # First the file: whoever hears of the end over the socket may look for it.
-        path = os.path.join(self._run, "report.json")
-        with contextlib.suppress(OSError):  # a full disk, or no folder any more: still say it
-            with open(path + ".part", "w") as file:
-                json.dump(report, file)
-            os.replace(path + ".part", path)
+        self._write(report)  # first the file: whoever hears of the end over the socket may look
         self._journal.close()
         if self._control is not None:
             self._control.setblocking(True)
@@ -295,21 +304,13 @@ class Supervisor:
                 pass
             sock.close()
 
-    def _drain(self, fd: int) -> None:
-        """What is still in a pipe. A child that outlived the worker may hold its other end open."""
-        os.set_blocking(fd, False)
-        while True:
-            try:
-                data = os.read(fd, 1 << 16)
-            except BlockingIOError:
-                return
-            if not data:
-                return
-            if fd == self._pipes.notes:
-                self._read_notes(data)
-            else:
-                stream, decoder = self._decoders[fd]
-                self._keep(stream, decoder.decode(data), shown=False)
+    def _write(self, report: dict[str, Any]) -> None:
+        """Write the report into the run folder, whole or not at all."""
+        path = os.path.join(self._run, "report.json")
+        with contextlib.suppress(OSError):  # a full disk, or no folder any more: still say it
+            with open(path + ".part", "w") as file:
+                json.dump(report, file)
+            os.replace(path + ".part", path)
 
     def _report(self, status: int) -> dict[str, Any]:
         killed_by = os.WTERMSIG(status) if os.WIFSIGNALED(status) else None

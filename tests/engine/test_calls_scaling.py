@@ -12,6 +12,7 @@ import lifecycle_magic as lm
 from lifecycle_magic import session
 from lifecycle_magic.exception import StartError
 from lifecycle_magic.mapping import Mapping
+from lifecycle_magic.pump import Pump
 from lifecycle_magic.state import WARM, Notice
 
 pytestmark = pytest.mark.process
@@ -147,7 +148,7 @@ def test_the_next_input_is_at_the_container_when_one_ends(site: Site) -> None:
     work = site.instance()
     mapping = Mapping(work.hold._pool(), "hold")
     pump = mapping._pump
-    assert pump is not None
+    assert isinstance(pump, Pump)
     mapping.feed(((name,), {}) for name in "ab")
     wait_for(lambda: [len(lane.sent) for lane in pump._lanes] == [2], "both are sent")
     go_on = threading.Event()

@@ -25,8 +25,11 @@ from lifecycle_magic import (
     control,
     function_call,
     inputs,
+    leaving,
+    many_inputs,
     methods,
     pool,
+    stopwatch,
     streams,
     way,
 )
@@ -202,10 +205,21 @@ def test_an_input_that_is_too_large_fails_alone(
 
 # --- SIGINT -------------------------------------------------------------------------------------
 
-OURS = {
-    module.__file__
-    for module in (attended, calls, container, control, function_call, methods, pool, streams, way)
-}
+TRACED = (
+    attended,
+    calls,
+    container,
+    control,
+    function_call,
+    leaving,
+    many_inputs,
+    methods,
+    pool,
+    stopwatch,
+    streams,
+    way,
+)
+OURS = {module.__file__ for module in TRACED}
 
 
 def interrupted_at(what: Callable[[], Any], line: int) -> str:

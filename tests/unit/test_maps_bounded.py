@@ -16,8 +16,9 @@ from fakes.forked import Forked, ForkEngine
 
 import lifecycle_magic as lm
 from lifecycle_magic import mapping
+from lifecycle_magic.lanes import Item, Lane
 from lifecycle_magic.mapping import WINDOW
-from lifecycle_magic.pump import Item, Lane, Pump
+from lifecycle_magic.pump import Pump
 
 
 class Work:
@@ -106,9 +107,9 @@ def test_the_next_input_is_there_while_one_runs_however_large_it_is(
     work: Forked, size: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Any
 ) -> None:
     lanes: list[Lane] = []
-    opened = Pump.open_lane
+    opened = Pump._open_lane
     monkeypatch.setattr(
-        Pump, "open_lane", lambda pump, lane: (lanes.append(lane), opened(pump, lane))[1]
+        Pump, "_open_lane", lambda pump, lane: (lanes.append(lane), opened(pump, lane))[1]
     )
     gates = [str(tmp_path / name) for name in "abc"]
     for gate in gates:
