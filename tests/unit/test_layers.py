@@ -35,7 +35,7 @@ LAYERS = [
     {"app"},
     {"session"},
     {"remote", "methods"},
-    {"service", "spare"},
+    {"service", "images", "launcher", "version", "home", "spare"},
     {"serving"},
     {"web"},
     {"builder", "bundle", "mapping", "pump", "streams", "batching"},
