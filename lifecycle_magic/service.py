@@ -19,7 +19,8 @@ from lifecycle_magic.container import Container
 from lifecycle_magic.home import Home, Notices
 from lifecycle_magic.images import Images
 from lifecycle_magic.launcher import Launcher
-from lifecycle_magic.pool import Pool, alike, replace
+from lifecycle_magic.pool import Pool, alike
+from lifecycle_magic.replacing import replace
 from lifecycle_magic.serving import Serving
 from lifecycle_magic.sizing import Limits
 from lifecycle_magic.spec import Arguments, ClassSpec

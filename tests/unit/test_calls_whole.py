@@ -18,7 +18,17 @@ import pytest
 from fakes.forked import Forked, ForkEngine
 
 import lifecycle_magic as lm
-from lifecycle_magic import attended, container, inputs, methods, pool, streams
+from lifecycle_magic import (
+    attended,
+    container,
+    crashloop,
+    inputs,
+    methods,
+    pool,
+    scaledown,
+    streams,
+    swapping,
+)
 from lifecycle_magic.exception import (
     InputCancelled,
     MethodTimeout,
@@ -191,7 +201,8 @@ def test_an_input_that_is_too_large_fails_alone(
 
 # --- SIGINT -------------------------------------------------------------------------------------
 
-OURS = {module.__file__ for module in (attended, container, methods, pool, streams)}
+OF_A_POOL = (pool, crashloop, scaledown, swapping)
+OURS = {module.__file__ for module in (attended, container, methods, *OF_A_POOL, streams)}
 
 
 def interrupted_at(what: Callable[[], Any], line: int) -> str:

@@ -40,7 +40,7 @@ LAYERS = [
     {"web"},
     {"builder", "bundle", "mapping", "pump", "streams", "batching"},
     {"attended", "calls", "aside"},
-    {"pool", "sizing"},
+    {"replacing", "pool", "crashloop", "scaledown", "sizing", "swapping"},
     {"inputs", "stats", "wish"},
     {"container"},
     {"arrival", "slots"},
