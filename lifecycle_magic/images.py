@@ -42,6 +42,8 @@ class Images:
         self._app = app
         self._key = key
         self._building = threading.Lock()
+        # Their ids. A version may run again after its successor did not come up, so the images of
+        # all that are left are known.
         self._built: weakref.WeakKeyDictionary[Version, str] = weakref.WeakKeyDictionary()
         self._base = ""  # what the image last built starts from
 

@@ -60,7 +60,7 @@ class Launcher:
         """A container of ``image`` for instances of ``version`` that are made with ``arguments``.
 
         It is not started yet, or a spare that is to go on with its start. Raises `InvalidError` for
-        what the engine refuses, and `Error` for a full disk.
+        what the engine refuses, and `EngineError` for a full disk.
         """
         spec = version.spec
         setup = Setup(

@@ -380,7 +380,7 @@ class Pool:
                 with self._lock:
                     input.refuse(own)
 
-    # --- scaling down, replacing, closing --------------------------------------------------
+    # --- scaling down, new code, replacing, closing ----------------------------------------
 
     def _scale_down(self) -> None:
         window = self.limits.scaledown_window
