@@ -14,7 +14,7 @@ from lifecycle_magic.arguments import Parser
 from lifecycle_magic.exception import InvalidError
 from lifecycle_magic.panel import snapshot, told
 from lifecycle_magic.panel.text import Table, last_lines, plain
-from lifecycle_magic.pool import replace
+from lifecycle_magic.replacing import replace
 
 if TYPE_CHECKING:
     from lifecycle_magic.container import Container

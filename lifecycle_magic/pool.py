@@ -4,7 +4,9 @@ for them.
 Inputs come by `Pool.lease` (the caller waits) or `Pool.submit` (it does not). A free slot takes
 an input at once; else the input waits and the pool starts a container, on a thread of its own,
 if it may have one more. All of a pool's state is guarded by one lock, and nothing that blocks
-happens under it.
+happens under it. What it knows of three matters is apart, under the same lock: who has been idle
+too long (`scaledown`), whether starting more is of any use (`crashloop`), and which code live
+instances are to have (`swapping`).
 """
 
 from __future__ import annotations
@@ -17,21 +19,20 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from lifecycle_magic.container import Container
-from lifecycle_magic.exception import BuildError, ContainerDied, InvalidError, StartError
+from lifecycle_magic.crashloop import CRASH_LOOP, CrashLoop
+from lifecycle_magic.exception import BuildError, InvalidError, StartError
 from lifecycle_magic.failure import hide_plumbing
 from lifecycle_magic.inputs import Input, show
-from lifecycle_magic.monitor import Monitor, Timer
+from lifecycle_magic.monitor import Monitor
 from lifecycle_magic.options import Retries
+from lifecycle_magic.scaledown import Scaledown
 from lifecycle_magic.sizing import Limits, wanted
 from lifecycle_magic.slots import Slot
 from lifecycle_magic.state import GONE, WARM, State
 from lifecycle_magic.stats import Stats
+from lifecycle_magic.swapping import Swapping
 from lifecycle_magic.wire.messages import Swap
 from lifecycle_magic.wish import Wish, wait_for
-
-CRASH_LOOP = 3
-"""Containers of a pool that may die at their start, one after the other, before it stops
-replacing them."""
 
 
 class Pool:
@@ -68,17 +69,10 @@ class Pool:
         self._idle: list[Slot] = []  # the most recently used last: the warmest caches first
         self._waiting: deque[Input] = deque()
         self._starting = 0
-        self._crashes = 0  # containers in a row that died before they answered a call
-        self._failed_starts = 0  # in a row
-        self._gave_up = False  # until the next call: they die too often
         self._closed: str | None = None
-        self._swap: Swap | None = (
-            None  # the code that live instances are to have, if not what they began with
-        )
-        self._resting: dict[Container, list[Slot]] = {}  # free slots of those that wait for it
-        self._renewing: Container | None = None  # the one that `swap` gives it to now
-        self._idle_since: dict[Container, float] = {}
-        self._scaledown: Timer | None = None
+        self._crashloop = CrashLoop()
+        self._scaledown = Scaledown(monitor, self._scale_down)
+        self._swapping = Swapping(self._lock, monitor, self._offer)
 
     # --- inputs ----------------------------------------------------------------------------
 
@@ -120,14 +114,12 @@ class Pool:
         """Have ``input`` granted a slot when one is free; it must not be one that waits at a
         gate.
         """
-        missing = 0
         with self._lock:
             closed = self._closed
             slot = self._take(input) if closed is None else None
             if slot is None and closed is None:
                 self._waiting.append(input)
-            if closed is None and (slot is None or self.limits.buffer):
-                missing = self._missing()
+            missing = self._missing() if slot is None or self.limits.buffer else 0
         self._start(missing)
         if closed is not None:
             input.refuse(StartError(closed))
@@ -148,7 +140,12 @@ class Pool:
         if self._starting or not alive or len(alive) < self.limits.most:
             return
         here = threading.get_ident()
-        busy = [s for c in alive for s in c.slots if s.input is not None or c not in self._resting]
+        busy = [
+            slot
+            for container in alive
+            for slot in container.slots
+            if slot.input is not None or not self._swapping.rests(container)
+        ]
         if busy and all(slot.input is not None and slot.reader == here for slot in busy):
             raise InvalidError(
                 f"{input.where} would wait for ever: all that {self.name} runs at once "
@@ -165,7 +162,7 @@ class Pool:
                 self.stats.add(time.monotonic() - slot.began)
             input.slot = None
         if slot.container.vacate(slot):
-            self._crashes = 0
+            self._crashloop.crashes = 0
             self._offer(slot)
         elif slot.container.state in GONE:
             slot.close()
@@ -174,13 +171,13 @@ class Pool:
         """Give a free slot to the first who waits, or put it by."""
         granted: Input | None = None
         with self._lock:
-            if not self._is_current(slot.container):
-                outdated = self._rest(slot)
+            if not self._swapping.is_current(slot.container):
+                outdated = self._swapping.rest(slot)
             else:
                 outdated = []
                 granted = self._give(slot)
         if outdated:
-            self._renew(outdated)
+            self._swapping.renew(outdated)
         if granted is not None and granted.gate is None:
             granted.grant(slot)
 
@@ -195,7 +192,7 @@ class Pool:
                 input.grant(slot)  # under the lock: the waiter looks at its slot under it
             return input
         self._idle.append(slot)
-        self._arm_scaledown(slot.container)
+        self._scaledown.note(slot.container, self.limits.scaledown_window)
         return None
 
     def forget(self, input: Input) -> bool:
@@ -215,7 +212,7 @@ class Pool:
         """Whether one who holds ``slot`` for many inputs may go on: nobody else waits, nothing
         changed.
         """
-        if slot.container.state not in WARM or not self._is_current(slot.container):
+        if slot.container.state not in WARM or not self._swapping.is_current(slot.container):
             return False
         return not any(input.shares for input in self._waiting.copy())
 
@@ -241,15 +238,14 @@ class Pool:
 
     def _missing(self) -> int:
         """How many containers to start for those who wait. Under the lock."""
-        alive = self._alive()
-        if self._failed_starts >= CRASH_LOOP and (alive or not self._waiting):
-            return 0  # those there are go on; if there are none, the next call tries again
-        if self._gave_up and not self._waiting:
+        if self._closed is not None:
             return 0
-        self._gave_up = False
-        running = sum(container.running for container in alive)
+        alive, waiting = self._alive(), len(self._waiting)
+        if not self._crashloop.may_start(len(alive), waiting):
+            return 0
+        running = sum([container.running for container in alive])
         there = len(alive) + self._starting
-        count = max(0, wanted(self.limits, len(self._waiting) + running) - there)
+        count = max(0, wanted(self.limits, waiting + running) - there)
         self._starting += count
         return count
 
@@ -259,7 +255,7 @@ class Pool:
     def _refill(self) -> None:
         """A container takes no more inputs: start another one for those who wait."""
         with self._lock:
-            missing = self._missing() if self._closed is None else 0
+            missing = self._missing()
         self._start(missing)
 
     def _start(self, count: int) -> None:
@@ -280,9 +276,8 @@ class Pool:
     def _start_one(self, wish: Wish | None = None) -> Container:
         """One that is up, and whose slots nobody has yet. Raises why it does not come up."""
         try:
-            code = (
-                self._swap
-            )  # before `make` looks at the version: at worst it is brought up to date twice
+            # Before `make` looks at the version: at worst it is brought up to date twice.
+            code = self._swapping.code
             self._check_open()
             container = self._make(self._on_gone)
             container.code = code
@@ -306,7 +301,7 @@ class Pool:
             raise error from None
         with self._lock:
             self._starting -= 1
-            self._failed_starts = 0
+            self._crashloop.came_up()
         return container
 
     def _welcome(self, container: Container) -> None:
@@ -332,12 +327,12 @@ class Pool:
         if not isinstance(error, Exception):
             with self._lock:
                 self._starting -= 1
-                missing = self._missing() if self._waiting and self._closed is None else 0
+                missing = self._missing() if self._waiting else 0
             self._start(missing)
             return
         with self._lock:
             self._starting -= 1
-            self._failed_starts += 1
+            self._crashloop.did_not_come_up()
             alive = len(self._alive())
             waiting = list(self._waiting)
             if not alive:
@@ -356,19 +351,14 @@ class Pool:
             if container in self.containers:
                 self.containers.remove(container)
             self._idle = [slot for slot in self._idle if slot.container is not container]
-            self._resting.pop(container, None)
-            self._idle_since.pop(container, None)
+            self._swapping.forget(container)
+            self._scaledown.forget(container)
             crashed = container.state is State.FAILED and not container.told_start
-            if crashed and container.calls == 0:
-                self._crashes += 1
-            missing = 0
-            stopped = self._closed is None and self._crashes >= CRASH_LOOP
+            early = self._closed is None and crashed and container.calls == 0
+            stopped = early and self._crashloop.died()
             if stopped:
                 refused, self._waiting = list(self._waiting), deque()
-                self._crashes = 0
-                self._gave_up = True
-            elif self._closed is None:
-                missing = self._missing()
+            missing = 0 if stopped else self._missing()
         self._start(missing)
         if stopped:
             why = (
@@ -390,42 +380,17 @@ class Pool:
                 with self._lock:
                     input.refuse(own)
 
-    # --- scaling down, replacing, closing --------------------------------------------------
-
-    def _arm_scaledown(self, container: Container) -> None:
-        """Under the lock: note that a container has nothing to do, and look again when its time
-        is over.
-        """
-        window = self.limits.scaledown_window
-        if window is None or container.running:
-            return
-        self._idle_since[container] = time.monotonic()
-        if self._scaledown is None:
-            self._scaledown = self.monitor.later(window, self._scale_down)
+    # --- scaling down, new code, replacing, closing ----------------------------------------
 
     def _scale_down(self) -> None:
         window = self.limits.scaledown_window
         if window is None:
             return
-        now = time.monotonic()
-        leaving: list[Container] = []
         with self._lock:
-            self._scaledown = None
-            idle = [c for c in self.containers if c.running == 0 and c in self._idle_since]
-            warm = [c for c in self.containers if c.state in WARM]
-            spare = len(warm) - wanted(self.limits, sum(c.running for c in warm))
-            next_look: float | None = None
-            for container in sorted(idle, key=self._idle_since.__getitem__):
-                left = self._idle_since[container] + window - now
-                if left > 0:
-                    next_look = left if next_look is None else min(left, next_look)
-                elif len(leaving) < spare:
-                    leaving.append(container)
-            for container in leaving:
-                self._idle_since.pop(container)
+            alive = self._alive()
+            spare = len(alive) - wanted(self.limits, sum(one.running for one in alive))
+            leaving = self._scaledown.overdue(self.containers, window, spare)
             self._idle = [slot for slot in self._idle if slot.container not in leaving]
-            if next_look is not None:
-                self._scaledown = self.monitor.later(next_look, self._scale_down)
         for container in leaving:
             container.drain(f"it was idle for scaledown_window={window:g} s")
         if leaving:
@@ -435,11 +400,7 @@ class Pool:
         """Change the bounds; what they ask for happens with the next input or the next look."""
         with self._lock:
             self.limits, self.timeout, self.retries = limits, timeout, retries
-            if self._scaledown is not None:
-                self._scaledown.cancel()
-                self._scaledown = None
-            for container in self.containers:
-                self._arm_scaledown(container)
+            self._scaledown.begin_anew(self.containers, limits.scaledown_window)
 
     def adopt(self, container: Container) -> None:
         """Take in a container that was started elsewhere."""
@@ -456,66 +417,16 @@ class Pool:
         the new code when nothing runs there any more, and is drained if it refuses. Containers
         that come up later have the new code anyway.
         """
-        with self._lock:
-            before, self._swap = self._swap, swap
-            idle, self._idle = self._idle, []
-            free = [slots for slot in idle if (slots := self._rest(slot))]
-        try:
-            for slots in free:
-                self._renewing = slots[0].container
-                try:
-                    slots[0].container.swap(swap, slots[0])
-                except ContainerDied:
-                    pass  # that was no refusal: the one that takes its place has the new code
-        except Exception:
-            with self._lock:
-                self._swap = before
-                free += self._resting.values()
-                self._resting.clear()
-            raise
-        finally:
-            self._renewing = None
-            for slot in [slot for slots in free for slot in slots]:
-                self._offer(slot)
+        self._swapping.swap(swap, self._take_idle)
+
+    def _take_idle(self) -> list[Slot]:
+        """Under the lock: every free slot; no input gets one of them until it is offered again."""
+        idle, self._idle = self._idle, []
+        return idle
 
     def interrupt_swap(self) -> None:
         """Give up the container that `swap` waits for. In a signal handler."""
-        container = self._renewing
-
-        def give_up() -> None:
-            if container is not None and self._renewing is container:
-                container.abandon("the change of its code was interrupted")
-
-        self.monitor.soon(give_up)
-
-    def _is_current(self, container: Container) -> bool:
-        return self._swap is None or container.code is self._swap
-
-    def _rest(self, slot: Slot) -> list[Slot]:
-        """Under the lock: put by a free slot of a container that has to get new code. That waits
-        until nothing runs there; then these are all of its slots, else none.
-        """
-        container = slot.container
-        if container.state in GONE:
-            return []
-        slots = self._resting.setdefault(container, [])
-        slots.append(slot)
-        return self._resting.pop(container) if len(slots) == len(container.slots) else []
-
-    def _renew(self, slots: Sequence[Slot]) -> None:
-        """Bring a container to the current code, and then offer its slots: these."""
-        if self.monitor.on_thread:  # loading code may take long
-            threading.Thread(target=self._renew, args=(slots,), daemon=True).start()
-            return
-        swap, container = self._swap, slots[0].container
-        if swap is not None:
-            try:
-                container.swap(swap, slots[0])
-            except Exception as error:
-                container.drain(f"the new code does not fit its live instance: {error}")
-                return
-        for slot in slots:
-            self._offer(slot)
+        self._swapping.interrupt()
 
     def bring_replacement(self, wish: Wish) -> tuple[Container, list[Container]]:
         """A container of the current version that is up and takes no inputs yet, and those that
@@ -545,28 +456,6 @@ class Pool:
         for container in going:
             container.end(why)
         return going
-
-
-def replace(pools: Sequence[Pool], why: str) -> None:
-    """Bring up a container of the current version in each pool, then drain those that were there.
-
-    Raises why one does not come up; all the old ones then stay, and none of the new. An interrupt
-    of the wait gives up the new ones.
-    """
-
-    def start(wish: Wish) -> None:
-        brought: list[tuple[Pool, Container, list[Container]]] = []
-        try:
-            for pool in pools:
-                brought.append((pool, *pool.bring_replacement(wish)))
-        except BaseException:
-            for _, new, _ in brought:
-                new.drain("the new version did not come up with all arguments")
-            raise
-        for pool, new, old in brought:
-            pool.take_over(new, old, why)
-
-    wait_for(start)
 
 
 def alike(error: BaseException) -> BaseException:

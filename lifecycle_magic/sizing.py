@@ -1,8 +1,10 @@
-"""How many containers a pool should have: one pure function, so that it can be read and tested."""
+"""How many containers a pool should have: pure, so that it can be read and tested."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+
+from lifecycle_magic.spec import ClassSpec
 
 
 @dataclass(frozen=True)
@@ -19,6 +21,22 @@ class Limits:
     slots: int = 1
     target: int | None = None
     scaledown_window: float | None = None
+
+    @classmethod
+    def of(cls, spec: ClassSpec) -> Limits:
+        """Those that the options of ``spec`` and its methods ask for."""
+        options = spec.options
+        targets = [m.concurrent.target_inputs for m in spec.methods.values() if m.concurrent]
+        return cls(
+            least=options.min_containers,
+            # Each container holds all that enter loads: more than one is for the user to ask for.
+            most=options.max_containers
+            or max(1, options.min_containers + options.buffer_containers),
+            buffer=options.buffer_containers,
+            slots=spec.max_inputs,
+            target=min((target for target in targets if target), default=None),
+            scaledown_window=options.scaledown_window,
+        )
 
 
 def wanted(limits: Limits, inputs: int) -> int:

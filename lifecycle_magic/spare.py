@@ -64,8 +64,8 @@ class Spare:
             if self._container is container:
                 self._container = None
 
-    def close(self) -> list[Container]:
-        """No more spares; the one that is on its way out."""
+    def close(self) -> None:
+        """Dismiss it, and keep no more of them."""
         with self._lock:
             self._closed = True
             thread = self._thread
@@ -73,10 +73,8 @@ class Spare:
             thread.join()  # it writes into the session's folder, which goes next
         with self._lock:
             container, self._container = self._container, None
-        if container is None:
-            return []
-        container.dismiss()
-        return [container]
+        if container is not None:
+            container.dismiss()
 
     def open(self) -> None:
         """Spares may be kept again."""

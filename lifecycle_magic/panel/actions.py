@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from lifecycle_magic.exception import InvalidError
-from lifecycle_magic.pool import replace
+from lifecycle_magic.replacing import replace
 
 if TYPE_CHECKING:
     from lifecycle_magic.container import Container

@@ -48,7 +48,7 @@ def get(service: Service) -> Any:
 
 def spare_of(service: Service) -> Any:
     """The spare, once its preparation is through."""
-    return wait_for(lambda: service._spare.container, "a spare that is ready")
+    return wait_for(lambda: service._launcher.spare.container, "a spare that is ready")
 
 
 def test_a_new_version_adopts_the_spare(service: Service) -> None:

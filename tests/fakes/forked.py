@@ -149,13 +149,7 @@ class Forked:
             cls.__name__,
             self._make,
             self.monitor,
-            limits=Limits(
-                least=given.min_containers,
-                most=given.max_containers or 1,
-                buffer=given.buffer_containers,
-                slots=self.spec.max_inputs,
-                scaledown_window=given.scaledown_window,
-            ),
+            limits=Limits.of(self.spec),
             timeout=given.timeout,
             retries=given.retries,
         )

@@ -17,6 +17,7 @@ from fakes.forked import Forked, ForkEngine
 
 import lifecycle_magic as lm
 from lifecycle_magic import calls
+from lifecycle_magic.crashloop import CRASH_LOOP
 from lifecycle_magic.exception import (
     BuildError,
     ContainerDied,
@@ -26,7 +27,8 @@ from lifecycle_magic.exception import (
 )
 from lifecycle_magic.inputs import Input
 from lifecycle_magic.monitor import Monitor
-from lifecycle_magic.pool import CRASH_LOOP, Pool, replace
+from lifecycle_magic.pool import Pool
+from lifecycle_magic.replacing import replace
 from lifecycle_magic.sizing import Limits
 from lifecycle_magic.state import State
 from lifecycle_magic.wire.frames import Kind

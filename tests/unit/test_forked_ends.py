@@ -15,7 +15,7 @@ import pytest
 from fakes.forked import Forked, ForkEngine
 
 import lifecycle_magic as lm
-from lifecycle_magic import pool, wish
+from lifecycle_magic import crashloop, pool, replacing, scaledown, swapping, wish
 from lifecycle_magic.exception import ContainerDied, RemoteError, WireError
 from lifecycle_magic.guest.failures import MAX_TOLD
 from lifecycle_magic.state import WARM, State
@@ -195,9 +195,9 @@ def test_sys_exit_at_the_start_is_told_as_what_it_is(engine: ForkEngine, how: st
 
 
 class Interrupter:
-    """Raises KeyboardInterrupt at the ``at``-th line of `pool` and `wish` that is traced."""
+    """Raises KeyboardInterrupt at the ``at``-th line of a pool and of `wish` that is traced."""
 
-    files = (pool.__file__, wish.__file__)
+    files = tuple(one.__file__ for one in (crashloop, pool, replacing, scaledown, swapping, wish))
 
     def __init__(self, at: int) -> None:
         self.left = at
@@ -227,7 +227,7 @@ def test_wherever_an_interrupt_of_a_start_comes_the_next_call_works(
             before = sys.gettrace()
             sys.settrace(interrupter)
             try:
-                work.pool.warm() if how == "warm" else pool.replace([work.pool], "new code")
+                work.pool.warm() if how == "warm" else replacing.replace([work.pool], "new code")
             except KeyboardInterrupt:
                 pass
             finally:

@@ -35,7 +35,7 @@ LAYERS = [
     {"app"},
     {"session"},
     {"remote", "methods"},
-    {"service", "spare"},
+    {"service", "images", "launcher", "version", "home", "spare"},
     {"serving"},
     {"web"},
     {
@@ -52,7 +52,7 @@ LAYERS = [
         "batching",
     },
     {"attended", "calls", "aside", "function_call"},
-    {"pool", "sizing"},
+    {"replacing", "pool", "crashloop", "scaledown", "sizing", "swapping"},
     {"inputs", "stats", "wish"},
     {"container"},
     {"arrival", "control", "idle_memory", "slots"},

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import lifecycle_magic as lm
+from lifecycle_magic.options import Options
 from lifecycle_magic.sizing import Limits, wanted
+from lifecycle_magic.spec import read_class
 
 
 @pytest.mark.parametrize(
@@ -55,3 +60,19 @@ def test_whatever_the_options_are(limits: Limits, inputs: int) -> None:
     if inputs and count < limits.most:
         assert count * limits.slots >= inputs
         assert (count - limits.buffer) * limits.slots >= inputs or count == limits.least
+
+
+def test_what_a_class_asks_for_becomes_its_limits() -> None:
+    class Model:
+        @lm.method()
+        @lm.concurrent(max_inputs=8, target_inputs=4)
+        def f(self) -> None: ...
+
+    def limits(**options: Any) -> Limits:
+        return Limits.of(read_class(Model, Options.make("Model", **options)))
+
+    assert (limits().slots, limits().target) == (8, 4)
+    assert limits().most == 1
+    assert limits(min_containers=2, buffer_containers=1).most == 3
+    assert limits(min_containers=2, max_containers=5).most == 5
+    assert limits(scaledown_window=60).scaledown_window == 60
