@@ -42,10 +42,10 @@ class Images:
         self._app = app
         self._key = key
         self._building = threading.Lock()
-        # Their ids. A version may run again after its successor did not come up, so the images of
+        # A version may run again after its successor did not come up, so the images of
         # all that are left are known.
-        self._built: weakref.WeakKeyDictionary[Version, str] = weakref.WeakKeyDictionary()
-        self._base = ""  # what the image last built starts from
+        self._built: weakref.WeakKeyDictionary[Version, builder.Built]
+        self._built = weakref.WeakKeyDictionary()
 
     def of(self, version: Version, *, force: bool = False) -> str:
         """The id of the image with every build hook's layer; built once per version.
@@ -55,11 +55,11 @@ class Images:
         """
         known = self._built.get(version)
         if known is not None and not force:
-            return known
+            return known.image
         with self._building:
             known = self._built.get(version)
             if known is not None and not force:
-                return known
+                return known.image
             version.ignored(self._name)  # each container tells of it; here it may be refused
             built = builder.ensure(
                 version.spec,
@@ -71,8 +71,7 @@ class Images:
                 app=self._app,
                 service=self._key,
             )
-            self._built[version] = built.image
-            self._base = built.base
+            self._built[version] = built
             return built.image
 
     def same(self, old: Version, new: Version) -> None:
@@ -83,10 +82,11 @@ class Images:
 
     def base_moved(self, version: Version) -> bool:
         """Whether the name that the recipe starts from means another image by now."""
-        if version not in self._built:
+        known = self._built.get(version)
+        if known is None:
             return False
         try:
-            return version.engine.base_id(version.image) != self._base
+            return version.engine.base_id(version.image) != known.base
         except Error:
             return False  # what runs goes on running without it
 

@@ -364,6 +364,38 @@ def test_another_base_image_runs_every_hook_again_and_the_former_one_none(
         remove_images(need_docker, mark)
 
 
+ENTERS = """
+from uuid import uuid4
+import lifecycle_magic as lm
+class Model:
+    @lm.enter()
+    def load(self):
+        self.made = str(uuid4())
+    @lm.method()
+    def baked(self):
+        return [self.made]
+"""
+
+
+@pytest.mark.docker
+def test_who_takes_back_another_base_that_did_not_come_up_finds_the_same_instance(
+    docker_notebook: Notebook, need_docker: docker.DockerClient
+) -> None:
+    mark = secrets.token_hex(8)
+    names = [f"lifecycle-magic-test/{mark}-{number}" for number in "12"]
+    try:
+        for name in names:
+            a_base_with_the_label(need_docker, mark, name[-1]).tag(name)
+        first = docker_notebook.run(ENTERS, lm.Image.from_registry(names[0]))
+        failing = ENTERS.replace("str(uuid4())", "1 / 0")
+        with pytest.raises(ZeroDivisionError):
+            docker_notebook.run(failing, lm.Image.from_registry(names[1]))
+        assert docker_notebook.run(ENTERS, lm.Image.from_registry(names[0])) == first
+    finally:
+        docker_notebook.app.stop()
+        remove_images(need_docker, mark)
+
+
 WHERE = """
 import os
 import lifecycle_magic as lm
