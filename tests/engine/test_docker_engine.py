@@ -25,7 +25,7 @@ import pytest
 
 from lifecycle_magic.engines.base import LABEL, Ended, Launch, Mount
 from lifecycle_magic.engines.docker import DockerEngine
-from lifecycle_magic.engines.docker_launch import ROLE, VOLUME_PREFIX
+from lifecycle_magic.engines.docker_names import ROLE, VOLUME_PREFIX
 from lifecycle_magic.exception import EngineError, EngineUnavailable
 from lifecycle_magic.image import Image
 from lifecycle_magic.volume import Volume
