@@ -1,145 +1,186 @@
-"""Images looked at: whether a base can run a class at all, and what a commit leaves out."""
+"""Images of a Docker engine: the base a recipe starts from, and the recipe built on it.
+
+A build is parted at the steps that install Python packages. Those are done by the host's uv
+(`docker_uv`) where it can, everything between them by the engine's classic build API.
+"""
 
 from __future__ import annotations
 
-import contextlib
-import io
-import re
-import sys
-import tarfile
+import dataclasses
+import hashlib
+import json
 import tempfile
-from collections.abc import Mapping, Sequence
-from pathlib import PurePosixPath
-from typing import IO, TYPE_CHECKING, Any
+from collections.abc import Sequence
 
-from lifecycle_magic.engines import docker_build
-from lifecycle_magic.engines.docker_launch import ROLE
+from lifecycle_magic.dockerfiles import PRIVATE_DOCKERFILE, Dockerfile
+from lifecycle_magic.engines import docker_context, docker_progress, docker_python, docker_uv
+from lifecycle_magic.engines.base import OnStep
+from lifecycle_magic.engines.docker_api import image_id, inspect_image, tag_image
+from lifecycle_magic.engines.docker_client import Clients, said
+from lifecycle_magic.engines.docker_facts import Facts
+from lifecycle_magic.engines.docker_names import tag
+from lifecycle_magic.engines.telling import Told
 from lifecycle_magic.exception import BuildError
 from lifecycle_magic.image import Image
-from lifecycle_magic.instructions import unpacked
-from lifecycle_magic.recipe import PipInstall
-
-if TYPE_CHECKING:
-    from docker import APIClient
-
-_MINORS, _NO_COMMAND = 60, 125  # exit codes: 3.x is 60 + x; from 125 on they are the engine's own
-_PYTHON = re.compile(r"python|conda|pypy|\buv\b(?! pip)")
+from lifecycle_magic.recipe import FileDigests, PipInstall
 
 
-# Tells the minor version by the exit code: nothing has to be read from a log.
-_PROBE = f"import sys; sys.exit(sys.version_info[0] == 3 and {_MINORS} + sys.version_info[1])"
+class Images:
+    """The images of the engine that ``clients`` talk to. What it learns of a base it remembers."""
 
+    def __init__(self, clients: Clients) -> None:
+        self._clients = clients
+        self._pythons: dict[str, int | None] = {}  # base image id → its Python 3's minor
 
-def python_minor(api: APIClient, image: str) -> int | None:
-    """The minor version of the Python 3 that ``python3`` is in an image; None if none runs."""
-    import docker.errors
+    def find(self, key: str) -> str | None:
+        """The id of the image that was kept under ``key``, or None."""
+        return image_id(self._clients, tag(key))
 
-    body = {
-        "Image": image,
-        "Entrypoint": ["python3", "-c", _PROBE],
-        "Cmd": [],
-        "User": "0:0",
-        "Labels": {ROLE: "probe"},
-        "Healthcheck": {"Test": ["NONE"]},
-        "HostConfig": {"NetworkMode": "none", "LogConfig": {"Type": "none", "Config": {}}},
-    }
-    container = api.create_container_from_config(body, None)["Id"]  # type: ignore[no-untyped-call]
-    try:
-        api.start(container)
-        code = int(api.wait(container)["StatusCode"])
-    except docker.errors.APIError as error:
-        if error.is_server_error() and "exec" not in str(error.explanation):
-            raise
-        return None  # there is nothing by that name, or nothing that runs on this machine
-    finally:
-        api.remove_container(container, force=True, v=True)
-    return code - _MINORS if _MINORS <= code < _NO_COMMAND else None
+    # --- where a recipe starts -------------------------------------------------------------
 
+    def base_id(self, image: Image, on_step: OnStep | None = None, *, anew: bool = False) -> str:
+        """The id of the recipe's base; pulled if it is missing, with ``on_step`` told.
 
-def check_base(image: Image, minor: int | None, arch: str, engine_arch: str) -> None:
-    """Refuse a base on which no class would run, before anything is built on it.
+        ``anew`` builds a Dockerfile again, without the engine's cache. Raises `BuildError` if there
+        is no such image.
+        """
+        if image.source is not None:
+            return self._from_dockerfile(image.source, on_step, anew)
+        return self._present(image.reference, on_step)
 
-    ``minor`` is what `python_minor` found. A step that has to do with Python may bring another one:
-    then the container will tell. Raises `BuildError`.
-    """
-    base = repr(image).splitlines()[0]
-    kernel = f"{sys.version_info.major}.{sys.version_info.minor}"
-    if minor == sys.version_info.minor:
-        return
-    if minor is None and arch and engine_arch and arch != engine_arch:
-        raise BuildError(
-            f"{base} is for the platform linux/{arch}, and this engine runs linux/{engine_arch}: "
-            f"name an image that is there for linux/{engine_arch}, such as Image.debian_slim(), "
-            f"or remove this one (docker rmi) and pull it with --platform linux/{engine_arch}"
-        )
-    others = (step for step in image.steps if not isinstance(step, PipInstall))
-    if any(_PYTHON.search(step.written()) for step in others):
-        return
-    if minor is None:
-        raise BuildError(
-            f"{base} has no python3 that runs, and a class needs one of Python {kernel}: use "
-            f"Image.debian_slim(), or an image with it, such as python:{kernel}-slim"
-        )
-    raise BuildError(
-        f"{base} has Python 3.{minor}, and this kernel runs Python {kernel}; code does not travel "
-        f"between Python versions: use an image with Python {kernel}, such as "
-        f"Image.debian_slim(), or start a kernel with Python 3.{minor}"
-    )
-
-
-def own_volumes(made: Mapping[str, Any]) -> list[str]:
-    """Where an inspected container has volumes because its image asks for them.
-
-    Whatever a ``VOLUME`` of the image names is one, unless something else was mounted there. What
-    is written below is no part of a commit.
-    """
-    asked = {mount["Target"] for mount in made["HostConfig"].get("Mounts") or ()}
-    return sorted(
-        mount["Destination"]
-        for mount in made.get("Mounts") or ()
-        if mount["Type"] == "volume" and mount["Destination"] not in asked
-    )
-
-
-def with_volumes(
-    api: APIClient, container: str, paths: list[str], committed: str, tag: str
-) -> str | None:
-    """Lay what a container has at ``paths`` over the image ``committed``, and tag the result.
-
-    The id of that image, from which new containers fill their volumes; None if nothing is there.
-    A file that the image has and the container removed comes back.
-    """
-    lines, kept = [f"FROM {committed}"], []
-    with contextlib.ExitStack() as stack:
-        for number, path in enumerate(paths):
-            file = stack.enter_context(tempfile.TemporaryFile())
-            for chunk in api.get_archive(container, path)[0]:
-                file.write(chunk)
-            file.seek(0)
-            with tarfile.open(fileobj=file) as tar:
-                tar.next()
-                if tar.next() is None:  # but for the folder itself it is empty
-                    continue
-            kept.append((f"volume-{number}.tar", file))
-            lines.append(unpacked(kept[-1][0], str(PurePosixPath(path).parent)))
-        if not kept:
+    def known_base(self, image: Image) -> str | None:
+        """The same, or None if something would have to be pulled or built for it."""
+        if image.source is None:
+            return image_id(self._clients, image.reference)
+        below = [image_id(self._clients, reference) for reference in image.source.images()]
+        if None in below:
             return None
-        context = stack.enter_context(tempfile.TemporaryFile())
-        _write_context("\n".join(lines), kept, context)
-        stream = api.build(
-            fileobj=context, custom_context=True, tag=tag, rm=True, forcerm=True, decode=True
-        )
-        return docker_build.followed(stream, f"keep what lies in {', '.join(paths)}", None)
+        return self.find(_key_of(image.source.key(), below))
+
+    def _present(self, reference: str, on_step: OnStep | None) -> str:
+        """The id of an image that is here, or is pulled now."""
+        found = image_id(self._clients, reference)
+        if found is not None:
+            return found
+        import docker.errors
+        from docker.utils import parse_repository_tag
+
+        if reference.startswith("sha256:"):
+            raise docker_progress.no_such_base(reference, "an id can't be pulled")
+        name, version = parse_repository_tag(reference)
+        with self._clients.use(f"pull {reference}") as api:
+            try:
+                stream = api.pull(name, version or "latest", stream=True, decode=True)
+                docker_progress.pulled(stream, reference, on_step)
+            except docker.errors.APIError as error:
+                raise docker_progress.no_such_base(reference, said(error)) from None
+        found = image_id(self._clients, reference)
+        if found is None:
+            raise docker_progress.no_such_base(reference, "it was pulled, and is gone again")
+        return found
+
+    def _from_dockerfile(self, source: Dockerfile, on_step: OnStep | None, anew: bool) -> str:
+        below = [self._present(reference, on_step) for reference in source.images()]
+        told = source.key()
+        key = _key_of(told, below)
+        if not anew and (found := self.find(key)) is not None:
+            return found
+        with (
+            tempfile.TemporaryFile() as context,
+            self._clients.use(f"build {source.path}") as api,
+        ):
+            docker_context.of_dockerfile(source, context)
+            if source.key() != told:
+                raise BuildError(
+                    f"build {source.path.name}: files of {source.context} changed while they were "
+                    "read, so nothing was built: run it again when they are written"
+                )
+            stream = api.build(
+                fileobj=context,
+                custom_context=True,
+                dockerfile=PRIVATE_DOCKERFILE,
+                buildargs=dict(source.args),
+                tag=tag(key),
+                nocache=anew,
+                rm=True,
+                forcerm=True,
+                decode=True,
+            )
+            return docker_progress.followed(stream, f"build {source.path.name}", on_step)
+
+    # --- a recipe --------------------------------------------------------------------------
+
+    def build(
+        self,
+        image: Image,
+        key: str,
+        on_step: OnStep,
+        files: FileDigests | None,
+        facts: Facts,
+    ) -> str:
+        """Build the recipe, keep it under ``key``, return its id.
+
+        ``files`` are the digests that went into the key: what is sent is checked against them.
+        An exception in the calling thread, an interrupt too, ends the build and leaves no
+        container; the steps that were done stay in the engine's cache. Raises `BuildError`.
+        """
+        of = len(image.steps)
+        made = self.base_id(image)
+        self._check_base(image, made, facts)
+        done = 0
+        anew = image.force
+        for number, step in enumerate(image.steps):
+            if not isinstance(step, PipInstall):
+                continue
+            if done < number:
+                made = self._build(image, done, number, made, on_step, files)
+                anew = anew or any(one.force for one in image.steps[done:number])
+                done = number
+            anew = anew or step.force
+            told = Told(on_step, step.title(), number + 1, of)
+            by_uv = docker_uv.install(self._clients, facts, step, made, told, anew=anew)
+            if by_uv is not None:
+                made, done = by_uv, number + 1
+        if done < of or not image.steps:
+            made = self._build(image, done, of, made, on_step, files)
+        with self._clients.use("keep the image") as api:
+            tag_image(api, made, tag(key))
+        return made
+
+    def _build(
+        self,
+        image: Image,
+        first: int,
+        end: int,
+        base: str,
+        on_step: OnStep,
+        files: FileDigests | None,
+    ) -> str:
+        """Have the engine build the steps from ``first`` up to ``end`` on top of ``base``."""
+        steps = image.steps[first:end]
+        part = dataclasses.replace(image, steps=steps, force=image.force and first == 0)
+        titles = [step.title() for step in steps]
+        progress = docker_progress.Progress(titles, on_step, before=first, of=len(image.steps))
+        with tempfile.TemporaryFile() as context:
+            docker_context.of_recipe(part, base, context, files[first:end] if files else None)
+            with self._clients.use("build the image") as api:
+                for message in api.build(
+                    fileobj=context, custom_context=True, rm=True, forcerm=True, decode=True
+                ):
+                    progress.feed(message)
+        return progress.image()
+
+    def _check_base(self, image: Image, base: str, facts: Facts) -> None:
+        """Refuse a base that can't run a class; each is tried once."""
+        with self._clients.use(f"try the Python of {image.reference}") as api:
+            arch = inspect_image(api, base).get("Architecture") or ""
+            if image.python is not None and arch == facts.arch:
+                return  # Python's own image
+            if base not in self._pythons:
+                self._pythons[base] = docker_python.python_minor(api, base)
+        docker_python.check_base(image, self._pythons[base], arch, facts.arch)
 
 
-def _write_context(
-    dockerfile: str, files: Sequence[tuple[str, IO[bytes]]], into: IO[bytes]
-) -> None:
-    with tarfile.open(fileobj=into, mode="w", format=tarfile.PAX_FORMAT) as tar:
-        text = dockerfile.encode()
-        for name, file in [("Dockerfile", io.BytesIO(text)), *files]:
-            info = tarfile.TarInfo(name)
-            info.size = file.seek(0, io.SEEK_END)
-            file.seek(0)
-            tar.addfile(info, file)
-    into.seek(0)
+def _key_of(source: str, below: Sequence[str | None]) -> str:
+    """The key of a Dockerfile's image, from the key of its text and files, and what is below."""
+    return hashlib.sha256(json.dumps([source, below]).encode()).hexdigest()

@@ -6,19 +6,15 @@ choice stands beside its reason.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
-from lifecycle_magic.engines.base import LABEL, Honoured, Launch, Mount
+from lifecycle_magic.engines.base import Honoured, Launch, Mount
+from lifecycle_magic.engines.docker_facts import Facts
+from lifecycle_magic.engines.docker_names import ROLE, volume_name
 from lifecycle_magic.engines.limits import gpu_count, gpu_ids
-from lifecycle_magic.exception import EngineError
 
 GUEST = "/opt/lifecycle_magic"
 RUN = "/run/lifecycle"
-
-ROLE = f"{LABEL}.role"
-VOLUME_PREFIX = "lifecycle-magic-"
 
 # Code in a container is root there, for apt and pip, but with no more than they and daemons that
 # drop their own rights use. CHOWN, DAC_OVERRIDE, FOWNER, FSETID: unpacking files as other users'.
@@ -44,62 +40,6 @@ os.close(log)
 sys.path.insert(0, sys.argv[0])
 exec(open(sys.argv[0] + "/__main__.py").read())
 """
-
-
-# What the kernel calls a processor, and what images do (GOARCH).
-_ARCHITECTURES = {
-    "x86_64": "amd64",
-    "aarch64": "arm64",
-    "armv7l": "arm",
-    "armv6l": "arm",
-    "i386": "386",
-    "i686": "386",
-}
-
-
-@dataclass(frozen=True)
-class Facts:
-    """What was read from the engine once. ``memory`` is in bytes; three say what its kernel can
-    limit. ``arch`` is what its processors are called in images: ``amd64``, ``arm64``.
-    """
-
-    name: str
-    version: str
-    system: str
-    os_type: str
-    cores: int
-    memory: int
-    security: tuple[str, ...]
-    limits_memory: bool
-    limits_cpu: bool
-    limits_pids: bool
-    arch: str = ""
-
-    @classmethod
-    def of(cls, info: dict[str, Any]) -> Facts:
-        """From the engine's ``/info``."""
-        return cls(
-            name=info.get("Name") or "",
-            version=info.get("ServerVersion") or "unknown",
-            system=info.get("OperatingSystem") or "",
-            os_type=info.get("OSType") or "",
-            cores=info.get("NCPU") or 1,
-            memory=info.get("MemTotal") or 0,
-            security=tuple(info.get("SecurityOptions") or ()),
-            limits_memory=bool(info.get("MemoryLimit", True)),
-            limits_cpu=bool(info.get("CpuCfsQuota", True)),
-            limits_pids=bool(info.get("PidsLimit", True)),
-            arch=_ARCHITECTURES.get(info.get("Architecture", ""), info.get("Architecture", "")),
-        )
-
-    @property
-    def desktop(self) -> bool:
-        """Whether its containers live in a virtual machine of Docker Desktop's."""
-        return "Docker Desktop" in self.system
-
-    def secured_by(self, name: str) -> bool:
-        """Whether the engine runs with this security option: ``selinux``, ``userns``."""
-        return any(option.split(",")[0] == f"name={name}" for option in self.security)
 
 
 def review(launch: Launch, facts: Facts, *, unix: bool) -> Honoured:
@@ -204,31 +144,5 @@ def _mount(mount: Mount, launch: Launch) -> dict[str, Any]:
     return made
 
 
-def volume_name(mount: Mount) -> str:
-    """What the engine calls a named volume."""
-    if mount.volume.name is None:
-        raise EngineError(f"the volume at {mount.path} has no name")
-    return VOLUME_PREFIX + mount.volume.name
-
-
 def _bind(source: str, target: str, *, read_only: bool = False) -> dict[str, Any]:
     return {"Type": "bind", "Source": source, "Target": target, "ReadOnly": read_only}
-
-
-def commit_config(container: Mapping[str, Any], parent: Mapping[str, Any]) -> dict[str, Any]:
-    """The ``Config`` to commit a container with, for an image like the container's own, ``parent``.
-
-    The engine adds what is not given from the container's configuration. So what is the container's
-    alone, labels and variables, can't be left out, only emptied.
-    """
-    kept = parent.get("Env") or []
-    known = {variable.partition("=")[0] for variable in kept}
-    own = {variable.partition("=")[0] for variable in container.get("Env") or ()} - known
-    labels = dict.fromkeys(container.get("Labels") or {}, "")
-    return {
-        "Cmd": parent.get("Cmd") or [],
-        "Entrypoint": parent.get("Entrypoint") or [],
-        "User": parent.get("User") or "",
-        "Env": [*kept, *(f"{variable}=" for variable in sorted(own))],
-        "Labels": {**labels, **(parent.get("Labels") or {}), ROLE: "image"},
-    }

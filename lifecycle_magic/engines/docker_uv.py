@@ -8,9 +8,11 @@ python3), or fails, nothing is kept, and the image's own pip is to do it.
 
 from __future__ import annotations
 
+import hashlib
 import inspect
 import os
 import platform
+import secrets
 import shutil
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -18,7 +20,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lifecycle_magic.engines import environment
-from lifecycle_magic.engines.docker_launch import GUEST, ROLE, RUN, VOLUME_PREFIX, Facts
+from lifecycle_magic.engines.docker_api import (
+    create_container,
+    discard_container,
+    image_id,
+    inspect_image,
+)
+from lifecycle_magic.engines.docker_client import Clients
+from lifecycle_magic.engines.docker_commit import commit
+from lifecycle_magic.engines.docker_facts import Facts
+from lifecycle_magic.engines.docker_launch import GUEST, RUN
+from lifecycle_magic.engines.docker_names import ROLE, VOLUME_PREFIX, tag
+from lifecycle_magic.engines.telling import Told
+from lifecycle_magic.exception import EngineError
 from lifecycle_magic.paths import private_folder, state_root
 from lifecycle_magic.recipe import PipInstall
 
@@ -56,7 +70,44 @@ _OPTIONS = ("--break-system-packages", "--compile-bytecode")
 _OPTIONS_OF_PIP = ("--index-strategy=unsafe-best-match",)
 
 
-def folder(image: Mapping[str, Any]) -> Path | None:
+def install(
+    clients: Clients, facts: Facts, step: PipInstall, below: str, told: Told, *, anew: bool
+) -> str | None:
+    """Install packages with the host's uv on top of the image ``below``; None where pip has to.
+
+    ``told`` is this step's. ``anew``: although it was done before.
+    """
+    key = hashlib.sha256(f"uv {below} {step.instruction('')}".encode()).hexdigest()
+    if not anew and (known := image_id(clients, tag(key))) is not None:
+        told.began()
+        told.ended("cached")
+        return known
+    container = ""
+    try:
+        with clients.use("install the packages") as api:
+            uv = _folder(inspect_image(api, below))
+            if uv is None:
+                return None
+            told.began()
+            body = _config(step, below, uv, facts)
+            # By its name, for an interrupt may leave one whose id we never heard.
+            container = f"lm-build-{key[:12]}-{secrets.token_hex(4)}"
+            create_container(api, body, container)
+            if _run(api, container, told.printed):
+                told.printed("the host's uv could not do it here: pip is to\n")
+                return None
+        made = commit(clients, container, key)
+        told.ended("done")
+        return made
+    except EngineError as error:  # it may not even start: no python3, or musl
+        told.printed(f"the host's uv could not do it here: {error}\n")
+        return None
+    finally:
+        if container:
+            discard_container(clients, container)
+
+
+def _folder(image: Mapping[str, Any]) -> Path | None:
     """A folder with the host's uv, to mount for this image (as the engine describes it); None if it
     can't run there.
     """
@@ -90,7 +141,7 @@ def _alone(uv: Path) -> Path:
     return place
 
 
-def config(step: PipInstall, image: str, uv: Path, facts: Facts) -> dict[str, Any]:
+def _config(step: PipInstall, image: str, uv: Path, facts: Facts) -> dict[str, Any]:
     """The body of ``POST /containers/create`` for a step on top of ``image``."""
     script = _SCRIPT.replace("PIP_SETTINGS", inspect.getsource(environment.pip_settings))
     options = (*_OPTIONS, *(_OPTIONS_OF_PIP if step.tool == "pip" else ()))
@@ -119,7 +170,7 @@ def config(step: PipInstall, image: str, uv: Path, facts: Facts) -> dict[str, An
     }
 
 
-def run(api: APIClient, container: str, on_output: Callable[[str], None]) -> int:
+def _run(api: APIClient, container: str, on_output: Callable[[str], None]) -> int:
     """Start the container, hand on what it prints, and return its exit code."""
     stream: Iterator[bytes] = api.attach(container, stream=True, logs=True)
     api.start(container)

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Literal
 
 from lifecycle_magic import full
-from lifecycle_magic.engines import environment, keeper, limits, processes, sandbox, steps
+from lifecycle_magic.engines import environment, limits, processes, sandbox, steps
 from lifecycle_magic.engines.base import (
     Ended,
     Found,
@@ -29,11 +29,13 @@ from lifecycle_magic.engines.base import (
     OnStep,
     Usage,
 )
-from lifecycle_magic.engines.hire import EXIT_CODE, Job, hire
+from lifecycle_magic.engines.hire import EXIT_CODE, hire
 from lifecycle_magic.engines.keeper import remove_tree
 from lifecycle_magic.engines.limits import Host
 from lifecycle_magic.engines.listening import tcp_socket, unix_socket
-from lifecycle_magic.engines.sandbox import Bind, Sandbox
+from lifecycle_magic.engines.meter import CpuMeter
+from lifecycle_magic.engines.process_commands import Commands
+from lifecycle_magic.engines.sandbox import Bind
 from lifecycle_magic.engines.store import (
     ImageRecord,
     InstanceRecord,
@@ -69,7 +71,7 @@ class ProcessEngine:
         self._wanted = sandbox
         self._transport = transport
         self._runs: dict[str, Path] = {}  # run folders of what this process launched
-        self._seen: dict[str, tuple[float, float]] = {}  # usage: when looked, CPU seconds then
+        self._cpu = CpuMeter()
 
     # --- what there is -----------------------------------------------------------------------
 
@@ -105,6 +107,10 @@ class ProcessEngine:
     def sandboxed(self) -> bool:
         """Whether instances run in a sandbox. The first look tries one, for about 10 ms."""
         return self._probed[0] is not None
+
+    @functools.cached_property
+    def _commands(self) -> Commands:
+        return Commands(self._probed[0])
 
     @property
     def _store(self) -> Store:
@@ -160,7 +166,7 @@ class ProcessEngine:
             root = folder / "root"
             root.mkdir(mode=0o700)
             start = steps.Made(root, venv)
-            made = steps.run_steps(image, start, self._prepare_command, on_step, files)
+            made = steps.run_steps(image, start, self._commands.of_step, on_step, files)
             record = ImageRecord(venv=venv.name, env=made.env, workdir=made.workdir)
             write(folder / "image.json", record)
             store.replace(folder, store.place("images", key))
@@ -179,39 +185,6 @@ class ProcessEngine:
             store.replace(folder, store.place("images", key))
         return key
 
-    def _prepare_command(self, command: str, made: steps.Made) -> steps.Prepared:
-        """One of a recipe's shell commands, as it is run here."""
-        self._prepare_root(made.root, made.workdir)
-        env = {**self._environment(made.root, made.venv), **made.env}
-        shell = ["/bin/sh", "-c", command]
-        if not self.sandboxed:
-            return steps.Prepared(shell, env, Path(_own_folder(made.root, made.workdir)))
-        box = Sandbox(
-            root=str(made.root),
-            workdir=made.workdir or sandbox.HOME,
-            hostname="build",
-            binds=(Bind(str(made.venv), sandbox.VENV, "rw"),),
-            ends_with_parent=True,
-        )
-        return steps.Prepared(self._in_sandbox(box, shell), env, made.root)
-
-    def _prepare_root(self, root: Path, workdir: str | None) -> None:
-        """What a root folder needs beside the snapshot."""
-        if self.sandboxed:
-            sandbox.prepare_root(root)
-        (root / "tmp").mkdir(exist_ok=True)
-        if workdir is not None:
-            steps.inside(root, workdir, follow=True).mkdir(parents=True, exist_ok=True)
-
-    def _environment(self, root: Path, venv: Path) -> dict[str, str]:
-        """What commands and guests find in their environment, but for the image's variables."""
-        if self.sandboxed:
-            home, seen, tmp = sandbox.HOME, sandbox.VENV, "/tmp"
-        else:
-            home, seen, tmp = str(root), str(venv), str(root / "tmp")
-        clean = environment.clean_environment(os.environ, home=home, venv=seen)
-        return {**clean, "TMPDIR": tmp}
-
     # --- launching ---------------------------------------------------------------------------
 
     def listen(self, run_dir: Path) -> Listener:
@@ -223,7 +196,7 @@ class ProcessEngine:
 
     def run_path(self, run_dir: Path) -> str:
         """Where the guest sees ``run_dir``: `/run/lifecycle` in a sandbox, else where it is."""
-        return sandbox.RUN if self.sandboxed else str(run_dir.absolute())
+        return self._commands.run_path(run_dir)
 
     def launch(self, launch: Launch) -> str:
         """Start the guest below a keeper of its own session; the instance's name is its id."""
@@ -238,9 +211,11 @@ class ProcessEngine:
         place = store.place("instances", launch.name)
         with full.explained("start it"), store.making("instances", launch.name) as folder:
             copy_tree(store.place("images", launch.image) / "root", folder / "root")
-            self._prepare_root(folder / "root", image.workdir)
-            self._make_volumes(folder, place, launch)
-            with hire(self._job(place, store, image, launch)) as hired:
+            self._commands.prepare_root(folder / "root", image.workdir)
+            volumes = self._make_volumes(folder, place, launch)
+            venv = store.place("venvs", image.venv)
+            job = self._commands.of_guest(launch, place, venv, image, volumes)
+            with hire(job) as hired:
                 record = InstanceRecord(
                     name=launch.name,
                     image=launch.image,
@@ -257,9 +232,14 @@ class ProcessEngine:
         self._runs[launch.name] = launch.run_dir
         return launch.name
 
-    def _make_volumes(self, folder: Path, place: Path, launch: Launch) -> None:
+    def _make_volumes(self, folder: Path, place: Path, launch: Launch) -> list[Bind]:
+        """Make volumes that are to be made; all of them, as a sandbox mounts them.
+
+        ``folder`` is the instance's while it is being made, ``place`` where it will be then.
+        """
+        found = []
         for number, mount in enumerate(launch.mounts):
-            source = Path(self._volume_folder(number, mount.volume, place))
+            source = self._volume_folder(number, mount.volume, place)
             if mount.volume.kind == "ephemeral":
                 (folder / source.relative_to(place)).mkdir(mode=0o700, parents=True)
             elif mount.volume.kind == "named" and mount.volume.create_if_missing:
@@ -269,71 +249,15 @@ class ProcessEngine:
                     f"the volume {mount.volume} for {mount.path} is not there: "
                     f"make the folder {source}, or leave create_if_missing=False out"
                 )
+            found.append(Bind(str(source), mount.path, "rw"))
+        return found
 
-    def _volume_folder(self, number: int, volume: Volume, place: Path) -> str:
+    def _volume_folder(self, number: int, volume: Volume, place: Path) -> Path:
         if volume.kind == "ephemeral":
-            return str(place / "volumes" / str(number))
+            return place / "volumes" / str(number)
         if volume.kind == "named":
-            return str(self._store.place("volumes", str(volume.name)))
-        return str(volume.path)
-
-    def _job(self, place: Path, store: Store, image: ImageRecord, launch: Launch) -> Job:
-        venv = store.place("venvs", image.venv)
-        env = self._environment(place / "root", venv)
-        env |= limits.gpu_environment(launch.gpu, os.environ)
-        env |= {**image.env, processes.MARKER: launch.name}
-        python = f"{env['VIRTUAL_ENV']}/bin/python"
-        if self.sandboxed:
-            box = self._box(place, store, image, launch)
-            command = self._in_sandbox(box, [python, sandbox.GUEST, sandbox.RUN], launch)
-        else:
-            command = [python, str(launch.guest_dir.absolute()), self.run_path(launch.run_dir)]
-        return Job(
-            name=launch.name,
-            instance=place,
-            run_dir=launch.run_dir,
-            command=command,
-            env=env,
-            cwd="" if self.sandboxed else _own_folder(place / "root", image.workdir),
-            # Numeric libraries (OpenMP, OpenBLAS, MKL) size their pools by the affinity mask, so
-            # no OMP_NUM_THREADS is needed to go with it.
-            cpus=limits.choose_cpus(launch.cpu, launch.name, sorted(os.sched_getaffinity(0))),
-            kill_strays=not self.sandboxed,
-        )
-
-    def _box(self, place: Path, store: Store, image: ImageRecord, launch: Launch) -> Sandbox:
-        binds = [
-            Bind(str(store.place("venvs", image.venv)), sandbox.VENV),
-            Bind(str(launch.guest_dir.absolute()), sandbox.GUEST),
-            Bind(str(launch.run_dir.absolute()), sandbox.RUN, "rw"),
-        ]
-        for number, mount in enumerate(launch.mounts):
-            binds.append(Bind(self._volume_folder(number, mount.volume, place), mount.path, "rw"))
-        return Sandbox(
-            root=str(place / "root"),
-            workdir=image.workdir or sandbox.HOME,
-            hostname=launch.name[:64],  # HOST_NAME_MAX
-            binds=tuple(binds),
-            block_network=launch.block_network,
-            shm_size=launch.shm_size,
-        )
-
-    def _in_sandbox(
-        self, box: Sandbox, command: list[str], launch: Launch | None = None
-    ) -> list[str]:
-        bwrap = self._probed[0]
-        assert bwrap is not None
-        certificates = [os.environ[name] for name in environment.CERTIFICATES if name in os.environ]
-        gpu = sandbox.gpu_devices() if launch is not None and launch.gpu is not None else ()
-        return sandbox.command_line(
-            bwrap,
-            box,
-            command,
-            host=sandbox.host_binds(environment.python_prefixes(), certificates),
-            late=(*sandbox.resolver_binds(), *gpu),
-            info_fd=None if launch is None else keeper.INFO_FD,
-            privileged=os.geteuid() == 0,
-        )
+            return self._store.place("volumes", str(volume.name))
+        return Path(str(volume.path))
 
     # --- while it runs, and after ------------------------------------------------------------
 
@@ -374,18 +298,14 @@ class ProcessEngine:
         """CPU since the last look (the first time: since its start) and memory of all processes."""
         record = self._store.instance(container)
         if record is None or not record.keeper.alive():
-            self._seen.pop(container, None)
+            self._cpu.forget(container)
             return None
         rows = processes.below(record.keeper)
-        now = time.clock_gettime(time.CLOCK_BOOTTIME)
         began = int(record.keeper.started) / os.sysconf("SC_CLK_TCK")
-        then, spent = self._seen.get(container, (began, 0.0))
-        total = sum(row.cpu for row in rows)
-        self._seen[container] = (now, total)
-        # A process that ended takes its seconds along, so the sum may fall.
-        return Usage(
-            cpu=max(0.0, total - spent) / max(now - then, 1e-3), memory=processes.memory(rows)
-        )
+        self._cpu.begin(container, began)
+        now = time.clock_gettime(time.CLOCK_BOOTTIME)
+        used = sum(row.cpu for row in rows)
+        return Usage(self._cpu.cores(container, now, used), processes.memory(rows))
 
     def containers(self) -> list[Found]:
         """Every instance on record; one whose keeper is gone is not running."""
@@ -443,8 +363,3 @@ class ProcessEngine:
 def _refuse(found: Honoured) -> None:
     if found.refused:
         raise EngineError("; ".join(found.refused))
-
-
-def _own_folder(root: Path, workdir: str | None) -> str:
-    """The working folder of an instance without a sandbox: ``workdir`` below its own root."""
-    return str(root / (workdir or "").lstrip("/"))

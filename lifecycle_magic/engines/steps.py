@@ -6,17 +6,18 @@ Packages go into the environment, everything else into the snapshot. How a shell
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import sys
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
 from lifecycle_magic import full
 from lifecycle_magic.engines import environment
-from lifecycle_magic.engines.base import OnStep, StepOutput
+from lifecycle_magic.engines.base import OnStep
+from lifecycle_magic.engines.telling import Told
 from lifecycle_magic.exception import BuildError
 from lifecycle_magic.image import Image
 from lifecycle_magic.recipe import (
@@ -68,12 +69,12 @@ def run_steps(
     seed = any(isinstance(step, RunCommand) for step in image.steps)
     of = len(image.steps) + 1
     python = f"environment with Python {sys.version_info.major}.{sys.version_info.minor}"
-    with _told(on_step, StepOutput(1, of, "running", python)) as say:
+    with _telling(Told(on_step, python, 1, of)) as say:
         environment.make(made.venv, seed=seed, on_line=say)
     for number, step in enumerate(image.steps, start=2):
-        with _told(on_step, StepOutput(number, of, "running", step.title())) as say:
-            told = None if files is None else files[number - 2]
-            made = _run_step(step, made, prepare, say, told)
+        with _telling(Told(on_step, step.title(), number, of)) as say:
+            digests = None if files is None else files[number - 2]
+            made = _run_step(step, made, prepare, say, digests)
     return made
 
 
@@ -157,19 +158,13 @@ def inside(root: Path, path: str, *, follow: bool = False) -> Path:
     return root.joinpath(*done)
 
 
-class _told:
-    """Report that a step began, what it prints, and how it ended."""
-
-    def __init__(self, on_step: OnStep, step: StepOutput) -> None:
-        self._on_step = on_step
-        self._step = step
-
-    def __enter__(self) -> Callable[[str], None]:
-        self._began = time.monotonic()
-        self._on_step(self._step)
-        return lambda line: self._on_step(replace(self._step, status="output", text=f"{line}\n"))
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        seconds = time.monotonic() - self._began
-        ended = replace(self._step, status="done", seconds=seconds)
-        self._on_step(ended if kind is None else replace(ended, status="failed"))
+@contextlib.contextmanager
+def _telling(told: Told) -> Iterator[Callable[[str], None]]:
+    """Tell that a step began, what it prints (by line), and how it ended."""
+    told.began()
+    try:
+        yield lambda line: told.printed(f"{line}\n")
+    except BaseException:
+        told.ended("failed")
+        raise
+    told.ended("done")

@@ -1,23 +1,22 @@
 """All that the panel tells of a session, as frozen records: facts, and no words about them.
 
-`Fold` keeps what only events tell (build steps, notices). `classes` and `containers` look at what
-is there. The records go to the front end as JSON; ``js/src/types.ts`` has the same shapes.
+`classes` and `containers` look at what is there; what only events tell comes from the `Fold`. The
+records go to the front end as JSON; ``js/src/types.ts`` has the same shapes.
 """
 
 from __future__ import annotations
 
-import dataclasses
-from collections import deque
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import quantiles
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from lifecycle_magic.exception import InvalidError
 from lifecycle_magic.history import Entry
 from lifecycle_magic.options import Options
-from lifecycle_magic.panel.text import plain
-from lifecycle_magic.state import GONE, WARM, BuildStep, Event, Notice, State
+from lifecycle_magic.panel.fold import Fold, Step
+from lifecycle_magic.panel.text import cut, plain
+from lifecycle_magic.state import GONE, WARM, State
 
 if TYPE_CHECKING:
     from lifecycle_magic.container import Container
@@ -27,42 +26,14 @@ if TYPE_CHECKING:
     from lifecycle_magic.session import Session
     from lifecycle_magic.spec import ClassSpec
 
-__all__ = ["ClassFacts", "ContainerFacts", "Fold", "Life", "Step", "classes", "containers"]
+__all__ = ["ClassFacts", "ContainerFacts", "Life", "classes", "containers", "live"]
 
 MOST_CLASSES = 100
 MOST_CONTAINERS = 200
 MOST_GONE = 5
 """Containers of a class that are gone and still shown."""
-MOST_STEPS = 40
-MOST_NOTICES = 8
-TEXT = 400
-"""Characters of a reason, a step's name or a notice."""
 LAST_LINES = 4000
 """Characters of the last output of a container that failed."""
-
-
-@dataclass(frozen=True)
-class Step:
-    """A step of an image build. ``began`` is seconds since the epoch, ``seconds`` None while it
-    runs; ``detail`` is its last line of output.
-    """
-
-    text: str
-    status: Literal["running", "done", "cached", "failed"]
-    began: float
-    seconds: float | None = None
-    detail: str = ""
-
-
-@dataclass(frozen=True)
-class Said:
-    """A notice, or how something that the panel was asked to do went wrong."""
-
-    id: int
-    cls: str | None
-    text: str
-    at: float
-    level: Literal["info", "warning"]
 
 
 @dataclass(frozen=True)
@@ -151,63 +122,6 @@ class Life:
     why: str
 
 
-class Fold:
-    """What events told: the build of each class, and the latest notices."""
-
-    def __init__(self) -> None:
-        self.notices: deque[Said] = deque(maxlen=MOST_NOTICES)
-        self._builds: dict[str, dict[int, Step]] = {}
-        self._of: dict[str, int] = {}
-        self._ids = 0
-
-    def take(self, event: Event) -> None:
-        """Fold one event in; all but build steps and notices is for others."""
-        if isinstance(event, BuildStep):
-            self._step(event)
-        elif isinstance(event, Notice):
-            self.say(event.cls, event.text, event.at, event.level)
-
-    def say(
-        self,
-        cls: str | None,
-        text: str,
-        at: float,
-        level: Literal["info", "warning"] = "warning",
-    ) -> None:
-        """One more notice."""
-        self._ids += 1
-        self.notices.append(Said(self._ids, cls, cut(text, 4 * TEXT), at, level))
-
-    def build(self, key: str) -> tuple[tuple[Step, ...], int]:
-        """The steps of the class's last build that are known, and how many it has."""
-        steps = self._builds.get(key, {})
-        return tuple(steps[n] for n in sorted(steps))[-MOST_STEPS:], self._of.get(key, 0)
-
-    def _step(self, event: BuildStep) -> None:
-        steps = self._builds.setdefault(event.service, {})
-        known = steps.get(event.step)
-        if event.status == "output":
-            if known is not None:
-                lines = [line for line in plain(event.text).splitlines() if line.strip()]
-                if lines:
-                    detail = cut(lines[-1].strip(), TEXT)
-                    steps[event.step] = dataclasses.replace(known, detail=detail)
-            return
-        if known is not None and known.seconds is not None:
-            steps.clear()  # its number comes again: another build
-            known = None
-        began = known.began if known is not None else event.at
-        seconds = None
-        if event.status != "running":
-            took = event.at - began if event.seconds is None else event.seconds
-            seconds = round(max(0.0, took), 3)
-            began = event.at - seconds
-        detail = known.detail if known is not None and event.status == "failed" else ""
-        text = cut(" ".join(plain(event.text).split()), TEXT)
-        steps[event.step] = Step(text, event.status, round(began, 2), seconds, detail)
-        self._of[event.service] = max(event.of, *steps)
-
-
 # --- classes -------------------------------------------------------------------------------------
 
 
@@ -280,7 +194,7 @@ def told_options(options: Options) -> tuple[str, ...]:
         told.append(f"env={','.join(options.env)}")
     if options.secrets:
         told.append(f"secrets={len(options.secrets)}")
-    return tuple(cut(text, TEXT) for text in told[:20])
+    return tuple(cut(text) for text in told[:20])
 
 
 _DEFAULTS = Options()
@@ -345,7 +259,7 @@ def containers(
         shown[entry.service] = count + 1
         facts[entry.container] = _gone(entry)
         lives[entry.container] = Life(
-            entry.state, round(entry.ended, 2), 0, 0, None, cut(entry.why, TEXT)
+            entry.state, round(entry.ended, 2), 0, 0, None, cut(entry.why)
         )
     kept = list(facts)[:MOST_CONTAINERS]
     return tuple(facts[name] for name in kept), {name: lives[name] for name in kept}
@@ -375,7 +289,7 @@ def _life(container: Container, offset: float) -> Life:
         calls=container.calls,
         running=container.running,
         call=round(min(began) + offset, 2) if began else None,
-        why=cut(why, TEXT),
+        why=cut(why),
     )
 
 
@@ -398,9 +312,3 @@ def _gone(entry: Entry) -> ContainerFacts:
 def _exit(hook: ExitHook) -> Exit:
     error = None if hook.error is None else plain(hook.error[-LAST_LINES:])
     return Exit(hook.hook, round(hook.seconds, 3), error)
-
-
-def cut(text: str, most: int) -> str:
-    """Text without terminal escapes and of bounded length."""
-    text = plain(text)
-    return text if len(text) <= most else text[: most - 1] + "…"

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from lifecycle_magic.engines.base import Usage
 from lifecycle_magic.history import Entry
 from lifecycle_magic.panel import actions, facts
+from lifecycle_magic.panel.fold import Fold
 from lifecycle_magic.panel.metrics import Sampler
 from lifecycle_magic.panel.pace import BEAT, Pace
 from lifecycle_magic.panel.pages import Samples, Text
@@ -56,7 +57,7 @@ class Feed:
         self._pace = Pace()
         self._wake = threading.Condition()
         self._events: deque[Event] = deque(maxlen=2000)
-        self._fold = facts.Fold()
+        self._fold = Fold()
         self._known: dict[str, tuple[str, Container]] = {}
         self._gone: tuple[Entry, ...] = ()
         self._gone_stale = True

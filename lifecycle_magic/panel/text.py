@@ -6,7 +6,10 @@ import html
 import re
 from dataclasses import dataclass
 
-__all__ = ["Table", "age", "escape", "last_lines", "plain", "seconds", "size"]
+__all__ = ["Table", "age", "cut", "escape", "last_lines", "plain", "seconds", "size"]
+
+LONGEST = 400
+"""Characters of what is to be read in one line: a reason, a step's name, an option."""
 
 # CSI sequences, OSC sequences with either end, and whatever else begins with an escape character.
 _ESCAPES = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)?|\x1b.?")
@@ -22,8 +25,18 @@ def plain(text: str) -> str:
     return _CONTROLS.sub("", _ESCAPES.sub("", text))
 
 
+def cut(text: str, most: int = LONGEST) -> str:
+    """Plain text of at most ``most`` characters.
+
+    >>> cut("a long reason", 7)
+    'a long…'
+    """
+    text = plain(text)
+    return text if len(text) <= most else text[: most - 1] + "…"
+
+
 def escape(text: str) -> str:
-    """The same for HTML."""
+    """Plain text for HTML."""
     return html.escape(plain(text))
 
 

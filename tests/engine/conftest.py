@@ -1,17 +1,22 @@
-"""Fixtures of the tests of calls and of web endpoints."""
+"""Fixtures of the tests of calls, of web endpoints, and of the engines behind their seam."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
+import docker
 import pytest
+from engine.bench import DockerBench, ProcessBench
 from engine.web import Street
 from engine.web import street as make_street
 from engine.work import Site
 
 import lifecycle_magic as lm
 from lifecycle_magic import session
+from lifecycle_magic.engines.docker import DockerEngine
+from lifecycle_magic.engines.process import ProcessEngine
 
 
 @pytest.fixture
@@ -50,3 +55,27 @@ def street(
     folder = tmp_path_factory.mktemp("notes")
     with make_street(request.param, request.module.__name__.rpartition(".")[2], folder) as one:
         yield one
+
+
+@pytest.fixture
+def in_docker(need_docker: docker.DockerClient, tmp_path: Path) -> Iterator[DockerBench]:
+    """A bench of the docker engine."""
+    with (
+        closing(DockerEngine()) as engine,
+        closing(DockerBench(engine, need_docker, tmp_path)) as bench,
+    ):
+        yield bench
+
+
+@pytest.fixture
+def sandboxed(need_bwrap: str, tmp_path: Path) -> Iterator[ProcessBench]:
+    """A bench of the process engine with a sandbox."""
+    with closing(ProcessBench(ProcessEngine(sandbox=True), tmp_path)) as bench:
+        yield bench
+
+
+@pytest.fixture
+def plain(tmp_path: Path) -> Iterator[ProcessBench]:
+    """A bench of the process engine without one."""
+    with closing(ProcessBench(ProcessEngine(sandbox=False), tmp_path)) as bench:
+        yield bench

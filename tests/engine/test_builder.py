@@ -21,8 +21,7 @@ from lifecycle_magic import builder, buildlog, hooks
 from lifecycle_magic.builder import Built
 from lifecycle_magic.engines.base import OnStep
 from lifecycle_magic.engines.docker import DockerEngine
-from lifecycle_magic.engines.docker_build import tag
-from lifecycle_magic.engines.docker_launch import ROLE
+from lifecycle_magic.engines.docker_names import ROLE, tag
 from lifecycle_magic.exception import BuildError, EngineError
 from lifecycle_magic.image import Image
 from lifecycle_magic.options import Options

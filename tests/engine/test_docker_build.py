@@ -17,11 +17,11 @@ import docker.errors
 import docker.types
 import pytest
 
-from lifecycle_magic.engines import docker_build
+from lifecycle_magic.engines import docker_context
 from lifecycle_magic.engines.base import LABEL, StepOutput
 from lifecycle_magic.engines.docker import DockerEngine
-from lifecycle_magic.engines.docker_build import Progress, pulled, tag
-from lifecycle_magic.engines.docker_launch import ROLE
+from lifecycle_magic.engines.docker_names import ROLE, tag
+from lifecycle_magic.engines.docker_progress import Progress, pulled
 from lifecycle_magic.exception import BuildError
 from lifecycle_magic.image import Image
 
@@ -453,7 +453,7 @@ def test_what_a_failed_build_of_a_dockerfile_leaves_is_listed_and_pruned(
 )
 def test_the_label_comes_after_each_from_and_nowhere_else(marked: str) -> None:
     expected = marked.replace("+\n", f'LABEL {ROLE}="image"\n')
-    assert docker_build.labelled(marked.replace("+\n", "")) == expected
+    assert docker_context.labelled(marked.replace("+\n", "")) == expected
 
 
 # --- the engine's stream -------------------------------------------------------------------------

@@ -19,7 +19,7 @@ import lifecycle_magic as lm
 from lifecycle_magic import pruning, session
 from lifecycle_magic.engines.base import Engine, Kept
 from lifecycle_magic.engines.docker import DockerEngine
-from lifecycle_magic.engines.docker_launch import ROLE
+from lifecycle_magic.engines.docker_names import ROLE
 from lifecycle_magic.keeping import Ledger
 from lifecycle_magic.owner import Owner
 from lifecycle_magic.paths import private_folder

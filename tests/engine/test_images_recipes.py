@@ -20,7 +20,9 @@ import pytest
 import lifecycle_magic as lm
 from lifecycle_magic import builder, commands, session
 from lifecycle_magic.engines.docker import DockerEngine
-from lifecycle_magic.engines.docker_build import tag
+from lifecycle_magic.engines.docker_client import Clients
+from lifecycle_magic.engines.docker_images import Images
+from lifecycle_magic.engines.docker_names import tag
 from lifecycle_magic.engines.process import ProcessEngine
 from lifecycle_magic.exception import BuildError, EngineError, InvalidError, StartError
 from lifecycle_magic.options import Options
@@ -450,7 +452,7 @@ def test_a_file_that_changes_while_the_image_is_made_is_not_kept_under_the_forme
 def test_a_dockerfiles_context_that_changes_while_it_is_read_is_refused(
     need_docker: docker.DockerClient, tmp_path: Path
 ) -> None:
-    class Late(DockerEngine):
+    class Late(Images):
         def find(self, key: str) -> Any:
             (tmp_path / "data").write_text("2")
             return super().find(key)
@@ -458,10 +460,10 @@ def test_a_dockerfiles_context_that_changes_while_it_is_read_is_refused(
     (tmp_path / "data").write_text("1")
     (tmp_path / "Dockerfile").write_text(f"FROM {lm.Image.debian_slim().reference}\nCOPY . /\n")
     with (
-        contextlib.closing(Late()) as engine,
+        contextlib.closing(Clients()) as clients,
         pytest.raises(BuildError, match=r"build Dockerfile: files of .* changed while they were"),
     ):
-        engine.base_id(lm.Image.from_dockerfile(tmp_path / "Dockerfile"))
+        Late(clients).base_id(lm.Image.from_dockerfile(tmp_path / "Dockerfile"))
 
 
 FUNCTION = """

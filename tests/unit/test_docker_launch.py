@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from lifecycle_magic.engines.base import Launch
-from lifecycle_magic.engines.docker_launch import Facts, config, review
+from lifecycle_magic.engines.docker_facts import Facts
+from lifecycle_magic.engines.docker_launch import config, review
 
 FACTS = Facts.of(
     {

@@ -15,6 +15,7 @@ from lifecycle_magic.logs import KEPT, Logs
 from lifecycle_magic.options import Options
 from lifecycle_magic.panel import facts
 from lifecycle_magic.panel.feed import Feed
+from lifecycle_magic.panel.fold import MOST_NOTICES, NOTICE, Fold, Step
 from lifecycle_magic.panel.pace import INTERVAL, LEASE, TICK, Pace
 from lifecycle_magic.panel.pages import Samples, Text
 from lifecycle_magic.report import ExitHook
@@ -170,11 +171,11 @@ def step(
 
 
 def test_a_build_is_folded_step_by_step():
-    fold = facts.Fold()
+    fold = Fold()
     fold.take(step("running"))
     fold.take(step("output", text="Collecting\n\x1b[31msix\x1b[0m\n\n"))
     assert fold.build("cell/Model") == (
-        (facts.Step("pip install six", "running", 10.0, None, "six"),),
+        (Step("pip install six", "running", 10.0, None, "six"),),
         2,
     )
     fold.take(step("done", at=13.0, seconds=2.5))
@@ -185,22 +186,22 @@ def test_a_build_is_folded_step_by_step():
 
 
 def test_a_failed_step_keeps_its_last_line_and_the_next_build_begins_anew():
-    fold = facts.Fold()
+    fold = Fold()
     fold.take(step("running"))
     fold.take(step("output", text="ERROR: no match\n"))
     fold.take(step("failed", at=11.0))
     assert fold.build("cell/Model")[0][0].detail == "ERROR: no match"
     fold.take(step("running", at=20.0))
-    assert fold.build("cell/Model")[0] == (facts.Step("pip install six", "running", 20.0),)
+    assert fold.build("cell/Model")[0] == (Step("pip install six", "running", 20.0),)
 
 
 def test_notices_are_bounded_in_number_and_length():
-    fold = facts.Fold()
+    fold = Fold()
     for n in range(50):
         fold.take(Notice("Model", f"{n} " + "x" * 10_000, 1.0, "warning"))
-    assert len(fold.notices) == facts.MOST_NOTICES
+    assert len(fold.notices) == MOST_NOTICES
     assert fold.notices[-1].text.startswith("49 ")
-    assert all(len(said.text) <= 4 * facts.TEXT for said in fold.notices)
+    assert all(len(said.text) <= NOTICE for said in fold.notices)
 
 
 def test_no_value_of_a_secret_or_of_the_environment_is_told():
@@ -241,7 +242,7 @@ def test_one_that_is_gone_is_not_told_for_a_class_that_is_no_more():
 
 
 def test_classes_of_one_name_do_not_share_builds_ends_or_logs():
-    fold, logs = facts.Fold(), Logs()
+    fold, logs = Fold(), Logs()
     fold.take(step("running", service="second/Model"))
     assert fold.build("cell/Model") == ((), 0)
     assert len(fold.build("second/Model")[0]) == 1
