@@ -28,7 +28,8 @@ import numpy as np
 import lifecycle_magic as lm
 from benchmarks.figures import human
 from benchmarks.publish import ROOT, put
-from lifecycle_magic import bundle, lanes
+from lifecycle_magic.calling import lanes
+from lifecycle_magic.services import bundle
 from lifecycle_magic.wire import frames
 
 ROUNDS = 3

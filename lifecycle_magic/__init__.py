@@ -17,7 +17,7 @@ __version__ = "0.1.0"
 _HOME = {
     "App": "app",
     "Cls": "remote",
-    "FunctionCall": "function_call",
+    "FunctionCall": "calling.function_call",
     "Image": "image",
     "Retries": "options",
     "Secret": "secret",
@@ -30,7 +30,7 @@ _HOME = {
     "exception": "",
     "exit": "hooks",
     "fastapi_endpoint": "endpoints",
-    "gather": "function_call",
+    "gather": "calling.function_call",
     "is_local": "hooks",
     "method": "hooks",
     "panel": "",
@@ -45,13 +45,13 @@ __all__ = ["__version__", *sorted(_HOME), "load_ipython_extension", "unload_ipyt
 if TYPE_CHECKING:
     from lifecycle_magic import exception as exception
     from lifecycle_magic.app import App as App
+    from lifecycle_magic.calling.function_call import FunctionCall as FunctionCall
+    from lifecycle_magic.calling.function_call import gather as gather
     from lifecycle_magic.endpoints import asgi_app as asgi_app
     from lifecycle_magic.endpoints import fastapi_endpoint as fastapi_endpoint
     from lifecycle_magic.endpoints import web_endpoint as web_endpoint
     from lifecycle_magic.endpoints import web_server as web_server
     from lifecycle_magic.endpoints import wsgi_app as wsgi_app
-    from lifecycle_magic.function_call import FunctionCall as FunctionCall
-    from lifecycle_magic.function_call import gather as gather
     from lifecycle_magic.hooks import batched as batched
     from lifecycle_magic.hooks import build as build
     from lifecycle_magic.hooks import concurrent as concurrent

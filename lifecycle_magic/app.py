@@ -26,7 +26,7 @@ from lifecycle_magic.hooks import is_local
 from lifecycle_magic.options import Options
 
 if TYPE_CHECKING:
-    from lifecycle_magic.service import Service
+    from lifecycle_magic.services.service import Service
     from lifecycle_magic.session import Lookup
     from lifecycle_magic.spec import ClassSpec
 

@@ -18,13 +18,13 @@ from typing import IO, TYPE_CHECKING, Any, Protocol
 
 from lifecycle_magic.panel.text import escape, plain, seconds
 from lifecycle_magic.progress import Address, Progress, Row, View, headline
-from lifecycle_magic.service import Change
+from lifecycle_magic.services.service import Change
 from lifecycle_magic.state import Event
 
 if TYPE_CHECKING:
     from lifecycle_magic.arguments import Request
     from lifecycle_magic.exception import InvalidError
-    from lifecycle_magic.service import Service
+    from lifecycle_magic.services.service import Service
     from lifecycle_magic.spec import ClassSpec
     from lifecycle_magic.web.site import Served
 

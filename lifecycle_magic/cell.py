@@ -16,7 +16,7 @@ from lifecycle_magic.spec import ClassSpec, read_class
 if TYPE_CHECKING:
     from lifecycle_magic.arguments import Request
     from lifecycle_magic.card import Card
-    from lifecycle_magic.service import Service
+    from lifecycle_magic.services.service import Service
 
 __all__ = ["PREFIX", "deploy", "found_in", "run"]
 

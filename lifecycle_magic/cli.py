@@ -90,8 +90,9 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _run(given: argparse.Namespace) -> int:
-    from lifecycle_magic import script, session
-    from lifecycle_magic.reporter import Reporter
+    from lifecycle_magic import session
+    from lifecycle_magic.terminal import script
+    from lifecycle_magic.terminal.reporter import Reporter
 
     name, _, entrypoint = given.script.partition("::")
     path = Path(name)
@@ -118,9 +119,9 @@ def _run(given: argparse.Namespace) -> int:
 
 def _serve(given: argparse.Namespace) -> int:
     from lifecycle_magic import session
-    from lifecycle_magic.reporter import Reporter
-    from lifecycle_magic.script import report
-    from lifecycle_magic.serve import Serve
+    from lifecycle_magic.terminal.reporter import Reporter
+    from lifecycle_magic.terminal.script import report
+    from lifecycle_magic.terminal.serve import Serve
 
     if given.address:
         os.environ["LIFECYCLE_MAGIC_WEB_ADDRESS"] = given.address
@@ -170,7 +171,7 @@ def _close(why: str) -> None:
 
 def _ps(given: argparse.Namespace) -> int:
     if given.images:
-        from lifecycle_magic import pruning
+        from lifecycle_magic.terminal import pruning
 
         with _session() as current:
             print(pruning.listing(current).text())
@@ -211,8 +212,8 @@ def _logs(given: argparse.Namespace) -> int:
 
 
 def _build_log(name: str, lines: int | None) -> int:
-    from lifecycle_magic import buildlog
     from lifecycle_magic.panel.text import last_lines, plain
+    from lifecycle_magic.services import buildlog
 
     path = buildlog.find(name)
     if path is None:
@@ -232,7 +233,7 @@ def _history(given: argparse.Namespace) -> int:
 
 
 def _prune(given: argparse.Namespace) -> int:
-    from lifecycle_magic import pruning
+    from lifecycle_magic.terminal import pruning
 
     with _session() as current:
         current.swept()
@@ -252,8 +253,8 @@ def _session() -> Iterator[Session]:
 
 
 def _doctor(given: argparse.Namespace) -> int:
-    from lifecycle_magic import doctor
     from lifecycle_magic.paths import state_root
+    from lifecycle_magic.terminal import doctor
 
     findings = doctor.examine(state_root())
     print(doctor.text(findings))

@@ -9,16 +9,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from lifecycle_magic import buildlog
 from lifecycle_magic.arguments import Parser
 from lifecycle_magic.exception import InvalidError
 from lifecycle_magic.panel import snapshot, told
 from lifecycle_magic.panel.text import Table, last_lines, plain
-from lifecycle_magic.replacing import replace
+from lifecycle_magic.pools.replacing import replace
+from lifecycle_magic.services import buildlog
 
 if TYPE_CHECKING:
-    from lifecycle_magic.container import Container
-    from lifecycle_magic.service import Service
+    from lifecycle_magic.containers.container import Container
+    from lifecycle_magic.services.service import Service
     from lifecycle_magic.session import Session
 
 __all__ = ["complete", "describe", "run", "told_gone"]
@@ -89,7 +89,7 @@ _ADD: dict[str, Callable[[Parser], object]] = {
 
 def _ps(session: Session, given: argparse.Namespace) -> Table:
     if given.images:
-        from lifecycle_magic import pruning
+        from lifecycle_magic.terminal import pruning
 
         return pruning.listing(session)
     if given.all:
@@ -161,7 +161,7 @@ def _history(session: Session, given: argparse.Namespace) -> str:
 
 
 def _doctor(session: Session, given: argparse.Namespace) -> str:
-    from lifecycle_magic import doctor
+    from lifecycle_magic.terminal import doctor
 
     return doctor.text(doctor.examine(session.root))
 
@@ -174,7 +174,7 @@ def _why(session: Session, given: argparse.Namespace) -> str:
 
 
 def _prune(session: Session, given: argparse.Namespace) -> str:
-    from lifecycle_magic import pruning
+    from lifecycle_magic.terminal import pruning
 
     session.swept()
     ask = None if given.yes else input

@@ -11,8 +11,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from lifecycle_magic import fingerprint, hooks
+from lifecycle_magic import hooks
 from lifecycle_magic.declaration import annotation_of, check_type
+from lifecycle_magic.digests import fingerprint
 from lifecycle_magic.exception import InvalidError
 
 __all__ = ["Arguments", "Constructor", "signature_without_self"]

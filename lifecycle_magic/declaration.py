@@ -11,9 +11,9 @@ from types import FunctionType
 from typing import Any
 
 from lifecycle_magic import hooks
+from lifecycle_magic.digests.origin import is_installed
 from lifecycle_magic.exception import InvalidError
 from lifecycle_magic.marks import OLD_FORMS, has_marks, old_form
-from lifecycle_magic.origin import is_installed
 
 __all__ = ["annotation_of", "check_class", "check_parameters", "check_type"]
 

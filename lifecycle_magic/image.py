@@ -15,16 +15,16 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
 
-from lifecycle_magic.absent import standing_in
-from lifecycle_magic.baking import RunFunction
 from lifecycle_magic.checks import check_reference, check_version, flatten, host_path, pairs
 from lifecycle_magic.declined import Declined, decline
-from lifecycle_magic.dockerfiles import Dockerfile
+from lifecycle_magic.digests.absent import standing_in
+from lifecycle_magic.digests.origin import file_of
 from lifecycle_magic.exception import InvalidError
 from lifecycle_magic.hooks import is_local
-from lifecycle_magic.localfiles import Ignore
-from lifecycle_magic.origin import file_of
-from lifecycle_magic.recipe import (
+from lifecycle_magic.recipes.baking import RunFunction
+from lifecycle_magic.recipes.dockerfiles import Dockerfile
+from lifecycle_magic.recipes.localfiles import Ignore
+from lifecycle_magic.recipes.recipe import (
     AddLocalDir,
     AddLocalFile,
     AptInstall,
@@ -35,7 +35,7 @@ from lifecycle_magic.recipe import (
     Step,
     Workdir,
 )
-from lifecycle_magic.requirements import read_requirements
+from lifecycle_magic.recipes.requirements import read_requirements
 
 # Bump it when the same recipe comes to mean another image.
 _RECIPE_VERSION = 1

@@ -18,19 +18,19 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
 
-from lifecycle_magic import calls, streams
-from lifecycle_magic.aside import aside
-from lifecycle_magic.attended import AsyncioWatcher, Attended, Spawned
-from lifecycle_magic.batching import Batcher
+from lifecycle_magic.calling import calls, streams
+from lifecycle_magic.calling.aside import aside
+from lifecycle_magic.calling.attended import AsyncioWatcher, Attended, Spawned
+from lifecycle_magic.calling.batching import Batcher
+from lifecycle_magic.calling.function_call import FunctionCall
+from lifecycle_magic.calling.many_inputs import Asked, ManyInputs
+from lifecycle_magic.calling.mapping import Mapping
+from lifecycle_magic.calling.way import Way
 from lifecycle_magic.exception import InvalidError
-from lifecycle_magic.function_call import FunctionCall
-from lifecycle_magic.many_inputs import Asked, ManyInputs
-from lifecycle_magic.mapping import Mapping
 from lifecycle_magic.sigint import deferred
-from lifecycle_magic.way import Way
 
 if TYPE_CHECKING:
-    from lifecycle_magic.pool import Pool
+    from lifecycle_magic.pools.pool import Pool
     from lifecycle_magic.spec import MethodSpec
     from lifecycle_magic.web.site import Served
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 import sys
 
-from lifecycle_magic import origin
+from lifecycle_magic.digests import origin
 
 # What to install is often called differently, and the kernel need not have it to tell by.
 _KNOWN = {

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from lifecycle_magic.options import Options
-from lifecycle_magic.service import Change
+from lifecycle_magic.services.service import Change
 from lifecycle_magic.spec import ClassSpec
 from lifecycle_magic.state import BuildStep, Event, Notice, State, Transition
 

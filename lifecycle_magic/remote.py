@@ -21,8 +21,8 @@ from lifecycle_magic.methods import Method
 from lifecycle_magic.spec import ClassSpec
 
 if TYPE_CHECKING:
-    from lifecycle_magic.pool import Pool
-    from lifecycle_magic.service import Service
+    from lifecycle_magic.pools.pool import Pool
+    from lifecycle_magic.services.service import Service
     from lifecycle_magic.web.site import Served
 
 

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Literal
 
 from lifecycle_magic.bus import Bus
-from lifecycle_magic.container import Container, close_in_fork, running_in
+from lifecycle_magic.containers.container import Container, close_in_fork, running_in
 from lifecycle_magic.engines import choose
 from lifecycle_magic.engines.base import Engine
 from lifecycle_magic.exception import EngineError
@@ -30,7 +30,7 @@ from lifecycle_magic.monitor import Monitor
 from lifecycle_magic.owner import Owner
 from lifecycle_magic.paths import private_folder, state_root
 from lifecycle_magic.report import Report
-from lifecycle_magic.service import Service
+from lifecycle_magic.services.service import Service
 from lifecycle_magic.spec import ClassSpec
 from lifecycle_magic.state import LogLine, Notice
 from lifecycle_magic.web.site import Site

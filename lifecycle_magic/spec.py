@@ -23,12 +23,12 @@ from functools import cached_property
 from types import FunctionType, MappingProxyType
 from typing import Any
 
-from lifecycle_magic import fingerprint
-from lifecycle_magic.attributes import attributes_of, is_code
 from lifecycle_magic.constructor import Arguments, Constructor, signature_without_self
 from lifecycle_magic.declaration import check_class, check_parameters
+from lifecycle_magic.digests import fingerprint
+from lifecycle_magic.digests.attributes import attributes_of, is_code
+from lifecycle_magic.digests.fingerprint import Fingerprint
 from lifecycle_magic.exception import InvalidError
-from lifecycle_magic.fingerprint import Fingerprint
 from lifecycle_magic.marks import (
     ATTRIBUTE,
     BatchMarks,

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Literal, Protocol
 
 from lifecycle_magic.image import Image
-from lifecycle_magic.recipe import FileDigests
+from lifecycle_magic.recipes.recipe import FileDigests
 from lifecycle_magic.volume import Volume
 
 LABEL = "lifecycle-magic"  # every label of ours is LABEL + ".<name>"

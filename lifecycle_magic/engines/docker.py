@@ -44,7 +44,7 @@ from lifecycle_magic.engines.listening import unix_socket
 from lifecycle_magic.engines.meter import CpuMeter
 from lifecycle_magic.exception import EngineError
 from lifecycle_magic.image import Image
-from lifecycle_magic.recipe import FileDigests
+from lifecycle_magic.recipes.recipe import FileDigests
 
 if TYPE_CHECKING:
     from docker import APIClient

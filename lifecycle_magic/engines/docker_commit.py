@@ -17,7 +17,7 @@ from lifecycle_magic.engines import docker_context, docker_progress
 from lifecycle_magic.engines.docker_api import inspect_image, tag_image
 from lifecycle_magic.engines.docker_client import Clients
 from lifecycle_magic.engines.docker_names import ROLE, tag
-from lifecycle_magic.instructions import unpacked
+from lifecycle_magic.recipes.instructions import unpacked
 
 if TYPE_CHECKING:
     from docker import APIClient

@@ -16,13 +16,13 @@ import tarfile
 from collections.abc import Iterator, Sequence
 from typing import IO
 
-from lifecycle_magic.dockerfiles import PRIVATE_DOCKERFILE, Dockerfile
 from lifecycle_magic.engines.docker_names import FORCED, ROLE
 from lifecycle_magic.exception import BuildError
 from lifecycle_magic.image import Image, context_name, dockerfile
-from lifecycle_magic.instructions import run_anew
-from lifecycle_magic.localfiles import LocalFile
-from lifecycle_magic.recipe import AddLocalDir, FileDigests, check_unchanged
+from lifecycle_magic.recipes.dockerfiles import PRIVATE_DOCKERFILE, Dockerfile
+from lifecycle_magic.recipes.instructions import run_anew
+from lifecycle_magic.recipes.localfiles import LocalFile
+from lifecycle_magic.recipes.recipe import AddLocalDir, FileDigests, check_unchanged
 
 
 def of_recipe(image: Image, base: str, into: IO[bytes], files: FileDigests | None = None) -> None:

@@ -12,7 +12,6 @@ import json
 import tempfile
 from collections.abc import Sequence
 
-from lifecycle_magic.dockerfiles import PRIVATE_DOCKERFILE, Dockerfile
 from lifecycle_magic.engines import docker_context, docker_progress, docker_python, docker_uv
 from lifecycle_magic.engines.base import OnStep
 from lifecycle_magic.engines.docker_api import image_id, inspect_image, tag_image
@@ -22,7 +21,8 @@ from lifecycle_magic.engines.docker_names import tag
 from lifecycle_magic.engines.telling import Told
 from lifecycle_magic.exception import BuildError
 from lifecycle_magic.image import Image
-from lifecycle_magic.recipe import FileDigests, PipInstall
+from lifecycle_magic.recipes.dockerfiles import PRIVATE_DOCKERFILE, Dockerfile
+from lifecycle_magic.recipes.recipe import FileDigests, PipInstall
 
 
 class Images:

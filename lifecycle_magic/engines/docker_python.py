@@ -10,7 +10,7 @@ from lifecycle_magic.engines.docker_api import create_container
 from lifecycle_magic.engines.docker_names import ROLE
 from lifecycle_magic.exception import BuildError
 from lifecycle_magic.image import Image
-from lifecycle_magic.recipe import PipInstall
+from lifecycle_magic.recipes.recipe import PipInstall
 
 if TYPE_CHECKING:
     from docker import APIClient

@@ -34,7 +34,7 @@ from lifecycle_magic.engines.docker_names import ROLE, VOLUME_PREFIX, tag
 from lifecycle_magic.engines.telling import Told
 from lifecycle_magic.exception import EngineError
 from lifecycle_magic.paths import private_folder, state_root
-from lifecycle_magic.recipe import PipInstall
+from lifecycle_magic.recipes.recipe import PipInstall
 
 if TYPE_CHECKING:
     from docker import APIClient

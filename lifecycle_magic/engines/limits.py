@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from lifecycle_magic.engines.base import Honoured, Launch, Mount
 from lifecycle_magic.engines.sandbox import is_below, reserved
 from lifecycle_magic.image import Image
-from lifecycle_magic.recipe import AddLocalDir, AddLocalFile, AptInstall, Workdir
+from lifecycle_magic.recipes.recipe import AddLocalDir, AddLocalFile, AptInstall, Workdir
 
 _DOCKER = "start Docker Engine"
 

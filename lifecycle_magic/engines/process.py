@@ -47,7 +47,7 @@ from lifecycle_magic.engines.store import (
 from lifecycle_magic.exception import EngineError, EngineUnavailable
 from lifecycle_magic.image import Image
 from lifecycle_magic.paths import state_root
-from lifecycle_magic.recipe import FileDigests
+from lifecycle_magic.recipes.recipe import FileDigests
 from lifecycle_magic.volume import Volume
 
 _KILL_SECONDS = 5.0

@@ -20,7 +20,7 @@ from lifecycle_magic.engines.base import OnStep
 from lifecycle_magic.engines.telling import Told
 from lifecycle_magic.exception import BuildError
 from lifecycle_magic.image import Image
-from lifecycle_magic.recipe import (
+from lifecycle_magic.recipes.recipe import (
     AddLocalDir,
     AddLocalFile,
     FileDigests,

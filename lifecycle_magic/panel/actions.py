@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from lifecycle_magic.exception import InvalidError
-from lifecycle_magic.replacing import replace
+from lifecycle_magic.pools.replacing import replace
 
 if TYPE_CHECKING:
-    from lifecycle_magic.container import Container
-    from lifecycle_magic.service import Service
+    from lifecycle_magic.containers.container import Container
+    from lifecycle_magic.services.service import Service
     from lifecycle_magic.session import Session
 
 __all__ = ["kill", "restart", "stop", "stop_container", "warm"]

@@ -19,10 +19,10 @@ from lifecycle_magic.panel.text import cut, plain
 from lifecycle_magic.state import GONE, WARM, State
 
 if TYPE_CHECKING:
-    from lifecycle_magic.container import Container
+    from lifecycle_magic.containers.container import Container
     from lifecycle_magic.image import Image
     from lifecycle_magic.report import ExitHook
-    from lifecycle_magic.service import Service
+    from lifecycle_magic.services.service import Service
     from lifecycle_magic.session import Session
     from lifecycle_magic.spec import ClassSpec
 

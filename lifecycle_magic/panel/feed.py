@@ -25,7 +25,7 @@ from lifecycle_magic.panel.pages import Samples, Text
 from lifecycle_magic.state import GONE, BuildStep, Event, LogLine, Notice
 
 if TYPE_CHECKING:
-    from lifecycle_magic.container import Container
+    from lifecycle_magic.containers.container import Container
     from lifecycle_magic.session import Session
 
 __all__ = ["Feed"]

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-from lifecycle_magic.container import Container
+from lifecycle_magic.containers.container import Container
 from lifecycle_magic.engines.base import Usage
 from lifecycle_magic.exception import EngineError
 

@@ -22,9 +22,9 @@ from lifecycle_magic.owner import Owner
 from lifecycle_magic.panel.text import Table, age, last_lines, seconds, size
 
 if TYPE_CHECKING:
-    from lifecycle_magic.container import Container
+    from lifecycle_magic.containers.container import Container
     from lifecycle_magic.engines.base import Engine, Usage
-    from lifecycle_magic.pool import Pool
+    from lifecycle_magic.pools.pool import Pool
     from lifecycle_magic.session import Session
 
 __all__ = ["NOTHING", "Row", "addresses", "of_root", "of_session", "run_folders", "table"]

@@ -20,7 +20,7 @@ import traceback
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from lifecycle_magic.aside import aside
+from lifecycle_magic.calling.aside import aside
 from lifecycle_magic.exception import (
     ContainerDied,
     Error,

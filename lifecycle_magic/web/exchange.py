@@ -13,13 +13,13 @@ from collections import deque
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import TYPE_CHECKING, Any
 
-from lifecycle_magic.calls import answer_of
-from lifecycle_magic.streams import AsyncStream
+from lifecycle_magic.calling.calls import answer_of
+from lifecycle_magic.calling.streams import AsyncStream
 from lifecycle_magic.wire.frames import Kind
 from lifecycle_magic.wire.pickling import dumps, loads
 
 if TYPE_CHECKING:
-    from lifecycle_magic.pool import Pool
+    from lifecycle_magic.pools.pool import Pool
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from lifecycle_magic.marks import WebMarks
 
 if TYPE_CHECKING:
-    from lifecycle_magic.pool import Pool
+    from lifecycle_magic.pools.pool import Pool
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from websockets.uri import WebSocketURI
 from lifecycle_magic.web.exchange import PIECE, ClientLeft, Exchange, Message, Receive, Send
 
 if TYPE_CHECKING:
-    from lifecycle_magic.pool import Pool
+    from lifecycle_magic.pools.pool import Pool
     from lifecycle_magic.web.target import Target
 
 BYTES = "tunnel.bytes"

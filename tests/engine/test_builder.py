@@ -17,15 +17,16 @@ import docker
 import docker.errors
 import pytest
 
-from lifecycle_magic import builder, buildlog, hooks
-from lifecycle_magic.builder import Built
+from lifecycle_magic import hooks
 from lifecycle_magic.engines.base import OnStep
 from lifecycle_magic.engines.docker import DockerEngine
 from lifecycle_magic.engines.docker_names import ROLE, tag
 from lifecycle_magic.exception import BuildError, EngineError
 from lifecycle_magic.image import Image
 from lifecycle_magic.options import Options
-from lifecycle_magic.recipe import FileDigests
+from lifecycle_magic.recipes.recipe import FileDigests
+from lifecycle_magic.services import builder, buildlog
+from lifecycle_magic.services.builder import Built
 from lifecycle_magic.spec import ClassSpec, read_class
 from lifecycle_magic.state import BuildStep, Event, Notice
 

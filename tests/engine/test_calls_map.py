@@ -17,8 +17,8 @@ from typing import Any
 import pytest
 from engine.work import Site, wait_for
 
+from lifecycle_magic.calling.mapping import WINDOW
 from lifecycle_magic.exception import ContainerDied, SerializationError
-from lifecycle_magic.mapping import WINDOW
 
 pytestmark = pytest.mark.process
 

@@ -10,9 +10,9 @@ from engine.work import Folder, Site, Work, wait_for
 
 import lifecycle_magic as lm
 from lifecycle_magic import session
+from lifecycle_magic.calling.mapping import Mapping
+from lifecycle_magic.calling.pump import Pump
 from lifecycle_magic.exception import StartError
-from lifecycle_magic.mapping import Mapping
-from lifecycle_magic.pump import Pump
 from lifecycle_magic.state import WARM, Notice
 
 pytestmark = pytest.mark.process

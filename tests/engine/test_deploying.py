@@ -17,11 +17,12 @@ import pytest
 from engine.work import Folder, wait_for
 
 import lifecycle_magic as lm
-from lifecycle_magic import calls, session
+from lifecycle_magic import session
+from lifecycle_magic.calling import calls
 from lifecycle_magic.exception import BuildError, Error
 from lifecycle_magic.hooks import build, method
 from lifecycle_magic.options import Options
-from lifecycle_magic.service import Change, Service
+from lifecycle_magic.services.service import Change, Service
 from lifecycle_magic.spec import ClassSpec, read_class
 
 MARK = secrets.token_hex(8)

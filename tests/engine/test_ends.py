@@ -12,7 +12,7 @@ from engine.work import Folder, Site
 
 import lifecycle_magic as lm
 from lifecycle_magic import commands, session
-from lifecycle_magic.container import running_in
+from lifecycle_magic.containers.container import running_in
 from lifecycle_magic.exception import StartError
 from lifecycle_magic.history import Entry
 

@@ -22,7 +22,7 @@ from kernel.harness import event_loop_of_this_thread, own_kernel
 
 import lifecycle_magic as lm
 from lifecycle_magic import session
-from lifecycle_magic import why as builds
+from lifecycle_magic.services import why as builds
 from lifecycle_magic.state import BuildStep, Event, Notice
 
 CELL = """

@@ -16,13 +16,14 @@ import pytest
 from kernel.harness import wait_for
 
 import lifecycle_magic as lm
-from lifecycle_magic import pruning, session
+from lifecycle_magic import session
 from lifecycle_magic.engines.base import Engine, Kept
 from lifecycle_magic.engines.docker import DockerEngine
 from lifecycle_magic.engines.docker_names import ROLE
 from lifecycle_magic.keeping import Ledger
 from lifecycle_magic.owner import Owner
 from lifecycle_magic.paths import private_folder
+from lifecycle_magic.terminal import pruning
 
 SPACE: dict[str, Any] = {"__name__": "__main__", "lm": lm}
 exec(

@@ -18,7 +18,7 @@ import docker.errors
 import pytest
 
 import lifecycle_magic as lm
-from lifecycle_magic import builder, commands, session
+from lifecycle_magic import commands, session
 from lifecycle_magic.engines.docker import DockerEngine
 from lifecycle_magic.engines.docker_client import Clients
 from lifecycle_magic.engines.docker_images import Images
@@ -27,6 +27,7 @@ from lifecycle_magic.engines.process import ProcessEngine
 from lifecycle_magic.exception import BuildError, EngineError, InvalidError, StartError
 from lifecycle_magic.options import Options
 from lifecycle_magic.progress import Progress
+from lifecycle_magic.services import builder
 from lifecycle_magic.spec import read_class
 from lifecycle_magic.state import BuildStep, Event
 

@@ -22,7 +22,7 @@ from engine.work import Site, wait_for
 
 import lifecycle_magic as lm
 from lifecycle_magic import session
-from lifecycle_magic.container import Container
+from lifecycle_magic.containers.container import Container
 from lifecycle_magic.engines.base import Engine
 from lifecycle_magic.engines.docker import DockerEngine
 from lifecycle_magic.engines.process import ProcessEngine
@@ -231,7 +231,7 @@ def test_a_call_imports_nothing(site_on_each: Site) -> None:
     work.keep.remote({"a": 2.0})
     assert work.modules.remote() == there
     assert set(sys.modules) == here
-    needless = {"ctypes", "asyncio", "hmac", "subprocess", "lifecycle_magic.pool", "fastapi"}
+    needless = {"ctypes", "asyncio", "hmac", "subprocess", "lifecycle_magic.pools.pool", "fastapi"}
     assert not needless & set(there)
     work.same.remote(content(1))
     assert set(work.modules.remote()) - set(there) <= {"ctypes", "_ctypes", "ctypes._endian"}

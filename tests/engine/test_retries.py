@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import lifecycle_magic as lm
-from lifecycle_magic import inputs
+from lifecycle_magic.pools import inputs
 
 # Longer than it takes until an interrupt is repeated, so that the second attempt would get it.
 SECONDS = inputs.INSIST + 1

@@ -7,12 +7,13 @@ from typing import Any
 import pytest
 from kernel.harness import wait_for
 
-from lifecycle_magic import calls, session
+from lifecycle_magic import session
+from lifecycle_magic.calling import calls
 from lifecycle_magic.exception import InvalidError
 from lifecycle_magic.history import History
 from lifecycle_magic.hooks import enter, exit, method
 from lifecycle_magic.options import Options
-from lifecycle_magic.service import Change, Service
+from lifecycle_magic.services.service import Change, Service
 from lifecycle_magic.spec import ClassSpec, read_class
 from lifecycle_magic.state import State
 

@@ -17,7 +17,7 @@ from kernel.harness import Where, wait_for
 
 import lifecycle_magic as lm
 from lifecycle_magic import session
-from lifecycle_magic.container import Container
+from lifecycle_magic.containers.container import Container
 
 IMAGE = lm.Image.debian_slim().uv_pip_install("fastapi", "flask", "websockets")
 

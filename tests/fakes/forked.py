@@ -23,15 +23,15 @@ from typing import Any, Literal, cast
 
 import cloudpickle
 
-from lifecycle_magic import bundle
-from lifecycle_magic.container import Container
+from lifecycle_magic.containers.container import Container
+from lifecycle_magic.containers.slots import Plan
 from lifecycle_magic.engines.base import Ended, Engine, Found, Launch, Listener
 from lifecycle_magic.methods import Method
 from lifecycle_magic.monitor import Monitor
 from lifecycle_magic.options import Options
-from lifecycle_magic.pool import Pool
-from lifecycle_magic.sizing import Limits
-from lifecycle_magic.slots import Plan
+from lifecycle_magic.pools.pool import Pool
+from lifecycle_magic.pools.sizing import Limits
+from lifecycle_magic.services import bundle
 from lifecycle_magic.spec import ClassSpec, read_class
 from lifecycle_magic.state import Event
 from lifecycle_magic.wire.messages import Setup, Swap

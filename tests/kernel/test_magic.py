@@ -455,7 +455,7 @@ def test_an_event_of_another_thread_reaches_the_cell_of_its_card(notebook: Noteb
         import threading
         from lifecycle_magic import session as _session
         from lifecycle_magic.card import Card, Notebook
-        from lifecycle_magic.service import Service
+        from lifecycle_magic.services.service import Service
         from lifecycle_magic.spec import read_class
         from lifecycle_magic.state import Notice
 

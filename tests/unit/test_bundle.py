@@ -9,7 +9,7 @@ import types
 import cloudpickle
 import pytest
 
-from lifecycle_magic import bundle
+from lifecycle_magic.services import bundle
 
 
 def test_the_guest_folder_is_made_once_and_runs_by_itself() -> None:

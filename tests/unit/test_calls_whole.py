@@ -18,31 +18,26 @@ import pytest
 from fakes.forked import Forked, ForkEngine
 
 import lifecycle_magic as lm
-from lifecycle_magic import (
+from lifecycle_magic import methods
+from lifecycle_magic.calling import (
     attended,
     calls,
-    container,
-    control,
-    crashloop,
     function_call,
-    inputs,
     leaving,
     many_inputs,
-    methods,
-    pool,
-    scaledown,
     stopwatch,
     streams,
-    swapping,
     way,
 )
+from lifecycle_magic.containers import container, control
 from lifecycle_magic.exception import (
     InputCancelled,
     MethodTimeout,
     SerializationError,
     WireError,
 )
-from lifecycle_magic.inputs import interrupt
+from lifecycle_magic.pools import crashloop, inputs, pool, scaledown, swapping
+from lifecycle_magic.pools.inputs import interrupt
 from lifecycle_magic.wire import frames, pickling, shared
 from lifecycle_magic.wire.frames import Channel
 

@@ -13,7 +13,7 @@ from lifecycle_magic import hooks
 from lifecycle_magic.arguments import parse
 from lifecycle_magic.card import Card, Terminal, as_html, as_text
 from lifecycle_magic.progress import Address, Progress, Row, View
-from lifecycle_magic.service import Change, Service
+from lifecycle_magic.services.service import Change, Service
 from lifecycle_magic.session import Session
 from lifecycle_magic.spec import read_class
 from lifecycle_magic.state import BuildStep, Notice

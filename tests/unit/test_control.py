@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from lifecycle_magic.control import Control, Exiting, Printed, Told
+from lifecycle_magic.containers.control import Control, Exiting, Printed, Told
 from lifecycle_magic.engines.base import Ended
 from lifecycle_magic.guest.notes import line
 from lifecycle_magic.monitor import Monitor

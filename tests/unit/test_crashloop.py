@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lifecycle_magic.crashloop import CRASH_LOOP, CrashLoop
+from lifecycle_magic.pools.crashloop import CRASH_LOOP, CrashLoop
 
 
 def test_a_few_that_die_are_replaced_and_one_more_is_one_too_many() -> None:

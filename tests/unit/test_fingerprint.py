@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lifecycle_magic import fingerprint
+from lifecycle_magic.digests import fingerprint
 
 CELL = '''
 import math
@@ -617,8 +617,8 @@ def test_the_digest_is_the_same_in_another_process_with_another_hash_seed() -> N
     program = textwrap.dedent(
         """
         import sys
-        from lifecycle_magic import fingerprint
-        from lifecycle_magic.attributes import attributes_of
+        from lifecycle_magic.digests import fingerprint
+        from lifecycle_magic.digests.attributes import attributes_of
         space = {"__name__": "__main__"}
         exec(sys.stdin.read(), space)
         cls = space["Model"]

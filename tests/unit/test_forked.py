@@ -16,8 +16,7 @@ import pytest
 from fakes.forked import Forked, ForkEngine
 
 import lifecycle_magic as lm
-from lifecycle_magic import calls
-from lifecycle_magic.crashloop import CRASH_LOOP
+from lifecycle_magic.calling import calls
 from lifecycle_magic.exception import (
     BuildError,
     ContainerDied,
@@ -25,11 +24,12 @@ from lifecycle_magic.exception import (
     StartError,
     WireError,
 )
-from lifecycle_magic.inputs import Input
 from lifecycle_magic.monitor import Monitor
-from lifecycle_magic.pool import Pool
-from lifecycle_magic.replacing import replace
-from lifecycle_magic.sizing import Limits
+from lifecycle_magic.pools.crashloop import CRASH_LOOP
+from lifecycle_magic.pools.inputs import Input
+from lifecycle_magic.pools.pool import Pool
+from lifecycle_magic.pools.replacing import replace
+from lifecycle_magic.pools.sizing import Limits
 from lifecycle_magic.state import State
 from lifecycle_magic.wire.frames import Kind
 

@@ -15,9 +15,9 @@ import pytest
 from fakes.forked import Forked, ForkEngine
 
 import lifecycle_magic as lm
-from lifecycle_magic import crashloop, pool, replacing, scaledown, swapping, wish
 from lifecycle_magic.exception import ContainerDied, RemoteError, WireError
 from lifecycle_magic.guest.failures import MAX_TOLD
+from lifecycle_magic.pools import crashloop, pool, replacing, scaledown, swapping, wish
 from lifecycle_magic.state import WARM, State
 from lifecycle_magic.wire.frames import Kind
 

@@ -15,10 +15,10 @@ import pytest
 from fakes.forked import Forked, ForkEngine
 
 import lifecycle_magic as lm
-from lifecycle_magic import mapping
-from lifecycle_magic.lanes import Item, Lane
-from lifecycle_magic.mapping import WINDOW
-from lifecycle_magic.pump import Pump
+from lifecycle_magic.calling import mapping
+from lifecycle_magic.calling.lanes import Item, Lane
+from lifecycle_magic.calling.mapping import WINDOW
+from lifecycle_magic.calling.pump import Pump
 
 
 class Work:

@@ -20,7 +20,7 @@ from lifecycle_magic.panel.pace import INTERVAL, LEASE, TICK, Pace
 from lifecycle_magic.panel.pages import Samples, Text
 from lifecycle_magic.report import ExitHook
 from lifecycle_magic.secret import Secret
-from lifecycle_magic.service import Service
+from lifecycle_magic.services.service import Service
 from lifecycle_magic.session import Session
 from lifecycle_magic.state import BuildStep, LogLine, Notice, State, Transition
 

@@ -25,7 +25,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import lifecycle_magic as lm
-from lifecycle_magic.container import Container
+from lifecycle_magic.containers.container import Container
 from lifecycle_magic.exception import ContainerDied, StartError
 from lifecycle_magic.state import WARM
 

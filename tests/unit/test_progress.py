@@ -5,7 +5,7 @@ import pytest
 from lifecycle_magic import hooks
 from lifecycle_magic.options import Options
 from lifecycle_magic.progress import TAIL, Progress, Row, changed, headline
-from lifecycle_magic.service import Change
+from lifecycle_magic.services.service import Change
 from lifecycle_magic.spec import ClassSpec, read_class
 from lifecycle_magic.state import BuildStep, LogLine, Notice, State, Transition
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import io
 
-from lifecycle_magic.reporter import Reporter
 from lifecycle_magic.state import BuildStep
+from lifecycle_magic.terminal.reporter import Reporter
 
 
 def test_every_step_is_told_when_it_begins_and_with_its_time_when_it_ends() -> None:

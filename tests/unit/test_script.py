@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from lifecycle_magic import script
 from lifecycle_magic.exception import InvalidError
+from lifecycle_magic.terminal import script
 
 
 @pytest.fixture(autouse=True)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 import lifecycle_magic as lm
 from lifecycle_magic.options import Options
-from lifecycle_magic.sizing import Limits, wanted
+from lifecycle_magic.pools.sizing import Limits, wanted
 from lifecycle_magic.spec import read_class
 
 

@@ -1,0 +1,65 @@
+"""What a map of a ``@batched`` method has in the place of a pump: each input goes to the method's
+batcher, where it meets those of other callers, and it is the batches that take slots.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import Any
+
+__all__ = ["BatchPump", "Submit"]
+
+Submit = Callable[[tuple[Any, ...], dict[str, Any]], "Future[Any]"]
+"""`lifecycle_magic.calling.batching.Batcher.submit`."""
+
+
+class BatchPump:
+    """Submits inputs until it is closed. ``count`` and ``settle`` are as for a
+    `lifecycle_magic.calling.pump.Pump`; each input counts as no bytes, for the batcher holds it.
+    """
+
+    def __init__(
+        self,
+        submit: Submit,
+        count: Callable[[int, int], None],
+        settle: Callable[[list[tuple[int, bool, Any, int]]], None],
+    ) -> None:
+        self._submit = submit
+        self._count = count
+        self._settle = settle
+        self._lock = threading.Lock()
+        self._submitted: set[Future[Any]] = set()
+        self._closed = False
+
+    def put(self, index: int, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """One more input. Raises `SerializationError` if it can't be pickled."""
+        self._count(index, 0)
+        future = self._submit(args, kwargs)
+        with self._lock:
+            self._submitted.add(future)
+            closed = self._closed
+
+        def done(future: Future[Any]) -> None:
+            with self._lock:
+                self._submitted.discard(future)
+            if future.cancelled():
+                return  # by `close`
+            error = future.exception()
+            self._settle([(index, error is None, error or future.result(), 0)])
+
+        future.add_done_callback(done)
+        if closed:
+            future.cancel()
+
+    def end(self) -> None:
+        """There are no more inputs: nothing waits for that."""
+
+    def close(self) -> None:
+        """Nothing more is wanted: a batch of which that holds for every input is interrupted."""
+        with self._lock:
+            self._closed = True
+            submitted = list(self._submitted)
+        for future in submitted:
+            future.cancel()
