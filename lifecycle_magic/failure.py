@@ -1,7 +1,8 @@
-"""Raising a remote exception here: its own type, its own frames and their source, none of ours."""
+"""Raising exceptions here: remote ones as they were there, none with frames of ours."""
 
 from __future__ import annotations
 
+import copy
 import functools
 import linecache
 import os
@@ -31,6 +32,22 @@ def rebuild(failure: Failure, where: str, *, stays: bool = True) -> BaseExceptio
     error.__suppress_context__ = failure.suppress_context
     hide_plumbing(error)
     return error
+
+
+def alike(error: BaseException) -> BaseException:
+    """An exception for one more waiter: raised in two threads, one object would get both their
+    frames.
+    """
+    try:
+        twin = copy.copy(error)
+    except Exception:
+        return error
+    if type(twin) is not type(error):
+        return error
+    twin.__traceback__ = error.__traceback__
+    twin.__cause__ = error.__cause__
+    hide_plumbing(twin)
+    return twin
 
 
 def _exception(failure: Failure, where: str, stays: bool) -> BaseException:

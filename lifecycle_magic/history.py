@@ -44,7 +44,7 @@ class Entry:
         build_hook: str = "",
     ) -> Entry:
         """From the report that a supervisor left behind."""
-        well = report.orderly and report.entered and not report.killed
+        well = report.entered and report.in_order
         return cls(
             session=session,
             container=report.container,

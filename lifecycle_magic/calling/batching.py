@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from lifecycle_magic.calling.attended import Attended
 from lifecycle_magic.exception import InvalidError
+from lifecycle_magic.failure import alike
 from lifecycle_magic.pools.inputs import unpicklable
-from lifecycle_magic.pools.pool import alike
 from lifecycle_magic.wire.pickling import Snapshot
 
 if TYPE_CHECKING:

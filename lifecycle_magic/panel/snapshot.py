@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from lifecycle_magic.exception import EngineError
 from lifecycle_magic.owner import Owner
+from lifecycle_magic.panel import metrics
 from lifecycle_magic.panel.text import Table, age, last_lines, seconds, size
 
 if TYPE_CHECKING:
@@ -102,7 +103,7 @@ def of_session(session: Session) -> tuple[Row, ...]:
     if not found:
         return tuple(rows)
     with ThreadPoolExecutor(max_workers=min(8, len(found))) as workers:
-        used = list(workers.map(_usage, [container for container, _ in found]))
+        used = list(workers.map(metrics.usage, [container for container, _ in found]))
     now = time.time()
     live = [
         dataclasses.replace(_row(c, pool, usage, now), cls=told.get(c.plan.service, c.plan.cls))
@@ -117,15 +118,6 @@ def addresses(session: Session) -> tuple[str, ...]:
         one for service in list(session.services.values()) for one in service.serving.served()
     ]
     return tuple(f"{one.where} answers at {one.link}" for one in served)
-
-
-def _usage(container: Container) -> Usage | None:
-    if container.id is None:
-        return None
-    try:
-        return container.engine.usage(container.id)
-    except EngineError:
-        return None  # the engine went away: the other facts are still true
 
 
 def _row(container: Container, pool: Pool | None, usage: Usage | None, now: float) -> Row:

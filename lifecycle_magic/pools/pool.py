@@ -11,7 +11,6 @@ instances are to have (`swapping`).
 
 from __future__ import annotations
 
-import copy
 import threading
 import time
 from collections import deque
@@ -21,7 +20,7 @@ from typing import Any
 from lifecycle_magic.containers.container import Container
 from lifecycle_magic.containers.slots import Slot
 from lifecycle_magic.exception import BuildError, InvalidError, StartError
-from lifecycle_magic.failure import hide_plumbing
+from lifecycle_magic.failure import alike, hide_plumbing
 from lifecycle_magic.monitor import Monitor
 from lifecycle_magic.options import Retries
 from lifecycle_magic.pools.crashloop import CRASH_LOOP, CrashLoop
@@ -456,19 +455,3 @@ class Pool:
         for container in going:
             container.end(why)
         return going
-
-
-def alike(error: BaseException) -> BaseException:
-    """An exception for one more waiter: raised in two threads, one object would get both their
-    frames.
-    """
-    try:
-        twin = copy.copy(error)
-    except Exception:
-        return error
-    if type(twin) is not type(error):
-        return error
-    twin.__traceback__ = error.__traceback__
-    twin.__cause__ = error.__cause__
-    hide_plumbing(twin)
-    return twin

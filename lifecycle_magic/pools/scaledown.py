@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable
 
 from lifecycle_magic.containers.container import Container
 from lifecycle_magic.monitor import Monitor, Timer
+from lifecycle_magic.state import WARM
 
 __all__ = ["Scaledown"]
 
@@ -63,7 +64,8 @@ class Scaledown:
             self._timer.cancel()
             self._timer = None
         for container in containers:
-            self.note(container, window)
+            if container.state in WARM:  # one that comes up is noted when it has
+                self.note(container, window)
 
     def forget(self, container: Container) -> None:
         """It is gone, or going."""

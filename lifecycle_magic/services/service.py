@@ -17,7 +17,8 @@ from typing import Any
 from lifecycle_magic.calling import calls
 from lifecycle_magic.constructor import Arguments
 from lifecycle_magic.containers.container import Container
-from lifecycle_magic.pools.pool import Pool, alike
+from lifecycle_magic.failure import alike
+from lifecycle_magic.pools.pool import Pool
 from lifecycle_magic.pools.replacing import replace
 from lifecycle_magic.pools.sizing import Limits
 from lifecycle_magic.pools.stats import Stats

@@ -16,6 +16,7 @@ from typing import Any
 import docker
 import docker.errors
 import pytest
+from engine import docker_images
 
 from lifecycle_magic import hooks
 from lifecycle_magic.engines.base import OnStep
@@ -61,15 +62,6 @@ class Watched(DockerEngine):
         self.asked.append("commit")
         self.kept.append(key)
         return super().commit(container, key)
-
-
-def remove_untagged(client: docker.DockerClient, marks: list[str]) -> None:
-    """Remove what failed and replaced builds left, known by a mark in one of their commands."""
-    for image in client.images.list(filters={"dangling": True, "label": f"{ROLE}=image"}):
-        with contextlib.suppress(docker.errors.APIError):  # another test's, and gone meanwhile
-            commands = " ".join(layer["CreatedBy"] for layer in image.history())
-            if any(mark in commands for mark in marks):
-                client.images.remove(str(image.id))
 
 
 class Site:
@@ -121,7 +113,7 @@ class Site:
         for key in reversed(self.engine.kept):
             with contextlib.suppress(docker.errors.ImageNotFound):
                 self.client.images.remove(tag(key), force=True)
-        remove_untagged(self.client, [self.mark])
+        docker_images.remove_made_by(self.client, [self.mark], dangling=True, label=f"{ROLE}=image")
         self.engine.close()
 
 

@@ -16,6 +16,7 @@ import docker
 import docker.errors
 import docker.types
 import pytest
+from engine import docker_images
 
 from lifecycle_magic.engines import docker_context
 from lifecycle_magic.engines.base import LABEL, StepOutput
@@ -26,15 +27,6 @@ from lifecycle_magic.exception import BuildError
 from lifecycle_magic.image import Image
 
 docker_test = pytest.mark.docker
-
-
-def remove_marked(client: docker.DockerClient, marks: list[str]) -> None:
-    """Remove what builds left, known by a mark in one of their commands."""
-    for image in client.images.list(filters={"label": f"{ROLE}=image"}):
-        with contextlib.suppress(docker.errors.APIError):  # another test's, and gone meanwhile
-            commands = " ".join(layer["CreatedBy"] for layer in image.history())
-            if any(mark in commands for mark in marks):
-                client.images.remove(str(image.id), force=True)
 
 
 class Workshop:
@@ -74,7 +66,7 @@ class Workshop:
         for key in reversed(self.keys):
             with contextlib.suppress(docker.errors.ImageNotFound):
                 self.client.images.remove(tag(key), force=True)
-        remove_marked(self.client, self.marks)
+        docker_images.remove_made_by(self.client, self.marks, label=f"{ROLE}=image")
 
 
 @pytest.fixture
@@ -430,7 +422,7 @@ def test_what_a_failed_build_of_a_dockerfile_leaves_is_listed_and_pruned(
     )
 
     def ids(label: str) -> set[str]:
-        return {str(one.id) for one in shop.client.images.list(filters={"label": label})}
+        return docker_images.ids(shop.client, label=label)
 
     with pytest.raises(BuildError, match=r"RUN exit 3 \(exit code 3\)"):
         shop.engine.base_id(Image.from_dockerfile(tmp_path / "Dockerfile"))

@@ -45,7 +45,7 @@ def interrupt_at(site: Site, event: str) -> None:
         site.folder.wait(event)
         os.kill(os.getpid(), signal.SIGINT)
 
-    threading.Thread(target=interrupt).start()
+    threading.Thread(target=interrupt, daemon=True).start()
 
 
 def told(name: str) -> Entry:

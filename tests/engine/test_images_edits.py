@@ -7,7 +7,6 @@ from the steps that were told, and from what the hooks wrote into the image, whi
 from __future__ import annotations
 
 import ast
-import contextlib
 import os
 import secrets
 from collections.abc import Callable, Iterator
@@ -18,6 +17,7 @@ from typing import Any
 import docker
 import docker.errors
 import pytest
+from engine import docker_images
 from kernel.harness import event_loop_of_this_thread, own_kernel
 
 import lifecycle_magic as lm
@@ -443,10 +443,9 @@ def a_base_with_the_label(client: docker.DockerClient, mark: str, number: str) -
 
 def remove_images(client: docker.DockerClient, label: str) -> None:
     """Remove the images with a label, those that others are built on last."""
-    while found := client.images.list(all=True, filters={"label": label}):
-        for image in found:
-            with contextlib.suppress(docker.errors.APIError):
-                client.images.remove(str(image.id), force=True)
+    while found := docker_images.ids(client, all=True, label=label):
+        for one in found:
+            docker_images.remove(client, one)
 
 
 @pytest.mark.kernel

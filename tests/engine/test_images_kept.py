@@ -13,6 +13,7 @@ from typing import Any
 
 import docker
 import pytest
+from engine import docker_images
 from kernel.harness import wait_for
 
 import lifecycle_magic as lm
@@ -160,8 +161,12 @@ def images_of(engine: Engine, mark: str) -> set[str]:
     if not isinstance(engine, DockerEngine):
         return {one.name for one in engine.kept() if one.kind == "image"}
     with contextlib.closing(docker.from_env()) as client:
-        images = client.images.list(filters={"label": f"{ROLE}=image"})
-        return {str(one.id) for one in images if f"MARK={mark}" in one.attrs["Config"]["Env"]}
+        found = set()
+        for one in docker_images.ids(client, label=f"{ROLE}=image"):
+            with contextlib.suppress(docker.errors.APIError):  # another test's, and gone meanwhile
+                if f"MARK={mark}" in client.api.inspect_image(one)["Config"]["Env"]:
+                    found.add(one)
+        return found
 
 
 def prune(

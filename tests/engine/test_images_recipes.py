@@ -16,6 +16,7 @@ from typing import Any
 import docker
 import docker.errors
 import pytest
+from engine import docker_images
 
 import lifecycle_magic as lm
 from lifecycle_magic import commands, session
@@ -69,9 +70,8 @@ def docker_site(request: pytest.FixtureRequest, need_docker: docker.DockerClient
     for site in open_site(request.node.name, "docker"):
         yield site
         site.app.stop()
-        for image in need_docker.images.list(filters={"label": site.mark}):
-            with contextlib.suppress(docker.errors.APIError):
-                need_docker.images.remove(str(image.id), force=True)
+        for one in docker_images.ids(need_docker, label=site.mark):
+            docker_images.remove(need_docker, one)
 
 
 # --- the build hook ------------------------------------------------------------------------------

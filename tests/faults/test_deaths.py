@@ -45,7 +45,8 @@ def test_a_kernel_killed_while_its_container_starts_leaves_nothing(
     moment: str, doomed: OwnKernel, kernel: OwnKernel, engine: str, diary: Diary, state_dir: Path
 ) -> None:
     name = f"Early{moment.title()}"
-    doomed.run(preamble(engine, diary) + subject(name, 0))
+    doomed.run(preamble(engine, diary))
+    doomed.run(LOADING.format(name=name, load="time.sleep(600)"))
     doomed.begin(f"{name}().hello.remote(1)")
     [boot] = wait_for(
         lambda: list(state_dir.glob(f"run/*/lm-{name.lower()}-*/boot.json")),
@@ -67,7 +68,7 @@ def test_a_kernel_killed_while_its_container_starts_leaves_nothing(
     assert not where.folder.exists()
     assert entry["state"] == "failed"
     assert entry["hooks"] == []
-    assert diary.events() == []
+    assert diary.events() in ([], ["loading"]), "how far its guest came, nobody knows"
 
 
 LOADING = """\

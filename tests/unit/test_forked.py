@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from engine.work import wait_for
 from fakes.forked import Forked, ForkEngine
 
 import lifecycle_magic as lm
@@ -211,8 +212,10 @@ def test_other_containers_go_on_while_one_waits_for_its_new_code(
     for path in fifos:
         os.mkfifo(path)
     with Forked(engine, Two, max_containers=2) as work:
-        running = [work.hold.spawn(str(path)) for path in fifos]
-        fifos[2].read_text()  # two of them run in the first container, this one in another
+        running = [work.hold.spawn(str(path)) for path in fifos[:2]]
+        wait_for(lambda: [one.running for one in work.pool.containers] == [2], "both in one")
+        running.append(work.hold.spawn(str(fifos[2])))  # in another container
+        fifos[2].read_text()
         assert running[2].get() == ["old", "old"]
         work.swap(TwoNew)
         assert work.say.remote() == "new"
@@ -232,7 +235,7 @@ def test_no_call_gets_the_answer_to_a_change_of_code_that_was_interrupted(
 
     with Forked(engine, One) as work:
         assert work.echo.remote(0) == 0
-        threading.Thread(target=interrupt).start()
+        threading.Thread(target=interrupt, daemon=True).start()
         defer = calls.interrupts_to(work.pool.interrupt_swap)
         with pytest.raises(KeyboardInterrupt), defer if deploying else contextlib.nullcontext():
             work.swap(OneNew, Late(fifo))
@@ -247,7 +250,7 @@ def test_code_that_does_not_load_in_time_costs_the_container(
     with Forked(engine, One) as work:
         assert work.echo.remote(0) == 0
         work.made[0].plan = dataclasses.replace(work.made[0].plan, startup_timeout=0.1)
-        threading.Thread(target=fifo.read_text).start()
+        threading.Thread(target=fifo.read_text, daemon=True).start()
         work.swap(OneNew, Late(fifo))
         assert work.say.remote() == "new"
         assert "did not load its new code" in work.made[0].obituary()
@@ -304,9 +307,9 @@ def test_a_call_that_waits_is_not_kept_by_an_exit_that_takes_long(
         assert not work.made[0].gone.is_set()
         with contextlib.suppress(ContainerDied):  # where it was stopped in the middle
             running.get()
-        threading.Thread(target=leaving.read_text).start()
+        threading.Thread(target=leaving.read_text, daemon=True).start()
         work.made[0].gone.wait(20)
-        threading.Thread(target=leaving.read_text).start()
+        threading.Thread(target=leaving.read_text, daemon=True).start()
 
 
 @pytest.mark.parametrize("way", ["spawn", "remote_gen", "map"])
@@ -323,11 +326,11 @@ def test_an_input_that_a_dead_worker_had_not_begun_goes_to_another_container(
             assert call.get() == 1
         elif way == "map":
             answers = work.echo.map([1, 2], progress=False)
-            threading.Thread(target=kill_when_busy, args=(work, worker)).start()
+            threading.Thread(target=kill_when_busy, args=(work, worker), daemon=True).start()
             assert list(answers) == [1, 2]
         else:
-            threading.Thread(target=kill_when_busy, args=(work, worker)).start()
-            threading.Thread(target=fifo.read_text).start()
+            threading.Thread(target=kill_when_busy, args=(work, worker), daemon=True).start()
+            threading.Thread(target=fifo.read_text, daemon=True).start()
             assert list(work.count.remote_gen(str(fifo))) == ["old", "old"]
         assert len(work.made) == 2
 
@@ -398,7 +401,7 @@ def test_who_interrupts_a_start_leaves_those_who_wait_to_another(
             waiting.append(work.echo.spawn(1))
             signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
 
-        threading.Thread(target=interrupt).start()
+        threading.Thread(target=interrupt, daemon=True).start()
         with pytest.raises(KeyboardInterrupt):
             work.pool.warm()
         assert waiting[0].get() == 1

@@ -1,0 +1,32 @@
+"""Images of an engine on which other tests make and remove theirs at the same time.
+
+`docker.models.images` looks at each image that it has listed, and fails when one is gone by then.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Any
+
+import docker
+import docker.errors
+
+
+def ids(client: docker.DockerClient, *, all: bool = False, **filters: Any) -> set[str]:
+    """The ids of the images that these filters of the engine's find."""
+    return {one["Id"] for one in client.api.images(all=all, filters=filters)}
+
+
+def remove(client: docker.DockerClient, id_: str) -> None:
+    """Remove it with all of its names, if it can be."""
+    with contextlib.suppress(docker.errors.APIError):
+        client.images.remove(id_, force=True)
+
+
+def remove_made_by(client: docker.DockerClient, marks: list[str], **filters: Any) -> None:
+    """Remove those that have one of the marks in a command that they were made with."""
+    for id_ in ids(client, **filters):
+        with contextlib.suppress(docker.errors.APIError):  # another test's, and gone meanwhile
+            commands = " ".join(layer["CreatedBy"] for layer in client.api.history(id_))
+            if any(mark in commands for mark in marks):
+                client.images.remove(id_, force=True)
