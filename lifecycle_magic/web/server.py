@@ -17,6 +17,8 @@ from typing import Any, TypeVar
 
 import uvicorn
 
+from lifecycle_magic.web.gathering import GatheringProtocol
+
 T = TypeVar("T")
 
 PATIENCE = 5
@@ -74,6 +76,7 @@ class Server(uvicorn.Server):
         super().__init__(
             uvicorn.Config(
                 app,
+                http=GatheringProtocol,
                 lifespan="off",
                 access_log=False,
                 log_config=None,
