@@ -9,6 +9,9 @@ A fork pins what is leased, for the child's views can't be followed: until the c
 it forked are gone, or have become other programs. That is when the pipe that they inherited ends.
 (Child and parent see the same memory, as with `multiprocessing.shared_memory`: a private copy for
 each child would cost as much memory again, where most children only read.)
+
+Python tells early of what is garbage in a cycle: a finalizer that reads a view there may read what
+came later. Arrays are safe, for they are in no cycle that it collects; a bare `memoryview` may be.
 """
 
 from __future__ import annotations
