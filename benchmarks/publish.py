@@ -172,7 +172,7 @@ def _missed(results: Results) -> Iterator[str]:
     bounds = [b for b in results["bounds"] if not b["met"]]
     total = len(results["bounds"]) + sum(a["limit"] is not None for a in results["amounts"])
     over = [a for a in results["amounts"] if not a["met"]]
-    which = "were measured" if results["missing"] else "the design sets"
+    which = "were measured" if results["missing"] else "the benchmarks set"
     if not bounds and not over:
         yield f"All {total} bounds that {which} are met."
         return

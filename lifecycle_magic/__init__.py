@@ -1,4 +1,4 @@
-"""Container lifecycle hooks for notebook classes, on your own Docker Engine.
+"""Container lifecycle hooks for notebook classes, on your own machine.
 
     %load_ext lifecycle_magic
 

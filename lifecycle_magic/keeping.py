@@ -1,8 +1,9 @@
 """What living sessions will need again: layers of images and named volumes, so that prune leaves
 them alone.
 
-Each session writes it down in its folder before it relies on it, `pruned` reads all of it before it
-removes anything, and the two take turns: what was written down in time is never removed.
+Each session writes it down in its folder before it relies on it, and ``prune`` reads all of it
+(`pruning`) before it removes anything; the two take turns: what was written down in time is never
+removed.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ from typing import Any
 from IPython.core.magic import Magics, cell_magic, line_magic, magics_class
 
 from lifecycle_magic import arguments, session
-from lifecycle_magic.terminal.shell import CellSyntaxError, execute, show_without_plumbing
+from lifecycle_magic.celltext import CellSyntaxError, execute, show_without_plumbing
 
 __all__ = ["LifecycleMagics", "load", "unload"]
 

@@ -1,8 +1,8 @@
-"""What the user holds: the handle of a class, of an instance, of a method.
+"""What the user holds: the handle of a class, of an instance, of a function.
 
     Model            Cls      in the place of the class in the namespace
     Model("small")   Obj      an instance that lives in containers; makes nothing by itself
-    .predict         Method   .remote(...), .local(...), .spawn(...)
+    .predict         Method   .remote(...), .local(...), ...: see `lifecycle_magic.methods`
 
 A handle travels into a container as the plain class it stands for.
 """

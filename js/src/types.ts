@@ -1,5 +1,6 @@
-// What the kernel tells, as lifecycle_magic/panel/facts.py and feed.py send it. Times are seconds,
-// points in time are seconds since the epoch by the kernel's clock.
+// What the kernel tells: the records of lifecycle_magic/panel/facts.py and fold.py, as feed.py sends
+// them and widget.py names them. Times are seconds, points in time are seconds since the epoch by
+// the kernel's clock.
 
 export type State =
   | "building"

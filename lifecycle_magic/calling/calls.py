@@ -3,8 +3,8 @@ socket and reads the reply from it. No thread is in between.
 
 While that runs on the main thread, SIGINT does not raise. An exception between two bytecodes
 could lose a slot, or half a frame; so the handler only asks the container to interrupt the method,
-and the reply, which then comes soon, ends the wait. If it does not come in `inputs.PATIENCE`, the
-container is killed, and that ends it too.
+and the reply, which then comes soon, ends the wait. If it does not come in
+`lifecycle_magic.pools.inputs.PATIENCE`, the container is killed, and that ends it too.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 All of these change its state, and may come at once from any thread; so they are in one place, under
 one lock. How it dials home is in `arrival`, what its supervisor says in `control`, how its end is
-told in `report`.
+told in `lifecycle_magic.report`.
 
 The container owns its exit; this side only asks for it. Whatever goes wrong on the way ends in
 `Container.gone` being set, with the state and the report telling how.

@@ -151,7 +151,7 @@ def _note(
     step = steps[index]
     name = step.opname
     if name in _GLOBAL_LOADS:
-        _note_global(steps, index, code, reads)
+        _note_global(steps, index, reads)
     elif name in _ATTRIBUTE_LOADS:
         reads.loose.add(step.argval)
     elif name in _SUPER_LOADS:
@@ -167,9 +167,7 @@ def _note(
         reads.escapes = True
 
 
-def _note_global(
-    steps: list[dis.Instruction], index: int, code: CodeType, reads: CodeReads
-) -> None:
+def _note_global(steps: list[dis.Instruction], index: int, reads: CodeReads) -> None:
     step = steps[index]
     if step.opname != "LOAD_GLOBAL" and any(
         other.opname == "STORE_NAME" and other.argval == step.argval for other in steps

@@ -41,7 +41,7 @@ from lifecycle_magic.hooks import Parameter, travel
 from lifecycle_magic.marks import ATTRIBUTE, marks_of
 from lifecycle_magic.wire.annotations import names
 
-__all__ = ["Fingerprint", "of_class", "of_function", "of_members", "of_value"]
+__all__ = ["Fingerprint", "of_function", "of_members", "of_value"]
 
 
 @dataclass(frozen=True)
@@ -68,12 +68,6 @@ def of_function(fn: Any, *, within: type | None = None) -> Fingerprint:
     """
     reader = _Reader(within, getattr(fn, "__module__", None))
     return reader.finish(reader.encode(fn))
-
-
-def of_class(cls: type) -> Fingerprint:
-    """The fingerprint of a class with all that is in it, and in its bases."""
-    reader = _Reader(None, cls.__module__)
-    return reader.finish(reader.encode(cls))
 
 
 def of_value(value: object, *, label: str = "value") -> Fingerprint:

@@ -42,7 +42,6 @@ class Applications:
 
     def __init__(self, worker: Worker) -> None:
         self._worker = worker
-        self._marks: dict[str, WebMarks] = {}
         self._asgi: dict[str, Asgi] = {}
         self._wsgi: dict[str, Any] = {}
         self._lifespans: dict[str, Lifespan] = {}

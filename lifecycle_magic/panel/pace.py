@@ -16,7 +16,7 @@ BEAT = 4.0
 LEASE = 30.0
 """For how long one who looks is believed to look on."""
 RENEW = 10.0
-"""A front end that looks on says so that often."""
+"""A front end that looks on says so that often: the same as RENEW of js/src/link.ts."""
 
 
 class Pace:

@@ -22,7 +22,7 @@ import select
 import threading
 import weakref
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lifecycle_magic.wire.segment import FREE, Segment
 
@@ -123,7 +123,8 @@ class Lease:
         return self.over and self._take()
 
 
-_Pin = tuple[int, list[Lease]]  # the pipe of a fork, and the leases that it sees
+if TYPE_CHECKING:
+    _Pin = tuple[int, list[Lease]]  # the pipe of a fork, and the leases that it sees
 
 
 class Leases:

@@ -22,8 +22,6 @@ HEAD = mmap.PAGESIZE
 ALIGN = 64  # of each buffer: a cache line, and enough for any SIMD type
 FREE, LEASED, RETIRED = 0, 1, 2
 
-_SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
-
 NAME = struct.Struct("<QQ")  # a segment's number and size, as a frame names it
 
 
@@ -119,7 +117,7 @@ def make(size: int, views: Sequence[memoryview]) -> int:
     try:
         os.ftruncate(fd, size)
         # Whoever reads behind the end of a file that was cut is killed by the system.
-        fcntl.fcntl(fd, fcntl.F_ADD_SEALS, _SEALS)
+        fcntl.fcntl(fd, fcntl.F_ADD_SEALS, _seals())
         start = HEAD
         for view in views:
             done = 0
@@ -136,8 +134,13 @@ def check(fd: int, size: int) -> None:
     """Raise ValueError if this is no memory of that size, which nobody can change."""
     if os.fstat(fd).st_size != size:
         raise ValueError("a segment of another size than its frame says")
-    if fcntl.fcntl(fd, fcntl.F_GET_SEALS) & _SEALS != _SEALS:
+    if fcntl.fcntl(fd, fcntl.F_GET_SEALS) & _seals() != _seals():
         raise ValueError("a segment that could shrink")
+
+
+def _seals() -> int:
+    """Of a file whose size stays as it is; Linux alone has them."""
+    return fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
 
 
 def aligned(size: int) -> int:

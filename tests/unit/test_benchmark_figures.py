@@ -131,7 +131,9 @@ def test_the_readme_names_a_missed_bound_and_why(figures: Any, publish: Any) -> 
 
 
 def test_the_readme_says_when_all_bounds_are_met(figures: Any, publish: Any) -> None:
-    assert "All 1 bounds that the design sets are met." in publish.section(results(figures, 0.01))
+    assert "All 1 bounds that the benchmarks set are met." in publish.section(
+        results(figures, 0.01)
+    )
 
 
 def test_the_readme_claims_nothing_of_bounds_that_were_not_measured(

@@ -19,7 +19,7 @@ ROOT = Path(lifecycle_magic.__file__).parent
 # the picture. A name stands for a module or for all modules of a package.
 LAYERS = [
     {"cli", "__main__", "magic", "demo"},
-    {"commands", "cell", "terminal", "card", "panel"},
+    {"commands", "cell", "celltext", "terminal", "card", "panel"},
     {"arguments", "progress"},
     {"app"},
     {"session"},
