@@ -23,10 +23,16 @@ def remove(client: docker.DockerClient, id_: str) -> None:
         client.images.remove(id_, force=True)
 
 
+def is_made_by(client: docker.DockerClient, id_: str, marks: list[str]) -> bool:
+    """Whether it has one of the marks in a command that it was made with; not if it is gone."""
+    with contextlib.suppress(docker.errors.APIError):
+        commands = " ".join(layer["CreatedBy"] for layer in client.api.history(id_))
+        return any(mark in commands for mark in marks)
+    return False
+
+
 def remove_made_by(client: docker.DockerClient, marks: list[str], **filters: Any) -> None:
     """Remove those that have one of the marks in a command that they were made with."""
     for id_ in ids(client, **filters):
-        with contextlib.suppress(docker.errors.APIError):  # another test's, and gone meanwhile
-            commands = " ".join(layer["CreatedBy"] for layer in client.api.history(id_))
-            if any(mark in commands for mark in marks):
-                client.images.remove(id_, force=True)
+        if is_made_by(client, id_, marks):
+            remove(client, id_)

@@ -267,11 +267,17 @@ def test_where_the_hosts_uv_can_t_do_it_the_images_own_pip_does(
 def test_an_interrupt_ends_the_hosts_uv_and_leaves_no_container(shop: Workshop) -> None:
     def interrupt(told: StepOutput) -> None:
         if (told.step, told.status) == (2, "output"):
+            assert ours()
             raise KeyboardInterrupt
 
     def ours() -> set[str]:
         found = shop.client.api.containers(all=True)
-        return {one["Names"][0] for one in found if one["Names"][0].startswith("/lm-build-")}
+        building = [one for one in found if one["Names"][0].startswith("/lm-build-")]
+        return {
+            one["Names"][0]
+            for one in building
+            if docker_images.is_made_by(shop.client, one["ImageID"], shop.marks)
+        }
 
     image = Image.debian_slim().run_commands(shop.unique()).pip_install("six==1.16.0")
     with pytest.raises(KeyboardInterrupt):
