@@ -167,7 +167,7 @@ class Channel:
             if lease.move():
                 name, starts, sizes = lease.segment.name, *zip(*places, strict=True)
                 head = HEADER.pack(MAGIC, kind, MOVED, tag, len(places), len(payload))
-                head += _numbers(sizes) + name + _numbers(starts)
+                head += _written(sizes) + name + _written(starts)
                 with self._sending:
                     self._send_parts([head, payload])
             else:
@@ -190,7 +190,7 @@ class Channel:
             self._wake_every(IDLE)
         flags = 0 if name is None else SHARED | PACKED if packed else SHARED
         head = HEADER.pack(MAGIC, kind, flags, tag, len(views), len(payload))
-        head += _numbers(sizes)
+        head += _written(sizes)
         if name is not None:
             return [head + name] if packed else [head + name, payload]
         return [head, payload, *views]
@@ -354,7 +354,7 @@ class Channel:
         return taken
 
 
-def _numbers(numbers: Sequence[int]) -> bytes:
+def _written(numbers: Sequence[int]) -> bytes:
     return struct.pack(f"<{len(numbers)}Q", *numbers)
 
 
