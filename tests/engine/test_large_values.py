@@ -161,6 +161,12 @@ def far(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Site]:
 
 
 def test_large_values_travel_over_tcp(far: Site) -> None:
+    alone = far.instance(Keeps)
+    kept = alone.kept_and_back.remote(pickle.PickleBuffer(bytearray(content(-2))))
+    alone.echo.remote(pickle.PickleBuffer(content(-3)))
+    assert alone.what_was_kept.remote() == content(-2)
+    kept[:3] = b"new"  # it is the caller's own, as with shared memory
+    assert alone.what_was_kept.remote() == content(-2)
     work = far.instance(Keeps, max_containers=2)
     for size in (10, 5_000, 300_000, 20_000_000):
         value = content(size)[:1] * size
