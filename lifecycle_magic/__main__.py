@@ -2,7 +2,7 @@
 
 import sys
 
-from lifecycle_magic.cli import main
+from lifecycle_magic.ui.cli.main import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -10,102 +10,205 @@
         print(Model().predict.remote([1, 2, 3]))
 
 ``lifecycle-magic run script.py`` calls the entry point; ``with app.run():`` does it by hand.
-Without either, in a notebook say, the first call starts what it needs, which stays until the
-process ends.
+Without either, for example in a notebook, the first call starts the containers that it needs. They
+run until the process ends.
 """
 
 from __future__ import annotations
 
 import contextlib
 import inspect
-from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any, TypeVar
+import re
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
+from lifecycle_magic.callers.internal_frames import hide_plumbing
+from lifecycle_magic.decorators.classes import is_class
+from lifecycle_magic.decorators.hooks import is_local, parameter
 from lifecycle_magic.exception import InvalidError
-from lifecycle_magic.hooks import is_local
-from lifecycle_magic.options import Options
+from lifecycle_magic.spec.option_types import OptionTypes, takes_options
+from lifecycle_magic.spec.options import Options
 
 if TYPE_CHECKING:
+    from typing_extensions import ParamSpec, Unpack, dataclass_transform
+
+    from lifecycle_magic.handles.static_types import RemoteFunction
+    from lifecycle_magic.images.image import Image
     from lifecycle_magic.services.service import Service
-    from lifecycle_magic.session import Lookup
-    from lifecycle_magic.spec import ClassSpec
+    from lifecycle_magic.session.registry import Lookup
+    from lifecycle_magic.spec.class_spec import ClassSpec
+
+    P = ParamSpec("P")
+    R = TypeVar("R")
+
+else:
+
+    def dataclass_transform(**_: object) -> Callable[[F], F]:
+        """Return the decorator unchanged: only type checkers read it, and Python has it
+        since 3.11.
+        """
+        return lambda function: function
+
 
 T = TypeVar("T")
+F = TypeVar("F", bound=Callable[..., Any])
+
+_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 
 
 class App:
     """A group of classes and functions that are stopped together.
 
-    ``name`` is for people. Options given here are the defaults of all its classes and functions.
+    ``name`` is a label, and ``tags`` are notes of your own. The options are the defaults of all
+    classes and functions of the app: see ``@app.cls``.
+
+    >>> app = App("training", cpu=2, memory=4096)  # doctest: +SKIP
     """
 
-    def __init__(self, name: str | None = None, **options: Any) -> None:
+    @takes_options
+    def __init__(
+        self,
+        name: str | None = None,
+        *,
+        tags: Mapping[str, str] | None = None,
+        **options: Unpack[OptionTypes],
+    ) -> None:
         if name is not None and not isinstance(name, str):
             raise InvalidError(
-                f"App({name!r}): the name is a string; decorate classes with @app.cls()"
+                f"App({name!r}): the name is not a string. "
+                'Fix: write App("name"), and decorate classes with @app.cls()'
             )
         self.name = name
-        self._defaults = options
+        self.tags = dict(tags or {})
+        self._defaults: dict[str, Any] = dict(options)
         Options.make(
             f"App({name or ''})", **options
         )  # a mistake shows here, not at the first class
-        self._specs: dict[str, ClassSpec] = {}
+        self._lookups: dict[str, Lookup] = {}  # by key
         self.entrypoints: dict[str, Callable[..., Any]] = {}
+        if is_local():
+            hide_plumbing()
 
-    def cls(self, _cls: Any = None, /, **options: Any) -> Any:
-        """Decorate a class: ``@app.cls(cpu=2, memory=2048, ...)``. See
-        `lifecycle_magic.options.Options`.
+    @overload
+    def cls(self, _cls: type[T], /) -> type[T]: ...
+    @overload
+    def cls(
+        self, /, *, name: str | None = None, **options: Unpack[OptionTypes]
+    ) -> Callable[[type[T]], type[T]]: ...
+    @takes_options
+    @dataclass_transform(kw_only_default=True, field_specifiers=(parameter,))
+    def cls(self, _cls: Any = None, /, *, name: str | None = None, **options: Any) -> Any:
+        """Declare a lifecycle class.
 
-        Raises `InvalidError` for every mistake in the declaration.
+        The class becomes a handle: ``Model().predict.remote(x)`` runs in a container. ``name`` is
+        its name in this app, by default the class's own. Raises `InvalidError` for a mistake in the
+        declaration.
+
+        >>> @app.cls(cpu=2, memory=2048)  # doctest: +SKIP
+        ... class Model: ...
         """
 
         def decorate(cls: Any) -> Any:
-            if not isinstance(cls, type):
+            if not is_class(cls):
                 raise InvalidError(
-                    f"@app.cls goes above a class, not above {cls!r}; "
-                    "for a function use @app.function"
+                    f"@app.cls goes above a class, not above {cls!r}. "
+                    "Fix: for a function use @app.function"
                 )
             if not is_local():
-                return cls  # a module that declares its app is imported in the container too
-            from lifecycle_magic.remote import Cls
-            from lifecycle_magic.spec import read_class
+                return cls  # a module that declares its app is also imported in the container
+            from lifecycle_magic.handles.remote import Cls
+            from lifecycle_magic.spec.class_spec import read_class
 
-            spec = read_class(cls, self._options(cls.__name__, options))
-            return Cls(spec, self._declare(spec))
+            called = _name("cls", name) or cls.__name__
+            spec = read_class(cls, self._options(called, options), name=called)
+            return Cls(self._declare(spec))
 
         return decorate if _cls is None else decorate(_cls)
 
-    def function(self, _function: Any = None, /, **options: Any) -> Any:
-        """Decorate a function: it gets ``.remote``, ``.local``, ``.spawn``."""
+    @overload
+    def function(self, _function: Callable[P, R], /) -> RemoteFunction[P, R]: ...
+    @overload
+    def function(
+        self, /, *, name: str | None = None, **options: Unpack[OptionTypes]
+    ) -> Callable[[Callable[P, R]], RemoteFunction[P, R]]: ...
+    @takes_options
+    def function(self, _function: Any = None, /, *, name: str | None = None, **options: Any) -> Any:
+        """Declare a function that runs in containers.
+
+        Call it with ``f.remote(x)`` or ``f.map(xs)``. ``name`` is its name in this app, by default
+        the function's own. Raises `InvalidError` for a mistake in the declaration.
+
+        >>> @app.function(cpu=2)  # doctest: +SKIP
+        ... def square(x): return x * x
+        """
 
         def decorate(function: Any) -> Any:
             if not is_local():
                 return function
-            from lifecycle_magic.remote import Cls, Function
-            from lifecycle_magic.spec import read_function
+            from lifecycle_magic.handles.remote import Cls, Function
+            from lifecycle_magic.spec.class_spec import read_function
 
-            spec = read_function(
-                function, self._options(getattr(function, "__name__", "?"), options)
-            )
-            return Function(Cls(spec, self._declare(spec)), function)
+            called = _name("function", name) or str(getattr(function, "__name__", "?"))
+            spec = read_function(function, self._options(called, options), name=called)
+            return Function(Cls(self._declare(spec)), function)
 
         return decorate if _function is None else decorate(_function)
 
-    def local_entrypoint(self, _function: Any = None, /) -> Any:
-        """Mark the function that ``lifecycle-magic run`` calls; its parameters become
-        command-line options.
+    @overload
+    def local_entrypoint(self, _function: F, /) -> F: ...
+    @overload
+    def local_entrypoint(self, /, *, name: str | None = None) -> Callable[[F], F]: ...
+    def local_entrypoint(self, _function: Any = None, /, *, name: str | None = None) -> Any:
+        """Mark the function that ``lifecycle-magic run`` calls.
+
+        Its parameters become command-line options. ``name`` is its name after ``::``, by default
+        the function's own.
+
+        >>> @app.local_entrypoint()  # doctest: +SKIP
+        ... def main(size: int = 10): ...
         """
 
         def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
-            self.entrypoints[function.__name__] = function
+            self.entrypoints[_name("local_entrypoint", name) or function.__name__] = function
             return function
 
         return decorate if _function is None else decorate(_function)
 
+    @property
+    def image(self) -> Image | None:
+        """The image of classes and functions that name none; it can be set before they are
+        declared.
+        """
+        image: Image | None = self._defaults.get("image")
+        return image
+
+    @image.setter
+    def image(self, image: Image) -> None:
+        Options.make(f"App({self.name or ''})", image=image)
+        self._defaults["image"] = image
+
+    def include(self, other: App) -> App:
+        """Add the classes, functions and entry points of another app; return this app.
+
+        >>> app.include(other_app)  # doctest: +SKIP
+        """
+        self._lookups.update(other._lookups)
+        for name, function in other.entrypoints.items():
+            self.entrypoints.setdefault(name, function)
+        return self
+
+    @property
+    def registered_entrypoints(self) -> dict[str, Callable[..., Any]]:
+        """The entry points by name."""
+        return dict(self.entrypoints)
+
     @contextlib.contextmanager
     def run(self) -> Iterator[App]:
-        """Containers that start inside the ``with`` are gone, with their ``exit`` run, when it
-        ends.
+        """Stop the app's containers at the end of a ``with`` block, after they have run their
+        ``exit``.
+
+        >>> with app.run():  # doctest: +SKIP
+        ...     Model().predict.remote(1)
         """
         try:
             yield self
@@ -113,39 +216,50 @@ class App:
             self.stop()
 
     def stop(self) -> None:
-        """End every container of this app and wait until each has run its ``exit``."""
-        from lifecycle_magic import session
+        """Stop every container of this app, and wait until each has run its ``exit``."""
+        from lifecycle_magic.session import session
 
         opened = session.opened()
         if opened is not None:
-            keys = {self._key(name) for name in self._specs}
-            names = [key for key in opened.services if key.partition("?")[0] in keys]
+            names = [key for key in opened.services if key.partition("?")[0] in self._lookups]
             session.wait_gone(opened.stop(names, "app.stop()"))
 
     def declared(self) -> Iterator[tuple[str, Service, ClassSpec]]:
-        """Everything that was declared: its key in the session, its service, its declaration."""
-        from lifecycle_magic.session import Lookup
-
-        for name, spec in self._specs.items():
-            key = self._key(name)
-            yield key, Lookup(key, spec)(), spec
+        """Yield all declarations: the key in the session, the service, and the class's
+        declaration.
+        """
+        for key, lookup in self._lookups.items():
+            yield key, lookup(), lookup.spec
 
     # --- inside ----------------------------------------------------------------------------
 
     def _options(self, where: str, options: dict[str, Any]) -> Options:
         return Options.make(where, **{**self._defaults, **options})
 
-    def _key(self, name: str) -> str:
+    def _key(self, spec: ClassSpec) -> str:
         # Not by identity: a cell that is run again makes another App.
-        return f"{self.name or ''}/{name}"
+        unnamed = "" if spec.module == "__main__" else spec.module
+        return f"{self.name or unnamed}/{spec.name}"
 
     def _declare(self, spec: ClassSpec) -> Lookup:
-        from lifecycle_magic.session import Lookup
+        from lifecycle_magic.session.registry import claim
 
-        self._specs[spec.name] = spec
-        lookup = Lookup(self._key(spec.name), spec)
-        lookup.declare()  # if a cell was run again
+        lookup = claim(self._key(spec), spec)
+        lookup.declare(spec)
+        self._lookups[lookup.key] = lookup
         return lookup
+
+
+def _name(decorator: str, name: Any) -> str | None:
+    """Check and return the ``name=`` of a class or function."""
+    if name is None:
+        return None
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
+        raise InvalidError(
+            f"@app.{decorator}(name={name!r}): a name is letters, digits, '_', '-' and '.'. "
+            f'Fix: write name="my-name"'
+        )
+    return name
 
 
 def run_entrypoint(function: Callable[..., Any], arguments: dict[str, Any]) -> Any:

@@ -1,7 +1,7 @@
-"""What users write in recipes, secrets and volumes, checked where they write it.
+"""Checks of what users write in recipes, secrets and volumes, made where they write it.
 
 ``call`` is what the user called, for the message: ``Image.pip_install``, ``Secret``. Messages show
-what was given, but never a value that may be secret.
+the given value, but never one that may be secret.
 """
 
 from __future__ import annotations
@@ -13,10 +13,16 @@ from pathlib import Path, PurePosixPath
 
 from lifecycle_magic.exception import InvalidError
 
-# user:password@ in any URL, and over HTTP a lone user@ too, which is how tokens are given.
-# A password that is a shell variable is none.
+# user:password@ in any URL, and over HTTP also a lone user@, which is how tokens are given. A
+# password that is a shell variable is no secret.
 _CREDENTIALS = re.compile(r"\w://[^\s/@:]*:[^\s/@$]+@|\bhttps?://[^\s/@$]+@", re.IGNORECASE)
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+LONGEST_VARIABLE = 131_071
+"""Bytes of ``NAME=value`` that Linux passes to a program at most (MAX_ARG_STRLEN, execve(2))."""
+
+PYTHONS = ("3.10", "3.11", "3.12", "3.13", "3.14")
+"""The minor versions of Python that a container can have."""
+
 _VERSION = re.compile(r"3\.\d+(\.\d+)?", re.ASCII)
 # The grammar of image references: distribution/reference, reference.go.
 _PATH = r"[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*"
@@ -28,12 +34,12 @@ _REFERENCE = re.compile(
 
 
 def matches(pattern: re.Pattern[str], value: object) -> bool:
-    """Whether ``value`` is a text and the whole of it fits ``pattern``."""
+    """Return whether ``value`` is a string and all of it matches ``pattern``."""
     return isinstance(value, str) and pattern.fullmatch(value) is not None
 
 
 def flatten(call: str, given: Iterable[str | Sequence[str]]) -> tuple[str, ...]:
-    """Texts given one by one, in lists, or both, as one tuple.
+    """Return strings given one by one, in lists, or both, as one tuple.
 
     >>> flatten("Image.pip_install", ["a", ["b", "c"]])
     ('a', 'b', 'c')
@@ -42,95 +48,123 @@ def flatten(call: str, given: Iterable[str | Sequence[str]]) -> tuple[str, ...]:
     for item in given:
         texts: object = [item] if isinstance(item, str) else item
         if not isinstance(texts, list | tuple) or not all(isinstance(t, str) for t in texts):
-            raise InvalidError(f"{call} takes texts or lists of them, not {item!r}")
+            raise InvalidError(f"{call} takes strings or lists of strings, not {item!r}")
         flat.extend(texts)
     return tuple(flat)
 
 
 def pairs(call: str, variables: object) -> tuple[tuple[str, str], ...]:
-    """A dict of environment variables as pairs, sorted: its order means nothing."""
+    """Return a dict of environment variables as sorted pairs: its order has no meaning."""
     if not isinstance(variables, dict):
-        raise InvalidError(f"{call} takes a dict of texts, not {type(variables).__name__}")
+        raise InvalidError(f"{call} takes a dict of strings, not {type(variables).__name__}")
     check_variables(call, variables.items())
     return tuple(sorted(variables.items()))
 
 
 def host_path(call: str, path: object) -> Path:
-    """An absolute path of this host; relative ones start at the current folder, ``~`` is home."""
+    """Return an absolute path of this host. Relative paths start at the current folder, ``~`` is
+    home.
+
+    Raises `InvalidError` for a path that this user can't look at, or that no system can have.
+    """
     if not isinstance(path, str | os.PathLike) or not str(path):
         raise InvalidError(f"{call} takes a path of this machine, not {path!r}")
-    return Path(path).expanduser().absolute()
+    try:
+        found = Path(path).expanduser().absolute()
+        found.exists()
+    except (OSError, RuntimeError) as error:  # a name that is too long, a user that is not there
+        why = getattr(error, "strerror", None) or error
+        raise InvalidError(
+            f"{call}: the path {str(path)!r} can't be used: {why}. Fix: check the path"
+        ) from None
+    return found
 
 
 def check_text(call: str, what: str, text: object) -> None:
-    """Refuse what is no text, is blank, or has line breaks or control characters in it."""
+    """Raise `InvalidError` unless ``text`` is a non-blank string of one line."""
     if not isinstance(text, str) or not text.strip():
-        raise InvalidError(f"{call}: {what} must be a text that is not empty, not {text!r}")
+        raise InvalidError(f"{call}: {what} must be a string that is not empty, not {text!r}")
     if not text.isprintable():
         raise InvalidError(
-            f"{call}: {what} has a line break or control character: {text!r}: write it on one line"
+            f"{call}: {what} has a line break or control character: {text!r}. Fix: write one line"
         )
 
 
 def check_variables(call: str, variables: Iterable[tuple[object, object]]) -> None:
-    """Refuse names that no environment variable can have, and values that are no texts."""
+    """Raise `InvalidError` for invalid names of environment variables and for values that are no
+    strings.
+    """
     for name, value in variables:
         if not matches(_VARIABLE, name):
             raise InvalidError(
-                f"{call}: {name!r} is no name of an environment variable: "
-                "use letters, digits and underscores, and no digit first"
+                f"{call}: {name!r} is not a valid name of an environment variable. "
+                "Fix: use letters, digits and underscores, and no digit first"
             )
         if not isinstance(value, str):
             raise InvalidError(
-                f"{call}: the value of {name} must be a text, not {type(value).__name__}: "
-                "convert it with str()"
+                f"{call}: the value of {name} must be a string, not {type(value).__name__}. "
+                f"Fix: convert it with str()"
             )
         if "\0" in value or any("\ud800" <= character <= "\udfff" for character in value):
             raise InvalidError(
                 f"{call}: the value of {name} has a NUL or half a surrogate pair, which no "
-                "environment can have: leave it out"
+                "environment variable can have. Fix: remove it"
+            )
+        size = len(f"{name}={value}".encode())
+        if size > LONGEST_VARIABLE:
+            raise InvalidError(
+                f"{call}: {name} has {size} bytes with its value, and a longer variable than "
+                f"{LONGEST_VARIABLE} bytes keeps every program from starting (E2BIG). "
+                "Fix: put it into a file of a volume, and its path into the variable"
             )
 
 
 def check_reference(call: str, reference: object) -> None:
-    """Refuse what can't be the name or id of an image."""
+    """Raise `InvalidError` for what can't be the name or id of an image."""
     if not matches(_REFERENCE, reference):
         raise InvalidError(
-            f"{call} is no name of an image: write it as docker pull takes it, such as "
-            "'python:3.11-bookworm' or 'registry.example/owner/name:tag', in lower case"
+            f"{call} is not a valid name of an image. Fix: write it as docker pull takes it, "
+            "such as 'python:3.11-bookworm' or 'registry.example/owner/name:tag', in lower case"
         )
 
 
-def check_version(call: str, version: str, kernel: str) -> None:
-    """Refuse what is no version of Python, or of another minor (``3.11``) than the kernel's."""
+def check_version(call: str, version: str) -> str:
+    """Return the minor version of a version of Python, such as ``3.12`` for ``3.12.4``.
+
+    Raises `InvalidError` for what is no version of Python, or one that no class can run on.
+    """
     if not matches(_VERSION, version):
         raise InvalidError(
-            f"{call} is no version of Python: write a text such as {kernel!r}, or leave it out"
+            f"{call} is no version of Python. Fix: write a string such as '3.12', or omit it"
         )
-    if ".".join(version.split(".")[:2]) != kernel:
+    minor = ".".join(version.split(".")[:2])
+    if minor not in PYTHONS:
         raise InvalidError(
-            f"{call}: this kernel runs Python {kernel}, and code does not travel between Python "
-            f"versions: leave python_version out, or start a kernel with Python {version}"
+            f"{call}: a class runs on Python {PYTHONS[0]} to {PYTHONS[-1]}. "
+            f"Fix: name one of {', '.join(PYTHONS)}"
         )
+    return minor
 
 
 def check_remote(call: str, path: object) -> None:
-    """Refuse what is no absolute path inside an image."""
+    """Raise `InvalidError` for what is no absolute path inside an image."""
     if not isinstance(path, str) or not path.startswith("/"):
-        raise InvalidError(f"{call}: {path!r} is no absolute path in the image: start it with '/'")
+        raise InvalidError(f"{call}: {path!r} is no absolute path. Fix: start it with '/'")
     if not path.isprintable() or ".." in PurePosixPath(path).parts:
         raise InvalidError(
-            f"{call}: {path!r} has '..' or a control character: write the path plainly"
+            f"{call}: {path!r} has '..' or a control character. Fix: write the path without them"
         )
 
 
 def refuse_credentials(call: str, *texts: str | None) -> None:
-    """Refuse URLs with a user name or password: an image's history is for everybody who has it."""
-    # The text itself must not be shown: the password is in it.
+    """Raise `InvalidError` for URLs with a user name or password: an image's history is not
+    secret.
+    """
+    # The URL must not be shown: it contains the password.
     if any(text and _CREDENTIALS.search(text) for text in texts):
         raise InvalidError(
-            f"{call} was given a URL with a user name or password in it, and everybody who has the "
-            "image could read it in the image's history: install from there in a @build hook, "
+            f"{call} was given a URL with a user name or password, and everyone who has the image "
+            "could read it in the image's history. Fix: install from there in a @build hook, "
             "which sees the class's secrets (secrets=[Secret.from_dict(...)]) and leaves none of "
             "them in the image"
         )

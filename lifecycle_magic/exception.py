@@ -4,6 +4,7 @@ Error:
     ├── InvalidError (ValueError)            a declaration, option or argument that can't work
     ├── EngineError (RuntimeError)           an engine that refuses, fails or went away
     │   └── EngineUnavailable                no engine answers
+    ├── NotFoundError (LookupError)          nothing has this name
     ├── BuildError (RuntimeError)            an image step or a build hook failed
     ├── StartError (RuntimeError)            a container did not come up
     │   ├── HandshakeError                   the far side is not what we launched
@@ -13,7 +14,7 @@ Error:
     ├── SerializationError (TypeError)       an argument or a result that can't be pickled
     ├── MethodTimeout (TimeoutError)         one attempt of an input took longer than timeout
     ├── InputCancelled (RuntimeError)        the input was cancelled before it returned
-    └── RemoteError (RuntimeError)           an exception of the method that can't be rebuilt here
+    └── RemoteError (RuntimeError)           an exception of the method that can't be raised here
 
 An exception that a method raises is none of these: it arrives as its own type. Each
 class here also inherits the builtin that a caller would catch, and each takes one message,
@@ -32,6 +33,7 @@ __all__ = [
     "InputCancelled",
     "InvalidError",
     "MethodTimeout",
+    "NotFoundError",
     "RemoteError",
     "SerializationError",
     "StartError",
@@ -45,7 +47,7 @@ class Error(Exception):
 
 
 class InvalidError(Error, ValueError):
-    """A declaration, an option or an argument that can't work; the message names the mend."""
+    """A declaration, an option or an argument that can't work; the message names the fix."""
 
 
 class EngineError(Error, RuntimeError):
@@ -54,6 +56,10 @@ class EngineError(Error, RuntimeError):
 
 class EngineUnavailable(EngineError):
     """No engine answers where one was asked for."""
+
+
+class NotFoundError(Error, LookupError):
+    """Nothing has this name: no stored secret, no class that a session serves."""
 
 
 class BuildError(Error, RuntimeError):
@@ -93,4 +99,33 @@ class InputCancelled(Error, RuntimeError):
 
 
 class RemoteError(Error, RuntimeError):
-    """An exception of the method that can't be rebuilt here; the message carries its text."""
+    """An exception of the method that can't be raised here as it was; the message has its text.
+
+    ``code`` is that of a `SystemExit`. ``original`` is the exception itself, where there is one.
+    """
+
+    code: object = None
+    original: BaseException | None = None
+
+
+_OF_MODAL: dict[str, type[BaseException]] = {
+    "ConnectionError": EngineUnavailable,
+    "DeserializationError": SerializationError,
+    "ExecutionError": ContainerDied,
+    "FunctionTimeoutError": MethodTimeout,
+    "InputCancellation": InputCancelled,
+    "InternalError": EngineError,
+    "InternalFailure": EngineError,
+    "OutputExpiredError": NotFoundError,
+    "ResourceExhaustedError": EngineError,
+    "TimeoutError": TimeoutError,  # the base of those that end with a time limit
+}
+"""Names in ``modal.exception``, and what is raised here in such a case."""
+
+
+def __getattr__(name: str) -> type[BaseException]:
+    if name in _OF_MODAL:
+        return _OF_MODAL[name]
+    raise AttributeError(
+        f"module {__name__!r} has no exception {name}; it has {', '.join(__all__)}"
+    )

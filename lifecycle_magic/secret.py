@@ -1,18 +1,20 @@
-"""Values that containers get as environment variables and that nothing else may show.
+"""Values that containers get as environment variables and that appear nowhere else.
 
-They travel over the wire after the container has proved itself: they are in no image, no label, no
-engine's record of a container, no log and no error.
+They travel over the connection after the container has authenticated itself: they are in no image,
+no label, no engine's record of a container, no log and no error.
 """
 
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from lifecycle_magic.checks import check_variables
-from lifecycle_magic.exception import InvalidError
+from lifecycle_magic.checks import check_variables, host_path
+from lifecycle_magic.exception import InvalidError, NotFoundError
+from lifecycle_magic.host import secret_store
 
 __all__ = ["Secret"]
 
@@ -21,14 +23,21 @@ __all__ = ["Secret"]
 class Secret:
     """Environment variables for a class's hooks and methods: ``secrets=[Secret.from_dict({...})]``.
 
-    Its repr has the names, never the values.
+    Its repr shows the names, never the values.
+
+    >>> Secret.from_dict({"API_TOKEN": "..."})
+    Secret(API_TOKEN)
     """
 
     _pairs: tuple[tuple[str, str], ...] = field(default=())
+    _name: str | None = None  # in the store
+    _required: tuple[str, ...] = ()
 
     @classmethod
     def from_dict(cls, env_dict: Mapping[str, str | None]) -> Secret:
-        """The given names and values; a value of None is left out.
+        """Return a secret of the given names and values; a value of None is omitted.
+
+        Raises `InvalidError` for names and values that no environment variable can have.
 
         >>> Secret.from_dict({"API_TOKEN": "..."})
         Secret(API_TOKEN)
@@ -36,8 +45,8 @@ class Secret:
         given: object = env_dict
         if not isinstance(given, Mapping):
             raise InvalidError(
-                f"Secret.from_dict takes a dict of texts, not {type(given).__name__}: "
-                "write Secret.from_dict({'API_TOKEN': '...'})"
+                f"Secret.from_dict takes a dict of strings, not {type(given).__name__}. "
+                "Fix: write Secret.from_dict({'API_TOKEN': '...'})"
             )
         kept = tuple((name, value) for name, value in given.items() if value is not None)
         check_variables("Secret", kept)
@@ -47,64 +56,131 @@ class Secret:
     def from_dotenv(
         cls, path: str | os.PathLike[str] | None = None, *, filename: str = ".env"
     ) -> Secret:
-        """The variables of a ``.env`` file.
+        """Return a secret of the variables in a ``.env`` file.
 
-        ``path`` is the file itself, or where to look for ``filename``: there and in the folders
-        above it. Without it the search starts at the current folder.
+        ``path`` is the file itself, or the folder where the search for ``filename`` starts: it goes
+        on in the folders above. Without ``path`` the search starts at the current folder. Raises
+        `InvalidError` if there is no such file.
+
+        >>> Secret.from_dotenv()  # doctest: +SKIP
+        Secret(API_TOKEN)
         """
-        start = Path.cwd() if path is None else Path(path).expanduser().absolute()
+        start = Path.cwd() if path is None else host_path("Secret.from_dotenv", path)
         found = _find_dotenv(start, filename)
         if found is None:
             raise InvalidError(
-                f"Secret.from_dotenv: no {filename} in {str(start)!r} or in a folder above it: "
-                "make the file, or name another with Secret.from_dotenv(path)"
+                f"Secret.from_dotenv: no {filename} in {str(start)!r} or in a folder above it. "
+                "Fix: create the file, or name another with Secret.from_dotenv(path)"
             )
         try:
             from dotenv import dotenv_values
         except ImportError:
             raise InvalidError(
-                "Secret.from_dotenv needs the package python-dotenv: pip install python-dotenv"
+                "Secret.from_dotenv needs the package python-dotenv. Fix: pip install python-dotenv"
             ) from None
         return cls.from_dict(dotenv_values(found))
 
     @classmethod
     def from_local_environ(cls, env_keys: Iterable[str]) -> Secret:
-        """The named variables of this process, with the values they have now.
+        """Return a secret of the named variables of this process, with their current values.
+
+        Raises `InvalidError` if one of them is not set.
 
         >>> Secret.from_local_environ(["PATH"])
         Secret(PATH)
         """
         if isinstance(env_keys, str):
             raise InvalidError(
-                "Secret.from_local_environ takes a list of names: "
-                f"write from_local_environ([{env_keys!r}])"
+                "Secret.from_local_environ takes a list of names. "
+                f"Fix: write from_local_environ([{env_keys!r}])"
             )
         names = list(env_keys)
         if missing := [name for name in names if name not in os.environ]:
             raise InvalidError(
-                f"Secret.from_local_environ: not set here: {', '.join(missing)}: set them "
-                "before the kernel starts, or with os.environ, or leave them out"
+                f"Secret.from_local_environ: not set here: {', '.join(missing)}. Fix: set them "
+                "before the kernel starts, or with os.environ, or omit them"
             )
         return cls.from_dict({name: os.environ[name] for name in names})
 
     @classmethod
-    def from_name(cls, name: str, **_options: object) -> Secret:
-        """Refused: there is no store of named secrets here."""
-        raise InvalidError(
-            f"Secret.from_name({name!r}): there is no store of secrets to look names up in: use "
-            "Secret.from_local_environ(['NAME']), Secret.from_dotenv() or Secret.from_dict({...})"
-        )
+    def from_name(
+        cls,
+        name: str,
+        *,
+        environment_name: str | None = None,
+        required_keys: Iterable[str] = (),
+    ) -> Secret:
+        """Return the secret that ``lifecycle-magic secret create`` stored under ``name``.
+
+        It is read when a container starts. Where nothing is stored, the variables
+        ``required_keys`` are taken from this process's environment; if one is missing, the first
+        call raises `NotFoundError` with the command that stores the secret. ``environment_name``
+        is Modal's; there is one store here. Raises `InvalidError` for a name that can't be one.
+
+        >>> Secret.from_name("huggingface", required_keys=["HF_TOKEN"])
+        Secret.from_name('huggingface')
+        """
+        if isinstance(required_keys, str):
+            raise InvalidError(
+                "Secret.from_name takes a list of names as required_keys. "
+                f"Fix: write required_keys=[{required_keys!r}]"
+            )
+        return cls((), secret_store.check_name(name), tuple(required_keys))
 
     def values(self) -> dict[str, str]:
-        """The names and values, for the wire alone."""
-        return dict(self._pairs)
+        """Return the names and values. Only the connection to a container uses it.
+
+        Raises `NotFoundError` for a named secret that is not stored, or lacks a required key.
+        """
+        if self._name is None:
+            return dict(self._pairs)
+        stored = secret_store.read(self._name)
+        found = stored
+        if found is None and self._required:
+            found = {key: os.environ[key] for key in self._required if key in os.environ}
+            _tell_once(self._name, found)
+        missing = [key for key in self._required if key not in (found or {})]
+        if found is None or missing:
+            lacks = f" has no {', '.join(missing)}" if stored is not None else " is not stored here"
+            keys = " ".join(f"{key}=..." for key in missing) or "KEY=VALUE"
+            raise NotFoundError(
+                f"Secret.from_name({self._name!r}): the secret{lacks}. "
+                f"Fix: lifecycle-magic secret create {self._name} {keys}"
+            )
+        return found
+
+    def is_stored(self) -> bool:
+        """Return whether `values` can be read now."""
+        try:
+            self.values()
+        except NotFoundError:
+            return False
+        return True
 
     def names(self) -> tuple[str, ...]:
-        """The names, sorted."""
-        return tuple(name for name, _ in self._pairs)
+        """Return the names, sorted; of a named secret that can't be read the required ones."""
+        if self._name is None:
+            return tuple(name for name, _ in self._pairs)
+        return tuple(sorted(self.values() if self.is_stored() else self._required))
 
     def __repr__(self) -> str:
+        if self._name is not None:
+            return f"Secret.from_name({self._name!r})"
         return f"Secret({', '.join(self.names())})"
+
+
+_told: set[str] = set()
+
+
+def _tell_once(name: str, found: Mapping[str, str]) -> None:
+    """Warn, once for each secret, that its variables are those of this process."""
+    if found and name not in _told:
+        _told.add(name)
+        warnings.warn(
+            f"Secret.from_name({name!r}) is not stored here: {', '.join(sorted(found))} of this "
+            f"process's environment is used. lifecycle-magic secret create {name} stores it",
+            stacklevel=2,
+        )
 
 
 def _find_dotenv(start: Path, filename: str) -> Path | None:

@@ -1,9 +1,9 @@
-"""The seam between the product and whatever runs containers.
+"""The interface between this package and the engines that run containers.
 
-An engine builds images and launches one command in one of them; it knows nothing of
-classes, hooks or calls. What is launched is always the guest (`lifecycle_magic.guest`),
-which dials home to the listener that the engine opened for it. All methods may be called
-from any thread; all raise `EngineError` (or `EngineUnavailable`) with a message for people.
+An engine builds images and starts one command in one of them; it knows nothing of classes, hooks or
+calls. The command is always the guest (`lifecycle_magic.guest`), which connects to the listener
+that the engine opened for it. All methods may be called from any thread; all raise `EngineError`
+(or `EngineUnavailable`) with a human-readable message.
 """
 
 from __future__ import annotations
@@ -12,13 +12,15 @@ import socket
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
-from lifecycle_magic.image import Image
-from lifecycle_magic.recipes.recipe import FileDigests
-from lifecycle_magic.volume import Volume
+if TYPE_CHECKING:
+    from lifecycle_magic.images.image import Image
+    from lifecycle_magic.images.steps import FileDigests
+    from lifecycle_magic.volume import Volume
+    from lifecycle_magic.wire.surroundings import Surroundings
 
-LABEL = "lifecycle-magic"  # every label of ours is LABEL + ".<name>"
+LABEL = "lifecycle-magic"  # every label of this package is LABEL + ".<name>"
 
 
 @dataclass(frozen=True)
@@ -31,12 +33,12 @@ class Mount:
 
 @dataclass(frozen=True)
 class Launch:
-    """Everything an engine has to know to launch one container.
+    """All that an engine needs to know to start one container.
 
     ``run_dir`` is the container's run folder on the host: 0700, with ``boot.json`` inside, mounted
-    writable at `Engine.run_path`. ``guest_dir`` is the guest's code, mounted read-only.
-    ``memory`` and ``shm_size`` are MiB, ``cpu`` is cores, ``stop_timeout`` is seconds between a
-    polite stop from outside and the kill. Secrets are not here: they travel over the wire.
+    writable at `Engine.run_path`. ``guest_dir`` is the guest's code, mounted read-only. ``memory``
+    and ``shm_size`` are MiB, ``cpu`` is cores, ``stop_timeout`` is seconds between a polite stop
+    from outside and the kill. Secrets are not included: they travel over the connection.
     """
 
     name: str
@@ -66,7 +68,7 @@ class Listener:
 
 @dataclass(frozen=True)
 class Ended:
-    """How the engine says a container ended, where it knows; ``exit_code`` 128+n is signal n."""
+    """The engine's knowledge of how a container ended; ``exit_code`` 128+n is signal n."""
 
     exit_code: int | None
     oom: bool = False
@@ -74,12 +76,16 @@ class Ended:
 
 @dataclass(frozen=True)
 class Found:
-    """A container that the engine still has, with its labels."""
+    """A container that the engine still has, with its labels.
+
+    One that was created and not started is neither ``running`` nor ``ended``.
+    """
 
     id: str
     name: str
     labels: Mapping[str, str]
     running: bool
+    ended: bool = False
 
 
 @dataclass(frozen=True)
@@ -93,7 +99,7 @@ class Usage:
 
 @dataclass(frozen=True)
 class StepOutput:
-    """What `Engine.build` reports: a step began, printed, or ended."""
+    """A report of `Engine.build`: a step began, printed, or ended."""
 
     step: int
     of: int
@@ -109,7 +115,7 @@ OnStep = Callable[[StepOutput], None]
 class Honoured:
     """What an engine can't do of a launch, each in a sentence that names the option.
 
-    ``refused`` stops the launch; ``ignored`` is told in the card and goes on.
+    ``refused`` stops the launch; ``ignored`` is shown in the card and the launch continues.
     """
 
     refused: tuple[str, ...] = field(default=())
@@ -118,10 +124,10 @@ class Honoured:
 
 @dataclass(frozen=True)
 class Kept:
-    """An image or a named volume that the engine keeps for us.
+    """An image or a named volume of this package that the engine keeps.
 
-    ``size`` is bytes, of an image with what it shares with others; ``made`` is seconds since the
-    epoch; ``used`` says that a container has it.
+    ``size`` is bytes, of an image including what it shares with others; ``made`` is seconds since
+    the epoch; ``used`` is set if a container uses it.
     """
 
     kind: Literal["image", "volume"]
@@ -132,7 +138,7 @@ class Kept:
 
 
 class Engine(Protocol):
-    """One engine. ``name`` is ``docker`` or ``process``, ``address`` tells it from others of that
+    """One engine. ``name`` is ``docker`` or ``process``, ``address`` distinguishes engines of one
     name.
     """
 
@@ -142,28 +148,29 @@ class Engine(Protocol):
     def address(self) -> str: ...
 
     def check(self) -> str:
-        """One line that says what answers (name and version); raises `EngineUnavailable`.
+        """Return one line that describes the engine (name, version); raises `EngineUnavailable`.
 
         Called once when the engine is chosen, and by ``%lifecycle doctor``.
         """
 
+    def close(self) -> None:
+        """Finish what runs in the background and close connections. It can be used again."""
+
     def review(self, image: Image, launch: Launch | None = None) -> Honoured:
-        """What of this image and launch can't be honoured here; no I/O beyond a look at the
-        host.
-        """
+        """Return what of this image and launch can't be honoured here, with little I/O."""
 
     def base_id(self, image: Image, on_step: OnStep | None = None, *, anew: bool = False) -> str:
-        """The id of the recipe's base: part of every key.
+        """Return the id of the recipe's base, which is part of every key.
 
-        Pulled if it is missing, of which ``on_step`` is told as of one step. ``anew`` makes a base
-        that is made here, from a Dockerfile, again.
+        It is pulled if it is missing; ``on_step`` gets the pull as one step. ``anew`` rebuilds a
+        base that is built here, from a Dockerfile.
         """
 
     def known_base(self, image: Image) -> str | None:
-        """The same, or None if something would have to be pulled or built for it."""
+        """Return the same id, or None if something would have to be pulled or built for it."""
 
     def find(self, key: str) -> str | None:
-        """The id of the image that was kept under ``key``, or None."""
+        """Return the id of the image that was kept under ``key``, or None."""
 
     def build(
         self, image: Image, key: str, on_step: OnStep, files: FileDigests | None = None
@@ -185,30 +192,56 @@ class Engine(Protocol):
         """Open the socket that a container with this run folder will dial."""
 
     def run_path(self, run_dir: Path) -> str:
-        """Where the guest sees ``run_dir``."""
+        """Return where the guest sees ``run_dir``."""
+
+    def surroundings(
+        self, launch: Launch, env: Mapping[str, str], *, hook: bool
+    ) -> tuple[Surroundings | None, tuple[str, ...]]:
+        """Return what the worker of ``launch`` takes over from this machine, and notices of it.
+
+        ``env`` is what the class sets; ``hook`` is for a build hook. None where a worker has it
+        all by itself.
+        """
 
     def launch(self, launch: Launch) -> str:
-        """Start the guest and return the container's id; it removes itself when it ends."""
+        """Start the guest and return the container's id.
+
+        The kernel that sees it end calls `discard`; without a kernel, a later sweep does.
+        """
 
     def ended(self, container: str) -> Ended | None:
-        """How a container that is gone ended, or None where that can't be known."""
+        """Return how a container ended, or None if that can't be known."""
+
+    def clear_run_folder(self, container: str, run_dir: Path) -> None:
+        """Remove what this user can't remove from the run folder of a container that has ended.
+
+        Wait some seconds for a container that is just ending. Raises `EngineError`.
+        """
+
+    def leaves_behind(self, run_dir: Path) -> bool:
+        """Return whether `clear_run_folder` has something to do."""
+
+    def discard(self, container: str) -> None:
+        """Remove what the engine keeps of a container that has ended. Return at once."""
 
     def kill(self, container: str) -> None:
-        """End it now, and do not mind if it is gone."""
+        """Kill the container. Do nothing if it no longer exists."""
 
     def usage(self, container: str) -> Usage | None:
-        """What it uses now; None if it is gone. Called only while somebody looks."""
+        """Return its current usage; None if it has exited. Called only while a view shows it."""
 
     def containers(self) -> list[Found]:
-        """Every container of ours that this engine has, of all sessions."""
+        """Return every container of this package on this engine, of all sessions."""
 
     def kept(self) -> list[Kept]:
-        """Every image and named volume of ours. Called only when somebody asks: sizes cost."""
+        """Return every image and named volume of this package. Called on demand: sizes are
+        expensive.
+        """
 
     def remove_volume(self, name: str) -> bool:
-        """Remove a named volume and what is in it; False if a container has it, or it is gone."""
+        """Remove a named volume and its content; return False if it is in use or does not exist."""
 
     def prune(self, *, keep: frozenset[str]) -> list[str]:
-        """Remove images (and stopped containers) of ours but those in ``keep``; what was
-        removed.
+        """Remove this package's images and stopped containers, except ``keep``; return the removed
+        names.
         """

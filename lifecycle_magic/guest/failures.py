@@ -1,123 +1,132 @@
-"""Taking an exception apart, so that the kernel can raise it again with the frames it had here."""
+"""Exceptions of the user's code, taken apart so that the kernel can raise them again."""
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import linecache
 import os
-import pickle
+import sys
 import traceback
-from typing import Any
+from types import TracebackType
 
-from lifecycle_magic.wire.messages import Failure, Line
-from lifecycle_magic.wire.pickling import dumps
+from lifecycle_magic.wire.exceptions import Links, message, type_name
+from lifecycle_magic.wire.messages import ExceptionRecord, Failure, TracebackEntry
+from lifecycle_magic.wire.records import record
 
-OURS = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-MAX_SOURCE = 1 << 18  # of a file in characters; a longer one is shown without its lines
-MAX_TOLD = 1 << 14  # of an exit hook's traceback in characters: it travels in one control line
-MAX_LINES = 200  # of a traceback; the middle of a runaway recursion tells nothing more
+PACKAGE_FOLDER = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
+MAX_SOURCE_CHARS = 1 << 18  # of one source file; a longer file is not sent
+MAX_TRACEBACK_CHARS = 1 << 14  # of an exit hook's traceback, which travels in one control line
+MAX_TRACEBACK_ENTRIES = 200  # of one traceback; the middle of an endless recursion is dropped
+
+_DRIVERS = tuple(f"{os.sep}{name}{os.sep}" for name in ("asyncio", "concurrent"))
+_VARIADIC = 0x0C  # CO_VARARGS and CO_VARKEYWORDS of a code object's flags
 
 
-def take_apart(error: BaseException) -> Failure:
-    """``error`` with its causes and contexts, without our own frames. Never raises."""
-    return _take_apart(error, set())
+def to_failure(error: BaseException) -> Failure:
+    """Return ``error`` and all exceptions that it refers to, without this package's frames.
+
+    Never raise.
+    """
+    with contextlib.suppress(BaseException):
+        records = record(error, _entries)
+        return Failure(records, _sources(records))
+    name = type_name(type(error))  # an exception that breaks the code above
+    try:
+        return Failure(
+            (ExceptionRecord(name, message(error), lines=_entries(Links.of(error).traceback)),), {}
+        )
+    except BaseException:
+        return Failure((ExceptionRecord(name, ""),), {})
 
 
-def told(error: BaseException) -> str:
-    """The traceback as text, without our own frames; of a very long one its head and its end."""
-    whole = traceback.TracebackException.from_exception(error)
-    whole.stack = traceback.StackSummary.from_list(
-        [frame for frame in whole.stack if not _is_plumbing(frame.filename)]
-    )
-    text = "".join(whole.format())
-    if len(text) <= MAX_TOLD:
+def format_error(error: BaseException) -> str:
+    """Return the traceback as a string, without this package's frames, shortened in the middle.
+
+    Never raises.
+    """
+    try:
+        whole = traceback.TracebackException.from_exception(error)
+        _drop_internal_frames(whole)
+        text = "".join(whole.format())
+    except BaseException:  # its __str__ raises KeyboardInterrupt, say
+        text = f"{type_name(type(error))}: {message(error)}\n"
+    if len(text) <= MAX_TRACEBACK_CHARS:
         return text
-    half = MAX_TOLD // 2
+    half = MAX_TRACEBACK_CHARS // 2
     return f"{text[:half]}\n... {len(text) - 2 * half} characters ...\n{text[-half:]}"
 
 
-def _take_apart(error: BaseException, seen: set[int]) -> Failure:
-    seen.add(id(error))
-    lines = _lines(error.__traceback__)
-    return Failure(
-        type_name=_type_name(type(error)),
-        text=_text(error),
-        pickled=_pickled(error),
-        lines=lines,
-        sources=_sources(lines),
-        cause=_linked(error.__cause__, seen),
-        context=_linked(error.__context__, seen),
-        suppress_context=error.__suppress_context__,
-    )
-
-
-def _linked(error: BaseException | None, seen: set[int]) -> Failure | None:
-    if error is None or id(error) in seen or len(seen) > 20:
-        return None
-    return _take_apart(error, seen)
-
-
-def _type_name(cls: type) -> str:
-    if cls.__module__ in ("builtins", "__main__"):
-        return cls.__qualname__
-    return f"{cls.__module__}.{cls.__qualname__}"
-
-
-def _text(error: BaseException) -> str:
-    try:
-        return str(error)
-    except Exception as broken:
-        return f"<its message can't be had: {type(broken).__name__}>"
-
-
-def _pickled(error: BaseException) -> bytes | None:
-    """The exception alone, if it survives the way there: many need more than ``args`` to be
-    made again.
-    """
-    bare: Any = error
-    links = bare.__traceback__, bare.__cause__, bare.__context__, bare.__suppress_context__
-    try:
-        bare.__traceback__ = bare.__cause__ = bare.__context__ = None
-        data, buffers = dumps(bare)
-        # cloudpickle's buffers would have to travel beside it; an exception is no place for
-        # large arrays.
-        if buffers or type(pickle.loads(data)) is not type(error):
-            return None
-        return data
-    except Exception:
-        return None
-    finally:
-        bare.__traceback__, bare.__cause__, bare.__context__, bare.__suppress_context__ = links
-
-
-def _lines(tb: Any) -> tuple[Line, ...]:
-    found: list[Line] = []
-    ours_first = True
-    for frame, lineno in traceback.walk_tb(tb):
-        filename = frame.f_code.co_filename
-        if filename_is_ours(filename) or (ours_first and _is_plumbing(filename)):
+def _drop_internal_frames(whole: traceback.TracebackException) -> None:
+    todo, seen = [whole], set()
+    while todo:
+        one = todo.pop()
+        if id(one) in seen:
             continue
-        ours_first = False
-        found.append(Line(filename, lineno or 0, frame.f_code.co_name))
-    if len(found) > MAX_LINES:
-        found[MAX_LINES // 2 : -MAX_LINES // 2] = []
+        seen.add(id(one))
+        kept = [frame for frame in one.stack if not _is_internal(frame.filename)]
+        one.stack = traceback.StackSummary.from_list(kept)
+        inner = (one.__cause__, one.__context__, *(getattr(one, "exceptions", None) or ()))
+        todo.extend(linked for linked in inner if linked is not None)
+
+
+def _entries(trace: TracebackType | None) -> tuple[TracebackEntry, ...]:
+    found: list[TracebackEntry] = []
+    only_internal = True
+    while trace is not None:
+        filename = trace.tb_frame.f_code.co_filename
+        if not (is_package_file(filename) or (only_internal and _is_internal(filename))):
+            only_internal = False
+            found.append(_entry(trace))
+        trace = trace.tb_next
+    if len(found) > MAX_TRACEBACK_ENTRIES:
+        found[MAX_TRACEBACK_ENTRIES // 2 : -MAX_TRACEBACK_ENTRIES // 2] = []
     return tuple(found)
 
 
-def filename_is_ours(filename: str) -> bool:
-    """Whether a frame of this file is plumbing, which no user wants to read."""
-    return filename.startswith(OURS + os.sep)
+def _entry(trace: TracebackType) -> TracebackEntry:
+    code = trace.tb_frame.f_code
+    lineno, columns = trace.tb_lineno or code.co_firstlineno, None
+    if sys.version_info >= (3, 11):
+        place = next(itertools.islice(code.co_positions(), trace.tb_lasti // 2, None), None)
+        if place is not None and place[0] == lineno and None not in place:
+            columns = place[1:]
+    flags = code.co_flags & _VARIADIC
+    count = code.co_argcount + code.co_kwonlyargcount + flags.bit_count()
+    return TracebackEntry(
+        filename=code.co_filename,
+        lineno=lineno,
+        name=code.co_name,
+        qualname=getattr(code, "co_qualname", code.co_name),
+        first=code.co_firstlineno,
+        columns=columns,
+        parameters=(
+            code.co_varnames[:count],
+            code.co_argcount,
+            code.co_posonlyargcount,
+            code.co_kwonlyargcount,
+            flags,
+        ),
+    )
 
 
-def _is_plumbing(filename: str) -> bool:
-    """Ours, or the event loop's that drives a coroutine for us."""
-    return filename_is_ours(filename) or (os.sep + "asyncio" + os.sep) in filename
+def is_package_file(filename: str) -> bool:
+    """Return whether a file belongs to this package, so that its frames are hidden from users."""
+    return filename.startswith(PACKAGE_FOLDER)
 
 
-def _sources(lines: tuple[Line, ...]) -> dict[str, str]:
+def _is_internal(filename: str) -> bool:
+    """Return whether a frame belongs to this package, or to the loop or executor that runs a
+    coroutine.
+    """
+    return is_package_file(filename) or any(name in filename for name in _DRIVERS)
+
+
+def _sources(records: tuple[ExceptionRecord, ...]) -> dict[str, str]:
     sources: dict[str, str] = {}
-    for name in {line.filename for line in lines}:
-        if os.path.isfile(name):  # a cell's code has no file here; the kernel has its source
+    for name in {line.filename for one in records for line in one.lines}:
+        if os.path.isfile(name):  # a cell has no file here; the kernel has its source
             text = "".join(linecache.getlines(name))
-            if 0 < len(text) <= MAX_SOURCE:
+            if 0 < len(text) <= MAX_SOURCE_CHARS:
                 sources[name] = text
     return sources

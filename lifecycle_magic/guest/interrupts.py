@@ -1,12 +1,17 @@
-"""Interrupting a running call, and nothing else.
+"""Interrupts of one running call, and of nothing else.
 
-The supervisor writes the id of the call it wants stopped into a pipe and sends SIGINT. The
-handler, which Python runs on the main thread between two bytecodes, compares that id with what
-runs. Thus an interrupt that comes late hits nothing, one that comes early is remembered, a SIGINT
-from elsewhere hits nothing, and while a frame is on its way out (``with target``) it waits.
+The supervisor writes the id of the call to interrupt into a pipe and sends `SIGNAL`. The handler,
+which Python runs on the main thread between two bytecodes, compares that id with the running call.
+So a late interrupt has no effect, an early one is remembered, and an interrupt waits while a frame
+is being sent (``with target``).
 
-Each lane has a `Target`. A method on the main thread is stopped by raising from the handler, one on
-a thread by Python's asynchronous exceptions, a coroutine by cancelling its task.
+SIGINT belongs to the user's code. Raised in a method, it is a KeyboardInterrupt there, or calls the
+user's own handler. That handler also receives the interrupts that would raise on the main thread.
+Between two calls SIGINT has no effect.
+
+Each lane has an `InterruptTarget`. A method on the main thread is stopped by raising from the
+handler, a method on another thread by Python's asynchronous exceptions, and a coroutine by
+cancelling its task.
 """
 
 from __future__ import annotations
@@ -19,26 +24,35 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-ANY = 2**64 - 1  # whatever is running
-ANSWERED = 128  # calls of a lane whose interrupts are known to be late; more than are sent ahead
+from lifecycle_magic.guest import forks
+
+ANY_CALL = 2**64 - 1  # whatever is running
+# Ended calls that a lane remembers, to detect late interrupts. More than are sent ahead.
+MAX_ANSWERED = 128
+SIGNAL = signal.SIGRTMAX - 3  # no common library uses it
 _ID = struct.Struct("<Q")
 
 
-class NotBegun(KeyboardInterrupt):
-    """The interrupt came before the call did: nothing of it has run."""
+class InterruptedBeforeStart(KeyboardInterrupt):
+    """The interrupt arrived before the call: no code of the call has run."""
 
 
-def ask(pipe: int, call: int) -> None:
-    """The supervisor's half, before it sends SIGINT."""
+def request_interrupt(pipe: int, call: int) -> None:
+    """Write the id of the call to interrupt. The supervisor does this before it sends `SIGNAL`."""
     os.write(pipe, _ID.pack(call))
 
 
-class Target:
-    """What one lane runs. ``current`` is the id of its interruptible call, None in between."""
+class InterruptTarget:
+    """The running call of one lane.
 
-    def __init__(self, interrupts: Interrupts) -> None:
+    ``current`` is the id of the interruptible call, None between calls.
+    """
+
+    def __init__(self, interrupts: InterruptHandler) -> None:
         self.current: int | None = None
+        self.requested: int | None = None  # the last call that the kernel asked to interrupt
         self.cancel_task: Callable[[], object] | None = None  # set while a coroutine runs
+        self.cancel_again: Callable[[], bool] | None = None  # meanwhile, once that was taken
         self.interrupts = interrupts
         self._thread = threading.get_ident()
         self._on_main = threading.current_thread() is threading.main_thread()
@@ -46,7 +60,7 @@ class Target:
         self._hit = False
         self._shielded = 0
         self._pending = False
-        self._answered: deque[int] = deque(maxlen=ANSWERED)
+        self._answered: deque[int] = deque(maxlen=MAX_ANSWERED)
         if not self._on_main:
             # Here, and not in the handler: a second signal would find it half imported.
             import ctypes  # noqa: F401
@@ -54,21 +68,21 @@ class Target:
 
     @property
     def is_here(self) -> bool:
-        """Whether the lane's thread is the one that asks."""
+        """True if the caller runs on the lane's thread."""
         return threading.get_ident() == self._thread
 
     def begin(self, call: int) -> None:
-        """From here on ``call`` may be interrupted.
+        """Make ``call`` interruptible from here on.
 
-        Raises `NotBegun` if that was asked for already.
+        Raises `InterruptedBeforeStart` if the interrupt was requested already.
         """
         self.current = call
-        if self.interrupts.early and self.interrupts.was_asked(call):
+        if self.interrupts.early and self.interrupts.take_early(call):
             self.current = None
-            raise NotBegun
+            raise InterruptedBeforeStart
 
     def end(self) -> None:
-        """From here on no interrupt is raised on this lane, not even one that is on its way."""
+        """Raise no interrupt on this lane from here on, not even one that is on its way."""
         if self._on_main:
             self.current = None
             return
@@ -78,32 +92,36 @@ class Target:
                 self._hit = False
                 _raise_in_thread(self._thread, None)
 
-    def answered(self, call: int) -> None:
-        """``call`` is over: an interrupt for it that comes from now on is late, not early."""
+    def mark_answered(self, call: int) -> None:
+        """Note that ``call`` has ended: an interrupt that arrives for it from now on is late, not
+        early.
+        """
         self._answered.append(call)
         if self.interrupts.early:
             self.interrupts.early.discard(call)
 
     def has_answered(self, call: int) -> bool:
-        """Whether ``call`` was over just now. From any thread."""
+        """Return whether ``call`` ended a short time ago. Any thread may ask."""
         return call in self._answered.copy()
 
-    def stop(self) -> None:
-        """On the main thread: interrupt what runs here."""
+    def stop(self) -> bool:
+        """Interrupt the running call, on the main thread. Return True if that must raise here."""
         if self.cancel_task is not None:
-            # The polite way first; asked again, the coroutine is stopped like a function.
+            # Cancel first. A second interrupt stops the coroutine like a function.
             cancel, self.cancel_task = self.cancel_task, None
             cancel()
         elif self._shielded:
             self._pending = True
+        elif self.cancel_again is not None:
+            return self.cancel_again()
         elif self._on_main:
-            self.current = None
-            raise KeyboardInterrupt
+            return True
         else:
             with self._lock:
                 if self.current is not None:
                     self._hit = True
                     _raise_in_thread(self._thread, KeyboardInterrupt)
+        return False
 
     def __enter__(self) -> None:
         if self._on_main:
@@ -125,27 +143,32 @@ class Target:
             self._pending = False
             if self.current is None:
                 return
-            if not self.is_here:  # a coroutine of the lane, on the main thread
-                self.stop()
-                return
-            self.current = None
-            raise KeyboardInterrupt
+            runs_coroutine = self.cancel_task is not None or self.cancel_again is not None
+            # On another thread, this is a coroutine of the lane on the main thread.
+            if self.stop() if runs_coroutine or not self.is_here else True:
+                raise KeyboardInterrupt
 
 
-class Interrupts:
-    """The worker's half of the pipe, and the handler of SIGINT.
+class InterruptHandler:
+    """The worker's half of the pipe, and the handlers of `SIGNAL` and SIGINT.
 
-    ``with interrupts`` on the main thread: whatever is to be interrupted waits for the end of it.
+    ``with interrupts`` on the main thread delays all interrupts until the end of the block.
     """
 
     def __init__(self, pipe: int) -> None:
-        self.targets: list[Target] = []
+        self.targets: list[InterruptTarget] = []
         self.early: set[int] = set()  # asked for before the call was read
         self._pipe = pipe
+        # Called with the running calls when the container stops.
+        self.on_stopping: Callable[[list[int]], object] = lambda calls: None
+        # Called for the same signal to be sent again a moment later.
+        self.signal_again: Callable[[], object] = lambda: None
         self._held = 0
-        self._late = False  # a SIGINT came while they were held
+        self._late = False  # a signal arrived while interrupts were held back
+        self._has_sigint = False  # a SIGINT arrived that is not handled yet
         os.set_blocking(pipe, False)
-        signal.signal(signal.SIGINT, self._on_sigint)
+        forks.handle(SIGNAL, self._on_signal)
+        forks.handle(signal.SIGINT, self._on_sigint)
 
     def __enter__(self) -> None:
         self._held += 1
@@ -153,21 +176,36 @@ class Interrupts:
     def __exit__(self, *exc: object) -> None:
         self._held -= 1
         if self._late and not self._held:
-            self._on_sigint(signal.SIGINT, None)
+            self._late = False
+            self._on_signal(SIGNAL, None)
 
-    def was_asked(self, call: int) -> bool:
-        """Whether an interrupt for ``call`` came before the call did; it is then used up."""
+    def take_early(self, call: int) -> bool:
+        """Return whether an interrupt for ``call`` arrived before the call did, and forget that
+        interrupt.
+        """
         if call in self.early:
             self.early.discard(call)
             return True
-        return self.going
+        return self.is_stopping
 
     @property
-    def going(self) -> bool:
-        """The container has to go: whatever runs is interrupted, and nothing more begins."""
-        return ANY in self.early
+    def is_stopping(self) -> bool:
+        """True if the container stops: running calls are interrupted, and nothing more begins."""
+        return ANY_CALL in self.early
 
     def _on_sigint(self, signum: int, frame: Any) -> None:
+        """Interrupt the one running call, whose own code, or a library, sent SIGINT to this
+        process.
+
+        If several calls run, nothing says which of them the signal was for.
+        """
+        self._has_sigint = True
+        self._on_signal(signum, frame)
+
+    def _on_signal(self, signum: int, frame: Any) -> None:
+        if forks.on_main_thread():
+            self.signal_again()
+            return
         self._late = bool(self._held)
         if self._late:
             return
@@ -180,22 +218,48 @@ class Interrupts:
             if not data:
                 break
             wanted.add(_ID.unpack(data)[0])
-        if ANY in wanted:
-            self.early.add(ANY)  # the container goes: what lies unread in a socket does not begin
+        if ANY_CALL in wanted:
+            # The container stops: inputs that are unread in a socket do not begin.
+            self.early.add(ANY_CALL)
         running = [t for t in self.targets if t.current is not None]
+        for target in running:
+            if target.current in wanted or ANY_CALL in wanted:
+                target.requested = target.current
+        if self._has_sigint:
+            self._has_sigint = False
+            wanted.update(_only(running))
+        if ANY_CALL in wanted and running:
+            self.on_stopping([t.current for t in running if t.current is not None])
         self.early.update(
             call
             for call in wanted - {target.current for target in running}
-            if call < ANY and not any(target.has_answered(call) for target in self.targets)
+            if call < ANY_CALL and not any(target.has_answered(call) for target in self.targets)
         )
-        # The main thread's own last: raising ends this function.
-        for target in sorted(running, key=lambda target: target._on_main):
-            if target.current in wanted or ANY in wanted:
-                target.stop()
+        wanted_here = [t for t in running if t.current in wanted or ANY_CALL in wanted]
+        raises = [target.stop() for target in wanted_here]  # all of them, before one raises
+        if any(raises):
+            if ANY_CALL not in wanted and _is_handled(self._on_sigint, frame):
+                return
+            raise KeyboardInterrupt
+
+
+def _only(running: list[InterruptTarget]) -> list[int]:
+    """Return the id of the only running call; an empty list if none or several run."""
+    calls = [target.current for target in running if target.current is not None]
+    return calls if len(calls) == 1 else []
+
+
+def _is_handled(own_handler: forks.Handler, frame: Any) -> bool:
+    """Pass SIGINT to the user's own handler. Return whether there is one, or SIGINT is ignored."""
+    handler = signal.getsignal(signal.SIGINT)
+    if callable(handler) and handler != own_handler:
+        handler(signal.SIGINT, frame)
+        return True
+    return handler == signal.SIG_IGN
 
 
 def _raise_in_thread(thread: int, error: type[BaseException] | None) -> None:
-    """Have ``error`` raised in a thread at its next bytecode, or with None take that back.
+    """Raise ``error`` in a thread at its next bytecode; with None, take that back.
 
     Source: PyThreadState_SetAsyncExc, https://docs.python.org/3/c-api/init.html
     """

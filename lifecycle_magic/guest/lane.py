@@ -1,7 +1,8 @@
-"""A lane: one data socket, and the calls that come through it, one after the other."""
+"""A lane: one data socket, and the calls that arrive over it, one after the other."""
 
 from __future__ import annotations
 
+import contextlib
 import select
 import socket
 import types
@@ -10,12 +11,18 @@ from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
 
 from lifecycle_magic.exception import SerializationError, WireError
-from lifecycle_magic.guest.interrupts import Interrupts, NotBegun, Target
+from lifecycle_magic.guest import forks
+from lifecycle_magic.guest.interrupts import (
+    InterruptedBeforeStart,
+    InterruptHandler,
+    InterruptTarget,
+)
 from lifecycle_magic.guest.output import current_lane
-from lifecycle_magic.wire.frames import OF_SWAP, Channel, Frame, Kind, tag
+from lifecycle_magic.wire import descriptors
+from lifecycle_magic.wire.frames import SWAP_TAG, Channel, Frame, Kind, tag
 from lifecycle_magic.wire.messages import Swap
 from lifecycle_magic.wire.pickling import dumps, loads
-from lifecycle_magic.wire.turns import Turns
+from lifecycle_magic.wire.ticket_fifo import TicketFifo
 
 if TYPE_CHECKING:
     from lifecycle_magic.guest.worker import Worker
@@ -24,34 +31,34 @@ ENTERING = 0  # stands for the call id while the constructor and enter run
 
 
 class Lane:
-    """Answers the inputs of one channel on the thread that `serve` is called on.
+    """The calls of one data connection, answered one after the other on the thread that runs
+    `serve`.
 
-    ``begins`` hears of the id of each call before it begins. ``worker.wait`` runs a coroutine of
-    the user's to its end and returns its value: how, depends on where the event loop runs.
-    ``jobs`` are for this thread, while it waits for such a coroutine; None: it is over.
+    ``record_begun`` gets the id of each call before the call starts. ``worker.wait`` runs a
+    coroutine of the user's code to its end and returns its value. ``jobs`` are functions for this
+    thread to run while it waits for such a coroutine; None ends the wait.
     """
 
     def __init__(
         self,
         channel: Channel,
         worker: Worker,
-        interrupts: Interrupts,
-        turns: Turns | None = None,
-        begins: Callable[[int], None] = lambda call: None,
+        interrupts: InterruptHandler,
+        tickets: TicketFifo | None = None,
+        record_begun: Callable[[int], None] = lambda call: None,
     ) -> None:
         self.channel = channel
-        self.turns = turns
-        self.begins = begins
-        self.target = Target(interrupts)
-        self.attended = False  # somebody reads the data socket now
+        self.tickets = tickets
+        self.record_begun = record_begun
+        self.target = InterruptTarget(interrupts)
+        self.slot = -1  # the number of its data connection
+        self.has_reader = False  # whether the kernel reads the data socket now
         self._worker = worker
-        self._tag = 0  # of the answer to what it is at
+        self._tag = 0  # tag of the answer to the current call
         self.jobs: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
-        self._methods: dict[str, Callable[..., Any]] = {}
-        self._code: type | None = None
 
     def serve(self) -> None:
-        """Answer inputs until the data socket ends, however it ends."""
+        """Answer inputs until the data socket ends, for whatever reason."""
         current_lane.set(self)
         frame = self.next_frame()
         while frame is not None:
@@ -60,37 +67,43 @@ class Lane:
 
                 frame = requests.serve(self, self._worker, frame)
                 continue
-            if frame.kind == Kind.CALL or frame.kind == Kind.STREAM:
-                self._call(frame)
-            elif frame.kind == Kind.OFFER:
-                if self.turns is not None and self.turns.take(1):
+            try:
+                if frame.kind == Kind.CALL or frame.kind == Kind.STREAM:
                     self._call(frame)
-                else:
-                    self.send(Kind.SKIPPED)  # the kernel took it back
-            elif frame.kind == Kind.SWAP:
-                self._swap(loads(frame.payload))
-            # A STOP or PUSH that comes when its input has ended already is no news.
-            frame = None  # nor is what it holds kept while nothing comes
+                elif frame.kind == Kind.OFFER:
+                    if self.tickets is not None and self.tickets.take(1):
+                        self._call(frame)
+                    else:
+                        self.send(Kind.SKIPPED)  # the kernel took the input back
+                elif frame.kind == Kind.SWAP:
+                    self._swap(loads(frame.payload))
+            except KeyboardInterrupt as error:
+                # A second interrupt, after the method and before `end_interruptible`.
+                self.end_interruptible()
+                self.send_failure(error)
+            # A STOP or PUSH for an input that has ended already needs no answer.
+            frame = None  # keep its content no longer, whenever the next frame arrives
             frame = self.next_frame()
 
     def next_frame(self) -> Frame | None:
-        """The next frame; None when there are no more, or nobody is left to answer."""
+        """Return the next frame; None if there are no more, or no kernel to answer."""
         try:
             return self._worker.next_frame(self.channel)
         except (OSError, WireError):
             return None
 
     def _call(self, frame: Frame) -> None:
-        self.attended = True
+        self.has_reader = True
         target = self.target
-        call, name, self._tag = 0, "?", 0
+        call, self._tag = 0, 0
+        name: str | None = None
         args: Any = ()
         kwargs: Any = {}
         try:
             call, name, args, kwargs = loads(frame.payload, buffers=frame.buffers)
             frame.payload = memoryview(b"")
-            self.take_up(call)
-            method = self._method(name)
+            self.start_call(call)
+            method = getattr(self._worker.instance, name)
             target.begin(call)
             value = method(*args, **kwargs)
             kind = type(value)
@@ -101,47 +114,39 @@ class Lane:
                 value = None
             target.end()
         except BaseException as error:
-            self.over()
-            target.answered(call)
-            self.fail(error)
+            self.end_interruptible()
+            target.mark_answered(call)
+            if name is None:
+                explain_arguments(error)
+            self.send_failure(error)
             return
-        finally:  # not kept until the next call
+        finally:  # do not keep the arguments until the next call
             args = kwargs = None
             frame.payload, frame.buffers = memoryview(b""), ()
         self.flush()
-        self.attended = False
-        target.answered(call)
+        self.has_reader = False
+        target.mark_answered(call)
         if frame.kind == Kind.STREAM:
             self.send(Kind.END)
             return
         try:
             data, buffers = dumps(value)
-        except Exception as error:
-            self.fail(_unpicklable(name, value, error))
+        except BaseException as error:  # a result's own __reduce__ may raise anything
+            self.send_failure(_unpicklable(name, value, error))
             return
-        value = None  # if that was the last of it, its memory need not be copied
+        value = None  # if no other reference is left, its memory need not be copied
         try:
             self.send(Kind.RESULT, data, buffers, self._tag)
         except WireError as error:
-            self.fail(error)
+            self.send_failure(error)
 
-    def take_up(self, call: int) -> None:
-        """This call begins: answers are to it from now on."""
+    def start_call(self, call: int) -> None:
+        """Start a call: from now on, answers carry its tag."""
         self._tag = tag(call)
-        self.begins(call)
-
-    def _method(self, name: str) -> Callable[..., Any]:
-        instance = self._worker.instance
-        if self._code is not type(instance):  # the class was swapped under the instance
-            self._methods.clear()
-            self._code = type(instance)
-        method = self._methods.get(name)
-        if method is None:
-            method = self._methods[name] = getattr(instance, name)
-        return method
+        self.record_begun(call)
 
     def _stream(self, name: str, items: Any) -> None:
-        """Send each item as it is yielded, until the generator ends or nobody wants more."""
+        """Send each item as it is yielded, until the generator ends or the kernel wants no more."""
         is_async = hasattr(items, "__aiter__")
         generator = items.__aiter__() if is_async else iter(items)
         poll = select.poll()
@@ -160,30 +165,30 @@ class Lane:
                 except Exception as error:
                     raise _unpicklable(name, item, error, "yielded") from None
                 with self.target:
-                    there = self.send(Kind.ITEM, *frame)
-                if not there or (poll.poll(0) and self._stop_came()):
+                    was_sent = self.send(Kind.ITEM, *frame)
+                if not was_sent or (poll.poll(0) and self._received_stop()):
                     return
         finally:
             self.target.end()
             close = getattr(generator, "aclose" if is_async else "close", None)
-            if close is not None:  # any iterator will do for @method(is_generator=True)
+            if close is not None:  # @method(is_generator=True) accepts any iterator
                 closing = close()
                 if is_async:
                     self._worker.wait(closing, self.target)
 
-    def _stop_came(self) -> bool:
-        """Whether what there is to read is a STOP, which alone is sent while a generator runs.
+    def _received_stop(self) -> bool:
+        """Return whether a STOP can be read, the only frame that is sent while a generator runs.
 
-        Otherwise it is the end of what can be read: the container has to go, and the generator
-        has the time that any running input has.
+        Otherwise the input is at its end: the container stops, and the generator has as much time
+        as any running input.
         """
         try:
             return bool(self.channel.sock.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT))
         except OSError:
             return False
 
-    def over(self) -> None:
-        """End the interruptible stretch, also when one last interrupt hits right here."""
+    def end_interruptible(self) -> None:
+        """End the interruptible section, even if one last interrupt arrives here."""
         while True:
             try:
                 self.target.end()
@@ -192,29 +197,32 @@ class Lane:
                 continue
 
     def _swap(self, swap: Swap) -> None:
-        self._tag = OF_SWAP
+        self._tag = SWAP_TAG
         try:
-            self._worker.swap(loads(swap.cls), swap.exit, swap.web)
+            self._worker.swap(swap.cls, swap.exit, swap.web)
         except BaseException as error:
-            self.fail(error)
+            self.send_failure(error)
             return
-        self.send(Kind.READY, tag=OF_SWAP)
+        self.send(Kind.READY, tag=SWAP_TAG)
 
-    # --- what goes back --------------------------------------------------------------------
+    # --- answers ---------------------------------------------------------------------------
 
-    def show(self, stream: str, text: str) -> bool:
-        """Output of the running call, for the caller's cell; whether it got there."""
-        if not self.attended:
+    def send_output(self, stream: str, text: str) -> bool:
+        """Send output of the running call to the caller's cell. Return whether it was sent."""
+        if not self.has_reader:
             return False
         try:
             with self.target:
                 self.channel.send(Kind.OUTPUT, *dumps((stream, text)))
         except OSError:
-            return False  # the kernel is gone; the log still gets it
+            return False  # the kernel has exited; the log still gets the output
         return True
 
     def send(self, kind: int, data: bytes = b"", buffers: Any = (), tag: int = 0) -> bool:
-        """Send a frame; False if nobody is there. Raises `WireError` if it is too large."""
+        """Send a frame. Return False if the connection is closed.
+
+        Raises `WireError` if the frame is too large.
+        """
         try:
             if buffers:
                 self.channel.send_on(kind, data, buffers, tag)
@@ -223,33 +231,57 @@ class Lane:
         except OSError as error:
             if isinstance(error, WireError):
                 raise
-            return False  # the kernel is gone; the next receive tells the loop
+            return False  # the kernel has exited; the loop ends at the next receive
         return True
 
-    def fail(self, error: BaseException) -> None:
-        """Answer with ``error``; the interrupt that was asked for has an answer of its own."""
-        from lifecycle_magic.guest.failures import take_apart
-
+    def send_failure(self, error: BaseException) -> None:
+        """Answer with ``error``. A requested interrupt has an answer of its own."""
+        forks.end_child(error)
         self.flush()
-        self.attended = False
-        if isinstance(error, NotBegun):
+        self.has_reader = False
+        kind = type(error)  # isinstance() would ask the error, which may answer anything
+        if issubclass(kind, InterruptedBeforeStart):
             self.send(Kind.SKIPPED, tag=self._tag)
-        elif isinstance(error, KeyboardInterrupt):
-            going = self.target.interrupts.going
-            self.send(Kind.CANCELLED, b"going" if going else b"", tag=self._tag)
+        elif issubclass(kind, KeyboardInterrupt) and self._is_requested_interrupt():
+            is_stopping = self.target.interrupts.is_stopping
+            self.send(Kind.CANCELLED, b"stopping" if is_stopping else b"", tag=self._tag)
         else:
-            self.send(Kind.FAILURE, *dumps(take_apart(error)), self._tag)
+            with descriptors.room():  # the method may have run out of descriptors
+                from lifecycle_magic.guest import hints
+                from lifecycle_magic.guest.failures import to_failure
+
+                with contextlib.suppress(BaseException):
+                    hints.add_note(error)
+                self.send(Kind.FAILURE, *dumps(to_failure(error)), self._tag)
+
+    def _is_requested_interrupt(self) -> bool:
+        """Return whether the kernel requested to interrupt this call.
+
+        Otherwise a KeyboardInterrupt is an exception of the method itself.
+        """
+        requested = self.target.requested
+        return requested is not None and tag(requested) == self._tag
 
     def flush(self) -> None:
-        """Everything that this lane's call printed goes out before its answer."""
+        """Send everything that this lane's call printed, before its answer."""
         for output in self._worker.outputs:
             if output.unflushed:
                 output.flush_lane(self)
 
 
 def _unpicklable(name: str, value: Any, error: BaseException, did: str = "returned") -> Exception:
+    from lifecycle_magic.wire.exceptions import message
+
     return SerializationError(
         f"{name} {did} a {type(value).__name__}, which can't be pickled and so can't travel "
-        f"to the kernel: {error}. Return plain data (numbers, strings, arrays, ...), or keep "
-        "the object on self and return what describes it."
+        f"to the kernel: {message(error)}. Fix: return plain data (numbers, strings, arrays, ...), "
+        "or keep the object on self and return what describes it."
     )
+
+
+def explain_arguments(error: BaseException) -> None:
+    """Add a note to what the code of an argument raised."""
+    from lifecycle_magic.wire import rebuilding  # rarely needed
+
+    with contextlib.suppress(Exception):
+        rebuilding.explain(error, "An argument", rebuilding.PLAIN_DATA)

@@ -1,7 +1,6 @@
-"""The modules that came with the class: a folder of the run folder, imported from like any other.
+"""The modules that travel with the class: a folder in the run folder, imported like any other.
 
-Only that nothing is written there: what root compiles in a container, the user outside could not
-remove.
+Nothing is written there: the user outside could not remove files that root compiles in a container.
 """
 
 from __future__ import annotations
@@ -18,21 +17,27 @@ from importlib.machinery import (
 )
 from typing import Any
 
-MODULES = "modules"
+from lifecycle_magic.wire.surroundings import MODULES
 
 
-class _ReadOnly(SourceFileLoader):
+class _SourceLoader(SourceFileLoader):
     def set_data(self, path: str, data: Any, *, _mode: int = 0o666) -> None:
-        """Keep no compiled file."""
+        """Write no compiled file."""
 
 
-def offer(run: str) -> None:
-    """Have the modules in the run folder found before all others."""
+def add_to_path(run: str, *, copied: bool = False) -> None:
+    """Make the modules in the run folder found before all others.
+
+    They are ``copied`` for a worker that may not read the run folder, which belongs to the kernel's
+    user.
+    """
     folder = os.path.join(run, MODULES)
     if not os.path.isdir(folder) or folder in sys.path:
         return
+    if copied:
+        folder = _copy(folder)
     hook = FileFinder.path_hook(
-        (ExtensionFileLoader, EXTENSION_SUFFIXES), (_ReadOnly, SOURCE_SUFFIXES)
+        (ExtensionFileLoader, EXTENSION_SUFFIXES), (_SourceLoader, SOURCE_SUFFIXES)
     )
 
     def find(path: str) -> Any:
@@ -43,3 +48,17 @@ def offer(run: str) -> None:
     sys.path_hooks.insert(0, find)
     sys.path.insert(0, folder)
     importlib.invalidate_caches()
+
+
+def _copy(folder: str) -> str:
+    import shutil
+    import tempfile
+
+    copy = os.path.join(tempfile.mkdtemp(prefix="lifecycle-"), MODULES)
+    shutil.copytree(folder, copy)
+    os.chmod(os.path.dirname(copy), 0o755)
+    for place, _, files in os.walk(copy):
+        os.chmod(place, 0o755)
+        for name in files:
+            os.chmod(os.path.join(place, name), 0o644)
+    return copy

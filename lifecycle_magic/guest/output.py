@@ -1,12 +1,13 @@
 """``sys.stdout`` and ``sys.stderr`` of the worker.
 
-While a call runs, its lines go to the caller's cell over its lane's data socket, and in any case
-to the supervisor, which keeps the log. What bypasses these objects (C code, subprocesses) ends in
+While a call runs, its lines go to the caller's cell over its lane's data socket, and always to the
+supervisor, which keeps the log. Output that bypasses these objects (C code, subprocesses) goes to
 the pipes behind descriptors 1 and 2, which the supervisor reads.
 """
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import contextvars
 import io
@@ -15,50 +16,51 @@ import threading
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
-from lifecycle_magic.guest.notes import line
+from lifecycle_magic.guest.json_lines import encode_line, write_all
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
-    from lifecycle_magic.guest.interrupts import Interrupts
+    from lifecycle_magic.guest.interrupts import InterruptHandler
     from lifecycle_magic.guest.lane import Lane
 
-CHUNK = 1 << 16
+CHUNK_CHARS = 1 << 16
 
-# Whose call runs in this context. A coroutine's task inherits it from the lane that started it.
+# The lane whose call runs in this context. A task inherits it from the lane that started it.
 current_lane: contextvars.ContextVar[Lane | None] = contextvars.ContextVar("lane", default=None)
 
 
-class Notes:
-    """The worker's end of the pipe to the supervisor. One line goes out after the other, whole:
-    a pipe takes a long one in pieces.
+class SupervisorPipe:
+    """The worker's end of the pipe to the supervisor.
+
+    Lines are written whole, one after the other, because a pipe takes a long line in pieces.
     """
 
-    def __init__(self, fd: int, interrupts: Interrupts) -> None:
+    def __init__(self, fd: int, interrupts: InterruptHandler) -> None:
         self._fd = fd
         self._interrupts = interrupts
         self._lock = threading.RLock()  # a signal handler may print while this thread takes it
         self._writer: int | None = None
         self._lines: deque[bytes] = deque()
 
-    def tell(self, note: str, **told: Any) -> None:
-        """Write a note; interrupts wait for its end."""
-        self._lines.append(line(note=note, **told))
+    def send(self, note: str, **fields: Any) -> None:
+        """Write a note. Interrupts wait until it is written."""
+        self._lines.append(encode_line(note=note, **fields))
         if self._writer == threading.get_ident():
-            return  # a signal handler, in the middle of a line: this one goes out behind that
-        with self.held(), self._lock:
+            return  # a signal handler, in the middle of a line: this line is written after that one
+        with self.hold_interrupts(), self._lock:
             self._writer = threading.get_ident()
             try:
                 while self._lines:
                     write_all(self._fd, self._lines.popleft())
             except BaseException:
-                self._lines.appendleft(b"\n")  # what was torn ends here
+                self._lines.appendleft(b"\n")  # end the incomplete line
                 raise
             finally:
                 self._writer = None
 
-    def held(self) -> AbstractContextManager[None]:
-        """Hold back what could be raised on this thread to interrupt a call."""
+    def hold_interrupts(self) -> AbstractContextManager[None]:
+        """Hold back exceptions that interrupt a call on this thread."""
         if threading.current_thread() is threading.main_thread():
             return self._interrupts
         lane = current_lane.get()
@@ -68,23 +70,27 @@ class Notes:
 
 
 class Output(io.TextIOBase):
-    """A line-buffered text stream that hands on what is written to it.
+    """A line-buffered text stream that forwards what is written to it.
 
-    ``lanes`` is shared with the worker: a thread that the user's code started is in no lane,
-    and what it prints goes to the only lane there is, or if there are several to the log alone.
+    ``lanes`` is shared with the worker. A thread that the user's code started belongs to no lane.
+    Its output goes to the only lane, or only to the log if there are several.
     """
 
     encoding = "utf-8"
     errors = "backslashreplace"
+    newlines = None
+    mode = "w"
+    line_buffering = True
+    write_through = False
 
-    def __init__(self, stream: str, fd: int, notes: Notes, lanes: list[Lane]) -> None:
+    def __init__(self, stream: str, fd: int, notes: SupervisorPipe, lanes: list[Lane]) -> None:
         self.stream = stream
         self._fd = fd
-        self._notes = notes
+        self._pipe = notes
         self._lanes = lanes
         self._lock = threading.RLock()
-        self._buffer: Any = None
-        self._kept: dict[Lane | None, str] = {}
+        self._buffer: ByteStream | None = None
+        self.unflushed: dict[Lane | None, str] = {}  # text without a final newline, of each lane
         self._forked = False
         os.register_at_fork(after_in_child=self._in_child)
 
@@ -93,11 +99,37 @@ class Output(io.TextIOBase):
         return f"<{self.stream}>"
 
     @property
-    def buffer(self) -> Any:
-        """Bytes go to the descriptor itself, as a subprocess's would."""
+    def buffer(self) -> ByteStream:
+        """The stream of bytes below this one."""
         if self._buffer is None:
-            self._buffer = os.fdopen(os.dup(self._fd), "wb", 0)
+            self._buffer = ByteStream(self)
         return self._buffer
+
+    def reconfigure(
+        self,
+        *,
+        encoding: str | None = None,
+        errors: str | None = None,
+        newline: str | None = None,
+        line_buffering: bool | None = None,
+        write_through: bool | None = None,
+    ) -> None:
+        """Change the settings that `io.TextIOWrapper.reconfigure` changes.
+
+        Text is forwarded as text, so an encoding only decides which characters can't be written.
+        """
+        if encoding is not None:
+            codecs.lookup(encoding)
+        if errors is not None:
+            codecs.lookup_error(errors)
+        self.flush()
+        if encoding is not None:
+            self.encoding, self.errors = encoding, errors or "strict"
+        self.errors = errors or self.errors
+        if line_buffering is not None:
+            self.line_buffering = line_buffering
+        if write_through is not None:
+            self.write_through = write_through
 
     def fileno(self) -> int:
         return self._fd
@@ -111,41 +143,39 @@ class Output(io.TextIOBase):
     def write(self, text: str) -> int:
         if not isinstance(text, str):
             raise TypeError(f"write() argument must be str, not {type(text).__name__}")
+        if self.encoding is not Output.encoding:
+            text.encode(self.encoding, self.errors)  # raises where a file of that encoding would
         lane = self._lane()
         with self._lock:
-            kept = self._kept[lane] = self._kept.get(lane, "") + text
-            if "\n" in text or "\r" in text or len(kept) >= CHUNK:
+            pending = self.unflushed[lane] = self.unflushed.get(lane, "") + text
+            if self.write_through or "\n" in text or "\r" in text or len(pending) >= CHUNK_CHARS:
                 self.flush_lane(lane)
         return len(text)
 
     def flush(self) -> None:
-        if self._kept:
+        if self.unflushed:
             self.flush_lane(self._lane())
 
     def flush_lane(self, lane: Lane | None) -> None:
-        """Hand on what this lane wrote and did not end with a newline."""
+        """Forward the text that this lane wrote without a final newline."""
         with self._lock:
-            text = self._kept.pop(lane, "")
+            text = self.unflushed.pop(lane, "")
             if not text:
                 return
             if self._forked:
                 write_all(self._fd, text.encode(self.encoding, self.errors))
                 return
-            for start in range(0, len(text), CHUNK):
-                piece = text[start : start + CHUNK]
-                with self._notes.held():
-                    shown = lane is not None and lane.show(self.stream, piece)
-                    self._notes.tell("print", stream=self.stream, text=piece, shown=shown)
+            for start in range(0, len(text), CHUNK_CHARS):
+                piece = text[start : start + CHUNK_CHARS]
+                with self._pipe.hold_interrupts():
+                    shown = lane is not None and lane.send_output(self.stream, piece)
+                    self._pipe.send("print", stream=self.stream, text=piece, shown=shown)
 
     def log(self, text: str) -> None:
-        """Write for the log alone: the kernel has its own way to show this."""
-        for start in range(0, len(text), CHUNK):
-            piece = text[start : start + CHUNK]
-            self._notes.tell("print", stream=self.stream, text=piece, shown=True)
-
-    @property
-    def unflushed(self) -> bool:
-        return bool(self._kept)
+        """Write to the log only: the kernel shows this text in its own way."""
+        for start in range(0, len(text), CHUNK_CHARS):
+            piece = text[start : start + CHUNK_CHARS]
+            self._pipe.send("print", stream=self.stream, text=piece, shown=True)
 
     def _lane(self) -> Lane | None:
         lane = current_lane.get()
@@ -154,14 +184,44 @@ class Output(io.TextIOBase):
         return lane
 
     def _in_child(self) -> None:
-        """A process that the user's code forked must not write into our sockets and pipes."""
+        """Stop writing to the worker's sockets and pipes, in a process that the user's code
+        forked.
+        """
         self._lock = threading.RLock()
         self._forked = True
-        self._kept = {}
+        self.unflushed = {}
 
 
-def write_all(fd: int, data: bytes) -> None:
-    """Write all of it; a pipe may take it in pieces."""
-    view = memoryview(data)
-    while view:
-        view = view[os.write(fd, view) :]
+class ByteStream(io.BufferedIOBase):
+    """The bytes below an `Output`. Bytes written here keep their order with its text."""
+
+    def __init__(self, text: Output) -> None:
+        self._text = text
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+
+    @property
+    def name(self) -> str:
+        return self._text.name
+
+    @property
+    def raw(self) -> ByteStream:
+        return self
+
+    def write(self, data: Any) -> int:
+        if isinstance(data, str):
+            raise TypeError("a bytes-like object is required, not 'str'")
+        view = memoryview(data).cast("B")
+        self._text.write(self._decoder.decode(view))
+        return len(view)
+
+    def flush(self) -> None:
+        self._text.flush()
+
+    def fileno(self) -> int:
+        return self._text.fileno()
+
+    def writable(self) -> bool:
+        return True
+
+    def isatty(self) -> bool:
+        return False

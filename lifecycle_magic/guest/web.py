@@ -1,9 +1,9 @@
-"""What answers HTTP in a container: an application for each web method, and how it gets requests.
+"""The applications that answer HTTP in a container, one for each web method.
 
-An application of ASGI runs as a coroutine on the worker's event loop, one of WSGI on the lane's
-thread. A ``fastapi_endpoint`` is a FastAPI application with one route; its method runs where every
-other method does, and not in FastAPI's own threads. A ``web_server`` is reached by a *tunnel*: the
-kernel speaks HTTP through it, so nothing here has to know HTTP.
+An ASGI application runs as a coroutine on the worker's event loop, a WSGI application on the lane's
+thread. A ``fastapi_endpoint`` is a FastAPI application with one route. Its method runs where every
+other method runs, not in FastAPI's own threads. A ``web_server`` is reached through a *tunnel*: the
+kernel speaks HTTP through it, so this module handles no HTTP.
 """
 
 from __future__ import annotations
@@ -17,28 +17,24 @@ from collections.abc import Awaitable, Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from lifecycle_magic.exception import InvalidError
-from lifecycle_magic.guest.exchange import PIECE, Exchange, Message
-from lifecycle_magic.guest.handover import run_sync
+from lifecycle_magic.guest.asgi_connection import PIECE_BYTES, AsgiConnection, Message
+from lifecycle_magic.guest.main_thread import run_sync
 
 if TYPE_CHECKING:
-    from lifecycle_magic.guest.interrupts import Target
+    from lifecycle_magic.decorators.marks import WebMarks
+    from lifecycle_magic.guest.interrupts import InterruptTarget
     from lifecycle_magic.guest.worker import Worker
-    from lifecycle_magic.marks import WebMarks
 
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 Asgi = Callable[[Any, Any, Any], Awaitable[None]]  # scope, receive, send
 
-KNOCK = 0.02
-"""Seconds between two looks whether a `web_server` listens."""
+POLL_SECONDS = 0.02
+"""Seconds between two checks whether a `web_server` listens."""
 
 
-class Applications:
-    """The applications of one instance, made after ``enter``.
-
-    `start` raises what a factory or an application's startup raises; `find` returns one;
-    `shut_down` returns a name and a callable for each lifespan that is to end.
-    """
+class WebApplications:
+    """The applications of one instance, created after ``enter``."""
 
     def __init__(self, worker: Worker) -> None:
         self._worker = worker
@@ -48,10 +44,11 @@ class Applications:
 
     @property
     def waiting_tasks(self) -> set[Any]:
-        """Tasks that have nothing to do before the container goes."""
+        """Tasks that have nothing to do until the container stops."""
         return {lifespan.task for lifespan in self._lifespans.values()}
 
-    def start(self, web: Iterable[tuple[str, WebMarks]], target: Target) -> None:
+    def start(self, web: Iterable[tuple[str, WebMarks]], target: InterruptTarget) -> None:
+        """Create the applications. Raises what a factory or an application's startup raises."""
         for name, marks in web:
             if marks.kind == "fastapi_endpoint":
                 self._asgi[name] = self._route(name, marks)
@@ -68,7 +65,7 @@ class Applications:
             if not callable(made):
                 raise InvalidError(
                     f"{self._where(name)}: a @{marks.kind} returns the application, but this one "
-                    f"returned {type(made).__name__}: end it with return app"
+                    f"returned {type(made).__name__}. Fix: end it with return app"
                 )
             if marks.kind == "wsgi_app":
                 self._wsgi[name] = made
@@ -80,7 +77,9 @@ class Applications:
             self._asgi[name] = made
 
     def swap(self, web: Iterable[tuple[str, WebMarks]]) -> None:
-        """The class has new code: routes call its methods. What factories made stays."""
+        """Rebuild the routes for the class's new code. Applications that factories returned
+        stay.
+        """
         routes = {
             name: self._route(name, marks)
             for name, marks in web
@@ -89,9 +88,11 @@ class Applications:
         kept = {name for name, marks in web if marks.is_factory}
         self._asgi = {name: app for name, app in self._asgi.items() if name in kept} | routes
 
-    def find(self, name: str, exchange: Exchange) -> tuple[Callable[..., Any], bool]:
-        """What answers a request of this web method, and whether it is ASGI: a coroutine function
-        of scope, receive and send. Else it is called with the exchange.
+    def find(self, name: str, exchange: AsgiConnection) -> tuple[Callable[..., Any], bool]:
+        """Return what answers a request of this web method, and whether it is an ASGI application.
+
+        An ASGI application is a coroutine function of scope, receive and send. Anything else is
+        called with the connection.
         """
         wsgi = self._wsgi.get(name)
         if wsgi is not None:
@@ -102,9 +103,10 @@ class Applications:
         lifespan = self._lifespans.get(name)
         if lifespan is not None:
             exchange.scope["state"] = lifespan.state.copy()
-        return self._asgi.get(name) or _gone(self._where(name)), True
+        return self._asgi.get(name) or _removed_method(self._where(name)), True
 
     def shut_down(self) -> list[tuple[str, Callable[[], Any]]]:
+        """Return a name and a callable for each lifespan to end."""
         return [(f"{name}'s lifespan", one.stop) for name, one in self._lifespans.items()]
 
     def _where(self, name: str) -> str:
@@ -117,8 +119,8 @@ class Applications:
             if error.name != "fastapi":
                 raise
             raise InvalidError(
-                f"{self._where(name)}: @{marks.kind} needs fastapi, which the image does not have: "
-                'add .pip_install("fastapi") to the image, or --pip fastapi to the cell'
+                f"{self._where(name)}: @{marks.kind} needs fastapi, which the image does not have. "
+                'Fix: add .pip_install("fastapi") to the image, or --pip fastapi to the cell'
             ) from None
         app = FastAPI(
             title=self._where(name),
@@ -133,7 +135,9 @@ class Applications:
         return app
 
     def _endpoint(self, method: Callable[..., Any]) -> Callable[..., Any]:
-        """``method`` for FastAPI, which would run a sync one in a thread of its own choice."""
+        """Return ``method`` for FastAPI, which would run a sync method in one of its own
+        threads.
+        """
         if inspect.iscoroutinefunction(method):
             return method
 
@@ -141,13 +145,13 @@ class Applications:
         async def endpoint(*args: Any, **kwargs: Any) -> Any:
             return await run_sync(functools.partial(method, *args, **kwargs))
 
-        del endpoint.__wrapped__  # FastAPI would look at it, and not at this
+        del endpoint.__wrapped__  # FastAPI would use it instead of this function
         endpoint.__signature__ = _signature(method)  # type: ignore[attr-defined]
         return endpoint
 
 
-def _gone(where: str) -> Asgi:
-    """For a request that was on its way while new code came that has no such method."""
+def _removed_method(where: str) -> Asgi:
+    """Return an application for requests to a web method that new code has removed."""
 
     async def app(scope: Message, receive: Receive, send: Send) -> None:
         raise InvalidError(f"{where} does not answer HTTP any more")
@@ -156,7 +160,7 @@ def _gone(where: str) -> Asgi:
 
 
 def _signature(method: Callable[..., Any]) -> inspect.Signature:
-    """With annotations that were written as texts evaluated, where they can be."""
+    """Return the signature, with annotations that are strings evaluated if possible."""
     try:
         return inspect.signature(method, eval_str=True)
     except Exception:
@@ -170,7 +174,7 @@ class Lifespan:
     """An ASGI application's startup and shutdown, in one task that waits in between.
 
     Source: https://asgi.readthedocs.io/en/latest/specs/lifespan.html. An application that raises
-    before it has answered does not have one.
+    before it has answered has no lifespan.
     """
 
     def __init__(self, app: Asgi, where: str) -> None:
@@ -183,7 +187,7 @@ class Lifespan:
         self._stopping = False
 
     async def start(self) -> None:
-        """Run startup; raises RuntimeError if it fails."""
+        """Run startup. Raises RuntimeError if it fails."""
         import asyncio
 
         self._go = asyncio.Event()
@@ -195,7 +199,7 @@ class Lifespan:
             raise RuntimeError(f"{self._where}: the application's startup failed: {self._failed}")
 
     async def stop(self) -> None:
-        """Run shutdown; raises RuntimeError if it fails."""
+        """Run shutdown. Raises RuntimeError if it fails."""
         self._stopping = True
         self._go.set()
         await self._stopped.wait()
@@ -243,9 +247,9 @@ class Lifespan:
 def _check_free(where: str, port: int) -> None:
     if _answers(port):
         raise InvalidError(
-            f"{where}: something listens on port {port} already, so requests would go there. "
-            "Containers of the process engine share this machine's ports: choose another one, or "
-            "block_network=True where there is bubblewrap"
+            f"{where}: another process listens on port {port} already, so requests would go there. "
+            "Containers of the process engine share this machine's ports. "
+            "Fix: choose another port, or set block_network=True if bubblewrap is installed"
         )
 
 
@@ -257,10 +261,11 @@ async def _listens(where: str, marks: WebMarks) -> None:
         if time.monotonic() > deadline:
             raise TimeoutError(
                 f"{where}: nothing listened on port {marks.port} within "
-                f"{marks.startup_timeout:g} s: have it listen on 127.0.0.1 or 0.0.0.0 and that "
-                f"port, or give it longer with @web_server({marks.port}, startup_timeout=60)"
+                f"{marks.startup_timeout:g} s. "
+                f"Fix: make it listen on 127.0.0.1 or 0.0.0.0 and on port {marks.port}, "
+                f"or allow more time with @web_server({marks.port}, startup_timeout=60)"
             )
-        await asyncio.sleep(KNOCK)
+        await asyncio.sleep(POLL_SECONDS)
 
 
 def _answers(port: int) -> bool:
@@ -272,11 +277,11 @@ def _answers(port: int) -> bool:
 
 
 async def _tunnel(port: int, scope: Message, receive: Receive, send: Send) -> None:
-    """Bytes to the port and back; the kernel's side makes requests of them."""
+    """Send bytes to the port and back. The kernel's side turns them into requests."""
     import asyncio
 
-    # No stream of asyncio's: its reader loses what has come when a write fails, and a server may
-    # well answer and close before it has read all of a request.
+    # Not asyncio's streams: their reader loses data that has arrived when a write fails, and a
+    # server may answer and close before it has read all of a request.
     loop = asyncio.get_running_loop()
     with socket.socket() as sock:
         sock.setblocking(False)
@@ -287,7 +292,7 @@ async def _tunnel(port: int, scope: Message, receive: Receive, send: Send) -> No
                 try:
                     await loop.sock_sendall(sock, message["bytes"])
                 except ConnectionError:
-                    return  # it reads no more; what it answered is still to be had
+                    return  # the server reads no more, but its answer can still be read
 
         pushing = asyncio.ensure_future(inwards())
         try:
@@ -300,7 +305,7 @@ async def _tunnel(port: int, scope: Message, receive: Receive, send: Send) -> No
 
 async def _received(loop: Any, sock: socket.socket) -> bytes:
     try:
-        data: bytes = await loop.sock_recv(sock, PIECE)
+        data: bytes = await loop.sock_recv(sock, PIECE_BYTES)
     except ConnectionError:
         return b""
     return data

@@ -1,18 +1,19 @@
-"""The worker: the user's instance, made once, and the lanes that call its methods.
+"""The worker: the user's instance, created once, and the lanes that call its methods.
 
-The constructor, ``enter`` and ``exit`` run on this process's main thread, and so does every
-method of a class that takes one input at a time. Its coroutines run on one event loop that the
-main thread runs while it waits for them, so that a sync method sees no running loop.
+The constructor, ``enter`` and ``exit`` run on this process's main thread, and so does every method
+of a class that takes one input at a time. Its coroutines run on one event loop. The main thread
+runs that loop only while it waits for a coroutine, so that a sync method sees no running loop.
 
 With ``@concurrent`` each lane has a thread for sync methods, and the main thread runs the event
 loop for all async ones.
 
-A lane ends when its data socket does. The supervisor sees to that whenever the container has
-to go; when all lanes have ended, ``exit`` runs.
+A lane ends when its data socket ends. The supervisor shuts the sockets when the container has to
+stop. When all lanes have ended, ``exit`` runs.
 """
 
 from __future__ import annotations
 
+import contextvars
 import functools
 import os
 import signal
@@ -23,121 +24,175 @@ import types
 from collections.abc import Callable, Coroutine, Iterator
 from typing import TYPE_CHECKING, Any
 
-from lifecycle_magic import hooks
-from lifecycle_magic.guest import modules
-from lifecycle_magic.guest.interrupts import Interrupts, Target
-from lifecycle_magic.guest.lane import ENTERING, Lane
-from lifecycle_magic.guest.output import Notes, Output, current_lane
-from lifecycle_magic.wire import begun, turns
-from lifecycle_magic.wire.begun import Begun
+from lifecycle_magic.decorators import hooks
+from lifecycle_magic.guest import forks, handles, modules
+from lifecycle_magic.guest.interrupts import SIGNAL, InterruptHandler, InterruptTarget
+from lifecycle_magic.guest.lane import ENTERING, Lane, explain_arguments
+from lifecycle_magic.guest.output import Output, SupervisorPipe, current_lane
+from lifecycle_magic.guest.processes import descendants
+from lifecycle_magic.guest.user_code import UserCode
+from lifecycle_magic.wire import begun_page, clock, descriptors, ticket_fifo
+from lifecycle_magic.wire.begun_page import BegunPage
 from lifecycle_magic.wire.frames import Channel, Frame, Kind
 from lifecycle_magic.wire.messages import Setup
 from lifecycle_magic.wire.pickling import loads
-from lifecycle_magic.wire.turns import Turns
+from lifecycle_magic.wire.ticket_fifo import TicketFifo
 
 if TYPE_CHECKING:
-    from lifecycle_magic.guest.web import Applications
-    from lifecycle_magic.marks import WebMarks
+    from lifecycle_magic.decorators.marks import WebMarks
+    from lifecycle_magic.guest.web import WebApplications
+    from lifecycle_magic.wire.surroundings import Surroundings
 
     Web = tuple[tuple[str, WebMarks], ...]
 
 
 class Worker:
-    """One instance and its lanes. ``notes`` and ``cancels`` are pipes to and from the
-    supervisor, ``run`` is the run folder.
+    """One instance and its lanes.
+
+    ``notes`` and ``cancels`` are pipes to and from the supervisor, ``run`` is the run folder.
     """
 
     def __init__(self, channels: list[Channel], notes: int, cancels: int, run: str) -> None:
         self.instance: Any = None
-        self.applications: Applications | None = None  # where methods answer HTTP
+        self._code = UserCode()
+        self.applications: WebApplications | None = None  # where methods answer HTTP
         self._channels = channels
-        self._turns = [_turns(run, slot) for slot in range(len(channels))]
+        self._tickets = [_tickets(run, slot) for slot in range(len(channels))]
         self._run = run
         self._begun = _begun(run, len(channels))
-        self._interrupts = Interrupts(cancels)
-        self._notes = Notes(notes, self._interrupts)
+        self._interrupts = InterruptHandler(cancels)
+        self._pipe = SupervisorPipe(notes, self._interrupts)
+        self._interrupts.signal_again = lambda: self._pipe.send("again")
+        self._interrupts.on_stopping = lambda calls: self._pipe.send("stopping", calls=calls)
         self.loop_runs_by_itself = False  # on the main thread, for lanes on other threads
         self._loop: Any = None
         self._exit: tuple[str, ...] = ()
         self._lanes: list[Lane] = []
         self.outputs = (
-            Output("stdout", 1, self._notes, self._lanes),
-            Output("stderr", 2, self._notes, self._lanes),
+            Output("stdout", 1, self._pipe, self._lanes),
+            Output("stderr", 2, self._pipe, self._lanes),
         )
         sys.stdout, sys.stderr = self.outputs
+        for channel in channels:
+            forks.close_in_child(channel.close_in_child)
+        for owned in (self._begun, *self._tickets):
+            if owned is not None:
+                forks.close_in_child(owned.close)
+        for fd in (notes, cancels):
+            forks.close_in_child(functools.partial(os.close, fd))
 
     def run(self) -> None:
-        """From the setup frame to the last exit hook."""
-        first = self._lane(0)
+        """Run the worker from the setup frame to the last exit hook."""
+        first = self._make_lane(0)
         self._lanes.append(first)
         if self._set_up(first):
-            self._notes.tell("entered")
             if len(self._channels) == 1:
                 first.serve()
             else:
                 self._serve_many()
-            self._leave()
+            forks.end_child()
+            self._run_exit_hooks()
         for output in self.outputs:
             output.flush()
-        self._notes.tell("done")
+        self._pipe.send("done")
 
-    def _lane(self, slot: int) -> Lane:
-        """A lane of the thread that asks."""
-        begins = functools.partial(self._begun.note, slot) if self._begun else lambda _: None
-        channel, turns = self._channels[slot], self._turns[slot]
-        return Lane(channel, self, self._interrupts, turns, begins)
+    def _make_lane(self, slot: int) -> Lane:
+        """Return a lane of the current thread."""
+        record_begun = self._begun.recorder(slot) if self._begun else lambda _: None
+        channel, tickets = self._channels[slot], self._tickets[slot]
+        lane = Lane(channel, self, self._interrupts, tickets, record_begun)
+        lane.slot = slot
+        return lane
+
+    def report_child(self, pid: int) -> None:
+        """Report that a process was started, so that an interrupt of the running call reaches
+        it.
+        """
+        lane = current_lane.get()
+        if lane is not None:
+            running = [lane.target.current]
+        else:  # a thread of the user's code, which belongs to the call if only one runs
+            running = [target.current for target in self._interrupts.targets]
+        calls = [call for call in running if call is not None]
+        call = calls[0] if len(calls) == 1 else ENTERING
+        self._pipe.send("child", pid=pid, call=call)
 
     # --- enter -----------------------------------------------------------------------------
 
     def _set_up(self, lane: Lane) -> bool:
-        """Make the instance and run ``enter``; whether both went well. The kernel hears which."""
+        """Create the instance and run ``enter``.
+
+        Return whether both succeeded, and report that to the kernel.
+        """
         frame = lane.channel.receive()
         if frame is None or frame.kind != Kind.SETUP:
             return False
-        lane.attended = True
+        lane.has_reader = True
         target = lane.target
         token = current_lane.set(lane)
         try:
             target.begin(ENTERING)
             setup: Setup = loads(frame.payload)
             os.environ.update(setup.env)
+            handles.set_session(setup.session, self._run)
             for channel in self._channels:
                 if channel.shared is not None:
                     channel.shared.limit = setup.shared_limit // len(self._channels)
-            modules.offer(self._run)
-            cls = loads(setup.cls)
-            args, kwargs = loads(setup.arguments)
+            self._apply_surroundings(setup.around)
+            cls = self._code.load(setup.cls)
+            args, kwargs = _arguments(setup.arguments)
             self.instance = hooks.instantiate(cls, args, kwargs)
             for name in setup.enter:
                 value = getattr(self.instance, name)()
                 if isinstance(value, types.CoroutineType):
                     self.wait(value, target)
+            forks.end_child()
             if setup.web:
-                self.applications = self._start(setup.web, target)
+                self.applications = self._start_applications(setup.web, target)
             target.end()
         except BaseException as error:
-            lane.over()
-            lane.fail(error)
+            lane.end_interruptible()
+            lane.send_failure(error)
             return False
         finally:
             current_lane.reset(token)
         self._exit = setup.exit
         lane.flush()
-        lane.attended = False
-        lane.send(Kind.READY)  # to nobody, perhaps; but what has entered will exit
+        lane.has_reader = False
+        # Before READY: what calls start is none of it.
+        here = descendants(os.getpid())
+        self._pipe.send("entered", at=clock.now(), descendants=here)
+        lane.send(Kind.READY)  # even if the kernel has exited: exit runs after enter has run
         return True
 
-    def _start(self, web: Web, target: Target) -> Applications:
-        from lifecycle_magic.guest.web import Applications
+    def _apply_surroundings(self, around: Surroundings | None) -> None:
+        """Apply the settings of the kernel's machine, and make the modules of the class
+        importable.
+        """
+        account = around.account if around is not None else None
+        leaves_root = account is not None and not (account.keeps_rights or account.hook)
+        modules.add_to_path(self._run, copied=leaves_root)
+        if leaves_root:
+            handles.keep_session_reachable()
+        if around is not None:
+            from lifecycle_magic.guest import surroundings
 
-        applications = Applications(self)
+            surroundings.apply(around, self._run)
+
+    def _start_applications(self, web: Web, target: InterruptTarget) -> WebApplications:
+        from lifecycle_magic.guest.web import WebApplications
+
+        applications = WebApplications(self)
         applications.start(web, target)
         return applications
 
     # --- methods ---------------------------------------------------------------------------
 
     def _serve_many(self) -> None:
-        """A thread per lane; the main thread runs the event loop until the last of them ended."""
+        """Serve each lane on a thread.
+
+        The main thread runs the event loop until all lanes have ended.
+        """
         import asyncio
 
         loop = self._event_loop()
@@ -147,11 +202,12 @@ class Worker:
 
         def serve(slot: int) -> None:
             nonlocal left
-            lane = self._lane(slot)
+            lane = self._make_lane(slot)
             self._lanes.append(lane)
             try:
                 lane.serve()
             finally:
+                forks.end_child()
                 with lock:
                     left -= 1
                     if not left:
@@ -160,22 +216,30 @@ class Worker:
         self._interrupts.targets.clear()
         self._lanes.clear()
         for slot in range(left):
-            threading.Thread(target=serve, args=(slot,), name="lane", daemon=True).start()
+            # Context variables have the values that travelled with the class, or those of enter.
+            run = contextvars.copy_context().run
+            threading.Thread(target=run, args=(serve, slot), name="lane", daemon=True).start()
         asyncio.set_event_loop(loop)
-        loop.run_forever()
+        while left:
+            try:
+                loop.run_forever()
+            except (KeyboardInterrupt, SystemExit):
+                continue  # raised by a task, whose lane handles it
         self.loop_runs_by_itself = False
 
     def next_frame(self, channel: Channel) -> Frame | None:
-        """The next frame. Tasks that a coroutine left behind go on running meanwhile."""
-        if self._loop is not None and not self.loop_runs_by_itself and not channel.buffered:
+        """Return the next frame. Tasks that a coroutine left behind continue to run meanwhile."""
+        if self._loop is not None and not self.loop_runs_by_itself and not channel.has_buffered:
             import asyncio
+
+            from lifecycle_magic.guest import coroutines
 
             if asyncio.all_tasks(self._loop) - self._waiting_tasks():
                 loop = self._loop
                 readable = loop.create_future()
                 channel.watch(loop, lambda: readable.done() or readable.set_result(None))
                 try:
-                    loop.run_until_complete(readable)
+                    coroutines.run_until(loop, readable)
                 finally:
                     loop.remove_reader(channel)
         return channel.receive()
@@ -183,57 +247,21 @@ class Worker:
     def _waiting_tasks(self) -> set[Any]:
         return self.applications.waiting_tasks if self.applications is not None else set()
 
-    def wait(self, awaitable: Any, target: Target) -> Any:
-        """Run what the user's code awaits to its end, interruptible as ``target``; its value."""
-        import asyncio
+    def wait(self, awaitable: Any, target: InterruptTarget) -> Any:
+        """Run ``awaitable`` of the user's code to its end, interruptible through ``target``.
 
-        loop = self._event_loop()
+        Return its value.
+        """
+        with target:  # an interrupted import would break every later import
+            from lifecycle_magic.guest import coroutines
 
+            loop = self._event_loop()
         if self.loop_runs_by_itself:
-            return self._wait_from_thread(awaitable, target)
-        is_coroutine = isinstance(awaitable, types.CoroutineType)
-        coroutine = awaitable if is_coroutine else _awaiting(awaitable)
-        task = loop.create_task(coroutine)
-        target.cancel_task = lambda: loop.call_soon_threadsafe(task.cancel)
-        try:
-            return loop.run_until_complete(task)
-        except asyncio.CancelledError:
-            if target.cancel_task is None:  # taken: it was our interrupt
-                raise KeyboardInterrupt from None
-            raise
-        finally:
-            target.cancel_task = None
-
-    def _wait_from_thread(self, awaitable: Any, target: Target) -> Any:
-        """`wait` on a lane's thread, while the main thread runs the loop."""
-        import asyncio
-
-        loop = self._loop
-        tasks: list[Any] = []
-
-        async def run() -> Any:
-            tasks.append(asyncio.current_task())
-            return await awaitable
-
-        def cancel() -> None:
-            for task in tasks:
-                task.cancel()
-
-        future = asyncio.run_coroutine_threadsafe(run(), loop)
-        target.cancel_task = lambda: loop.call_soon_threadsafe(cancel)
-        try:
-            return future.result()
-        except BaseException as error:
-            asked = target.cancel_task is None
-            # asyncio's CancelledError and that of concurrent.futures are two classes.
-            if asked and type(error).__name__ == "CancelledError":
-                raise KeyboardInterrupt from None
-            raise
-        finally:
-            target.cancel_task = None
+            return coroutines.run_from_thread(loop, awaitable, target)
+        return coroutines.run_on_this_thread(loop, awaitable, target)
 
     def run_on_loop(self, function: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        """Have the loop that runs by itself run a coroutine, in this thread's context."""
+        """Run a coroutine on the loop that runs by itself, in this thread's context."""
         loop = self._loop
         loop.call_soon_threadsafe(lambda: loop.create_task(function()))
 
@@ -243,47 +271,52 @@ class Worker:
 
             self._loop = asyncio.new_event_loop()
             asyncio.set_event_loop(self._loop)
+            forks.close_in_child(functools.partial(_close_in_child, self._loop))
         return self._loop
 
-    def swap(self, cls: type, exit: tuple[str, ...], web: Web) -> None:
-        """Put new code under the live instance: same ``self``, same state, other methods."""
-        before = type(self.instance)
-        self.instance.__class__ = cls
-        if self.applications is not None or web:
-            try:
+    def swap(self, code: bytes, exit: tuple[str, ...], web: Web) -> None:
+        """Replace the code of the live instance and keep its state. Raises if that is
+        impossible.
+        """
+        undo = self._code.swap(code)
+        try:
+            if self.applications is not None or web:
                 if self.applications is None:
-                    self.applications = self._start((), self._lanes[0].target)
+                    self.applications = self._start_applications((), self._lanes[0].target)
                 self.applications.swap(web)
-            except BaseException:
-                self.instance.__class__ = before
-                raise
+        except BaseException:
+            undo()
+            raise
         self._exit = exit
 
     # --- exit ------------------------------------------------------------------------------
 
-    def _leave(self) -> None:
-        """Run every exit hook, each whatever the ones before it did."""
-        signal.signal(signal.SIGINT, lambda *_: None)
-        self._notes.tell("exiting")
-        target = Target(self._interrupts)
-        for name, hook in self._last_things():
+    def _run_exit_hooks(self) -> None:
+        """Run every exit hook, whatever the hooks before it raised."""
+        for number in (SIGNAL, signal.SIGINT):
+            forks.handle(number, lambda *_: None)
+        self._pipe.send("exiting")
+        target = InterruptTarget(self._interrupts)
+        for name, hook in self._exit_steps():
             began = time.monotonic()
             error = None
             try:
                 value = hook()
                 if isinstance(value, types.CoroutineType):
                     self.wait(value, target)
+                forks.end_child()
             except BaseException as raised:
-                from lifecycle_magic.guest.failures import told
+                forks.end_child(raised)
+                from lifecycle_magic.guest.failures import format_error
 
-                error = told(raised)
+                error = format_error(raised)
                 self.outputs[1].write(error)
-            self._notes.tell("exit", hook=name, seconds=time.monotonic() - began, error=error)
+            self._pipe.send("exit", hook=name, seconds=time.monotonic() - began, error=error)
         if self._loop is not None:
             self._close_loop()
 
-    def _last_things(self) -> Iterator[tuple[str, Callable[[], Any]]]:
-        """What runs at the end, by name: what came up last goes first."""
+    def _exit_steps(self) -> Iterator[tuple[str, Callable[[], Any]]]:
+        """Yield what runs at the end, by name, in the reverse order of the start."""
         if self.applications is not None:
             yield from self.applications.shut_down()
         for name in self._exit:
@@ -300,34 +333,60 @@ class Worker:
         self._loop.close()
 
 
-def _turns(run: str, slot: int) -> Turns | None:
+def _arguments(data: bytes) -> Any:
+    """Return the arguments of the constructor."""
     try:
-        return Turns(turns.path(run, slot))
+        return loads(data)
+    except Exception as error:
+        explain_arguments(error)
+        raise
+
+
+def _tickets(run: str, slot: int) -> TicketFifo | None:
+    try:
+        return TicketFifo(ticket_fifo.path(run, slot))
     except OSError:
-        return None  # the kernel is on another machine, or this user may not
+        return None  # the kernel is on another machine, or this user has no access
 
 
-def _begun(run: str, slots: int) -> Begun | None:
+def _begun(run: str, slots: int) -> BegunPage | None:
     try:
-        page = Begun(begun.path(run), slots)
+        return BegunPage(begun_page.path(run), slots)
     except OSError:
         return None  # as above
-    for slot in range(slots):
-        page.note(slot, begun.NONE)
-    return page
 
 
-async def _awaiting(awaitable: Any) -> Any:
-    return await awaitable
+def _close_in_child(loop: Any) -> None:
+    """Close the parent's event loop in a forked child.
+
+    The epoll set is the parent's too, so nothing may be unregistered from it.
+    """
+    for owned in (loop._selector, loop._ssock, loop._csock):
+        owned.close()
+    asyncio = sys.modules["asyncio"]
+    asyncio.set_event_loop(None)
 
 
-def main(channels: list[Channel], notes: int, cancels: int, run: str) -> int:
-    """Run the worker in this process and return its exit code. Called in the forked child."""
-    # What the user's code imports and pickles as __main__ must not be our start-up script.
+def main(
+    channels: list[Channel], notes: int, cancels: int, run: str, ready: Callable[[], None]
+) -> int:
+    """Run the worker in this process and return its exit code. Called in the forked child.
+
+    ``ready`` is called when signals have their handlers.
+    """
+    # User code must not import or pickle this package's start-up script as __main__.
     sys.modules["__main__"] = types.ModuleType("__main__")
     sys.argv = [""]
     hooks._remote = True
-    import cloudpickle  # noqa: F401  # the class will need it; the kernel is still busy with us
+    hooks._handles = handles
+    forks.handle(signal.SIGTERM, lambda *_: None)  # it is the supervisor that acts on it
+    # The class needs this module. Import it now, while the kernel is still busy with the handshake.
+    from lifecycle_magic.wire import name_table  # noqa: F401
 
-    Worker(channels, notes, cancels, run).run()
+    descriptors.whose = "this container"
+    descriptors.reserve()
+    worker = Worker(channels, notes, cancels, run)
+    forks.install(worker.report_child)
+    ready()
+    worker.run()
     return 0

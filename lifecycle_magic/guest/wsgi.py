@@ -1,4 +1,4 @@
-"""Giving a request to a WSGI application: PEP 3333, by the standard library's own handler."""
+"""Requests for a WSGI application: PEP 3333, by the standard library's own handler."""
 
 from __future__ import annotations
 
@@ -9,37 +9,40 @@ from collections.abc import Callable
 from typing import Any
 from wsgiref.handlers import BaseHandler
 
-from lifecycle_magic.guest.exchange import Exchange
+from lifecycle_magic.guest.asgi_connection import AsgiConnection
 
 Application = Callable[..., Any]
 
 
-def answer(app: Application, many: bool, exchange: Exchange) -> None:
-    """Run ``app`` on this thread; ``many``: others run at the same time. Raises what it raised."""
+def answer(app: Application, many: bool, exchange: AsgiConnection) -> None:
+    """Run ``app`` on this thread.
+
+    ``many`` says that others run at the same time. Raises what it raises.
+    """
     _Handler(exchange, many).run(app)
 
 
 class _Handler(BaseHandler):
-    # What the inherited class sets without declaring it.
+    # Attributes that the base class sets without declaring them.
     environ: dict[str, Any]
     headers: Any
     status: str
     bytes_sent: int
 
     wsgi_run_once = False
-    origin_server = False  # what a server says of itself, the kernel's side says
-    os_environ = {}  # noqa: RUF012  # the standard library's name; it would be os.environ
+    origin_server = False  # the kernel's side adds the headers of a server
+    os_environ = {}  # noqa: RUF012  # the base class uses os.environ
 
-    def __init__(self, exchange: Exchange, many: bool) -> None:
+    def __init__(self, exchange: AsgiConnection, many: bool) -> None:
         self.wsgi_multithread = many
         self.wsgi_multiprocess = True  # there may be more containers
         self._exchange = exchange
         self._body = io.BufferedReader(_Body(exchange))
-        self._length = -1  # of the response, if its header tells
+        self._length = -1  # of the response, if its header gives it
         self._finished = False
 
     def run(self, application: Application) -> None:
-        # The inherited one swallows exceptions of the application, or answers them itself.
+        # The base class's method swallows exceptions of the application, or answers them itself.
         self.setup_environ()
         self.result = application(self.environ, self.start_response)
         self.finish_response()
@@ -55,42 +58,44 @@ class _Handler(BaseHandler):
 
     def add_cgi_vars(self) -> None:
         self.environ.update(_environ(self._exchange.scope))
-        # Without it werkzeug takes a body of unknown length to be empty.
+        # Without this, werkzeug treats a body of unknown length as empty.
         self.environ["wsgi.input_terminated"] = True
 
     def send_headers(self) -> None:
         self.cleanup_headers()
         self.headers_sent = True
-        told = self.headers.get("Content-Length", "")
-        self._length = int(told) if told.isdigit() else -1
+        length = self.headers.get("Content-Length", "")
+        self._length = int(length) if length.isdigit() else -1
         headers = [
             (name.lower().encode("latin-1"), value.encode("latin-1"))
             for name, value in self.headers.items()
         ]
         status = int(self.status[:3])
-        self._exchange.send_here(
+        self._exchange.send_blocking(
             {"type": "http.response.start", "status": status, "headers": headers}
         )
 
     def _write(self, data: bytes) -> None:
         self._finished = self.bytes_sent == self._length
         more = not self._finished
-        self._exchange.send_here({"type": "http.response.body", "body": data, "more_body": more})
+        self._exchange.send_blocking(
+            {"type": "http.response.body", "body": data, "more_body": more}
+        )
 
     def _flush(self) -> None:
-        """Nothing is kept back."""
+        """Do nothing: nothing is held back."""
 
     def finish_content(self) -> None:
         super().finish_content()
         if not self._finished:
             self._finished = True
-            self._exchange.send_here({"type": "http.response.body", "body": b""})
+            self._exchange.send_blocking({"type": "http.response.body", "body": b""})
 
 
 class _Body(io.RawIOBase):
-    """The request's body, read as it comes."""
+    """The request's body, read while it arrives."""
 
-    def __init__(self, exchange: Exchange) -> None:
+    def __init__(self, exchange: AsgiConnection) -> None:
         self._exchange = exchange
         self._piece = memoryview(b"")
         self._more = True
@@ -100,11 +105,11 @@ class _Body(io.RawIOBase):
 
     def readinto(self, buffer: Any) -> int:
         while not self._piece and self._more:
-            message = self._exchange.receive_here()
+            message = self._exchange.receive_blocking()
             self._more = bool(message.get("more_body", False))
             self._piece = memoryview(message.get("body", b""))
             if message["type"] != "http.request":
-                raise OSError("the client left before its request had come whole")
+                raise OSError("the client disconnected before its whole request had arrived")
         size = min(len(buffer), len(self._piece))
         buffer[:size] = self._piece[:size]
         self._piece = self._piece[size:]
@@ -137,5 +142,5 @@ def _environ(scope: dict[str, Any]) -> dict[str, str]:
 
 
 def _latin1(text: str) -> str:
-    """PEP 3333's way to carry UTF-8: bytes that look like Latin-1."""
+    """Return UTF-8 bytes decoded as Latin-1, PEP 3333's way to carry them."""
     return text.encode("utf-8").decode("latin-1")

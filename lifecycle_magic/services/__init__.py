@@ -1,6 +1,7 @@
-"""A class as it runs in a session: its versions, images, containers and addresses.
+"""One class in a session: its versions, images, containers and web addresses.
 
-`service` decides what a re-run changes. `version`, `images` with `builder`, `launcher` with
-`spare`, and `serving` make it; `bundle` is what travels, `why` and `buildlog` tell of builds, and
-`home` says what a class needs of its session.
+`service` decides what a re-run of the cell changes. `version` holds one run's declaration,
+`images` its image, `launcher` and `spare` its containers, and `serving` its addresses. `bundle` and
+`packing` prepare the code that travels into containers. `context` lists what a service needs from
+its session.
 """

@@ -1,5 +1,7 @@
-"""The code that travels: the guest as a folder, the user's class as bytes, and the modules beside
-the notebook as files.
+"""The code that travels into containers.
+
+It has three parts: the guest as a folder, the user's class as bytes, and the modules next to the
+notebook as files.
 """
 
 from __future__ import annotations
@@ -7,34 +9,39 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import importlib.util
+import io
 import os
 import pickletools
 import py_compile
 import shutil
 import sys
-import tempfile
 import threading
 import types
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from lifecycle_magic.digests import origin, sources
-from lifecycle_magic.digests.origin import is_foreign
+from lifecycle_magic.engines.process.keeper import remove_tree
 from lifecycle_magic.exception import InvalidError
-from lifecycle_magic.guest.modules import MODULES
-from lifecycle_magic.paths import private_folder, state_root
-from lifecycle_magic.wire.pickling import dumps_by_value
+from lifecycle_magic.fingerprint import origin
+from lifecycle_magic.fingerprint import source_names as sources
+from lifecycle_magic.fingerprint.origin import is_foreign
+from lifecycle_magic.host import unfinished
+from lifecycle_magic.host.paths import private_folder, state_root
+from lifecycle_magic.wire.surroundings import MODULES
+
+if TYPE_CHECKING:
+    from lifecycle_magic.services import packing
 
 PACKAGE = Path(__file__).parents[1]
 
-MOST = 32 << 20
-"""Bytes of modules and their packages' files that travel with a class."""
+MODULES_LIMIT_BYTES = 32 << 20
+"""The most bytes of modules, with all files of their packages, that travel with a class."""
 
 _MAIN = """\
 import sys
-from lifecycle_magic.guest.supervisor import main
+from lifecycle_magic.guest.start import main
 sys.exit(main(sys.argv[1]))
 """
 
@@ -42,11 +49,11 @@ _lock = threading.Lock()
 
 
 def guest_folder() -> Path:
-    """The folder that is mounted into every container: this package, cloudpickle, and
-    ``__main__.py``.
+    """Return the folder that is mounted into every container, and make it if need be.
 
-    Made once per content, compiled, below the state root. Containers run the same Python minor as
-    the kernel, so they can use what the kernel's Python compiled.
+    It holds this package, cloudpickle and ``__main__.py``, all compiled. There is one folder per
+    content, below the state root. Containers with the kernel's minor release of Python use what
+    the kernel's Python compiled; others compile it when they start.
     """
     sources = dict(_sources())
     digest = hashlib.sha256(sys.version.encode() + _MAIN.encode())
@@ -55,15 +62,14 @@ def guest_folder() -> Path:
     folder = private_folder(state_root() / "guest") / digest.hexdigest()[:20]
     if folder.is_dir():
         return folder
-    part = Path(tempfile.mkdtemp(prefix=".part-", dir=folder.parent))
+    part = private_folder(folder.parent / unfinished.temporary_name())
     for name, path in sources.items():
         target = part / name
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(path, target)
     (part / "__main__.py").write_text(_MAIN)
     for source in part.rglob("*.py"):
-        # Unchecked: the folder never changes, and the file times in a container are anybody's
-        # guess.
+        # Unchecked: the folder never changes, and file times in a container are unreliable.
         py_compile.compile(
             str(source),
             doraise=True,
@@ -72,8 +78,8 @@ def guest_folder() -> Path:
     part.chmod(0o755)
     try:
         part.rename(folder)
-    except OSError:  # another kernel was quicker
-        shutil.rmtree(part)
+    except OSError:  # another kernel has made it meanwhile
+        remove_tree(str(part))
     return folder
 
 
@@ -92,38 +98,53 @@ def _cloudpickle() -> Path:
 
 @dataclass(frozen=True)
 class Code:
-    """A class as bytes, and the files of the modules beside the notebook that it imports.
+    """A class as bytes, and the files of the modules next to the notebook that it imports.
 
-    ``modules`` maps a path below the folder that they are imported from to a file's content.
+    ``modules`` maps a path, relative to the import folder, to the file's content. ``sizes`` maps
+    each name that the class refers to, to the bytes that its value takes. ``functions`` are those
+    that travel, and ``imports`` the names of ``modules``.
     """
 
     cls: bytes
     modules: Mapping[str, bytes]
+    sizes: Mapping[str, int] = field(default_factory=dict)
+    functions: tuple[types.FunctionType, ...] = ()
+    imports: tuple[str, ...] = ()
+
+    def changed_files(self, new: Code) -> tuple[str, ...]:
+        """Return the paths of files that ``new`` adds, changes or removes."""
+        names = dict.fromkeys((*new.modules, *self.modules))
+        return tuple(n for n in names if self.modules.get(n) != new.modules.get(n))
 
 
-def pack(cls: type, modules: Mapping[str, str]) -> Code:
-    """``cls`` as it travels; ``modules`` are names and files that are known to be needed.
+def pack(cls: type, modules: Mapping[str, str], *, python: str | None = "") -> Code:
+    """Return ``cls`` as it travels; ``modules`` maps names known to be needed to their files.
 
-    What is defined in the class's own module, the notebook or the script, travels by value. Modules
-    beside it travel as the files that they are now, a package as a whole, and are imported there
-    under their own names: so relative imports, imports inside of functions and ``isinstance`` on
-    both sides mean what they say. What is installed is imported from the image. Raises what the
-    pickler raises, and `InvalidError` for a package that is too large.
+    ``python`` is the minor version in the container: by default this one, None if not known.
+
+    Definitions in the class's own module, the notebook or script, travel by value. Modules next to
+    it travel as files, with their current content, and a package travels as a whole. The container
+    imports them under their own names, so that relative imports, imports inside functions and
+    ``isinstance`` mean the same on both sides. Installed packages are imported from the image.
+    Raises `SerializationError` for values that can't be pickled, and `InvalidError` for a package
+    that is too large.
     """
-    data = pickle_class(cls)
+    packed = pack_class(cls, python=python)
     needed = dict(modules)
-    for name in _texts(data):
+    for name in _strings(packed.data):
         module = sys.modules.get(name)
         if module is None or name == cls.__module__ or not is_local(module):
             continue
         if (path := origin.source_of(module)) is not None:
             needed[name] = path
-    return Code(data, _files(needed))
+    return Code(packed.data, _files(needed), packed.sizes, packed.functions, tuple(needed))
 
 
-def pickle_class(cls: type) -> bytes:
-    """``cls`` and what its own module defines by value, all else by name."""
+def pack_class(cls: type, *, python: str | None = "") -> packing.Packed:
+    """Pickle ``cls``: definitions of its own module by value, all others by name."""
     import cloudpickle
+
+    from lifecycle_magic.services import packing
 
     module = sys.modules.get(cls.__module__)
     with _lock, contextlib.ExitStack() as stack:
@@ -134,16 +155,20 @@ def pickle_class(cls: type) -> bytes:
         ):
             cloudpickle.register_pickle_by_value(module)
             stack.callback(cloudpickle.unregister_pickle_by_value, module)
-        return dumps_by_value(cls)
+        return packing.pack(cls, python=python)
 
 
-def _texts(data: bytes) -> set[str]:
-    """Every text in a pickle: the names of the modules that it refers to are among them."""
-    return {value for _, value, _ in pickletools.genops(data) if isinstance(value, str)}
+def _strings(data: bytes) -> set[str]:
+    """Return every string in a pickle; the names of the modules it refers to are among them."""
+    found: set[str] = set()
+    file = io.BytesIO(data)
+    while file.tell() < len(data):
+        found |= {value for _, value, _ in pickletools.genops(file) if isinstance(value, str)}
+    return found
 
 
 def _files(modules: Mapping[str, str]) -> dict[str, bytes]:
-    """The content of these modules, their packages, and what they import in turn."""
+    """Return the content of these modules, of their packages, and of the modules they import."""
     found: dict[str, bytes] = {}
     waiting = dict(modules)
     seen: set[str] = set()
@@ -161,20 +186,22 @@ def _files(modules: Mapping[str, str]) -> dict[str, bytes]:
                 for one in sources.imports_of(str(file)):
                     waiting.update(origin.local_sources(one, package))
     size = sum(map(len, found.values()))
-    if size > MOST:
+    if size > MODULES_LIMIT_BYTES:
         largest = max(found, key=lambda below: len(found[below]))
         raise InvalidError(
-            f"the modules beside the notebook that the class imports are {size >> 20} MiB with "
-            f"their packages' files, and {MOST >> 20} MiB can travel. The largest is {largest}: "
-            "give data as a volume (Volume.from_path) or in the image (Image.add_local_dir)"
+            "the modules next to the notebook that the class imports are too large: "
+            f"{size >> 20} MiB with their packages' files, and at most "
+            f"{MODULES_LIMIT_BYTES >> 20} MiB can travel. The largest file is {largest}. "
+            "Fix: provide data as a volume (Volume.from_path) or in the image "
+            "(Image.add_local_dir)"
         )
     return found
 
 
 def _with_package(name: str, path: Path) -> Iterator[tuple[str, Path]]:
-    """A module's file, or all files of the package that it is in, below where it is imported from.
+    """Yield a module's file, or all files of its package, with paths relative to the import folder.
 
-    Of a folder without ``__init__.py``, which may be anything, the module alone.
+    A folder without ``__init__.py`` may hold anything, so only the module's own file is taken.
     """
     parts = name.split(".")
     depth = len(parts) if path.name == "__init__.py" else len(parts) - 1
@@ -192,22 +219,34 @@ def _with_package(name: str, path: Path) -> Iterator[tuple[str, Path]]:
 
 
 def write_modules(code: Code, run_dir: Path) -> None:
-    """Put the modules where the worker of the container with this run folder imports them from."""
+    """Write the modules into a container's run folder, from which its worker imports them.
+
+    The files are written next to the run folder and then moved into it. A container that is
+    already running may have put symbolic links into its run folder, and this function must not
+    write through one.
+    """
+    if not code.modules:
+        return
+    part = private_folder(run_dir.with_name(f".{run_dir.name}.{MODULES}"))
     for below, content in code.modules.items():
-        target = run_dir / MODULES / below
-        target.parent.mkdir(parents=True, exist_ok=True)
+        target = part / below
+        private_folder(target.parent)
         target.write_bytes(content)
+    for folder in (part, *(one for one in part.rglob("*") if one.is_dir())):
+        folder.chmod(0o755)
+    part.rename(run_dir / MODULES)
 
 
 def is_local(module: Any) -> bool:
-    """Whether ``module`` is the user's own, beside the notebook or script, and not installed
-    anywhere.
+    """Return whether ``module`` is the user's own file, next to the notebook or script.
+
+    An installed module is not local.
     """
-    # Asked of every module there is, each time a cell runs: `is_foreign` remembers its answers.
+    # Called for every loaded module each time a cell runs: `is_foreign` caches its answers.
     if not isinstance(module, types.ModuleType) or module.__name__ == "__main__":
         return False
-    # Some extension modules call themselves otherwise than they are imported as (scipy's _uarray):
-    # nothing could refer to them by that name.
+    # Some extension modules have a `__name__` other than the one they are imported under (scipy's
+    # _uarray): nothing could refer to them by that name.
     if sys.modules.get(module.__name__) is not module:
         return False
     return bool(getattr(module, "__file__", None)) and not is_foreign(module)

@@ -1,14 +1,12 @@
-"""The containers of one class: what each is made from, and which of them there are.
+"""The containers of one class: how each is made, and which exist.
 
-A container is made of a version of the class, the version's image and arguments for the
-constructor. It comes from here as a folder and a plan; whoever asked for it starts it. Where a
-spare fits, that is handed out in its place.
+A container is made of a version of the class, the version's image and the constructor's arguments.
+The launcher writes its run folder and its plan; the caller starts it. If a spare container fits,
+the launcher returns that one instead.
 """
 
 from __future__ import annotations
 
-import dataclasses
-import json
 import math
 import os
 import secrets
@@ -16,58 +14,61 @@ import threading
 import time
 from collections.abc import Callable
 
-from lifecycle_magic import full
-from lifecycle_magic.constructor import Arguments
-from lifecycle_magic.containers.container import Container
-from lifecycle_magic.containers.slots import Plan
+from lifecycle_magic.container.container import Container
+from lifecycle_magic.container.endings import Ending, EndKind
+from lifecycle_magic.container.record import ContainerRecord
+from lifecycle_magic.container.slots import Plan
 from lifecycle_magic.engines.base import LABEL, Engine, Launch, Mount
-from lifecycle_magic.paths import private_folder
+from lifecycle_magic.host import disk_full
+from lifecycle_magic.host.paths import private_folder
+from lifecycle_magic.lifecycle.states import Publish
 from lifecycle_magic.services import bundle
-from lifecycle_magic.services.home import Home, Notices
+from lifecycle_magic.services.context import Notices, SessionContext
 from lifecycle_magic.services.spare import Spare
 from lifecycle_magic.services.version import Version
-from lifecycle_magic.spec import ClassSpec
-from lifecycle_magic.state import Publish
+from lifecycle_magic.spec.class_spec import ClassSpec
+from lifecycle_magic.spec.constructor import Arguments
 from lifecycle_magic.wire.messages import Setup
 from lifecycle_magic.wire.pickling import dumps, dumps_by_value
-from lifecycle_magic.wire.shared import LIMIT
+from lifecycle_magic.wire.shared import SEGMENT_LIMIT_BYTES
 
 __all__ = ["Launcher"]
 
 
 class Launcher:
-    """Makes the containers of the class called ``name``, which the session knows by ``key``."""
+    """A maker of containers for the class called ``name``; ``key`` is its key in the session."""
 
-    def __init__(self, home: Home, name: str, key: str, notices: Notices) -> None:
+    def __init__(self, context: SessionContext, name: str, key: str, notices: Notices) -> None:
         self.spare = Spare()
-        self._home = home
+        self._context = context
         self._name = name
         self._key = key
         self._notices = notices
         self._lock = threading.Lock()
-        self._living: set[Container] = set()  # but for those of builds
+        self._containers: set[Container] = set()  # without those that run build hooks
 
-    def living(self) -> list[Container]:
-        """Those that are not gone, the spare included, but for those that run a build hook."""
+    def containers(self) -> list[Container]:
+        """Return the containers that have not exited, with the spare, without those of builds."""
         with self._lock:
-            return list(self._living)
+            return list(self._containers)
 
+    @disk_full.explain("start a container")
     def make(
         self,
         version: Version,
         image: str,
         arguments: Arguments,
-        on_gone: Callable[[Container], None],
+        on_exited: Callable[[Container], None],
     ) -> Container:
-        """A container of ``image`` for instances of ``version`` that are made with ``arguments``.
+        """Make a container of ``image`` for instances of ``version`` made with ``arguments``.
 
-        It is not started yet, or a spare that is to go on with its start. Raises `InvalidError` for
-        what the engine refuses, and `EngineError` for a full disk.
+        The container is not started yet, or is a spare that has to continue its start. Raises
+        `InvalidError` for options that the engine refuses, and `EngineError` for a full disk.
         """
         spec = version.spec
         setup = Setup(
             cls=version.code.cls,
-            arguments=_together(arguments),
+            arguments=_pickle_arguments(arguments),
             enter=spec.enter,
             exit=spec.exit,
             env=_environment(spec),
@@ -75,34 +76,53 @@ class Launcher:
             web=spec.web,
         )
         plan = self._plan(version, image, setup)
-        gone = self._gone(version.engine, on_gone)
+        on_exit = self._exit_callback(version.engine, on_exited)
         if spec.options.buffer_containers:
-            spare = self.spare.take(_spare_key(version, image), plan, gone)
-            if spare is not None:
-                bundle.write_modules(version.code, spare.plan.launch.run_dir)
-                _write_card(spare, version)
+            spare = self.spare.take(_spare_key(version, image), plan, on_exit)
+            if spare is not None and self._fill_spare(spare, version):
+                self._context.inside_calls.expect(plan.setup.session, spare)
                 return spare
-        return self._enlist(self._create(version, plan, gone))
+        return self._register(self._create(version, plan, on_exit))
 
+    def _fill_spare(self, spare: Container, version: Version) -> bool:
+        """Write the class's modules into a spare's run folder; return False if that fails."""
+        try:
+            bundle.write_modules(version.code, spare.plan.launch.run_dir)
+            _write_record(spare.plan, version)
+        except OSError as error:
+            why = f"its run folder can't be written: {error}"
+            spare.end(Ending(EndKind.KILL, why), wait=True)
+            return False
+        return True
+
+    @disk_full.explain("start a container")
     def make_for_hook(self, version: Version, image: str, hook: str, publish: Publish) -> Container:
-        """A container of ``image`` in which the build hook of this name is to run, on an instance
-        of ``version`` made without arguments; nothing enters or exits there.
+        """Make a container of ``image`` for the build hook of this name.
+
+        The hook runs on an instance of ``version`` made without arguments. No enter or exit hook
+        runs there.
         """
         spec = version.spec
         setup = Setup(
-            version.code.cls, _together(spec.arguments((), {})), (), (), _environment(spec), 0
+            version.code.cls,
+            _pickle_arguments(spec.arguments((), {})),
+            (),
+            (),
+            _environment(spec),
+            0,
         )
-        plan = dataclasses.replace(self._plan(version, image, setup), build_hook=f"{hook}()")
-        return self._create(version, plan, self._gone(version.engine), publish)
+        plan = self._plan(version, image, setup, hook=f"{hook}()")
+        return self._create(version, plan, self._exit_callback(version.engine), publish)
 
     def prepare_spare(self, version: Version, image: str) -> None:
-        """Have a container of ``image`` launched, of which a later `make` makes one of its own."""
+        """Launch a container of ``image`` in the background, for a later `make` to use."""
         setup = Setup(b"", b"", (), (), {}, 0)
 
+        @disk_full.explain("start a container")
         def make() -> Container:
             plan = self._plan(version, image, setup)
-            gone = self._gone(version.engine, self.spare.lost)
-            return self._enlist(self._create(version, plan, gone, spare=True))
+            on_exit = self._exit_callback(version.engine, self.spare.discard)
+            return self._register(self._create(version, plan, on_exit, spare=True))
 
         self.spare.prepare(_spare_key(version, image), make)
 
@@ -110,55 +130,60 @@ class Launcher:
         self,
         version: Version,
         plan: Plan,
-        gone: Callable[[Container], None],
+        on_exit: Callable[[Container], None],
         publish: Publish | None = None,
         *,
         spare: bool = False,
     ) -> Container:
-        with full.explained("start a container"):
-            private_folder(plan.launch.run_dir)
-            if not spare:  # it gets its class, and what comes with it, later
-                bundle.write_modules(version.code, plan.launch.run_dir)
+        _write_record(plan, version, spare)
+        private_folder(plan.launch.run_dir)
+        if not spare:  # a spare gets its class and modules later
+            bundle.write_modules(version.code, plan.launch.run_dir)
+        self._context.inside_calls.link(version.engine, plan.launch.run_dir)
         container = Container(
-            plan, version.engine, self._home.monitor, publish or self._home.bus.publish, gone
+            plan,
+            version.engine,
+            self._context.event_loop,
+            publish or self._context.bus.publish,
+            on_exit,
         )
-        _write_card(container, version, spare)
+        self._context.inside_calls.expect(plan.setup.session, container)
         return container
 
-    def _enlist(self, container: Container) -> Container:
+    def _register(self, container: Container) -> Container:
         with self._lock:
-            self._living.add(container)
+            self._containers.add(container)
         return container
 
-    def _gone(
-        self, engine: Engine, on_gone: Callable[[Container], None] = lambda _: None
+    def _exit_callback(
+        self, engine: Engine, on_exited: Callable[[Container], None] = lambda _: None
     ) -> Callable[[Container], None]:
-        def gone(container: Container) -> None:
+        def on_exit(container: Container) -> None:
             try:
-                self._home.gone(container, engine.name)
+                self._context.record_exit(container, engine.name)
             finally:
                 with self._lock:
-                    self._living.discard(container)
-                on_gone(container)
+                    self._containers.discard(container)
+                on_exited(container)
 
-        return gone
+        return on_exit
 
-    # --- what it is made from --------------------------------------------------------------
+    # --- the plan of a container -----------------------------------------------------------
 
-    def _plan(self, version: Version, image: str, setup: Setup) -> Plan:
+    def _plan(self, version: Version, image: str, setup: Setup, hook: str = "") -> Plan:
         spec = version.spec
         options = spec.options
         plain = "".join(c for c in spec.name.lower() if c.isascii() and c.isalnum())
         name = f"lm-{plain[:24]}-{secrets.token_hex(4)}"
-        owner = self._home.owner
+        owner = self._context.owner
         launch = Launch(
             name=name,
             image=image,
-            run_dir=self._home.folder / name,
+            run_dir=self._context.folder / name,
             guest_dir=bundle.guest_folder(),
             labels={
-                f"{LABEL}.session": self._home.id,
-                f"{LABEL}.owner": json.dumps([owner.pid, owner.started, owner.boot]),
+                f"{LABEL}.session": self._context.id,
+                f"{LABEL}.owner": owner.label(),
                 f"{LABEL}.class": spec.name,
                 f"{LABEL}.key": spec.state_key[:16],
             },
@@ -170,48 +195,54 @@ class Launcher:
             block_network=options.block_network,
             stop_timeout=math.ceil(options.exit_grace) + 5,
         )
-        for text in version.ignored(self._name, launch):
-            self._notices.once(f"{self._name}: {text}")
+        for text in version.review(self._name, launch):
+            self._notices.show_once(f"{self._name}: {text}")
+        around, ignored = version.engine.surroundings(launch, setup.env, hook=bool(hook))
+        for text in ignored:
+            self._notices.show_once(f"{self._name}: {text}")
         return Plan(
             cls=spec.name,
             launch=launch,
-            setup=setup,
+            setup=setup._replace(
+                around=around, session=self._context.inside_calls.invite(version.engine, self._key)
+            ),
             channels=spec.max_inputs,
             grace=options.exit_grace,
             startup_timeout=options.startup_timeout,
-            memory=options.memory,
+            # Processes have no limit of their own.
+            memory=options.memory if version.engine.name == "docker" else None,
             service=self._key,
+            build_hook=hook,
+            any_python=version.any_python,
         )
 
     def _cores(self, cpu: float | None) -> float | None:
         here = os.cpu_count() or 1
         if cpu is not None and cpu > here:
-            self._notices.once(
-                f"{self._name}: cpu={cpu:g} is more than this machine has; it gets all {here} cores"
+            self._notices.show_once(
+                f"{self._name}: cpu={cpu:g} is more than the {here} cores of this machine; "
+                f"the container gets all of them"
             )
             return float(here)
         return cpu
 
 
-def _write_card(container: Container, version: Version, spare: bool = False) -> None:
-    """What a later session has to know to tell what became of the container."""
-    card = {
-        "cls": version.spec.name,
-        "engine": version.engine.name,
-        "address": version.engine.address,
-        "began": time.time(),
-        "spare": spare,
-    }
-    (container.plan.launch.run_dir / "card.json").write_text(json.dumps(card))
+def _write_record(plan: Plan, version: Version, spare: bool = False) -> None:
+    """Write down what a later session needs to find out how the container ended."""
+    engine = version.engine
+    record = ContainerRecord(
+        version.spec.name, engine.name, time.time(), engine.address, spare, plan.memory
+    )
+    record.write(plan.launch.run_dir)
 
 
 def _spare_key(version: Version, image: str) -> str:
-    """What a launched container can't change any more."""
+    """Return the key of everything that can't be changed once a container is launched."""
     spec = version.spec
     return f"{version.engine.name} {image} {spec.options.key()} {spec.max_inputs}"
 
 
-def _together(arguments: Arguments) -> bytes:
+def _pickle_arguments(arguments: Arguments) -> bytes:
     data, buffers = dumps((arguments.args, arguments.kwargs))
     if not buffers:
         return data
@@ -226,6 +257,9 @@ def _environment(spec: ClassSpec) -> dict[str, str]:
 
 
 def _shared_limit(spec: ClassSpec) -> int:
-    """A quarter of the container's memory at most: the rest is for what the user loads."""
+    """Return the most bytes of shared memory for values.
+
+    They are at most a quarter of the container's memory: the rest is for what the user loads.
+    """
     memory = spec.options.memory
-    return LIMIT if memory is None else min(LIMIT, (memory << 20) // 4)
+    return SEGMENT_LIMIT_BYTES if memory is None else min(SEGMENT_LIMIT_BYTES, (memory << 20) // 4)

@@ -1,42 +1,45 @@
-"""A class as it runs in a session: its current version, its images, and a pool for each set of
-arguments.
+"""One class in a session: its current version, its images, and a pool per set of arguments.
 
-A version is what one run of the cell declared. `Service.deploy` compares a new one with the
-current one and does the least that makes it true: nothing, new code under the live instances,
-or new containers.
+A version is what one run of the cell declared. `Service.deploy` compares a new version with the
+current one and makes the smallest change that is enough: none, new code in the live instances, or
+new containers.
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import logging
 import threading
 from collections.abc import Callable
 from enum import Enum
 from typing import Any
 
-from lifecycle_magic.calling import calls
-from lifecycle_magic.constructor import Arguments
-from lifecycle_magic.containers.container import Container
-from lifecycle_magic.failure import alike
-from lifecycle_magic.pools.pool import Pool
-from lifecycle_magic.pools.replacing import replace
-from lifecycle_magic.pools.sizing import Limits
-from lifecycle_magic.pools.stats import Stats
-from lifecycle_magic.services import builder
-from lifecycle_magic.services.home import Home, Notices
-from lifecycle_magic.services.images import Images
+from lifecycle_magic.building import builder
+from lifecycle_magic.container.container import Container
+from lifecycle_magic.pool.pool import CallStats, Pool
+from lifecycle_magic.pool.replacement import replace
+from lifecycle_magic.pool.sizing import Limits
+from lifecycle_magic.services.constructor_change import match_pools
+from lifecycle_magic.services.context import Notices, SessionContext
+from lifecycle_magic.services.failed_deployment import FailedDeployment
+from lifecycle_magic.services.images import ServiceImages
 from lifecycle_magic.services.launcher import Launcher
 from lifecycle_magic.services.serving import Serving
 from lifecycle_magic.services.version import Version
-from lifecycle_magic.spec import ClassSpec
-from lifecycle_magic.web.site import Served
-from lifecycle_magic.wire.messages import Swap
+from lifecycle_magic.spec.class_spec import ClassSpec
+from lifecycle_magic.spec.constructor import Arguments
+from lifecycle_magic.threads.sigint import run_forwarding
+from lifecycle_magic.web.site import ServedAddress
+from lifecycle_magic.wire.messages import Swap, SwapConflict
 
 __all__ = ["Change", "Service"]
 
+_log = logging.getLogger(__name__)
+
 
 class Change(Enum):
-    """What a deployment did."""
+    """The kind of change that a deployment made."""
 
     NEW = "new"
     UNCHANGED = "unchanged"
@@ -45,105 +48,155 @@ class Change(Enum):
 
 
 class Service:
-    """One class of one session, which knows it by ``key``: two apps may each have a class of one
-    name.
+    """One class of a session. ``key`` identifies it there.
+
+    The name alone does not, because two apps may each have a class of the same name.
     """
 
-    def __init__(self, session: Home, name: str, app: str = "", key: str = "") -> None:
+    def __init__(self, session: SessionContext, name: str, app: str = "", key: str = "") -> None:
         self.session = session
         self.name = name
         self.app = app
         self.key = key
         self.serving = Serving(app, session.site, self.pool)
         self.version: Version | None = None
-        self.engine = ""  # the name of the one that was asked last, for this version or for none
+        self.engine = ""  # the name of the engine that was used last, for any version
         self.pools: dict[str, Pool] = {}
-        self.stats = Stats()  # of all its pools, those that were stopped included
+        self._arguments: dict[Pool, Arguments] = {}  # the constructor's arguments, per pool
+        self.stats = CallStats()  # of all pools, with those that were stopped
+        self.external_changes: tuple[str, ...] = ()
+        """What the last deployment found changed outside the class: base image, module files."""
         self._notices = Notices(session, name)
         self._launcher = Launcher(session, name, key, self._notices)
-        self._images = Images(session, self._launcher, self._notices, name, app, key)
+        self._images = ServiceImages(session, self._launcher, self._notices, name, app, key)
         self._pending: ClassSpec | None = None
         self._lock = threading.RLock()
         self._deploying = threading.Lock()
-        self._failed: tuple[ClassSpec, Exception] | None = None  # the last deployment, if it did
+        self._stops = 0  # the number of calls of `stop`
+        self._failed: FailedDeployment | None = None  # the last deployment, if it failed
 
     # --- versions --------------------------------------------------------------------------
 
     def declare(self, spec: ClassSpec) -> None:
-        """Have the next call deploy ``spec``; nothing is started before."""
+        """Set ``spec`` to be deployed by the next call; nothing starts before that."""
         with self._lock:
             self._pending = spec
+            self.mark_stale()
+
+    def retry_failed_build(self) -> None:
+        """Allow the next call to repeat a failed build although nothing has changed."""
+        self._failed = None
+
+    @property
+    def deployment_error(self) -> Exception | None:
+        """The error of the last deployment, None if it succeeded or a version runs."""
+        failed = self._failed
+        return failed.error if failed is not None and self.version is None else None
+
+    def mark_stale(self) -> None:
+        """Mark all pools as stale, so that each handle looks up its pool before its next call."""
+        with self._lock:
             for pool in self.pools.values():
                 pool.stale = True
 
     def deploy(self, spec: ClassSpec, *, fresh: bool = False, rebuild: bool = False) -> Change:
-        """Make ``spec`` the current version, with what runs following it.
+        """Make ``spec`` the current version and update the running containers.
 
-        Builds the image if need be. ``fresh`` replaces the containers though nothing changed;
-        ``rebuild`` also runs the build hooks again. Raises why the new version does not come
-        up; the old one is then kept.
+        Builds the image if need be. ``fresh`` replaces the containers although nothing changed;
+        ``rebuild`` also runs the build hooks again. If the new version fails to start, raises the
+        error and keeps the old version.
         """
         with self._deploying:
-            # Calls wait for a first version; else what runs serves them meanwhile.
+            # Calls wait for a first version; otherwise the old version serves them meanwhile.
             self._pending = spec if self.version is None else None
-            return self._try(spec, fresh, rebuild)
+            return self._try_deploy(spec, fresh, rebuild)
 
     def _deploy_pending(self) -> None:
-        """Deploy what was declared, whoever comes first; until it succeeds each call tries, but
-        for those that waited for one that failed.
+        """Deploy the declared version, in the thread of the first caller.
+
+        Each call tries until one succeeds, with two exceptions that raise the same error again:
+        calls that were waiting for an attempt that failed, and any call while a failed build would
+        fail again.
         """
         spec, failed = self._pending, self._failed
         with self._deploying:
             if self._pending is None:
                 return
-            if self._failed is not None and self._failed is not failed and self._failed[0] is spec:
-                raise alike(self._failed[1])
-            self._try(self._pending)
+            known = self._failed
+            if known is not None and known.spec is spec:
+                engine = self.session.engine(known.spec.options.engine)
+                if known is not failed or known.would_fail_again(engine):
+                    raise known.copy_error()
+            self._try_deploy(self._pending)
 
-    def _try(self, spec: ClassSpec, fresh: bool = False, rebuild: bool = False) -> Change:
+    def _try_deploy(self, spec: ClassSpec, fresh: bool = False, rebuild: bool = False) -> Change:
+        stops = self._stops + self._images.interrupted_hooks
         try:
             change = self._deploy(spec, fresh, rebuild)
         except Exception as error:
-            self._failed = spec, error
+            engine = None
+            with contextlib.suppress(Exception):  # no engine available: not a failed build
+                engine = self.session.engine(spec.options.engine)
+            # A build that the user stopped has not failed: the next call may build it.
+            was_stopped = self._stops + self._images.interrupted_hooks != stops
+            self._failed = FailedDeployment.of(spec, error, None if was_stopped else engine)
             raise
         self._failed = None
         self.serving.follow(spec)
         with self._lock:
             if self._pending is spec:
                 self._pending = None
+            self.mark_stale()  # a method's kind, and so its handle, may have changed
         return change
 
     def _deploy(self, spec: ClassSpec, fresh: bool = False, rebuild: bool = False) -> Change:
         old = self.version
         same_state = old is not None and old.spec.state_key == spec.state_key
         may_stay = same_state and not (fresh or rebuild)
-        if old is not None and may_stay and not self._images.base_moved(old):
-            if old.spec.code_key == spec.code_key and not self._sources_changed(old, spec):
+        moved = old is not None and may_stay and self._images.has_new_base(old)
+        self.external_changes = ("the base image",) if moved else ()
+        if old is not None and may_stay and not moved:
+            if old.spec.code_key == spec.code_key and not self._have_sources_changed(old, spec):
                 self._adopt_limits(spec)
                 self._redeclare(old, spec)
                 return Change.UNCHANGED
             if self._swap(old, spec):
                 return Change.SWAPPED
         new = self._version(spec)
-        # The image is built here, in the thread that asked: so an interrupt ends it.
+        if old is not None:
+            self.external_changes += old.code.changed_files(new.code)
+        # The image is built in the caller's thread, so that an interrupt ends the build.
         if old is None:
-            self.version = new  # the panel tells of it while it is built
+            self.version = new  # the panel shows it during the build
             try:
-                self._images.of(new, force=rebuild)
+                self._images.ensure(new, force=rebuild)
             except BaseException:
                 self.version = None
                 raise
             return Change.NEW
-        self._images.of(new, force=rebuild)
-        self.version = new
-        try:
-            running = [pool for pool in list(self.pools.values()) if pool.containers]
-            replace(running, "it was replaced by new code")
-        except BaseException:
-            self.version = old
-            raise
+        self._images.ensure(new, force=rebuild)
+        self._replace(old, new)
         self._adopt_limits(spec)
         return Change.REPLACED
+
+    def _replace(self, old: Version, new: Version) -> None:
+        """Start containers of ``new``, then drain those of ``old``; on an error keep the old."""
+        why = "it was replaced by new code"
+        _log.debug("%s: new containers", new.spec.name)
+        with self._lock:
+            former = self.pools, self._arguments
+            matched = match_pools(self._arguments, new.spec)
+            self.pools, self._arguments = matched.pools, matched.arguments
+        self.version = new
+        try:
+            replace([pool for pool in matched.pools.values() if pool.containers], why)
+        except BaseException:
+            with self._lock:
+                self.pools, self._arguments = former
+            self.version = old
+            raise
+        for pool in matched.unmatched:
+            pool.close(why)
 
     def _version(self, spec: ClassSpec) -> Version:
         version = Version.of(spec, self.session, self._notices)
@@ -151,60 +204,78 @@ class Service:
         return version
 
     def _redeclare(self, old: Version, spec: ClassSpec) -> None:
-        """What runs is what ``spec`` declares, but perhaps for how it scales."""
+        """Record ``spec`` for the running code: at most its scaling options have changed."""
         new = dataclasses.replace(old, spec=spec)
-        self._images.same(old, new)
+        new.report_replaced(self._notices)
+        self._images.reuse(old, new)
         self.version = new
 
     def _swap(self, old: Version, spec: ClassSpec) -> bool:
-        """Only methods changed: put the new code under the live instances. False if one refuses
-        it.
+        """Put new code into the live instances; return False if they need new containers.
+
+        Called when only methods have changed.
         """
         new = self._version(spec)
+        _log.debug("%s: new code under the live instances", spec.name)
         if new.code.modules != old.code.modules:
             return False  # a container imports a module once
-        self._images.same(old, new)
+        self._images.reuse(old, new)
         swap = Swap(new.code.cls, spec.exit, spec.web)
         self.version = new
         pools = list(self.pools.values())
+
+        def swap_all(swap: Swap) -> None:
+            for pool in pools:
+                pool.swap(swap)
+
+        def interrupt() -> None:
+            for pool in pools:
+                pool.interrupt_swap()
+
         try:
-            with calls.interrupts_to(*(pool.interrupt_swap for pool in pools)):
-                for pool in pools:
-                    pool.swap(swap)
-        except Exception as error:
-            # An instance whose layout changed (__slots__, say), or a class that does not load
-            # there.
+            run_forwarding(interrupt, swap_all, swap)
+        except SwapConflict as conflict:
             self.session.notice(
-                self.name, f"{self.name}: the new code does not fit the live instance ({error})"
+                self.name,
+                f"{self.name}: new containers, because {conflict} changed both in the "
+                "notebook and in the container",
+            )
+            self.version = old
+            return False
+        except Exception as error:
+            self.session.notice(
+                self.name,
+                f"{self.name}: new containers, because the new code failed in a running "
+                f"one: {error}",
             )
             self.version = old
             return False
         self._adopt_limits(spec)
         return True
 
-    def _sources_changed(self, old: Version, spec: ClassSpec) -> bool:
-        """Whether a module that was named in ``add_local_python_source`` was edited."""
+    def _have_sources_changed(self, old: Version, spec: ClassSpec) -> bool:
+        """Return whether a module named in ``add_local_python_source`` has been edited."""
         if spec.options.image is None or not spec.options.image.python_sources:
             return False
         return self._version(spec).code.modules != old.code.modules
 
     def _adopt_limits(self, spec: ClassSpec) -> None:
-        """Scaling may change without touching a container."""
+        """Apply new scaling options; that needs no new container."""
         limits, options = Limits.of(spec), spec.options
         for pool in list(self.pools.values()):
             pool.set_limits(limits=limits, timeout=options.timeout, retries=options.retries)
 
     @property
     def declared(self) -> type | None:
-        """The class that runs, or will with the next call."""
+        """The class that runs, or that the next call will deploy."""
         spec = self._newest()
         return spec.cls if spec is not None else None
 
     def _newest(self) -> ClassSpec | None:
         return self._pending or (self.version.spec if self.version else None)
 
-    def why(self) -> str:
-        """What changed with the class's last build, or changes with its next, for people."""
+    def build_reason(self) -> str:
+        """Return readable lines about what changed with the last build, or will with the next."""
         spec = self._newest()
         assert spec is not None
         return builder.reason(spec, self.session.engine(spec.options.engine), self.app)
@@ -212,7 +283,7 @@ class Service:
     # --- pools -----------------------------------------------------------------------------
 
     def pool(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Pool:
-        """The pool of the containers made with these constructor arguments."""
+        """Return the pool for these constructor arguments; deploy a declared version first."""
         if self._pending is not None:
             self._deploy_pending()
         version = self.version
@@ -222,55 +293,63 @@ class Service:
             pool = self.pools.get(arguments.key)
             if pool is None:
                 options = version.spec.options
-                pool = self.pools[arguments.key] = Pool(
+                pool = Pool(
                     self.name,
-                    lambda on_gone: self._container(arguments, on_gone),
-                    self.session.monitor,
+                    lambda on_exited: self._container(
+                        self._arguments.get(made, arguments), on_exited
+                    ),
+                    self.session.event_loop,
                     limits=Limits.of(version.spec),
                     timeout=options.timeout,
                     retries=options.retries,
                     stats=self.stats,
                 )
+                made = self.pools[arguments.key] = pool
+                self._arguments[made] = arguments
                 pool.on_warm = self._prepare_spare
                 self._launcher.spare.open()
-            pool.stale = False
+            pool.stale, pool.declared = False, version.spec
             return pool
 
-    def _container(self, arguments: Arguments, on_gone: Callable[[Container], None]) -> Container:
+    def _container(self, arguments: Arguments, on_exited: Callable[[Container], None]) -> Container:
         version = self.version
         assert version is not None
-        return self._launcher.make(version, self._images.of(version), arguments, on_gone)
+        return self._launcher.make(version, self._images.ensure(version), arguments, on_exited)
 
     def _prepare_spare(self) -> None:
-        """A container came up: have one ready for what comes after it, if that is wanted."""
+        """Launch a spare container now that one is ready, if ``buffer_containers`` asks for it."""
         version = self.version
         if version is not None and version.spec.options.buffer_containers:
-            self._launcher.prepare_spare(version, self._images.of(version))
+            self._launcher.prepare_spare(version, self._images.ensure(version))
 
-    def address(self, method: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Served:
-        """The address of a web method of instances made with these arguments."""
+    def address(self, method: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> ServedAddress:
+        """Open the address of a web method, for instances made with these arguments."""
         spec = self._newest()
         assert spec is not None
         return self.serving.open(spec, method, args, kwargs)
 
     def containers(self) -> list[Container]:
-        """Those that are not gone, of pools that were closed too, the spare, and the one in which a
-        build hook runs.
+        """Return all containers that have not exited.
+
+        They include those of closed pools, the spare, and the container of a running build hook.
         """
-        hook = self._images.hook
-        living = self._launcher.living()
+        hook = self._images.hook_container
+        living = self._launcher.containers()
         return living if hook is None else [*living, hook]
 
     def stop(self, why: str) -> list[Container]:
-        """Drain every container, end those that are not up yet and a build hook that runs; all
-        that are on their way out. A later call starts afresh.
+        """Cancel running calls, stop all containers and a build; return the stopping containers.
+
+        A later call starts new ones.
         """
+        self._stops += 1
         self.serving.close()
-        going = self.containers()  # before they are asked: some are quick
+        stopping = self.containers()  # before the request to stop: some exit at once
         self._images.stop(why)
         with self._lock:
             pools, self.pools = list(self.pools.values()), {}
+            self._arguments = {}
         for pool in pools:
             pool.close(why)
         self._launcher.spare.close()
-        return [*going, *(one for one in self.containers() if one not in going)]
+        return [*stopping, *(one for one in self.containers() if one not in stopping)]

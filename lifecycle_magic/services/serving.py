@@ -1,4 +1,4 @@
-"""The addresses of one class's web methods: which are open, and where their requests go."""
+"""The web addresses of one class: which are open, and which pool answers their requests."""
 
 from __future__ import annotations
 
@@ -9,30 +9,33 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from lifecycle_magic.exception import InvalidError
-from lifecycle_magic.pools.inputs import show
-from lifecycle_magic.spec import CALL, ClassSpec
+from lifecycle_magic.pool.printing import show
+from lifecycle_magic.spec.class_spec import CALL, ClassSpec
 from lifecycle_magic.web import address
-from lifecycle_magic.web.site import Served, Site
+from lifecycle_magic.web.site import ServedAddress, Site
 from lifecycle_magic.web.target import Target
 
 if TYPE_CHECKING:
-    from lifecycle_magic.pools.pool import Pool
+    from lifecycle_magic.pool.pool import Pool
 
 
 @dataclass
-class _Door:
-    """One open address: a method of the instances that are made with these arguments."""
+class _OpenAddress:
+    """One open address: a web method of instances made with these arguments."""
 
     method: str
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
-    context: contextvars.Context  # of the cell that shows what the method prints
+    context: contextvars.Context  # of the cell that shows the method's output
     pool: Pool | None = None
-    spec: ClassSpec | None = None  # as which it was opened
+    spec: ClassSpec | None = None  # the version for which it was opened
 
 
 class Serving:
-    """``find_pool`` returns the pool for constructor arguments; ``app`` is part of the labels."""
+    """The open addresses of one class.
+
+    ``find_pool`` returns the pool for constructor arguments; ``app`` is part of the labels.
+    """
 
     def __init__(
         self,
@@ -43,86 +46,86 @@ class Serving:
         self._app = app
         self._site = site
         self._find_pool = find_pool
-        self._doors: dict[str, _Door] = {}
+        self._addresses: dict[str, _OpenAddress] = {}
         self._lock = threading.RLock()
 
-    def served(self) -> list[Served]:
-        """The addresses that are open."""
-        found = [self._site.find(key) for key in list(self._doors)]
+    def served(self) -> list[ServedAddress]:
+        """Return the open addresses."""
+        found = [self._site.find(key) for key in list(self._addresses)]
         return [one for one in found if one is not None]
 
     def open(
         self, spec: ClassSpec, method: str, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> Served:
-        """The address of a web method, opened if it is not; raises `InvalidError`.
+    ) -> ServedAddress:
+        """Open the address of a web method, or return it if it is open; raises `InvalidError`.
 
-        Nothing is started: a request starts what it needs.
+        This starts no container: the first request does.
         """
         key = f"{id(self):x}/{spec.arguments(args, kwargs).key}/{method}"
         with self._lock:
-            door = self._doors.get(key)
-            if door is None:
-                door = _Door(method, args, kwargs, contextvars.copy_context())
-            door.context = contextvars.copy_context()
+            opened = self._addresses.get(key)
+            if opened is None:
+                opened = _OpenAddress(method, args, kwargs, contextvars.copy_context())
+            opened.context = contextvars.copy_context()
             found = self._site.find(key)
-            if found is not None and door.spec is spec:
+            if found is not None and opened.spec is spec:
                 return found
-            served = self._open(key, door, spec)
-            self._doors[key] = door
+            served = self._open(key, opened, spec)
+            self._addresses[key] = opened
             return served
 
-    def open_all(self, spec: ClassSpec) -> list[Served]:
-        """The addresses of every web method, for instances made without arguments."""
+    def open_all(self, spec: ClassSpec) -> list[ServedAddress]:
+        """Open the addresses of all web methods, for instances made without arguments."""
         return [self.open(spec, name, (), {}) for name, _ in spec.web]
 
     def follow(self, spec: ClassSpec) -> None:
-        """The class has new code: what is open and still there follows it, the rest is closed."""
+        """Move open addresses to new code; close those whose method or arguments it removed."""
         with self._lock:
-            for key, door in list(self._doors.items()):
+            for key, opened in list(self._addresses.items()):
                 try:
-                    self._open(key, door, spec)
-                except InvalidError:  # the method is gone, or the arguments mean nothing any more
+                    self._open(key, opened, spec)
+                except InvalidError:  # the method was removed, or its arguments do not fit
                     self._close(key)
 
     def close(self) -> None:
         """Close every address."""
         with self._lock:
-            for key in list(self._doors):
+            for key in list(self._addresses):
                 self._close(key)
 
     def _close(self, key: str) -> None:
-        self._doors.pop(key, None)
+        self._addresses.pop(key, None)
         self._site.withdraw(key)
 
-    def _open(self, key: str, door: _Door, spec: ClassSpec) -> Served:
-        arguments = spec.arguments(door.args, door.kwargs)
-        method = spec.methods.get(door.method)
+    def _open(self, key: str, opened: _OpenAddress, spec: ClassSpec) -> ServedAddress:
+        arguments = spec.arguments(opened.args, opened.kwargs)
+        method = spec.methods.get(opened.method)
         if method is None or method.web is None:
-            raise InvalidError(f"{spec.name} has no web method {door.method}")
-        given = arguments.key[:6] if door.args or door.kwargs else ""
-        own = "" if door.method == CALL else door.method
+            raise InvalidError(f"{spec.name} has no web method {opened.method}")
+        given = arguments.key[:6] if opened.args or opened.kwargs else ""
+        own = "" if opened.method == CALL else opened.method
         label = method.web.label or address.label(self._app, spec.name, own)
         served = self._site.serve(
-            key, f"{label}-{given}" if given else label, self._target(door, spec)
+            key, f"{label}-{given}" if given else label, self._target(opened, spec)
         )
-        door.spec = spec
+        opened.spec, opened.pool = spec, None  # the arguments may have another pool now
         return served
 
-    def _target(self, door: _Door, spec: ClassSpec) -> Target:
-        marks = spec.methods[door.method].web
+    def _target(self, opened: _OpenAddress, spec: ClassSpec) -> Target:
+        marks = spec.methods[opened.method].web
         assert marks is not None
-        where = spec.name if door.method == CALL else f"{spec.name}.{door.method}"
+        where = spec.name if opened.method == CALL else f"{spec.name}.{opened.method}"
 
         def find() -> Pool:
-            door.pool = self._find_pool(door.args, door.kwargs)
-            return door.pool
+            opened.pool = self._find_pool(opened.args, opened.kwargs)
+            return opened.pool
 
         def ready() -> Pool | None:
-            pool = door.pool
+            pool = opened.pool
             return pool if pool is not None and not pool.stale else None
 
-        def tell(stream: str, text: str) -> None:
+        def show_output(stream: str, text: str) -> None:
             # A context can't be entered twice, and many requests print at the same time.
-            door.context.copy().run(show, stream, text)
+            opened.context.copy().run(show, stream, text)
 
-        return Target(where, door.method, marks, find, ready, tell)
+        return Target(where, opened.method, marks, find, ready, show_output)

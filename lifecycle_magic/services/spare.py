@@ -1,8 +1,8 @@
-"""A spare: a container that has been launched and has dialled home, and waits for its class.
+"""A spare container: launched and connected, and waiting for its class.
 
-Launching takes a container most of its start. With ``buffer_containers`` a service keeps one
-spare, so that the next new container, of this version or of the next one, only has to load the
-class and enter.
+Launching is most of a container's start. With ``buffer_containers`` a service keeps one spare, so
+that the next new container, of this version or the next, only has to load the class and run its
+enter hooks.
 """
 
 from __future__ import annotations
@@ -10,13 +10,20 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 
-from lifecycle_magic.containers.container import Container
-from lifecycle_magic.containers.slots import Plan
+from lifecycle_magic.container.container import Container
+from lifecycle_magic.container.endings import Ending, EndKind
+from lifecycle_magic.container.slots import Plan
+from lifecycle_magic.container.start import start_spare
 from lifecycle_magic.exception import Error
+
+NOT_NEEDED = Ending(EndKind.DISMISS, "it was a spare that was not needed")
 
 
 class Spare:
-    """At most one spare container. ``key`` tells which launches it can stand in for."""
+    """A place for at most one spare container.
+
+    ``key`` identifies the launches that the spare can replace.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -26,16 +33,18 @@ class Spare:
         self._thread: threading.Thread | None = None
         self._closed = False
 
-    def take(self, key: str, plan: Plan, on_gone: Callable[[Container], None]) -> Container | None:
-        """The spare, now with this plan; None if there is none that fits."""
+    def take(
+        self, key: str, plan: Plan, on_exited: Callable[[Container], None]
+    ) -> Container | None:
+        """Take the spare and give it this plan; return None if no spare fits."""
         with self._lock:
             if self._container is None or self._key != key:
                 return None
             container, self._container = self._container, None
-        return container if container.adopt(plan, on_gone) else None
+        return container if container.adopt(plan, on_exited) else None
 
     def prepare(self, key: str, make: Callable[[], Container]) -> None:
-        """Have a spare for ``key``, on a thread of its own; one for another key is dismissed."""
+        """Launch a spare for ``key`` on a thread of its own, and stop one for another key."""
         with self._lock:
             if self._closed or self._preparing or (self._container and self._key == key):
                 return
@@ -49,35 +58,35 @@ class Spare:
         container: Container | None = None
         try:
             container = make()
-            container.connect()
+            start_spare(container)
         except Error:
-            container = None  # whoever needs a container next hears why
+            container = None  # the next start of a container raises the reason
         with self._lock:
             self._preparing = False
-            former, self._container, self._key = self._container, container, key
-        if former is not None:
-            former.dismiss()
+            previous, self._container, self._key = self._container, container, key
+        if previous is not None:
+            previous.end(NOT_NEEDED)
 
-    def lost(self, container: Container) -> None:
-        """It went while nobody needed it."""
+    def discard(self, container: Container) -> None:
+        """Forget a spare that exited before it was used."""
         with self._lock:
             if self._container is container:
                 self._container = None
 
     def close(self) -> None:
-        """Dismiss it, and keep no more of them."""
+        """Stop the spare, and keep no more of them."""
         with self._lock:
             self._closed = True
             thread = self._thread
         if thread is not None:
-            thread.join()  # it writes into the session's folder, which goes next
+            thread.join()  # it writes into the session's folder, deleted next
         with self._lock:
             container, self._container = self._container, None
         if container is not None:
-            container.dismiss()
+            container.end(NOT_NEEDED)
 
     def open(self) -> None:
-        """Spares may be kept again."""
+        """Allow spares again, after `close`."""
         with self._lock:
             self._closed = False
 

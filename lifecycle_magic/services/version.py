@@ -1,73 +1,110 @@
 """A version of a class: what one run of its cell declared.
 
-The class is kept as bytes, and so are the modules that go with it. What runs is what was declared
-then, whatever the notebook's names mean by now.
+The class and the modules that it imports are kept as bytes. So containers run the code as it was
+declared, even if the notebook's names have changed since.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from lifecycle_magic.digests import origin
 from lifecycle_magic.engines.base import Engine, Launch
 from lifecycle_magic.exception import InvalidError, SerializationError
-from lifecycle_magic.image import Image
+from lifecycle_magic.fingerprint import origin
+from lifecycle_magic.images.image import Image
 from lifecycle_magic.services import bundle
-from lifecycle_magic.services.home import Home, Notices
-from lifecycle_magic.spec import ClassSpec
+from lifecycle_magic.services.context import Notices, SessionContext
+from lifecycle_magic.services.replaced import replaced_names
+from lifecycle_magic.spec.class_spec import ClassSpec
+from lifecycle_magic.wire.python_versions import enable_sources
 
 __all__ = ["Version"]
+
+LARGE_VALUE_BYTES = 50 << 20
+"""A value of this many bytes or more is reported, because it travels to each container."""
 
 
 @dataclass(frozen=True, eq=False)
 class Version:
-    """One declaration of the class, and the engine that it was declared for."""
+    """One declaration of a class, and the engine that runs it.
+
+    ``any_python`` says that the code was packed for a Python that may not be the kernel's.
+    """
 
     spec: ClassSpec
     engine: Engine
     code: bundle.Code
+    any_python: bool = False
 
     @classmethod
-    def of(cls, spec: ClassSpec, home: Home, notices: Notices) -> Version:
-        """``spec``, as it is now.
+    def of(
+        cls,
+        spec: ClassSpec,
+        context: SessionContext,
+        notices: Notices,
+        image: Image | None = None,
+    ) -> Version:
+        """Return the version of ``spec`` with the code in its current state.
 
-        Raises `SerializationError` for what can't be pickled, `InvalidError` for modules that are
-        too large to travel, and `EngineUnavailable` when the engine does not answer.
+        ``image`` is where it runs, if that is not the image of its options.
+
+        Raises `SerializationError` for values that can't be pickled, `InvalidError` for modules
+        that are too large to travel, and `EngineUnavailable` if the engine does not answer.
         """
-        code = _pack(spec)
+        python = (image or spec.options.image or Image.debian_slim()).other_python
+        if python != "":
+            enable_sources()  # arguments travel to that Python too
+        code = _pack(spec, python)
         if spec.unreadable:
-            notices.once(
-                f"changes of {', '.join(spec.unreadable)} can't be seen: after one, start "
-                "new containers by hand (--fresh in the cell, or %lifecycle restart)",
+            notices.show_once(
+                f"changes of {', '.join(spec.unreadable)} can't be detected. Fix: after a change, "
+                "start new containers (--fresh in the cell, or %lifecycle restart)",
                 "warning",
             )
-        return cls(spec, home.engine(spec.options.engine), code)
+        for name, size in code.sizes.items():
+            if size >= LARGE_VALUE_BYTES:
+                notices.show_once(
+                    f"{spec.name}: {name} is {size >> 20} MiB and is sent to each container. "
+                    "Fix: load it in an @enter method, or put it in a volume",
+                    "warning",
+                )
+        version = cls(spec, context.engine(spec.options.engine), code, python != "")
+        version.report_replaced(notices)
+        return version
+
+    def report_replaced(self, notices: Notices) -> None:
+        """Report names of modules that mean something else in the notebook than in a container."""
+        for text in replaced_names(self.code.functions, self.code.imports):
+            notices.show_once(f"{self.spec.name}: {text}", "warning")
 
     @property
     def image(self) -> Image:
-        """The recipe that it asks for."""
+        """The recipe of its image."""
         return self.spec.options.image or Image.debian_slim()
 
-    def ignored(self, name: str, launch: Launch | None = None) -> tuple[str, ...]:
-        """What its engine does not do of its image, and of ``launch`` if that is given, and goes on
-        without. Raises `InvalidError`, for the class called ``name``, for what the engine refuses.
+    def review(self, name: str, launch: Launch | None = None) -> tuple[str, ...]:
+        """Return the options of the image, and of ``launch`` if given, that the engine ignores.
+
+        Raises `InvalidError`, about the class called ``name``, for options that it refuses.
         """
-        honoured = self.engine.review(self.image, launch)
-        if honoured.refused:
-            raise InvalidError(f"{name}: {'; '.join(honoured.refused)}")
-        return honoured.ignored
+        review = self.engine.review(self.image, launch)
+        if review.refused:
+            raise InvalidError(f"{name}: {'; '.join(review.refused)}")
+        return review.ignored
 
 
-def _pack(spec: ClassSpec) -> bundle.Code:
+def _pack(spec: ClassSpec, python: str | None) -> bundle.Code:
     try:
         spec.read_now()
         named = spec.options.image.python_sources if spec.options.image else ()
         files = {name: path for name in named if (path := origin.file_of(name))}
-        return bundle.pack(spec.cls, {**spec.modules, **files})
+        return bundle.pack(spec.cls, {**spec.modules, **files}, python=python)
+    except SerializationError as error:
+        raise SerializationError(f"{spec.name} can't be sent to a container: {error}") from None
     except InvalidError:
         raise
     except Exception as error:
         raise SerializationError(
-            f"{spec.name} can't travel to a container: {error}. Something that it refers to "
-            "can't be pickled; make it in an @enter method, not at the top of the notebook."
+            f"{spec.name} can't be sent to a container: {error}. A value that it refers to can't "
+            "be pickled. Fix: create it in an @enter method, not at the top of the notebook."
         ) from None

@@ -1,12 +1,13 @@
-"""One endpoint: what uvicorn asks for every request, and what happens around an exchange.
+"""The ASGI application of one endpoint, called by uvicorn for every request.
 
-From the outside in: the ``Host`` that the client believes to talk to, origins that may read answers
-(CORS), the bearer token, and then the container. What goes wrong there becomes a status:
+It checks, in this order, the ``Host`` header, the page that sends the request (``Origin``, CORS)
+and the bearer token, and then forwards the request to a container. A failure becomes a status:
 
-    401  no or a wrong token                      503  nothing comes up, or nothing is allowed to
-    408  timeout=, while the request's body came  504  timeout=
-    421  a Host that is none of ours              500  the application raised
-    502  the container died while it answered
+    400  the request can't be forwarded           421  the Host header names another server
+    401  the token is missing or wrong            500  the application raised
+    403  a page of another site sent it           502  the container exited while it answered
+    408  the body did not arrive in time          503  no container can start or is allowed to
+                                                  504  the method ran into its timeout=
 """
 
 from __future__ import annotations
@@ -15,28 +16,37 @@ import asyncio
 import email.utils
 import functools
 import hmac
+import re
 import time
 import traceback
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from lifecycle_magic.calling.aside import aside
+from lifecycle_magic.callers.internal_frames import strip
 from lifecycle_magic.exception import (
     ContainerDied,
     Error,
     InputCancelled,
     MethodTimeout,
 )
-from lifecycle_magic.failure import strip
-from lifecycle_magic.web import address
-from lifecycle_magic.web.exchange import ClientLeft, Exchange, Message, Receive, Send
-from lifecycle_magic.web.server import Cut
+from lifecycle_magic.threads.blocking import run_in_thread
+from lifecycle_magic.web import address, origins
+from lifecycle_magic.web.body import Body, BodyStalled
+from lifecycle_magic.web.exchange import (
+    BadRequest,
+    ClientDisconnected,
+    Exchange,
+    Message,
+    Receive,
+    Send,
+)
+from lifecycle_magic.web.server import ResponseAborted
 
 if TYPE_CHECKING:
     from lifecycle_magic.web.target import Target
 
-RETRY_AFTER = 5
-"""Seconds for which a request does not try again what has just failed to start."""
+RETRY_AFTER_SECONDS = 5
+"""Seconds after a failed start in which requests get a 503 and start nothing."""
 
 HOP_BY_HOP = frozenset(
     {
@@ -51,24 +61,29 @@ HOP_BY_HOP = frozenset(
         b"upgrade",
     }
 )
-"""Headers of one connection, which no proxy passes on: RFC 9110, section 7.6.1."""
+"""Headers of one connection, which a proxy does not forward: RFC 9110, section 7.6.1."""
+
+STALLED = "The request's body did not arrive in time."
+UNAVAILABLE = "No container can answer at the moment. Fix: try again later."
+
+_PREFIX = re.compile(rb"(?:/[A-Za-z0-9._~%@:+=,-]+)+")
 
 Headers = list[tuple[bytes, bytes]]
 
 
 class Endpoint:
-    """The ASGI application of one address. ``target`` may be replaced while it serves."""
+    """The ASGI application of one address; `retarget` may replace its target while it serves."""
 
     def __init__(self, target: Target, token: str) -> None:
         self.token = token
         self._hosts = address.allowed_hosts()
-        self._down: float | None = None  # until when nothing is tried again
+        self._unavailable_until: float | None = None  # a time of the monotonic clock
         self.retarget(target)
 
     def retarget(self, target: Target) -> None:
-        """Requests that come from now on go to ``target``."""
+        """Send all following requests to ``target``."""
         self.target = target
-        self._down = None
+        self._unavailable_until = None
         self._app: Any = self._authorized
         if target.marks.cors:
             from starlette.middleware.cors import CORSMiddleware
@@ -83,10 +98,17 @@ class Endpoint:
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         if self._is_misdirected(scope):
             text = (
-                "This server does not go by the name in the Host header. If that is right, name it "
-                "in LIFECYCLE_MAGIC_WEB_HOSTS where the kernel runs."
+                "This server does not accept the name in the Host header. Fix: if the name is "
+                "right, add it to LIFECYCLE_MAGIC_WEB_HOSTS where the kernel runs."
             )
             await refuse(scope, send, 421, text)
+            return
+        if self._is_foreign(scope):
+            text = "A page of another site can't use this address. Fix: name its origin in cors=."
+            await refuse(scope, send, 403, text)
+            return
+        if b"host" in _hop_by_hop(scope["headers"]):
+            await refuse(scope, send, 400, "The header Connection must not name Host.")
             return
         await self._app(scope, receive, send)
 
@@ -98,11 +120,11 @@ class Endpoint:
                     scope,
                     send,
                     401,
-                    "This address asks for a bearer token.",
+                    "This address requires a bearer token.",
                     [(b"www-authenticate", b"Bearer")],
                 )
                 return
-            headers = [one for one in headers if one[0] != b"authorization"]  # it was ours
+            headers = [one for one in headers if one[0] != b"authorization"]  # it was for us
         await self._answer({**scope, **_forwarded(scope, headers)}, receive, send)
 
     def _is_misdirected(self, scope: Message) -> bool:
@@ -110,6 +132,10 @@ class Endpoint:
             return False
         hosts = [value for name, value in scope["headers"] if name == b"host"]
         return len(hosts) != 1 or address.host_of(hosts[0].decode("latin-1")) not in self._hosts
+
+    def _is_foreign(self, scope: Message) -> bool:
+        method = scope.get("method", "GET")
+        return origins.is_foreign(method, scope["headers"], self._hosts, self.target.marks.cors)
 
     def _has_token(self, headers: Headers) -> bool:
         given = next((value for name, value in headers if name == b"authorization"), b"")
@@ -122,87 +148,117 @@ class Endpoint:
 
     async def _answer(self, scope: Message, receive: Receive, send: Send) -> None:
         target = self.target
-        if self._down is not None and time.monotonic() < self._down:
-            await self._unavailable(scope, send)
+        if self._unavailable_until is not None and time.monotonic() < self._unavailable_until:
+            await self._refuse_unavailable(scope, send)
             return
-        first = await receive()
+        if scope["type"] == "http":
+            body = Body(receive)
+            receive = body.receive
+            try:
+                first = await body.first(_reads_ahead(target, scope))
+            except BodyStalled:
+                await refuse(scope, send, 408, STALLED)
+                return
+        else:
+            first = await receive()
         if first["type"].endswith(".disconnect"):
             return
         pool = target.ready()
         try:
             if pool is None:
-                pool = await aside(target.find)
+                pool = await run_in_thread(target.find)
         except Exception as error:
-            self._came_not_up(target, error)
-            await self._unavailable(scope, send)
+            self._report_start_failure(target, error)
+            await self._refuse_unavailable(scope, send)
             return
         if target.marks.kind == "web_server":
             from lifecycle_magic.web.upstream import Upstream
 
-            carry: Any = Upstream(pool, target, scope, first, receive, _outgoing(send))
+            exchange: Any = Upstream(pool, target, scope, first, receive, _outgoing(send))
         else:
-            carry = Exchange(
+            exchange = Exchange(
                 pool, target.method, scope, first, receive, _outgoing(send), target.show
             )
         try:
-            await carry.run()
-            if not carry.complete and not carry.started:
+            await exchange.run()
+            if not exchange.response_complete and not exchange.response_started:
                 raise RuntimeError("the application did not answer")
-        except ClientLeft:
+        except ClientDisconnected:
             return
+        except (BadRequest, BodyStalled) as error:
+            if exchange.response_started:
+                raise ResponseAborted from error
+            status, text = (400, str(error)) if isinstance(error, BadRequest) else (408, STALLED)
+            await refuse(scope, send, status, text)
         except asyncio.CancelledError:
-            if carry.started and not carry.complete:
-                raise Cut from None  # its container is to go
+            if exchange.response_started and not exchange.response_complete:
+                raise ResponseAborted from None  # its container is draining
             raise
         except Exception as error:
-            if not carry.began and not isinstance(error, InputCancelled):
-                self._came_not_up(target, error)
+            if not exchange.input_started and not isinstance(error, InputCancelled):
+                self._report_start_failure(target, error)
             else:
                 pool.stats.failures += 1
-            await self._failed(scope, send, carry, error)
+            await self._answer_failure(scope, send, exchange, error)
         else:
-            if not carry.complete and scope["type"] == "http":
-                raise Cut
-            if not carry.complete:
+            if not exchange.response_complete and scope["type"] == "http":
+                raise ResponseAborted
+            if not exchange.response_complete:
                 await send({"type": "websocket.close", "code": 1000})
 
-    async def _failed(self, scope: Message, send: Send, carry: Any, error: Exception) -> None:
-        if carry.began and not isinstance(error, InputCancelled):
-            self.target.show("stderr", f"{self.target.where}: {_told(error)}\n")
-        if carry.complete:
+    async def _answer_failure(
+        self, scope: Message, send: Send, exchange: Any, error: Exception
+    ) -> None:
+        if exchange.input_started and not isinstance(error, InputCancelled):
+            self.target.show("stderr", f"{self.target.where}: {_error_text(error)}\n")
+        if exchange.response_complete:
             return
         if isinstance(error, MethodTimeout):
-            status, text = (504, "It took too long.") if carry.received else (408, "Too slow.")
-        elif not carry.began or isinstance(error, InputCancelled):
-            status, text = 503, "Nothing can answer at the moment."
+            status, text = (
+                (504, "The method exceeded its timeout.")
+                if exchange.request_complete
+                else (408, STALLED)
+            )
+        elif not exchange.input_started or isinstance(error, InputCancelled):
+            status, text = 503, UNAVAILABLE
         elif isinstance(error, ContainerDied):
-            status, text = 502, "What answered has gone."
+            status, text = 502, "The container exited while it answered."
         else:
             status, text = 500, "Internal Server Error"
-        if carry.started:
+        if exchange.response_started:
             if scope["type"] == "websocket":
                 await send({"type": "websocket.close", "code": 1012 if status == 503 else 1011})
                 return
-            raise Cut from error
-        more = [(b"retry-after", str(RETRY_AFTER).encode())] if status == 503 else []
+            raise ResponseAborted from error
+        more = [(b"retry-after", str(RETRY_AFTER_SECONDS).encode())] if status == 503 else []
         await refuse(scope, send, status, text, more)
 
-    def _came_not_up(self, target: Target, error: Exception) -> None:
-        self._down = time.monotonic() + RETRY_AFTER
-        target.show("stderr", f"{target.where} can't answer: {_told(error)}\n")
+    def _report_start_failure(self, target: Target, error: Exception) -> None:
+        self._unavailable_until = time.monotonic() + RETRY_AFTER_SECONDS
+        target.show("stderr", f"{target.where} can't answer: {_error_text(error)}\n")
 
-    async def _unavailable(self, scope: Message, send: Send) -> None:
+    async def _refuse_unavailable(self, scope: Message, send: Send) -> None:
         await refuse(
             scope,
             send,
             503,
-            "Nothing can answer at the moment.",
-            [(b"retry-after", str(RETRY_AFTER).encode())],
+            UNAVAILABLE,
+            [(b"retry-after", str(RETRY_AFTER_SECONDS).encode())],
         )
 
 
-def _told(error: Exception) -> str:
-    """For the cell: our own errors say it all, others with the lines that raised them."""
+def _reads_ahead(target: Target, scope: Message) -> bool:
+    """Return whether to read the start of the body before a container gets the request.
+
+    An application may start to answer a body of unknown length while the body still arrives.
+    """
+    if target.marks.kind in ("fastapi_endpoint", "wsgi_app"):
+        return True
+    return any(name == b"content-length" for name, _ in scope["headers"])
+
+
+def _error_text(error: Exception) -> str:
+    """Return an error's text for the cell: our own errors without a traceback, others with it."""
     if isinstance(error, Error):
         return str(error)
     return "".join(traceback.format_exception(strip(error))).rstrip()
@@ -211,9 +267,9 @@ def _told(error: Exception) -> str:
 async def refuse(
     scope: Message, send: Send, status: int, text: str, headers: Iterable[tuple[bytes, bytes]] = ()
 ) -> None:
-    """Answer with a status and a line of text, an HTTP request or a WebSocket's handshake."""
+    """Answer an HTTP request or a WebSocket's handshake with a status and a line of text."""
     body = f"{text}\n".encode()
-    told = [
+    head = [
         (b"content-type", b"text/plain; charset=utf-8"),
         (b"content-length", str(len(body)).encode()),
         (b"date", _date(int(time.time()))),
@@ -225,7 +281,7 @@ async def refuse(
             await send({"type": "websocket.close", "code": 1013 if status == 503 else 1008})
             return
         prefix = "websocket."
-    await send({"type": f"{prefix}http.response.start", "status": status, "headers": told})
+    await send({"type": f"{prefix}http.response.start", "status": status, "headers": head})
     await send({"type": f"{prefix}http.response.body", "body": body})
 
 
@@ -233,33 +289,41 @@ async def refuse(
 
 
 def _forwarded(scope: Message, headers: Headers) -> dict[str, Any]:
-    """The scope for the application: without what belongs to this connection, and with the path
-    below which a proxy serves us.
+    """Return the scope for the application.
+
+    It is without the headers of this connection, and with the path prefix of a proxy.
     """
     kept = _end_to_end(headers)
     prefix = next((value for name, value in kept if name == b"x-forwarded-prefix"), b"")
-    root = prefix.decode("latin-1").rstrip("/")
-    if not root:
-        return {"headers": kept}
-    path = root + scope["path"]
+    prefix = prefix.rstrip(b"/")
+    if not _PREFIX.fullmatch(prefix):
+        # Applications write the prefix into their pages, so it must be nothing but a path.
+        return {"headers": [one for one in kept if one[0] != b"x-forwarded-prefix"]}
+    root = prefix.decode("latin-1")
     return {
         "headers": kept,
         "root_path": root,
-        "path": path,
-        "raw_path": prefix.rstrip(b"/") + (scope.get("raw_path") or scope["path"].encode()),
+        "path": root + scope["path"],
+        "raw_path": prefix + (scope.get("raw_path") or scope["path"].encode()),
     }
 
 
-def _end_to_end(headers: Iterable[Any]) -> Headers:
+def _hop_by_hop(headers: Iterable[Any]) -> set[bytes]:
+    """Return the names of the headers that belong to this connection only."""
     named = set(HOP_BY_HOP)
     for name, value in headers:
         if name.lower() == b"connection":
             named.update(one.strip().lower() for one in value.split(b","))
+    return named
+
+
+def _end_to_end(headers: Iterable[Any]) -> Headers:
+    named = _hop_by_hop(headers)
     return [(name, value) for name, value in headers if name.lower() not in named]
 
 
 def _outgoing(send: Send) -> Send:
-    """``send`` that gives a response's headers what a server gives them."""
+    """Return a ``send`` that adds the headers that a server sets to a response."""
 
     async def sending(message: Message) -> None:
         if message["type"] in ("http.response.start", "websocket.http.response.start"):

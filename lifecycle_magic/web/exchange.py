@@ -1,8 +1,9 @@
-"""One HTTP request or WebSocket on its way through a container.
+"""One HTTP request or WebSocket, carried through a container.
 
 It is an input like any other: it waits in the pool, runs in a slot, has the class's ``timeout``,
-and is taken elsewhere if its container goes before it began. In between ASGI messages go both ways
-over the slot's data socket: the application's as it sends them, the client's when it asks for one.
+and moves to another container if its own exits before it starts. Meanwhile ASGI messages travel in
+both directions over the slot's data socket: those of the application as it sends them, those of
+the client when the application asks for one.
 """
 
 from __future__ import annotations
@@ -13,28 +14,30 @@ from collections import deque
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import TYPE_CHECKING, Any
 
-from lifecycle_magic.calling.calls import answer_of
-from lifecycle_magic.calling.streams import AsyncStream
-from lifecycle_magic.wire.frames import Kind
-from lifecycle_magic.wire.pickling import dumps, loads
+from lifecycle_magic.calls.generators import AsyncStream
+from lifecycle_magic.calls.reply import ReplyReader, Value, take_value
+from lifecycle_magic.web.body import BodyStalled
+from lifecycle_magic.wire.frames import Frame, Kind
+from lifecycle_magic.wire.messages import asgi
+from lifecycle_magic.wire.pickling import dumps
 
 if TYPE_CHECKING:
-    from lifecycle_magic.pools.pool import Pool
+    from lifecycle_magic.pool.pool import Pool
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 
-PIECE = 1 << 16
-"""Bytes of a request's body in one message: what a socket's buffer holds without blocking."""
+PIECE_BYTES = 1 << 16
+"""Bytes of a request's body in one message: a socket's buffer holds as many without blocking."""
 
-LISTEN = 0.02
-"""Seconds after which a request that goes on is watched for its client leaving."""
+WATCH_CLIENT_SECONDS = 0.02
+"""Seconds after which a running request is watched for its client disconnecting."""
 
-FAREWELL = 10.0
-"""Seconds that a WebSocket's handler has to end when its client has left."""
+DISCONNECT_GRACE_SECONDS = 10.0
+"""Seconds that a WebSocket's handler has to end after its client has disconnected."""
 
-SCOPE = (
+FORWARDED_SCOPE_KEYS = (
     "type",
     "http_version",
     "method",
@@ -50,16 +53,34 @@ SCOPE = (
 )
 
 
-class ClientLeft(Exception):
-    """The client went before its answer was complete."""
+class ClientDisconnected(Exception):
+    """The client disconnected before its response was complete."""
 
 
-class Request(AsyncStream):
-    """The input. ``shown`` gets what the method prints, ``on_going`` hears that its container is
-    to go.
+class BadRequest(Exception):
+    """The client's request can't be forwarded; the message gives the reason."""
+
+
+class _MessageReader(ReplyReader):
+    """The meaning of the frames of a web application: values are frames of ASGI messages."""
+
+    __slots__ = ()
+
+    pickled = frozenset[int]()
+    values = frozenset({Kind.ITEM, Kind.MORE, Kind.END})
+
+    def decode(self, frame: Frame) -> Value:
+        return Value(frame, frame.kind == Kind.END)
+
+
+class WebRequest(AsyncStream):
+    """The request as an input of a pool.
+
+    ``show`` gets the method's output. ``on_draining`` is called when the container is draining.
     """
 
     kind = Kind.REQUEST
+    make_reader = _MessageReader
 
     def __init__(
         self,
@@ -67,32 +88,32 @@ class Request(AsyncStream):
         method: str,
         scope: dict[str, Any],
         first: Message,
-        shown: Callable[[str, str], None],
-        on_going: Callable[[], None],
+        show: Callable[[str, str], None],
+        on_draining: Callable[[], None],
     ) -> None:
         super().__init__(pool, method, (scope, first), {})
-        self._shown = shown
-        self._on_going = on_going
+        self._show = show
+        self._on_draining = on_draining
         self._reading = False
         self._readable: asyncio.Future[None] | None = None
 
-    def going(self) -> None:
-        self._on_going()
+    def on_draining(self) -> None:
+        self._on_draining()
 
     def show(self, stream: str, text: str) -> None:
-        self._shown(stream, text)
+        self._show(stream, text)
 
-    def show_from_elsewhere(self, stream: str, text: str) -> None:
-        self._shown(stream, text)
+    def show_from_thread(self, stream: str, text: str) -> None:
+        self._show(stream, text)
 
-    def insist(self) -> None:
-        # A client that has left is no reason to replace a container: others are served there.
-        slot = self.runs_in()
+    def interrupt_unwanted(self) -> None:
+        # A client that disconnected is no reason to replace a container that serves others.
+        slot = self.running_slot()
         if slot is not None:
-            slot.container.interrupt(self.id)
+            slot.container.interrupt(self.id, self.started)
 
-    async def until_readable(self) -> None:
-        """As inherited, but the socket stays watched from one frame to the next."""
+    async def wait_until_readable(self) -> None:
+        """Wait until a frame can be read; the socket stays watched between frames."""
         assert self.slot is not None
         loop = asyncio.get_running_loop()
         if not self._reading:
@@ -106,7 +127,7 @@ class Request(AsyncStream):
 
     def _on_readable(self) -> None:
         if self._readable is None:
-            self._unwatch()  # nobody waits: a client that reads slowly
+            self._unwatch()  # no reader is waiting: the client reads slowly
         elif not self._readable.done():
             self._readable.set_result(None)
 
@@ -121,11 +142,11 @@ class Request(AsyncStream):
 
 
 class Exchange:
-    """Carries a request until its answer is complete; ``receive`` and ``send`` are the server's.
+    """A request and its response; ``receive`` and ``send`` are the server's functions.
 
-    `run` raises what kept the application from answering, or `ClientLeft`. ``began`` tells whether
-    a container had it, ``started`` and ``complete`` how far the answer has come, ``received``
-    whether all of the request has.
+    ``input_started`` is whether a container has got the request, ``request_complete`` whether the
+    server has received all of it. ``response_started`` and ``response_complete`` are the progress
+    of the response.
     """
 
     def __init__(
@@ -136,105 +157,119 @@ class Exchange:
         first: Message,
         receive: Receive,
         send: Send,
-        shown: Callable[[str, str], None],
+        show: Callable[[str, str], None],
     ) -> None:
-        self.began = False
-        self.started = False
-        self.complete = False
+        self.input_started = False
+        self.response_started = False
+        self.response_complete = False
         self._scope_type = scope["type"]
         self._is_http = scope["type"] == "http"
         self._receive = receive
         self._send = send
-        self._to_go = deque(_pieces(first))  # to the application, when it asks
-        told = {name: scope[name] for name in SCOPE if name in scope}
-        told["asgi"] = {"version": "3.0", "spec_version": "2.3"}
-        told["extensions"] = {
+        self._unsent = deque(_pieces(first))  # for the application, when it asks for a message
+        forwarded = {name: scope[name] for name in FORWARDED_SCOPE_KEYS if name in scope}
+        forwarded["asgi"] = {"version": "3.0", "spec_version": "2.3"}
+        forwarded["extensions"] = {
             name: {} for name in scope.get("extensions") or {} if name == "websocket.http.response"
         }
-        self.request = Request(
-            pool, method, told, self._to_go.popleft(), shown, self._on_going_soon
+        self.request = WebRequest(
+            pool, method, forwarded, self._unsent.popleft(), show, self._on_draining
         )
-        self.received = not first.get("more_body", False)
-        self._parted = False  # the client has left, and the application was told
-        self._left = False  # and nobody waits for it any more
+        self.request_complete = not first.get("more_body", False)
+        self._disconnect_sent = False  # the application knows that the client disconnected
+        self._client_left = False  # the client disconnected and the request is cancelled
+        self._stalled: BodyStalled | None = None
         self._loop = asyncio.get_running_loop()
-        self._asked = asyncio.Event()
+        self._application_reads = asyncio.Event()
         self._task: asyncio.Task[Any] | None = None
         self._listener: asyncio.Task[None] | None = None
-        self._farewell: asyncio.Task[None] | None = None
+        self._ending: asyncio.Task[None] | None = None
 
     async def run(self) -> None:
-        """From the pool to the last message."""
+        """Carry the request from the pool to the last message of the response.
+
+        Raises what kept the application from answering, or `ClientDisconnected`.
+        """
         self._task = asyncio.current_task()
-        listen = self._loop.call_later(LISTEN, self._listen)
+        timer = self._loop.call_later(WATCH_CLIENT_SECONDS, self._start_reading_client)
         try:
-            await self._carry()
+            await self._forward()
         except asyncio.CancelledError:
-            if not self._left:
+            if self._stalled is not None:
+                raise self._stalled from None
+            if not self._client_left:
                 raise
-            raise ClientLeft from None
+            raise ClientDisconnected from None
         except Exception:
-            if self._parted:  # what the application makes of that is no failure
-                raise ClientLeft from None
+            if self._disconnect_sent:  # the application's reaction to that is no failure
+                raise ClientDisconnected from None
             raise
         finally:
-            listen.cancel()
-            for task in (self._listener, self._farewell):
+            timer.cancel()
+            for task in (self._listener, self._ending):
                 if task is not None:
                     task.cancel()
-            self.request.leave()
+            self.request.close_early()
 
-    async def _carry(self) -> None:
+    async def _forward(self) -> None:
         request = self.request
-        frame = await request.begin()
-        self.began = True
+        reply = await request.begin()
+        self.input_started = True
         while True:
-            if frame is not None and frame.kind in (Kind.ITEM, Kind.END):
+            if type(reply) is Value and reply.value.kind == Kind.MORE:
+                self._application_reads.set()
+                self._start_reading_client()
+            elif type(reply) is Value:
+                frame: Frame = reply.value
                 if frame.payload:
-                    for message in loads(frame.payload, buffers=frame.buffers):
+                    for message in asgi(frame.payload, frame.buffers):
                         await self._answer(message)
-                if frame.kind == Kind.END:
+                if reply.is_last:
                     return
-            elif frame is not None and frame.kind == Kind.MORE:
-                self._asked.set()
-                self._listen()
             else:
-                assert request.slot is not None
-                # How it went may take a moment to be told, and the loop must not wait for that.
-                await asyncio.to_thread(answer_of, request.slot, request, frame, Kind.ITEM)
-            frame = await request.frame()
+                try:
+                    take_value(reply, request.reader)
+                finally:
+                    del reply  # otherwise its error would refer to itself
+            reply = await request.explained_reply()
 
     async def _answer(self, message: Message) -> None:
-        if self.complete:
-            return  # closed from here meanwhile, because the container is to go
+        if self.response_complete:
+            return  # closed meanwhile on this side, because the container is draining
         kind = message["type"]
-        self.started = self.started or kind != "websocket.close"
-        self.complete = _is_last(message)
+        self.response_started = self.response_started or kind != "websocket.close"
+        self.response_complete = _is_last(message)
         try:
             await self._send(message)
-        except OSError:  # a WebSocket's client has left
-            self._left = True
-            raise ClientLeft from None
+        except OSError:  # a WebSocket's client has disconnected
+            self._client_left = True
+            raise ClientDisconnected from None
 
     # --- the client's side -----------------------------------------------------------------
 
-    def _listen(self) -> None:
+    def _start_reading_client(self) -> None:
         if self._listener is None:
-            self._listener = asyncio.ensure_future(self._hear())
+            self._listener = asyncio.ensure_future(self._read_client())
 
-    async def _hear(self) -> None:
-        """Give the application what the client sends, and end with the client."""
+    async def _read_client(self) -> None:
+        """Send the client's messages to the application until the client disconnects."""
         while True:
-            while self._to_go:
-                await self._asked.wait()
-                self._asked.clear()
-                await self._push(self._to_go.popleft())
-            message = await self._receive()
+            while self._unsent:
+                await self._application_reads.wait()
+                self._application_reads.clear()
+                await self._push(self._unsent.popleft())
+            try:
+                message = await self._receive()
+            except BodyStalled as error:
+                self._stalled = error
+                if self._task is not None:
+                    self._task.cancel()
+                return
             if message["type"].endswith(".disconnect"):
                 await self._on_left(message)
                 return
-            self.received = self.received or not message.get("more_body", False)
-            self._to_go.extend(_pieces(message))
+            self.request_complete = self.request_complete or not message.get("more_body", False)
+            self._unsent.extend(_pieces(message))
 
     async def _push(self, message: Message) -> None:
         slot = self.request.slot
@@ -242,49 +277,60 @@ class Exchange:
             return
         data, buffers = dumps(dict(message))
         try:
-            if len(data) <= 2 * PIECE:
+            if len(data) <= 2 * PIECE_BYTES:
                 slot.channel.send(Kind.PUSH, data, buffers)
-            else:  # a large WebSocket message: the far side may read it slowly
+            else:  # a large WebSocket message: the container may read it slowly
                 await asyncio.to_thread(slot.channel.send, Kind.PUSH, data, buffers)
         except OSError:
-            pass  # it is gone; reading says so
+            pass  # the container has exited; reading raises that
 
-    def _on_going_soon(self) -> None:
-        """On any thread: the container is to go when this request is over."""
-        with contextlib.suppress(RuntimeError):  # the server has closed, and this with it
-            self._loop.call_soon_threadsafe(self._go)
+    def _on_draining(self) -> None:
+        """Start to end a long response; called on any thread when the container is draining."""
+        with contextlib.suppress(RuntimeError):  # the server, and its event loop, are closed
+            self._loop.call_soon_threadsafe(self._start_ending)
 
-    def _go(self) -> None:
-        if self._farewell is None:
-            self._farewell = asyncio.ensure_future(self._part())
+    def _start_ending(self) -> None:
+        if self._ending is None:
+            self._ending = asyncio.ensure_future(self._end_long_answer())
 
-    async def _part(self) -> None:
-        """Have what may have no end of its own end, so that the container can run its ``exit``: a
-        WebSocket at once, a stream after as long as ``exit`` itself may take.
+    async def _end_long_answer(self) -> None:
+        """End a response that might never end by itself, so that the container can run ``exit``.
+
+        A WebSocket is closed at once. A stream is cancelled after the time that ``exit`` may take.
         """
         slot = self.request.slot
         if slot is None:
             return
         if self._scope_type != "websocket":
             await asyncio.sleep(slot.container.plan.grace)
-            if self.started and not self.complete and self._task is not None:
+            if self.response_started and not self.response_complete and self._task is not None:
                 self._task.cancel()
-        elif self.started and not self.complete:
+        elif self.response_started and not self.response_complete:
             restart = {"code": 1012, "reason": "service restart"}
             await self._answer({"type": "websocket.close", **restart})
             await self._on_left({"type": "websocket.disconnect", **restart})
 
     async def _on_left(self, message: Message) -> None:
         if self._is_http:
-            if self.complete:
-                return  # it has what it came for; what the application does now is its own business
-        elif self.request.runs_in() is not None:
-            self._parted = True
-            await self._push(message)  # the handler ends by itself when it hears of it
-            await asyncio.sleep(FAREWELL)
-        self._left = True
+            if self.response_complete:
+                return  # the client has its response; the application may continue
+        elif self.request.running_slot() is not None:
+            self._disconnect_sent = True
+            await self._push(_disconnect_message(message))
+            await asyncio.sleep(DISCONNECT_GRACE_SECONDS)  # most handlers end by themselves
+        self._client_left = True
         if self._task is not None:
             self._task.cancel()
+
+
+def _disconnect_message(message: Message) -> Message:
+    """Return a WebSocket's last message as plain values.
+
+    A server's code may be an enum of its library, which the container need not have.
+    """
+    code = message.get("code")
+    plain = {"type": message["type"], "code": 1005 if code is None else int(code)}
+    return {**plain, "reason": str(message.get("reason") or "")}
 
 
 def _is_last(message: Message) -> bool:
@@ -296,14 +342,14 @@ def _is_last(message: Message) -> bool:
 
 def _pieces(message: Message) -> list[Message]:
     body = message.get("body", b"")
-    if len(body) <= PIECE:
+    if len(body) <= PIECE_BYTES:
         return [message]
     more = message.get("more_body", False)
-    starts = range(0, len(body), PIECE)
+    starts = range(0, len(body), PIECE_BYTES)
     return [
         {
             "type": message["type"],
-            "body": body[start : start + PIECE],
+            "body": body[start : start + PIECE_BYTES],
             "more_body": more or start != starts[-1],
         }
         for start in starts

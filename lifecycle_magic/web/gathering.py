@@ -1,8 +1,7 @@
-"""Answers in as few packets as there can be.
+"""Responses in as few packets as possible.
 
-uvicorn writes the head of an answer and its body one after the other. On a connection with nothing
-before them each is a system call of its own and wakes the client: of a short answer that was a
-third of all that the server's thread did.
+uvicorn writes the head of a response and its body separately. Each write is a system call and
+wakes the client; for a short response that was a third of the work of the server's thread.
 """
 
 from __future__ import annotations
@@ -14,14 +13,14 @@ from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
 __all__ = ["GatheringProtocol", "GatheringTransport"]
 
-ENOUGH = 1 << 16
-"""Bytes that are written at once, so that a transport can still tell its writer to pause."""
+FLUSH_BYTES = 1 << 16
+"""Bytes after which data is written at once, so that the transport can still pause its writer."""
 
 
 class GatheringTransport:
-    """A transport that writes what comes in one turn of the event loop in one piece.
+    """A transport that joins all writes of one event loop iteration.
 
-    All but writing and closing is the ``transport``'s own.
+    All attributes except ``write`` and ``close`` are those of ``transport``.
     """
 
     def __init__(self, transport: Any, loop: asyncio.AbstractEventLoop) -> None:
@@ -34,16 +33,16 @@ class GatheringTransport:
         return getattr(self._transport, name)
 
     def write(self, data: bytes) -> None:
-        """Write it with what else comes before the loop goes on."""
+        """Write ``data`` together with other writes of this event loop iteration."""
         if not self._gathered:
             self._loop.call_soon(self._flush)
         self._gathered.append(data)
         self._size += len(data)
-        if self._size >= ENOUGH:
+        if self._size >= FLUSH_BYTES:
             self._flush()
 
     def close(self) -> None:
-        """Write what was gathered, and close."""
+        """Write the gathered data and close the transport."""
         self._flush()
         self._transport.close()
 

@@ -1,7 +1,7 @@
-"""uvicorn on a thread of its own: it answers while a cell computes.
+"""uvicorn on a thread of its own, so that it answers while a cell runs.
 
-A server is started for each endpoint, all of them on one event loop. Nothing runs there while no
-request comes.
+Each endpoint has a server; all servers share one event loop. The thread uses no CPU while there is
+no request.
 """
 
 from __future__ import annotations
@@ -17,39 +17,43 @@ from typing import Any, TypeVar
 
 import uvicorn
 
-from lifecycle_magic.web.gathering import GatheringProtocol
+from lifecycle_magic.web.bounds import HEAD_BYTES, BoundedProtocol, Connections
 
 T = TypeVar("T")
 
-PATIENCE = 5
-"""Seconds that requests have to end when their endpoint is closed."""
+CLOSE_GRACE_SECONDS = 5
+"""Seconds that running requests have to end after their endpoint is closed."""
 
 
-class Cut(Exception):
-    """The answer can't be completed: the server closes the connection, which tells the client."""
+class ResponseAborted(Exception):
+    """The response can't be completed.
+
+    The server then closes the connection, so that the client notices.
+    """
 
 
 class HttpThread:
-    """The thread. `start` and `stop` may be called from any other one."""
+    """The thread that runs the servers. `start` and `stop` may be called from any other thread."""
 
     def __init__(self) -> None:
         self._loop = _new_loop()
+        self.connections = Connections()
         self._thread = threading.Thread(target=self._run, name="lifecycle-web", daemon=True)
         self._thread.start()
-        logging.getLogger("uvicorn.error").addFilter(_is_news)
+        logging.getLogger("uvicorn.error").addFilter(_is_unexpected)
 
     def start(self, sock: socket.socket, app: Any) -> Server:
-        """Serve ``app`` on a bound socket; it answers when this returns."""
-        server = Server(app)
+        """Serve ``app`` on a bound socket; the server is ready when this returns."""
+        server = Server(app, self.connections)
         self._submit(server.open(sock)).result()
         return server
 
     def stop(self, server: Server) -> Future[None]:
-        """Close the server's socket at once, and its connections in `PATIENCE` seconds."""
+        """Close the server's socket now, and its connections within `CLOSE_GRACE_SECONDS`."""
         return self._submit(server.close())
 
     def close(self) -> None:
-        """End the thread; its servers have to be stopped."""
+        """Stop the thread; all servers have to be stopped before."""
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
 
@@ -69,23 +73,30 @@ class HttpThread:
             self._loop.close()
 
 
-class Server(uvicorn.Server):
-    """One of uvicorn's without its ticking: it sleeps until a request comes."""
+class _Config(uvicorn.Config):
+    """uvicorn's configuration, with the connections that all servers of this kernel share."""
 
-    def __init__(self, app: Any) -> None:
-        super().__init__(
-            uvicorn.Config(
-                app,
-                http=GatheringProtocol,
-                lifespan="off",
-                access_log=False,
-                log_config=None,
-                proxy_headers=False,
-                server_header=False,
-                date_header=False,  # the endpoint writes it: nothing ticks here
-                timeout_graceful_shutdown=PATIENCE,
-            )
+    open_connections: Connections
+
+
+class Server(uvicorn.Server):
+    """A uvicorn server without its periodic work: it sleeps until a request arrives."""
+
+    def __init__(self, app: Any, connections: Connections) -> None:
+        config = _Config(
+            app,
+            http=BoundedProtocol,
+            lifespan="off",
+            access_log=False,
+            log_config=None,
+            proxy_headers=False,
+            server_header=False,
+            date_header=False,  # the endpoint writes it: no periodic work here
+            timeout_graceful_shutdown=CLOSE_GRACE_SECONDS,
+            h11_max_incomplete_event_size=2 * HEAD_BYTES,  # `BoundedProtocol` refuses before that
         )
+        config.open_connections = connections
+        super().__init__(config)
 
     async def open(self, sock: socket.socket) -> None:
         self.config.load()
@@ -97,19 +108,19 @@ class Server(uvicorn.Server):
         await self.shutdown(sockets=[self._sock])
 
     def close_in_fork(self) -> None:
-        """In a forked child: the address is the parent's."""
+        """Close the socket in a forked child: the address belongs to the parent."""
         with contextlib.suppress(OSError):
             self._sock.close()
 
 
 def _new_loop() -> asyncio.AbstractEventLoop:
-    """Uvloop's where it is installed, as uvicorn would choose it."""
+    """Return the event loop that uvicorn would choose: uvloop's if it is installed."""
     factory = uvicorn.Config("", log_config=None).get_loop_factory()
     return factory() if factory is not None else asyncio.new_event_loop()
 
 
-def _is_news(record: logging.LogRecord) -> bool:
-    """Not what was cut off on purpose, here or when an address closes."""
+def _is_unexpected(record: logging.LogRecord) -> bool:
+    """Return whether a log record is no response that was aborted on purpose."""
     error = record.exc_info[1] if record.exc_info else None
-    cut = isinstance(error, (Cut, asyncio.CancelledError))
+    cut = isinstance(error, (ResponseAborted, asyncio.CancelledError))
     return not cut and not str(record.msg).startswith("Cancel %s running task")

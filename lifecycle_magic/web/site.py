@@ -1,7 +1,8 @@
-"""The endpoints of a session: an address for each web method that is served."""
+"""The endpoints of a session: one address for each web method that is served."""
 
 from __future__ import annotations
 
+import logging
 import os
 import secrets
 import socket
@@ -11,48 +12,53 @@ from typing import TYPE_CHECKING
 
 from lifecycle_magic.exception import InvalidError
 from lifecycle_magic.web import address
+from lifecycle_magic.web.port_users import foreign_listener
 
 if TYPE_CHECKING:
     from lifecycle_magic.web.endpoint import Endpoint
     from lifecycle_magic.web.server import HttpThread, Server
     from lifecycle_magic.web.target import Target
 
-INSTALL = "pip install 'lifecycle-magic[web]'"
-TOKEN = "LIFECYCLE_MAGIC_WEB_TOKEN"  # the variable
+INSTALL_COMMAND = "pip install 'lifecycle-magic[web]'"
+TOKEN_VARIABLE = "LIFECYCLE_MAGIC_WEB_TOKEN"  # an environment variable
 
 
 @dataclass(frozen=True)
-class Served:
-    """One address. ``url`` is how this machine reaches it, ``link`` how the user's browser does."""
+class ServedAddress:
+    """One address: ``url`` is for this machine, ``link`` for the user's browser.
+
+    ``warning`` is empty, or reports that another user listens on the port that clients may expect.
+    """
 
     label: str
     port: int
     url: str
     link: str
     where: str
+    warning: str
     _endpoint: Endpoint = field(repr=False)
     _server: Server = field(repr=False)
 
     @property
     def token(self) -> str | None:
-        """The bearer token that it asks for, if it does."""
+        """The bearer token that the address requires; None if it requires none."""
         wanted = self._endpoint.target.marks.requires_proxy_auth
         return self._endpoint.token if wanted else None
 
 
 class Site:
-    """All of them. Methods may be called from any thread."""
+    """All endpoints of a session. The methods may be called from any thread."""
 
     def __init__(self) -> None:
-        self._served: dict[str, Served] = {}
+        self._served: dict[str, ServedAddress] = {}
         self._lock = threading.Lock()
         self._thread: HttpThread | None = None
-        self._token = os.environ.get(TOKEN) or secrets.token_urlsafe(24)
+        self._token = os.environ.get(TOKEN_VARIABLE) or secrets.token_urlsafe(24)
 
-    def serve(self, key: str, label: str, target: Target) -> Served:
-        """Serve ``target`` under ``key``, at the address that it had if it was served before.
+    def serve(self, key: str, label: str, target: Target) -> ServedAddress:
+        """Serve ``target`` under ``key``, at the same address as before if the label is the same.
 
-        Raises `InvalidError` when another one has the label, or where no server is installed.
+        Raises `InvalidError` if another target has the label, or if no server is installed.
         """
         with self._lock:
             found = self._served.get(key)
@@ -63,8 +69,8 @@ class Site:
                 other = next((s for s in self._served.values() if s.label == label), None)
                 if other is not None:
                     raise InvalidError(
-                        f"{target.where}: label={label!r} is the one of {other.where} already: "
-                        "give each a label of its own"
+                        f"{target.where}: label={label!r} is already used by {other.where}. "
+                        "Fix: give each method its own label"
                     )
             self._served.pop(key, None)
             made = self._served[key] = self._start(label, target)
@@ -72,22 +78,19 @@ class Site:
             self._stop(found)
         return made
 
-    def find(self, key: str) -> Served | None:
+    def find(self, key: str) -> ServedAddress | None:
+        """Return the address that is served under ``key``; None if there is none."""
         return self._served.get(key)
 
-    def below(self, prefix: str) -> dict[str, Served]:
-        """Those whose key begins with ``prefix``."""
-        return {key: one for key, one in list(self._served.items()) if key.startswith(prefix)}
-
     def withdraw(self, key: str) -> None:
-        """Close an address at once; requests that run have a few seconds."""
+        """Close an address now; running requests have a few seconds to end."""
         with self._lock:
             served = self._served.pop(key, None)
         if served is not None:
             self._stop(served)
 
     def close(self) -> None:
-        """Close every address, wait for what is being answered, and end the thread."""
+        """Close every address, wait for running requests, and stop the thread."""
         with self._lock:
             served, self._served = list(self._served.values()), {}
             thread, self._thread = self._thread, None
@@ -98,39 +101,48 @@ class Site:
         thread.close()
 
     def close_in_fork(self) -> None:
-        """In a forked child: let go of the addresses."""
+        """Close addresses and connections in a forked child: they belong to the parent."""
         for one in list(self._served.values()):
             one._server.close_in_fork()
+        if self._thread is not None:
+            self._thread.connections.close_in_fork()
 
-    def _start(self, label: str, target: Target) -> Served:
+    def _start(self, label: str, target: Target) -> ServedAddress:
         try:
             from lifecycle_magic.web.endpoint import Endpoint
             from lifecycle_magic.web.server import HttpThread
         except ModuleNotFoundError as error:
             raise InvalidError(
-                f"{target.where} answers HTTP, for which this kernel lacks {error.name}: {INSTALL}"
+                f"{target.where} answers HTTP, but {error.name} is not installed in the kernel's "
+                f"environment. Fix: {INSTALL_COMMAND}"
             ) from None
         if self._thread is None:
             self._thread = HttpThread()
         endpoint = Endpoint(target, self._token)
-        sock = _bind(label)
+        sock, warning = _bind(label)
+        if warning:
+            warning = f"{target.where}: {warning}"
+            logging.getLogger("lifecycle_magic.web").warning("%s", warning)
         host, port = sock.getsockname()[:2]
         server = self._thread.start(sock, endpoint)
         shown = "127.0.0.1" if host in ("0.0.0.0", "::") else host
         url = f"http://[{shown}]:{port}/" if ":" in shown else f"http://{shown}:{port}/"
-        return Served(label, port, url, address.link(url, port), target.where, endpoint, server)
+        link = address.link(url, port)
+        return ServedAddress(label, port, url, link, target.where, warning, endpoint, server)
 
-    def _stop(self, served: Served) -> None:
+    def _stop(self, served: ServedAddress) -> None:
         if self._thread is not None:
             self._thread.stop(served._server)
 
 
-def _bind(label: str) -> socket.socket:
+def _bind(label: str) -> tuple[socket.socket, str]:
+    """Return a socket that listens on the label's port or a later one, and a warning or nothing."""
+    warning = ""
     host = address.bind_address()
     error: OSError | None = None
     for port in address.ports(label):
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        # With its protocol: else asyncio does not see that it is TCP and leaves Nagle's delay on.
+        # With the protocol: otherwise asyncio does not recognise TCP and keeps Nagle's delay on.
         sock = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -139,6 +151,15 @@ def _bind(label: str) -> socket.socket:
         except OSError as raised:
             sock.close()
             error = raised
+            if not warning and (user := foreign_listener(port)) is not None:
+                warning = (
+                    f"the usual port {port} is used by the user {user}, who receives what clients "
+                    "of the old address send, including tokens. Fix: give those clients the new "
+                    f"address, and set another {TOKEN_VARIABLE} if they may have sent the old one"
+                )
         else:
-            return sock
-    raise InvalidError(f"can't listen on {host}: {error}; see LIFECYCLE_MAGIC_WEB_ADDRESS")
+            return sock, warning
+    raise InvalidError(
+        f"can't listen on {host}: {error}. Fix: set LIFECYCLE_MAGIC_WEB_ADDRESS to an address of "
+        "this machine"
+    )

@@ -1,4 +1,4 @@
-"""Where the requests of an endpoint go."""
+"""The method and the pool that answer the requests of an endpoint."""
 
 from __future__ import annotations
 
@@ -6,18 +6,19 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from lifecycle_magic.marks import WebMarks
+from lifecycle_magic.decorators.marks import WebMarks
 
 if TYPE_CHECKING:
-    from lifecycle_magic.pools.pool import Pool
+    from lifecycle_magic.pool.pool import Pool
 
 
 @dataclass(frozen=True)
 class Target:
-    """A web method, named for people by ``where``, and the containers that answer for it.
+    """A web method, called ``where`` in messages, and the pool that answers its requests.
 
-    ``find`` may take as long as an image takes to build; ``ready`` returns the pool if finding it
-    takes no time. ``show`` gets what the method prints: stream and text.
+    ``find`` returns the pool, and may have to build an image first. ``ready`` returns the pool if
+    it is available at once, otherwise None. ``show`` gets the method's output: the name of the
+    stream and the text.
     """
 
     where: str

@@ -1,7 +1,7 @@
-"""HTTP and WebSockets for a server inside of a container, through a tunnel to its port.
+"""HTTP and WebSockets for a server inside a container, through a tunnel to its port.
 
-The container's side of the tunnel moves bytes; here h11 and websockets make requests of them, each
-on a connection of its own.
+The container's end of the tunnel only moves bytes. This end speaks HTTP with h11 and websockets;
+each request has a connection of its own.
 """
 
 from __future__ import annotations
@@ -19,26 +19,34 @@ from websockets.protocol import State
 from websockets.typing import Subprotocol
 from websockets.uri import WebSocketURI
 
-from lifecycle_magic.web.exchange import PIECE, ClientLeft, Exchange, Message, Receive, Send
+from lifecycle_magic.web.exchange import (
+    PIECE_BYTES,
+    BadRequest,
+    ClientDisconnected,
+    Exchange,
+    Message,
+    Receive,
+    Send,
+)
 
 if TYPE_CHECKING:
-    from lifecycle_magic.pools.pool import Pool
+    from lifecycle_magic.pool.pool import Pool
     from lifecycle_magic.web.target import Target
 
-BYTES = "tunnel.bytes"
+TUNNEL_BYTES = "tunnel.bytes"
 
-MAX_MESSAGE = 16 << 20
-"""Bytes of a WebSocket's message; as many as uvicorn takes from a client."""
+MAX_MESSAGE_BYTES = 16 << 20
+"""The most bytes of a WebSocket's message, the same as uvicorn accepts from a client."""
 
-OURS = frozenset(
+HANDSHAKE_HEADERS = frozenset(
     {b"host", b"connection", b"upgrade", b"sec-websocket-key", b"sec-websocket-version",
      b"sec-websocket-extensions", b"sec-websocket-protocol"}
 )  # fmt: skip
-"""Headers that the handshake of a WebSocket brings by itself."""
+"""Headers that the handshake of a WebSocket sets by itself."""
 
 
 class Upstream:
-    """Carries one request, as `lifecycle_magic.web.exchange.Exchange` does."""
+    """A request and its response, with the attributes of an `Exchange`."""
 
     def __init__(
         self,
@@ -49,50 +57,53 @@ class Upstream:
         receive: Receive,
         send: Send,
     ) -> None:
-        self.started = False
-        self.complete = False
-        self.received = not first.get("more_body", False)
+        self.response_started = False
+        self.response_complete = False
+        self.request_complete = not first.get("more_body", False)
         self._scope = scope
         self._first: Message | None = first
         self._receive = receive
         self._send = send
-        self._out: asyncio.Queue[Message] = asyncio.Queue(1)
-        self._in: asyncio.Queue[bytes] = asyncio.Queue(2)
-        opening = {"type": BYTES, "bytes": b""}
+        self._outgoing: asyncio.Queue[Message] = asyncio.Queue(1)
+        self._incoming: asyncio.Queue[bytes] = asyncio.Queue(2)
+        opening = {"type": TUNNEL_BYTES, "bytes": b""}
         self._tunnel = Exchange(
-            pool, target.method, {"type": "tunnel"}, opening, self._out.get, self._on_bytes,
+            pool, target.method, {"type": "tunnel"}, opening, self._outgoing.get, self._on_bytes,
             target.show,
         )  # fmt: skip
 
     @property
-    def began(self) -> bool:
-        return self._tunnel.began
+    def input_started(self) -> bool:
+        """Whether a container has got the request."""
+        return self._tunnel.input_started
 
     async def run(self) -> None:
-        """From the pool to the last message; raises as `Exchange.run` does."""
-        tunnel = asyncio.ensure_future(self._through())
-        work = [tunnel, asyncio.ensure_future(self._talk())]
+        """Carry the request to the last message of the response; raises as `Exchange.run` does."""
+        tunnel = asyncio.ensure_future(self._run_tunnel())
+        work = [tunnel, asyncio.ensure_future(self._forward())]
         try:
             done, _ = await asyncio.wait(work, return_when=asyncio.FIRST_EXCEPTION)
             for one in done:
                 one.result()
         except h11.RemoteProtocolError as error:
-            raise RuntimeError(f"the server inside of the container broke off: {error}") from error
+            raise RuntimeError(
+                f"the server inside the container sent no complete HTTP response: {error}"
+            ) from error
         finally:
             for one in work:
                 one.cancel()
             await asyncio.gather(*work, return_exceptions=True)
 
-    async def _through(self) -> None:
+    async def _run_tunnel(self) -> None:
         try:
             await self._tunnel.run()
         finally:
-            await self._in.put(b"")
+            await self._incoming.put(b"")
 
     async def _on_bytes(self, message: Message) -> None:
-        await self._in.put(message["bytes"])
+        await self._incoming.put(message["bytes"])
 
-    async def _talk(self) -> None:
+    async def _forward(self) -> None:
         try:
             if self._scope["type"] == "http":
                 await self._http()
@@ -102,11 +113,13 @@ class Upstream:
             await self._write_message({"type": "tunnel.disconnect"})
 
     async def _write(self, data: bytes) -> None:
-        for start in range(0, len(data), PIECE):
-            await self._write_message({"type": BYTES, "bytes": data[start : start + PIECE]})
+        for start in range(0, len(data), PIECE_BYTES):
+            await self._write_message(
+                {"type": TUNNEL_BYTES, "bytes": data[start : start + PIECE_BYTES]}
+            )
 
     async def _write_message(self, message: Message) -> None:
-        await self._out.put(message)
+        await self._outgoing.put(message)
 
     async def _next(self) -> Message:
         if self._first is not None:
@@ -114,16 +127,16 @@ class Upstream:
             return message
         message = await self._receive()
         if message["type"].endswith(".disconnect"):
-            raise ClientLeft(message.get("code"))
-        self.received = self.received or not message.get("more_body", False)
+            raise ClientDisconnected(message.get("code"))
+        self.request_complete = self.request_complete or not message.get("more_body", False)
         return message
 
     async def _answer(self, message: Message) -> None:
-        self.started = True
+        self.response_started = True
         try:
             await self._send(message)
-        except OSError:  # a WebSocket's client has left
-            raise ClientLeft(None) from None
+        except OSError:  # a WebSocket's client has disconnected
+            raise ClientDisconnected(None) from None
 
     # --- HTTP ------------------------------------------------------------------------------
 
@@ -137,14 +150,23 @@ class Upstream:
         )
         if has_body and b"content-length" not in names:
             headers.append((b"transfer-encoding", b"chunked"))
-        request = h11.Request(method=scope["method"], target=_target(scope), headers=headers)
-        await self._write(server.send(request) or b"")
-        sending = asyncio.ensure_future(self._send_body(server))
         try:
-            await self._read_response(server)
+            request = h11.Request(method=scope["method"], target=_target(scope), headers=headers)
+            head = server.send(request) or b""
+        except h11.LocalProtocolError as error:
+            raise BadRequest(f"The request can't be forwarded: {error}.") from None
+        await self._write(head)
+        sending = asyncio.ensure_future(self._send_body(server))
+        reading = asyncio.ensure_future(self._read_response(server))
+        try:
+            await asyncio.wait((sending, reading), return_when=asyncio.FIRST_COMPLETED)
+            if not reading.done() and not self.response_complete:
+                sending.result()  # raises: the client disconnected or stalled
+            await reading
         finally:
             sending.cancel()
-            await asyncio.gather(sending, return_exceptions=True)
+            reading.cancel()
+            await asyncio.gather(sending, reading, return_exceptions=True)
 
     async def _send_body(self, server: h11.Connection) -> None:
         more = True
@@ -154,13 +176,13 @@ class Upstream:
             if message.get("body"):
                 await self._write(server.send(h11.Data(data=message["body"])) or b"")
         await self._write(server.send(h11.EndOfMessage()) or b"")
-        await self._next()  # raises when the client leaves
+        await self._next()  # raises when the client disconnects
 
     async def _read_response(self, server: h11.Connection) -> None:
         while True:
             event = server.next_event()
             if event is h11.NEED_DATA:
-                server.receive_data(await self._in.get())
+                server.receive_data(await self._incoming.get())
             elif isinstance(event, h11.Response):
                 await self._answer(
                     {
@@ -173,7 +195,7 @@ class Upstream:
                 body = bytes(event.data)
                 await self._answer({"type": "http.response.body", "body": body, "more_body": True})
             elif isinstance(event, h11.EndOfMessage):
-                self.complete = True
+                self.response_complete = True
                 await self._answer({"type": "http.response.body", "body": b""})
                 return
             elif isinstance(event, h11.ConnectionClosed):
@@ -189,22 +211,22 @@ class Upstream:
         protocol = ClientProtocol(
             WebSocketURI(False, host, 80, path, query, None, None),
             subprotocols=[Subprotocol(one) for one in scope.get("subprotocols", ())] or None,
-            max_size=MAX_MESSAGE,
+            max_size=MAX_MESSAGE_BYTES,
         )
         request = protocol.connect()
         request.headers["Host"] = host
-        _add(request.headers, scope["headers"])
+        _copy_headers(request.headers, scope["headers"])
         protocol.send_request(request)
         await self._flush(protocol)
         while protocol.state is State.CONNECTING and protocol.handshake_exc is None:
-            data = await self._in.get()
+            data = await self._incoming.get()
             if data:
                 protocol.receive_data(data)
             else:
                 protocol.receive_eof()
         if protocol.handshake_exc is not None:
-            self.complete = self.started = True
-            await self._rejected(protocol.handshake_exc)
+            self.response_complete = self.response_started = True
+            await self._forward_rejection(protocol.handshake_exc)
             return
         await self._answer({"type": "websocket.accept", "subprotocol": protocol.subprotocol})
         sending = asyncio.ensure_future(self._send_frames(protocol))
@@ -214,21 +236,21 @@ class Upstream:
             sending.cancel()
             await asyncio.gather(sending, return_exceptions=True)
 
-    async def _rejected(self, error: Exception) -> None:
-        """The server does not take the WebSocket: the client gets the answer that it gave."""
+    async def _forward_rejection(self, error: Exception) -> None:
+        """Send the client the response with which the server rejected the WebSocket."""
         known = "websocket.http.response" in (self._scope.get("extensions") or {})
-        if not known or not isinstance(error, InvalidStatus):
+        if not known or not isinstance(error, InvalidStatus) or not _is_final(error):
             await self._send({"type": "websocket.close", "code": 1011})
             return
-        told = error.response
+        response = error.response
         headers = [
             (name.lower().encode("latin-1"), value.encode("latin-1"))
-            for name, value in told.headers.raw_items()
+            for name, value in response.headers.raw_items()
         ]
         prefix = "websocket.http.response"
-        start = {"type": f"{prefix}.start", "status": told.status_code, "headers": headers}
+        start = {"type": f"{prefix}.start", "status": response.status_code, "headers": headers}
         await self._send(start)
-        await self._send({"type": f"{prefix}.body", "body": bytes(told.body or b"")})
+        await self._send({"type": f"{prefix}.body", "body": bytes(response.body or b"")})
 
     async def _send_frames(self, protocol: ClientProtocol) -> None:
         try:
@@ -239,7 +261,7 @@ class Upstream:
                 else:
                     protocol.send_binary(message["bytes"])
                 await self._flush(protocol)
-        except ClientLeft as left:
+        except ClientDisconnected as left:
             if protocol.state is State.OPEN:
                 protocol.send_close(_sendable(left.args[0]))
                 await self._flush(protocol)
@@ -251,11 +273,11 @@ class Upstream:
                 if not isinstance(event, Frame):
                     continue
                 if event.opcode is Opcode.CLOSE:
-                    self.complete = True
-                    told = protocol.close_rcvd
-                    code = told.code if told is not None else 1000
-                    reason = told.reason if told is not None else ""
-                    code = 1000 if code == 1005 else code  # none was given
+                    self.response_complete = True
+                    received = protocol.close_rcvd
+                    code = received.code if received is not None else 1000
+                    reason = received.reason if received is not None else ""
+                    code = 1000 if code == 1005 else code  # the server gave no code
                     await self._flush(protocol)
                     await self._answer({"type": "websocket.close", "code": code, "reason": reason})
                     return
@@ -265,7 +287,7 @@ class Upstream:
                         await self._answer(_whole(parts))
                         parts = []
             await self._flush(protocol)  # pongs
-            data = await self._in.get()
+            data = await self._incoming.get()
             if not data:
                 return
             protocol.receive_data(data)
@@ -273,6 +295,11 @@ class Upstream:
     async def _flush(self, protocol: ClientProtocol) -> None:
         for data in protocol.data_to_send():
             await self._write(data)
+
+
+def _is_final(error: InvalidStatus) -> bool:
+    """Return whether a response is final: after status ``100`` another one would follow."""
+    return 200 <= error.response.status_code < 600
 
 
 def _whole(parts: list[Frame]) -> Message:
@@ -283,12 +310,15 @@ def _whole(parts: list[Frame]) -> Message:
 
 
 def _sendable(code: int | None) -> int | None:
-    """How the server hears that its client has left: RFC 6455, section 7.4.1."""
+    """Return the close code for the server when its client has disconnected.
+
+    Some codes must not be sent: RFC 6455, section 7.4.1.
+    """
     return None if code == 1005 else 1001 if code in (None, 1006, 1015) else code
 
 
 def _target(scope: Message) -> bytes:
-    """The request target for the server, which lies at the root of its port."""
+    """Return the request target for the server, which serves from the root of its port."""
     path: bytes = scope.get("raw_path") or scope["path"].encode()
     root = scope.get("root_path", "").encode("latin-1")
     if root:
@@ -301,9 +331,9 @@ def _header(scope: Message, wanted: bytes) -> str | None:
     return next((v.decode("latin-1") for name, v in scope["headers"] if name == wanted), None)
 
 
-def _add(headers: Headers, more: Iterable[Any]) -> None:
+def _copy_headers(headers: Headers, more: Iterable[Any]) -> None:
     for name, value in more:
-        if name not in OURS:
+        if name not in HANDSHAKE_HEADERS:
             headers[name.decode("latin-1")] = value.decode("latin-1")
 
 

@@ -1,5 +1,6 @@
-"""What kernel and container say to each other, how, and what travels with it: used by both ends.
+"""The protocol between kernel and container, used by both ends: messages, pickling, shared memory.
 
-Standard library and cloudpickle only: this package travels into containers, where it may meet
-an older Python than the kernel's, if only to be refused by name. Its syntax is that of 3.8.
+Standard library and cloudpickle only. This package travels into containers, where it may meet an
+older Python than the kernel's, if only to report that version as unsupported. So its syntax is that
+of Python 3.8.
 """

@@ -1,18 +1,20 @@
-"""Frames on a data socket: a header of 16 bytes, a pickle, and the buffers that lie outside it.
+"""Frames on a data socket: a header of 16 bytes, a pickle, and the buffers outside the pickle.
 
     magic "LM" | kind u8 | flags u8 | tag u16 | buffers u16 | payload length u64
     | buffer lengths u64 ... | payload | buffers
 
-Where buffers lie in shared memory, the segment's name comes in their stead, before the payload. The
-tag of an answer says what it answers, see `tag`: one that is for somebody else is found out.
+If the buffers are in shared memory, the name of their segment precedes the payload and replaces
+them. The tag of an answer says which call it answers (see `tag`), so that an answer to another call
+is detected.
 
-A `Channel` owns one connected stream socket. A small frame costs one system call to
-send and one to receive. Whatever is malformed or too large raises `WireError`, after which the
-channel is of no more use: there is no way to find the next frame.
+A `Channel` owns one connected stream socket. A small frame costs one system call to send and one to
+receive. A malformed or oversized frame raises `WireError`. After that the channel can't be used any
+more, because the start of the next frame is unknown.
 """
 
 from __future__ import annotations
 
+import mmap
 import socket
 import struct
 import threading
@@ -21,34 +23,41 @@ from typing import Any
 
 from lifecycle_magic.exception import WireError
 from lifecycle_magic.wire.segment import NAME
-from lifecycle_magic.wire.shared import IDLE, THRESHOLD, Shared
+from lifecycle_magic.wire.shared import IDLE_SECONDS, SEGMENT_MIN_BYTES, Shared
 
-PROTOCOL = 4
-"""Version of everything in this package; both sides must have the same."""
+PROTOCOL = 5
+"""Version of everything in this package. Both sides must have the same version."""
 
 HEADER = struct.Struct("<2sBBHHQ")
 MAGIC = b"LM"
-SHARED = 1  # the buffers lie in a segment, which is named before the payload
-PACKED = 2  # and so does the payload, behind them
-MOVED = 4  # the segment is the receiver's own; behind its name stand the places of the buffers
+SHARED = 1  # the buffers are in a segment, which is named before the payload
+PACKED = 2  # the payload is in the segment as well, after the buffers
+MOVED = 4  # the segment is the receiver's own; the places of the buffers follow its name
 
-MAX_FRAME = 16 << 30
-"""Bytes in a frame at most, buffers included. More is a bug or an attack, not a payload."""
+MAX_FRAME_BYTES = 16 << 30
+"""Maximum bytes of a frame, including buffers. More is a bug or an attack, not a payload."""
 
 MAX_BUFFERS = 60_000
-OF_SWAP = 0xFFFF  # the tag of what answers a SWAP
-PACK = 1 << 18
-"""Bytes of a payload from which it travels by segment as well: a large string, say."""
+SWAP_TAG = 0xFFFF  # the tag of the answer to a SWAP
+PACK_BYTES = 1 << 18
+"""Size in bytes from which a payload, such as a large string, travels in the segment as well."""
 
-INBOX = 1 << 16
-SMALL = 1 << 14  # below this, joining the parts is cheaper than handing the kernel a list
-IOV_MAX = 1024  # Linux' UIO_MAXIOV: parts that one sendmsg takes
+INBOX_BYTES = 1 << 16
+LAZY_PAGES_BYTES = 1 << 20
+"""Size in bytes from which a part is mapped, so that the system adds its pages when they are
+written. A header alone then claims address space, not memory. ``bytearray(size)`` writes zeros to
+all pages first and holds the interpreter's lock meanwhile: 1.5 GB took seconds, and 100 MB arrive
+in two thirds of the time without it.
+"""
+
+JOIN_BYTES = 1 << 14  # up to this size, joining the parts is cheaper than passing a list
+IOV_MAX = 1024  # UIO_MAXIOV of Linux: the parts that one sendmsg takes
 
 
 class Kind:
-    """What a frame is. The comment says who sends it and what its payload holds.
+    """The kinds of frames. Each comment names the sender and the content of the payload.
 
-    Plain integers, because an enum's members take five times as long to look up.
+    The kinds are plain integers, because looking up an enum member takes five times as long.
     """
 
     HELLO = 1  # both: JSON, before anything else
@@ -58,25 +67,31 @@ class Kind:
     RESULT = 5  # worker: the value
     FAILURE = 6  # worker: messages.Failure
     OUTPUT = 7  # worker: (stream, text) that the running call printed
-    CANCELLED = 8  # worker: the call stopped because it was asked to, or (b"going") all had to
+    CANCELLED = 8  # worker: the call was interrupted; b"stopping": because the container stops
     SWAP = 9  # kernel: messages.Swap, the class's new code
     ITEM = 10  # worker: one item that a generator method yielded, or a list of ASGI messages
-    END = 11  # worker: the generator or the request is over, by itself or because of STOP
-    STOP = 12  # kernel: no more items are wanted; of a request: the client has left
-    OFFER = 13  # kernel: a CALL ahead of its turn; see wire.turns
+    END = 11  # worker: the generator or the request ended, by itself or because of STOP
+    STOP = 12  # kernel: no more items are wanted; for a request: the client disconnected
+    OFFER = 13  # kernel: a CALL sent ahead of its turn; see wire.ticket_fifo
     SKIPPED = 14  # worker: the input was not begun, and will not be
     STREAM = 15  # kernel: a CALL whose items are wanted one by one
     REQUEST = 16  # kernel: (call id, method name, (ASGI scope, first ASGI message), {})
-    PUSH = 17  # kernel: the next ASGI message of the client's
-    MORE = 18  # worker: the application waits for that
+    PUSH = 17  # kernel: the next ASGI message from the client
+    MORE = 18  # worker: the application waits for a PUSH
+    ASK = 19  # worker: a call of its own; see wire.nested
+    ABANDON = 20  # worker: the caller of an ASK wants no answer any more
+    NEXT = 21  # worker: the caller of an ASK wants the next item
+    AWAIT = 22  # worker: the caller of a spawned ASK waits for it from now on
 
 
 Part = Any  # bytes, bytearray or memoryview of bytes
 
 
 class Frame:
-    """A frame that arrived. ``payload`` is valid until the channel's next `Channel.receive`, and
-    keeps the segment that it may lie in: whoever is through with it lets it go.
+    """A frame that arrived.
+
+    ``payload`` is valid until the channel's next `Channel.receive`. It keeps the segment in use
+    that it may be in, so the receiver must drop it after use.
     """
 
     __slots__ = ("buffers", "kind", "payload", "tag")
@@ -89,37 +104,40 @@ class Frame:
 
 
 def tag(call: int) -> int:
-    """The tag of what answers this call; 0 would say nothing."""
-    return call % OF_SWAP
+    """Return the tag of the answer to this call. Tag 0 means that the answer names no call."""
+    return call % SWAP_TAG
 
 
 class Channel:
     """One end of a data socket. One thread receives; any thread may send."""
 
-    def __init__(self, sock: socket.socket, max_frame: int = MAX_FRAME, inbox: int = INBOX) -> None:
+    def __init__(
+        self, sock: socket.socket, max_frame: int = MAX_FRAME_BYTES, inbox: int = INBOX_BYTES
+    ) -> None:
         self.sock = sock
         self.max_frame = max_frame
         self.shared: Shared | None = None  # where both ends can map the same memory
         self._inbox = memoryview(bytearray(inbox))
-        self._start = 0  # of what was read and not yet taken
+        self._start = 0  # of the data in the inbox that was not taken yet
         self._end = 0
         self._sending = threading.Lock()
-        self._wakes = 0.0
+        self._wake_seconds = 0.0
 
     def fileno(self) -> int:
         return self.sock.fileno()
 
     @property
-    def buffered(self) -> bool:
-        """Something of a next frame was read already: the socket need not become readable for
-        it.
+    def has_buffered(self) -> bool:
+        """True if part of the next frame was read already, so that the socket may not become
+        readable.
         """
         return self._start != self._end
 
     def watch(self, loop: Any, callback: Callable[..., object], *args: Any) -> None:
-        """Have an event loop call when there is something to read; its ``remove_reader`` ends it.
+        """Register ``callback`` with an asyncio loop for when there is data to read.
 
-        The socket stays a blocking one: uvloop makes those that it watches non-blocking.
+        The loop's ``remove_reader`` ends it. The socket stays a blocking one, although uvloop makes
+        sockets that it watches non-blocking.
         """
         loop.add_reader(self.sock.fileno(), callback, *args)
         self.sock.setblocking(True)
@@ -129,21 +147,26 @@ class Channel:
         if self.shared is not None:
             self.shared.close()
 
+    def close_in_child(self) -> None:
+        """Close the channel in a forked child and drop the data that the parent has read."""
+        self._start = self._end
+        self.close()
+
     def send(
         self, kind: int, payload: Part = b"", buffers: Sequence[Any] = (), tag: int = 0
     ) -> None:
-        """Send one frame; blocks until the far side's socket buffer has taken it all.
+        """Send one frame. Block until the other side's socket buffer has taken it all.
 
-        ``buffers`` are bytes-like or `pickle.PickleBuffer`. Raises `WireError` for a frame that
-        is too large, before anything is sent, and `OSError` when the far side is gone.
+        ``buffers`` are bytes-like objects or `pickle.PickleBuffer`. Raises `WireError` for a frame
+        that is too large, before anything is sent, and `OSError` if the connection is closed.
         """
-        if not buffers and (len(payload) < PACK or self.shared is None):
+        if not buffers and (len(payload) < PACK_BYTES or self.shared is None):
             size = len(payload)
             if size > self.max_frame:
                 raise WireError(_too_large(size, self.max_frame))
             head = HEADER.pack(MAGIC, kind, 0, tag, 0, size)
             with self._sending:
-                if size <= SMALL:
+                if size <= JOIN_BYTES:
                     self.sock.sendall(head + payload)
                 else:
                     self._send_parts([head, payload])
@@ -152,22 +175,23 @@ class Channel:
             self._send_parts(self.encode(kind, payload, buffers, tag))
 
     def send_on(self, kind: int, payload: Part, buffers: list[Any], tag: int = 0) -> None:
-        """`send` the last that there is of ``buffers``; it takes them out of the list.
+        """Send a frame with the last references to ``buffers``, and empty that list.
 
-        If all of them lie in what the last frame brought, and nobody views that any more, the
-        memory goes back as it is. Else it is `send`.
+        If all buffers are in the segment of the last frame received, and nothing else views that
+        segment any more, the segment moves back without a copy. Otherwise the frame is sent as by
+        `send`.
         """
         lease = self.shared.leases.newest if buffers and self.shared is not None else None
-        places = lease.places(buffers) if lease is not None and len(payload) < PACK else None
+        places = lease.places(buffers) if lease is not None and len(payload) < PACK_BYTES else None
         if lease is None or places is None:
             self.send(kind, payload, buffers, tag)
             return
-        with lease:  # it does not end in the midst of this
+        with lease:  # the lease must not end in between
             buffers.clear()
             if lease.move():
                 name, starts, sizes = lease.segment.name, *zip(*places, strict=True)
                 head = HEADER.pack(MAGIC, kind, MOVED, tag, len(places), len(payload))
-                head += _written(sizes) + name + _written(starts)
+                head += _pack_numbers(sizes) + name + _pack_numbers(starts)
                 with self._sending:
                     self._send_parts([head, payload])
             else:
@@ -176,31 +200,33 @@ class Channel:
     def encode(
         self, kind: int, payload: Part, buffers: Sequence[Any] = (), tag: int = 0
     ) -> list[Part]:
-        """The parts of a frame, for a sender of its own kind. Raises `WireError` if it is too
-        large.
+        """Return the parts of a frame, for a caller that sends them itself.
+
+        Raises `WireError` if the frame is too large.
         """
         views = [memoryview(b).cast("B") if not hasattr(b, "raw") else b.raw() for b in buffers]
         sizes = [view.nbytes for view in views]
         total = len(payload) + sum(sizes)
         if total > self.max_frame or len(views) > MAX_BUFFERS:
             raise WireError(_too_large(total, self.max_frame, len(views)))
-        name, packed = None, len(payload) >= PACK
-        if self.shared is not None and self.by_segment(total, len(payload)):
+        name, packed = None, len(payload) >= PACK_BYTES
+        if self.shared is not None and self.uses_segment(total, len(payload)):
             name = self.shared.place([*views, memoryview(payload)] if packed else views)
-            self._wake_every(IDLE)
+            self._wake_every(IDLE_SECONDS)
         flags = 0 if name is None else SHARED | PACKED if packed else SHARED
         head = HEADER.pack(MAGIC, kind, flags, tag, len(views), len(payload))
-        head += _written(sizes)
+        head += _pack_numbers(sizes)
         if name is not None:
             return [head + name] if packed else [head + name, payload]
         return [head, payload, *views]
 
-    def by_segment(self, size: int, payload: int) -> bool:
-        """Whether most of a frame lies beside the socket, if there is room: one of ``size`` bytes
-        in all, of which so many are its payload.
+    def uses_segment(self, size: int, payload: int) -> bool:
+        """Return whether most of a frame goes through shared memory, if there is room.
+
+        ``size`` is the size of the frame in bytes, ``payload`` the part of it that is the payload.
         """
         return self.shared is not None and (
-            payload >= PACK or (size >= THRESHOLD and size > payload)
+            payload >= PACK_BYTES or (size >= SEGMENT_MIN_BYTES and size > payload)
         )
 
     def _send_parts(self, parts: list[Part]) -> None:
@@ -214,37 +240,39 @@ class Channel:
             if sent:
                 pending[first] = pending[first][sent:]
 
-    def whole(self) -> bool | None:
-        """Whether `receive` would return at once; for those who may not wait. It invalidates what
-        that returned before. None: the frame is too large to be put by until it is whole.
+    def read_available(self) -> bool | None:
+        """Read what has arrived, without blocking, and return whether a whole frame is there.
+
+        If so, `receive` returns at once. None means that the frame is too large to be buffered
+        until it is whole. This invalidates the frame that `receive` returned before.
         """
         if self._start:
             rest = self._end - self._start
             self._inbox[:rest] = bytes(self._inbox[self._start : self._end])
             self._start, self._end = 0, rest
-        while (size := self._size()) > self._end:
-            if size > INBOX:
+        while (size := self._frame_size()) > self._end:
+            if size > INBOX_BYTES:
                 return None
             try:
                 got = self.sock.recv_into(self._inbox[self._end :], 0, socket.MSG_DONTWAIT)
             except BlockingIOError:
                 return False
             except OSError:
-                return True  # so says `receive`
+                return True  # `receive` reports the error
             if not got:
                 return True
             self._end += got
         return True
 
-    def _size(self) -> int:
-        """How many bytes the frame at the inbox's beginning has, at least."""
+    def _frame_size(self) -> int:
+        """Return the minimum size in bytes of the frame at the start of the inbox."""
         if self._end < HEADER.size:
             return HEADER.size
         magic, _, flags, _, count, size = HEADER.unpack_from(self._inbox)
         head = HEADER.size + 8 * count
         if magic != MAGIC:
-            return 0  # `receive` has the words for it
-        if head > self._end or head > INBOX:
+            return 0  # `receive` raises the error
+        if head > self._end or head > INBOX_BYTES:
             return int(head)
         if flags:
             places = 8 * count if flags & MOVED else 0
@@ -252,7 +280,8 @@ class Channel:
         return int(head + size + sum(struct.unpack_from(f"<{count}Q", self._inbox, HEADER.size)))
 
     def receive(self) -> Frame | None:
-        """The next frame, or None when the far side closed between two frames.
+        """Return the next frame, or None if the other side closed the connection between two
+        frames.
 
         Raises `WireError` for a frame that is malformed, too large, or cut off in the middle.
         """
@@ -265,52 +294,54 @@ class Channel:
             if not self._end:
                 return None
         while self._end - self._start < HEADER.size:
-            self._more()
+            self._read_header()
         magic, kind, flags, tag, count, size = HEADER.unpack_from(self._inbox, self._start)
         known = not flags or (
             self.shared is not None
             and (flags == SHARED | PACKED or (flags in (SHARED, MOVED) and count))
         )
         if magic != MAGIC or not known:
-            raise WireError(f"what arrived is no frame of protocol {PROTOCOL}")
+            raise WireError(f"the data that arrived is no frame of protocol {PROTOCOL}")
         if size > self.max_frame or count > MAX_BUFFERS:
             raise WireError(_too_large(size, self.max_frame, count))
         start = self._start + HEADER.size
-        if not (count or flags) and self._end - start >= size:  # all of it is here: no copy
+        if not (count or flags) and self._end - start >= size:  # all of it is in the inbox: no copy
             self._start = start + size
             return Frame(kind, self._inbox[start : self._start], (), tag)
         self._start = start
-        lengths = self._numbers(count) if count else ()
+        lengths = self._read_numbers(count) if count else ()
         if size + sum(lengths) > self.max_frame:
             raise WireError(_too_large(size + sum(lengths), self.max_frame, count))
         if flags:
-            name = self._take(NAME.size)
+            name = self._read_exactly(NAME.size)
             if flags & PACKED:
-                *parts, whole = self._find(name, (*lengths, size))
+                *parts, whole = self._find_buffers(name, (*lengths, size))
                 return Frame(kind, whole, parts, tag)
-            starts = self._numbers(count) if flags & MOVED else None
-            payload = self._take(size)
-            return Frame(kind, memoryview(payload), self._find(name, lengths, starts), tag)
-        payload = self._take(size)
-        return Frame(kind, memoryview(payload), [self._take(length) for length in lengths], tag)
+            starts = self._read_numbers(count) if flags & MOVED else None
+            payload = self._read_exactly(size)
+            return Frame(kind, memoryview(payload), self._find_buffers(name, lengths, starts), tag)
+        payload = self._read_exactly(size)
+        return Frame(
+            kind, memoryview(payload), [self._read_exactly(length) for length in lengths], tag
+        )
 
-    def _find(
-        self, name: bytearray, lengths: Sequence[int], starts: Sequence[int] | None = None
+    def _find_buffers(
+        self, name: Part, lengths: Sequence[int], starts: Sequence[int] | None = None
     ) -> Sequence[memoryview]:
         assert self.shared is not None
         try:
-            self._wake_every(IDLE)
+            self._wake_every(IDLE_SECONDS)
             if starts is not None:
                 return self.shared.find_moved(name, starts, lengths)
             return self.shared.find(name, lengths)
         except (ValueError, OSError) as error:
             raise WireError(f"a segment of shared memory that can't be used: {error}") from None
 
-    def _numbers(self, count: int) -> tuple[int, ...]:
-        return struct.unpack(f"<{count}Q", self._take(8 * count))
+    def _read_numbers(self, count: int) -> tuple[int, ...]:
+        return struct.unpack(f"<{count}Q", self._read_exactly(8 * count))
 
     def _read(self, into: memoryview) -> int:
-        """Read what comes; whenever nothing came for a while, look what memory can go."""
+        """Read available data. While nothing arrives, regularly return unused shared memory."""
         while True:
             try:
                 return self.sock.recv_into(into)
@@ -319,14 +350,14 @@ class Channel:
                     self._wake_every(0)
 
     def _wake_every(self, seconds: float) -> None:
-        """Have a `receive` that waits look up now and then; 0: never, as in the beginning."""
-        if seconds != self._wakes:
-            self._wakes = seconds
+        """Wake a blocked `receive` every so many seconds. 0, the initial value, means never."""
+        if seconds != self._wake_seconds:
+            self._wake_seconds = seconds
             timeval = struct.pack("@ll", int(seconds), 0)
             self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, timeval)
 
-    def _more(self) -> None:
-        """Read more behind what is in the inbox, which is less than a header."""
+    def _read_header(self) -> None:
+        """Read more data into the inbox, which holds less than a header."""
         if self._start:
             rest = self._end - self._start
             self._inbox[:rest] = bytes(self._inbox[self._start : self._end])
@@ -336,12 +367,9 @@ class Channel:
             raise WireError("the connection ended inside a frame")
         self._end += got
 
-    def _take(self, size: int) -> bytearray:
-        """The next ``size`` bytes, in memory of their own: first the inbox's, then the socket's."""
-        try:
-            taken = bytearray(size)
-        except MemoryError:
-            raise WireError(f"a part of {size} bytes does not fit into memory") from None
+    def _read_exactly(self, size: int) -> bytearray | mmap.mmap:
+        """Return the next ``size`` bytes, in memory of their own."""
+        taken = _memory(size)
         view = memoryview(taken)
         have = min(size, self._end - self._start)
         view[:have] = self._inbox[self._start : self._start + have]
@@ -354,7 +382,16 @@ class Channel:
         return taken
 
 
-def _written(numbers: Sequence[int]) -> bytes:
+def _memory(size: int) -> bytearray | mmap.mmap:
+    if size < LAZY_PAGES_BYTES:
+        return bytearray(size)
+    try:
+        return mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    except OSError:
+        raise WireError(f"a part of {size} bytes does not fit into memory") from None
+
+
+def _pack_numbers(numbers: Sequence[int]) -> bytes:
     return struct.pack(f"<{len(numbers)}Q", *numbers)
 
 

@@ -1,8 +1,8 @@
-"""The handshake: a container dials home and proves that it is the one we launched.
+"""The handshake: a container connects to the kernel and proves that this session launched it.
 
-Each connection begins with one HELLO frame from the container and one in answer. Both are JSON,
-both at most 4 KiB, and nothing else is read before the token was compared: what arrives
-from anybody else is refused before it could be unpickled.
+Each connection begins with one HELLO frame from the container and one in answer. Both are JSON of
+at most 4 KiB. The kernel reads nothing else before it has compared the token, so data from any
+other process is refused before it could be unpickled.
 """
 
 from __future__ import annotations
@@ -10,27 +10,34 @@ from __future__ import annotations
 import json
 import os
 import socket
-import sys
 from typing import Any, NamedTuple
 
 from lifecycle_magic.exception import HandshakeError, WireError
-from lifecycle_magic.wire.frames import HEADER, INBOX, PROTOCOL, Channel, Kind
+from lifecycle_magic.wire.frames import (
+    HEADER,
+    INBOX_BYTES,
+    MAX_FRAME_BYTES,
+    PROTOCOL,
+    Channel,
+    Kind,
+)
+from lifecycle_magic.wire.python_versions import enable_sources, is_supported, python_minor
 
-MAX_HELLO = 4096
+MAX_HELLO_BYTES = 4096
 CONTROL = "control"
 DATA = "data"
 MEMORY = "memory"  # over which descriptors of shared memory pass; Unix sockets only
+CALLS = "calls"  # calls from inside the container; opened when the first one is made
+_ROLES = (CONTROL, DATA, MEMORY, CALLS)
+_WRONG_TOKEN = "wrong token: this is not a container that this session launched"
 
 
-def python_minor() -> str:
-    """This interpreter's, as ``"3.11"``: code objects travel only between equal ones."""
-    return f"{sys.version_info[0]}.{sys.version_info[1]}"
+class BootFile(NamedTuple):
+    """The content of ``boot.json`` in a container's run folder, which the container reads at its
+    start.
 
-
-class Boot(NamedTuple):
-    """What a container is told before it starts: the content of ``boot.json`` in its run folder.
-
-    ``channels`` is how many data connections it opens; ``grace`` is seconds for its ``exit`` hooks.
+    ``channels`` is the number of data connections that it opens, ``grace`` the seconds for its
+    ``exit`` hooks.
     """
 
     address: str
@@ -41,20 +48,23 @@ class Boot(NamedTuple):
     protocol: int = PROTOCOL
 
     def write(self, path: str) -> None:
+        """Write the values as JSON to a new file at ``path`` that only this user can read."""
         with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
             json.dump(self._asdict(), file)
 
     @classmethod
-    def take(cls, path: str) -> Boot:
-        """Read it and remove it: the token is good for one start."""
+    def read_and_delete(cls, path: str) -> BootFile:
+        """Read the file and delete it: the token is valid for one start."""
         with open(path) as file:
-            told = json.load(file)
+            fields = json.load(file)
         os.unlink(path)
-        return cls(**told)
+        return cls(**fields)
 
 
 class Hello(NamedTuple):
-    """Who dials: ``role`` is ``control`` or ``data``, ``slot`` numbers the data connections."""
+    """The first message of a connection: ``role`` is ``control`` or ``data``, ``slot`` numbers the
+    data connections.
+    """
 
     token: str
     role: str
@@ -64,7 +74,7 @@ class Hello(NamedTuple):
 
 
 def dial(address: str) -> socket.socket:
-    """Connect to ``unix:<path>`` or ``tcp:<host>:<port>``."""
+    """Connect to ``unix:<path>`` or ``tcp:<host>:<port>`` and return the socket."""
     scheme, _, rest = address.partition(":")
     if scheme == "unix":
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -86,51 +96,101 @@ def dial(address: str) -> socket.socket:
 
 
 def introduce(sock: socket.socket, token: str, role: str, slot: int = 0) -> Channel:
-    """The container's side. Raises `HandshakeError` with the other side's reason."""
-    # Not a byte more than the answer: behind it there may be a descriptor, which reading loses.
-    inbox = HEADER.size if role == MEMORY else INBOX
-    channel = Channel(sock, MAX_HELLO, inbox)
+    """Do the container's side of the handshake and return the channel.
+
+    Raises `HandshakeError` with the reason that the kernel gives.
+    """
+    # Read not a byte beyond the answer: a descriptor may follow it, which reading would lose.
+    inbox = HEADER.size if role == MEMORY else INBOX_BYTES
+    channel = Channel(sock, MAX_HELLO_BYTES, inbox)
     hello = Hello(token, role, slot, PROTOCOL, python_minor())
     channel.send(Kind.HELLO, json.dumps(hello._asdict()).encode())
     answer = _read(channel)
     if answer is None or not answer.get("ok"):
-        raise HandshakeError((answer or {}).get("why", "the kernel closed the connection"))
+        raise HandshakeError(str((answer or {}).get("why", "the kernel closed the connection")))
+    if answer.get("python") != python_minor():
+        enable_sources()
     channel.max_frame = Channel(sock).max_frame
     return channel
 
 
-def admit(sock: socket.socket, token: str) -> tuple[Hello, Channel] | None:
-    """The kernel's side: ``(Hello, Channel)`` of a container with the right token, else None.
+def admit(
+    sock: socket.socket, token: str, *, any_python: bool = False
+) -> tuple[Hello, Channel] | None:
+    """Do the kernel's side of the handshake.
 
-    A caller with the wrong token is told so and dropped; that is not our container's fault, so
-    it raises nothing. One with the right token and another protocol or Python minor raises
-    `HandshakeError`.
+    Return ``(Hello, Channel)`` for a container with the right token, otherwise None. A process with
+    the wrong token gets the reason and is disconnected. That is not the container's fault, so
+    nothing is raised. The right token with another protocol raises `HandshakeError`, and so does
+    another Python minor, unless ``any_python`` says that code was packed for every supported one.
     """
-    import hmac  # loads OpenSSL: 4 ms, which a container that comes up need not spend
+    return admit_channel(Channel(sock, max_frame=MAX_HELLO_BYTES), token, any_python=any_python)
 
-    channel = Channel(sock, max_frame=MAX_HELLO)
+
+def admit_channel(
+    channel: Channel, token: str, *, any_python: bool = False
+) -> tuple[Hello, Channel] | None:
+    """Do what `admit` does, on a channel that may have read a part of the hello already.
+
+    The channel must accept no frame larger than `MAX_HELLO_BYTES`.
+    """
+    hello = read_hello(channel)
+    return admit_hello(channel, hello, token, any_python=any_python) if hello is not None else None
+
+
+def read_hello(channel: Channel) -> Hello | None:
+    """Return the hello that a connection begins with. Refuse the connection if there is none."""
     try:
-        told = _read(channel)
-        hello = Hello(**told) if told is not None else None
-    except (TypeError, WireError, OSError):
+        fields = _read(channel)
+        hello = _checked_hello(fields) if fields is not None else None
+        if hello is not None:
+            str(hello.token).encode()
+    except Exception:  # any process can send anything: endless nested lists, half a character
         hello = None
-    if hello is None or not hmac.compare_digest(str(hello.token).encode(), token.encode()):
-        _refuse(channel, "wrong token: this is not a container that this session launched")
+    if hello is None:
+        _refuse(channel, _WRONG_TOKEN)
+    return hello
+
+
+def admit_hello(
+    channel: Channel, hello: Hello, token: str, *, any_python: bool = False
+) -> tuple[Hello, Channel] | None:
+    """Do what `admit` does, once the hello was read."""
+    import hmac  # loads OpenSSL: 4 ms, which a starting container need not spend
+
+    if not hmac.compare_digest(str(hello.token).encode(), token.encode()):
+        _refuse(channel, _WRONG_TOKEN)
         return None
     if hello.protocol != PROTOCOL:
-        why = f"the container speaks protocol {hello.protocol}, the kernel {PROTOCOL}; restart it"
-    elif hello.python != python_minor():
         why = (
-            f"the image has Python {hello.python}, the kernel Python {python_minor()}: "
-            "code can't travel between them. Use an image with "
-            f"Python {python_minor()}, such as Image.debian_slim()"
+            f"the container speaks protocol {hello.protocol}, the kernel {PROTOCOL}. "
+            "Fix: restart the kernel"
+        )
+    elif not is_supported(hello.python):
+        why = (
+            f"the image has Python {hello.python}, and a class needs Python 3.10 to 3.14. "
+            "Fix: use another image, such as Image.debian_slim()"
+        )
+    elif hello.python != python_minor() and not any_python:
+        why = (
+            f"the image has Python {hello.python}, although it was declared with Python "
+            f"{python_minor()}: a step replaced its python3. Fix: declare it, as in "
+            f"Image.debian_slim(python_version={hello.python!r}), or remove that step"
         )
     else:
-        channel.send(Kind.HELLO, b'{"ok": true}')
-        channel.max_frame = Channel(sock).max_frame
+        channel.send(Kind.HELLO, json.dumps({"ok": True, "python": python_minor()}).encode())
+        channel.max_frame = MAX_FRAME_BYTES
         return hello, channel
     _refuse(channel, why)
     raise HandshakeError(why)
+
+
+def _checked_hello(fields: dict[str, Any]) -> Hello:
+    """Return the hello. Raises TypeError for fields that no container sends."""
+    hello = Hello(**fields)
+    if hello.role not in _ROLES or type(hello.slot) is not int or hello.slot < 0:
+        raise TypeError("an unknown role, or a slot that is not valid")
+    return hello
 
 
 def _read(channel: Channel) -> dict[str, Any] | None:
@@ -138,17 +198,17 @@ def _read(channel: Channel) -> dict[str, Any] | None:
     if frame is None:
         return None
     try:
-        told = json.loads(bytes(frame.payload).decode())
-    except ValueError:
-        told = None
-    if frame.kind != Kind.HELLO or frame.buffers or not isinstance(told, dict):
+        fields = json.loads(bytes(frame.payload).decode())
+    except (ValueError, RecursionError):
+        fields = None
+    if frame.kind != Kind.HELLO or frame.buffers or not isinstance(fields, dict):
         raise WireError("the connection did not begin with a hello")
-    return told
+    return fields
 
 
 def _refuse(channel: Channel, why: str) -> None:
     try:
         channel.send(Kind.HELLO, json.dumps({"ok": False, "why": why}).encode())
     except OSError:
-        pass  # it left before it heard why
+        pass  # the connection is closed already
     channel.close()

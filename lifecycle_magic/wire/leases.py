@@ -1,17 +1,19 @@
 """Leases: how long objects on this side view a segment.
 
-A lease begins with the frame that names the segment and is over when the last view of it has
-died, which Python tells: every view keeps the lease's ctypes array alive, and a weak reference
-tells of that one's end. So an argument that a method keeps, or a result that a user keeps, never
-changes under its owner; it only costs the sender a new segment.
+A lease begins with the frame that names the segment and ends when the last view of the segment
+dies. Python reports that end: every view keeps the lease's ctypes array alive, and a weak reference
+to that array runs a callback when it dies. So an argument that a method keeps, or a result that a
+user keeps, never changes under its owner. It only costs the sender a new segment.
 
-A fork pins what is leased, for the child's views can't be followed: until the child and all that
-it forked are gone, or have become other programs. That is when the pipe that they inherited ends.
-(Child and parent see the same memory, as with `multiprocessing.shared_memory`: a private copy for
-each child would cost as much memory again, where most children only read.)
+A fork pins what is leased, because the child's views can't be followed. The pin lasts until the
+child, and every process that it forked, has exited or has become another program. At that moment
+the pipe ends that they inherited. (Child and parent see the same memory, as with
+`multiprocessing.shared_memory`. A private copy for each child would take as much memory again,
+although most children only read.)
 
-Python tells early of what is garbage in a cycle: a finalizer that reads a view there may read what
-came later. Arrays are safe, for they are in no cycle that it collects; a bare `memoryview` may be.
+For garbage in a cycle, Python runs the callback early: a finalizer in that cycle which reads a view
+may read data that arrived later. Arrays are safe, because Python collects no cycle through them. A
+bare `memoryview` may not be.
 """
 
 from __future__ import annotations
@@ -24,34 +26,39 @@ import weakref
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from lifecycle_magic.wire.segment import FREE, Segment
+from lifecycle_magic.wire.segment import FREE, Segment, address_of
 
 
 class Lease:
-    """The views that one frame brought. When they, and whatever was made of them, are gone the
-    segment is free; unless it was moved on before, see `move`.
+    """The views that one frame brought.
+
+    The segment is free when the views, and everything made from them, are dead, unless it moved on
+    before: see `move`.
     """
 
-    __slots__ = ("_address", "_dead", "_due", "_holders", "_pid", "_watch", "pins", "segment")
+    __slots__ = ("_address", "_dead", "_holds", "_pid", "_token", "_watch", "pins", "segment")
 
     def __init__(self, segment: Segment) -> None:
         self.segment = segment
         self.pins = 0  # processes that may have views of their own
-        self._due = [None]  # taken by whoever frees or moves the segment: list.pop is atomic
+        self._token = [None]  # taken by the thread that frees or moves the segment: pop is atomic
         self._dead = False
-        self._holders = 0
+        self._holds = 0
         self._pid = os.getpid()
         self._address = 0
         self._watch: weakref.ref[Any] | None = None
 
     def begin(self, over: Callable[[Lease], object]) -> memoryview:
-        """All of the segment, as what the views are to be made of. ``over`` hears of its death."""
+        """Return a view of the whole segment, from which the other views are made.
+
+        ``over`` is called with the lease when the last view dies.
+        """
         import ctypes
 
         def died(_: object) -> None:
             over(self)
             self._dead = True
-            self._settle()
+            self._free_if_over()
 
         array = (ctypes.c_char * self.segment.size).from_buffer(self.segment.memory)
         self._address = ctypes.addressof(array)
@@ -59,49 +66,47 @@ class Lease:
         return memoryview(array).cast("B")
 
     @property
-    def here(self) -> bool:
-        """Whether it is this process that ends it, and none that it was forked off."""
+    def is_owned(self) -> bool:
+        """True if this process ends the lease, and not a process that forked this one."""
         return os.getpid() == self._pid
 
     @property
-    def over(self) -> bool:
-        """Nobody can see the memory any more, in this process or in one forked off."""
-        return self._dead and not self.pins and self.here
+    def is_over(self) -> bool:
+        """True if no process, this one or a fork of it, can see the memory any more."""
+        return self._dead and not self.pins and self.is_owned
 
     def unpin(self) -> None:
-        """One process fewer has views."""
+        """Count one process with views of its own less."""
         self.pins -= 1
-        self._settle()
+        self._free_if_over()
 
-    def _settle(self) -> None:
-        if self.over and not self._holders and self._take():
+    def _free_if_over(self) -> None:
+        if self.is_over and not self._holds and self._take():
             self.segment.state = FREE
 
     def _take(self) -> bool:
         try:
-            self._due.pop()
+            self._token.pop()
         except IndexError:
-            return False  # somebody else did
+            return False  # another thread took it
         return True
 
     # --- moving it on ----------------------------------------------------------------------
 
     def places(self, buffers: Sequence[Any]) -> list[tuple[int, int]] | None:
-        """Where in the segment each of these `pickle.PickleBuffer` starts, and its size.
+        """Return the start and size in the segment of each of these `pickle.PickleBuffer`.
 
-        None if one of them lies elsewhere, if two overlap, which are to be objects of their own, or
-        if they are so little of it that copying them costs less than the memory that they would
-        keep.
+        None if a buffer is elsewhere, if two overlap (they must become separate objects), or if the
+        buffers are such a small part of the segment that copying them costs less than keeping its
+        memory.
         """
-        import ctypes
-
         found = []
         for buffer in buffers:
             try:
                 view = buffer.raw()
-                start = ctypes.addressof(ctypes.c_char.from_buffer(view)) - self._address
+                start = address_of(view) - self._address
             except (AttributeError, TypeError, ValueError, BufferError):
-                return None  # no memory that can be written to, so none of a segment
+                return None  # no buffer, or none in one piece
             if not 0 <= start <= self.segment.size - view.nbytes:
                 return None
             found.append((start, view.nbytes))
@@ -111,16 +116,19 @@ class Lease:
         return found if 4 * sum(size for _, size in found) >= self.segment.size else None
 
     def __enter__(self) -> None:
-        """Put its end off. For the one thread that answers with it."""
-        self._holders += 1
+        """Postpone the end of the lease. For the one thread that answers with its segment."""
+        self._holds += 1
 
     def __exit__(self, *exc: object) -> None:
-        self._holders -= 1
-        self._settle()
+        self._holds -= 1
+        self._free_if_over()
 
     def move(self) -> bool:
-        """While it is held: have the segment as it is, if nobody sees it any more."""
-        return self.over and self._take()
+        """Take the segment for sending it back, if nothing views it any more.
+
+        Call inside ``with lease``.
+        """
+        return self.is_over and self._take()
 
 
 if TYPE_CHECKING:
@@ -128,8 +136,9 @@ if TYPE_CHECKING:
 
 
 class Leases:
-    """All that objects on this side have of one channel. ``newest`` is what the last frame
-    brought, while anything views it.
+    """All leases of one channel on this side.
+
+    ``newest`` is the lease of the last frame while anything views it.
     """
 
     def __init__(self) -> None:
@@ -140,7 +149,7 @@ class Leases:
             _all.add(self)
 
     def begin(self, segment: Segment) -> memoryview:
-        """A new lease of all of a segment, as a view of it."""
+        """Begin a lease of a whole segment and return a view of the segment."""
         lease = self.newest = Lease(segment)
         self._open.add(lease)
         return lease.begin(self._over)
@@ -148,20 +157,22 @@ class Leases:
     def _over(self, lease: Lease) -> None:
         self._open.discard(lease)
         if self.newest is lease:
-            self.newest = None  # nor is its memory kept by this
+            self.newest = None  # keep no reference to its memory
 
     def pin(self) -> int | None:
-        """A process is about to be forked off: what is leased now stays leased while it lives, or
-        what it forked in its turn. Returns the end of a pipe that it has to inherit; this process
-        closes its own when it has forked. None if nothing is leased.
+        """Pin what is leased for a process that is about to be forked.
+
+        The pin lasts while that process, or a process that it forks, lives. Return the end of a
+        pipe that the child has to inherit and that this process closes after the fork; None if
+        nothing is leased.
         """
-        pinned = [lease for lease in list(self._open) if lease.here]
+        pinned = [lease for lease in list(self._open) if lease.is_owned]
         if not pinned:
             return None
         try:
             ours, theirs = os.pipe()
         except OSError:
-            theirs = None  # out of descriptors: for ever, then
+            theirs = None  # out of descriptors: the pin lasts for ever
         else:
             self._pins.append((ours, pinned))
         for lease in pinned:
@@ -169,7 +180,7 @@ class Leases:
         return theirs
 
     def unpin(self) -> None:
-        """Note which forks are gone."""
+        """Release the pins of forks that have exited."""
         for pin in self._pins.copy():
             pipe, pinned = pin
             ended = select.poll()
@@ -179,7 +190,7 @@ class Leases:
                     lease.unpin()
 
     def _drop(self, pin: _Pin) -> bool:
-        """Whether it was this thread that did."""
+        """Remove a pin and close its pipe. Return whether this thread did it."""
         try:
             self._pins.remove(pin)
         except ValueError:
@@ -188,7 +199,10 @@ class Leases:
         return True
 
     def close(self) -> None:
-        """The channel is closed, or another process has it: what is viewed stays as it is."""
+        """Drop all leases, because the channel is closed or another process has it.
+
+        Views stay valid.
+        """
         for pin in self._pins.copy():
             self._drop(pin)
         self._open.clear()
@@ -198,29 +212,34 @@ class Leases:
 _all: weakref.WeakSet[Leases] = weakref.WeakSet()
 _all_lock = threading.Lock()
 
-_forking = threading.local()  # ``ends`` of pipes, while this thread forks: others may, too
+_forking = threading.local()  # ``ends`` of pipes while this thread forks; other threads may, too
 
 
-def _pin_all() -> None:
+def _before_fork() -> None:
     with _all_lock:
-        everybody = list(_all)
-    pipes = [leases.pin() for leases in everybody]
+        everything = list(_all)
+    pipes = [leases.pin() for leases in everything]
     _forking.ends = [pipe for pipe in pipes if pipe is not None]
 
 
-def _forked() -> None:
+def _after_fork_in_parent() -> None:
     for pipe in _forking.ends:
         os.close(pipe)
     _forking.ends = []
 
 
-def _in_child() -> None:
-    """The pipes stay open until this process ends or becomes another program."""
+def _after_fork_in_child() -> None:
+    """Reset the state in a forked child, but keep the pipes open.
+
+    They stay open until this process ends or becomes another program.
+    """
     global _all_lock
-    _all_lock = threading.Lock()  # another thread may have held it, and is not here
+    _all_lock = threading.Lock()  # a thread that does not exist here may have held it
     _forking.ends = []
     for leases in list(_all):
         leases.close()
 
 
-os.register_at_fork(before=_pin_all, after_in_parent=_forked, after_in_child=_in_child)
+os.register_at_fork(
+    before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child
+)

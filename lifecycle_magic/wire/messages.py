@@ -1,44 +1,76 @@
-"""What the larger frames carry.
+"""Content of the larger frames.
 
-Named tuples: a frozen dataclass takes twice as long to define, and a container defines them on its
-way up.
+The classes are named tuples: a frozen dataclass takes twice as long to define, and a container
+defines them while it starts.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
+from lifecycle_magic.decorators.marks import WebMarks
 from lifecycle_magic.exception import WireError
-from lifecycle_magic.marks import WebMarks
+from lifecycle_magic.wire.nested import Invitation
 from lifecycle_magic.wire.pickling import loads
+from lifecycle_magic.wire.surroundings import Surroundings
 
 
 def output(payload: memoryview) -> tuple[str, str]:
-    """The stream's name and the text of an OUTPUT frame. Raises `WireError` if it has none."""
+    """Return the stream's name and the string of an OUTPUT frame.
+
+    Raises `WireError` if the payload holds neither.
+    """
     try:
         stream, text = loads(payload)
-    except Exception as error:
-        raise WireError(f"output that can't be read: {type(error).__name__}: {error}") from None
-    return str(stream), str(text)
+        if not isinstance(stream, str) or not isinstance(text, str):
+            raise TypeError("it is not a pair of strings")
+        return stream, text
+    except BaseException as error:
+        raise _unreadable("output", error) from None
 
 
 def failure(payload: memoryview) -> Failure:
-    """What a FAILURE frame holds. Raises `WireError` if it holds none."""
+    """Return the content of a FAILURE frame. Raises `WireError` if the payload holds no failure."""
     try:
         found = loads(payload)
-    except Exception as error:
-        raise WireError(f"a failure that can't be read: {type(error).__name__}: {error}") from None
+    except BaseException as error:
+        raise _unreadable("a failure", error) from None
     if not isinstance(found, Failure):
         raise WireError(f"a failure that is a {type(found).__name__}")
     return found
 
 
-class Setup(NamedTuple):
-    """The first frame after the handshake: all that the worker needs to make the instance.
+def asgi(payload: memoryview, buffers: Sequence[Any]) -> list[Any]:
+    """Return the ASGI messages of an ITEM or END frame. Raises `WireError` if there are none."""
+    try:
+        found = loads(payload, buffers=buffers)
+    except BaseException as error:
+        raise _unreadable("messages", error) from None
+    if not isinstance(found, list):
+        raise WireError(f"messages that are a {type(found).__name__}")
+    return found
 
-    ``cls`` is the pickled class, ``arguments`` the pickled ``(args, kwargs)`` of its
-    constructor. ``env`` holds the secrets too; that is why it travels here and not in the
-    engine's hands. ``web`` are the names of the methods that answer HTTP, with their marks.
+
+def _unreadable(what: str, error: BaseException) -> WireError:
+    """Return the error for a payload that can't be read.
+
+    Code in a payload may raise anything, also SystemExit, which would end the thread that reads.
+    """
+    if type(error) is KeyboardInterrupt:
+        raise error  # the user's, on the main thread
+    from lifecycle_magic.wire.exceptions import message, name_of
+
+    return WireError(f"{what} that can't be read: {name_of(type(error))}: {message(error)}")
+
+
+class Setup(NamedTuple):
+    """The first frame after the handshake: all that the worker needs to create the instance.
+
+    ``cls`` is the pickled class, ``arguments`` the pickled ``(args, kwargs)`` of its constructor.
+    ``env`` holds the secrets too, so it travels here and never through the engine. ``web`` are the
+    names of the methods that answer HTTP, with their marks. ``around`` are the settings that the
+    worker takes over from the kernel's machine, if any. ``session`` is for calls of its own.
     """
 
     cls: bytes
@@ -48,38 +80,80 @@ class Setup(NamedTuple):
     env: dict[str, str]
     shared_limit: int
     web: tuple[tuple[str, WebMarks], ...] = ()
+    around: Surroundings | None = None
+    session: Invitation | None = None
+
+    def __repr__(self) -> str:
+        """Return the shape without values: ``env``, arguments and code may hold secrets."""
+        return f"Setup(enter={self.enter!r}, exit={self.exit!r}, env={sorted(self.env)!r})"
 
 
 class Swap(NamedTuple):
-    """New code for the class of the live instance, and the ``exit`` hooks and web methods that
-    it has now.
+    """New code for the class of the live instance, with its current ``exit`` hooks and web
+    methods.
     """
 
     cls: bytes
     exit: tuple[str, ...]
     web: tuple[tuple[str, WebMarks], ...] = ()
 
+    def __repr__(self) -> str:
+        """Return the shape without the code, which may hold secrets."""
+        return f"Swap({len(self.cls)} bytes, exit={self.exit!r})"
 
-class Line(NamedTuple):
-    """One entry of a remote traceback."""
+
+class SwapConflict(Exception):
+    """New code does not fit the live objects in a container. The arguments name what differs."""
+
+    def __str__(self) -> str:
+        return ", ".join(map(str, self.args))
+
+
+class TracebackEntry(NamedTuple):
+    """One entry of a remote traceback.
+
+    ``first`` is the first line of its function. ``columns`` is what Python 3.11 and newer
+    underline: the last line, the first and the last column. ``parameters`` are the names of the
+    function's parameters, with the four numbers that `inspect.getargs` reads from its code.
+    """
 
     filename: str
     lineno: int
     name: str
+    qualname: str
+    first: int
+    columns: tuple[int, int, int] | None = None
+    parameters: tuple[tuple[str, ...], int, int, int, int] = ((), 0, 0, 0, 0)
 
 
-class Failure(NamedTuple):
-    """An exception, taken apart so that its rebuilding can't fail as a whole.
+class ExceptionRecord(NamedTuple):
+    """One exception, taken apart so that rebuilding it can't fail as a whole.
 
-    ``pickled`` is None where the exception does not survive pickling; ``text`` then stands for it.
-    ``sources`` maps each file of ``lines`` that exists where the exception was raised to its text.
+    ``cls`` is the pickled class, or the reason why there is none. ``own`` is the result of its own
+    ``__reduce__`` (None: it has none; empty: it failed), ``state`` the rest: ``args``, fields,
+    slots and attributes. ``lost`` names values that could not be part of ``state``. ``group`` has
+    the message and the members of an exception group. Numbers are indices of other records.
     """
 
     type_name: str
     text: str
-    pickled: bytes | None
-    lines: tuple[Line, ...]
-    sources: dict[str, str]
-    cause: Failure | None = None
-    context: Failure | None = None
+    cls: bytes | str = ""
+    own: bytes | None = None
+    state: bytes | None = None
+    lost: tuple[str, ...] = ()
+    group: tuple[str, tuple[int, ...]] | None = None
+    cause: int | None = None
+    context: int | None = None
     suppress_context: bool = False
+    lines: tuple[TracebackEntry, ...] = ()
+
+
+class Failure(NamedTuple):
+    """An exception, which is the first of ``records``, and the exceptions that it refers to.
+
+    ``sources`` maps each source file of their tracebacks that exists where they were raised to its
+    content.
+    """
+
+    records: tuple[ExceptionRecord, ...]
+    sources: dict[str, str]

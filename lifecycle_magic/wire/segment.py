@@ -1,8 +1,8 @@
-"""A segment: memory that two processes have mapped, and a byte in it that says whose it is.
+"""A segment: memory that two processes map, with a byte that says which of them may use it.
 
-The sender sets it to LEASED and does not touch the segment again before it is FREE, which the
-receiver sets when nothing there views the segment any more. RETIRED says that the sender has let
-go of a free one, and the receiver may do so too.
+The sender sets the byte to LEASED and does not touch the segment again until it is FREE. The
+receiver sets FREE when no object there views the segment any more. RETIRED means that the sender
+has dropped a free segment, and the receiver may do so too.
 """
 
 from __future__ import annotations
@@ -16,43 +16,39 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-HEAD = mmap.PAGESIZE
+HEADER_BYTES = mmap.PAGESIZE
 """Bytes before the first buffer."""
 
-ALIGN = 64  # of each buffer: a cache line, and enough for any SIMD type
+ALIGN_BYTES = 64  # alignment of each buffer: a cache line, and enough for any SIMD type
 FREE, LEASED, RETIRED = 0, 1, 2
 
-NAME = struct.Struct("<QQ")  # a segment's number and size, as a frame names it
+NAME = struct.Struct("<QQ")  # a segment's number and size: its name in a frame
 
 
-_FIXED = 0x10  # MAP_FIXED of mmap(2), which the module does not name
+_FIXED = 0x10  # MAP_FIXED of mmap(2), which Python's module does not define
 
 
 class Segment:
-    """Memory that two processes have mapped. ``number`` is unique for its sender.
+    """Memory that two processes map. ``number`` is unique for its sender.
 
-    Raises `OSError` if it can't be mapped.
+    Raises `OSError` if the memory can't be mapped.
     """
 
     def __init__(self, number: int, fd: int, size: int) -> None:
         self.number = number
         self.size = size
         self.used = time.monotonic()
-        self.memory = _mapped(fd, size)
+        self.memory = _map_shared(fd, size)
         self.view = memoryview(self.memory)
 
     def fill(self, views: Sequence[memoryview]) -> None:
-        """Copy buffers into it, one behind the other, while other threads go on."""
+        """Copy buffers into the segment one after the other. Other threads run meanwhile."""
         import ctypes
 
-        start = HEAD
+        start = HEADER_BYTES
         for view in views:
             into = self.view[start : start + view.nbytes]
-            if view.readonly or not view.nbytes:  # there is no way to its address; others wait
-                into[:] = view
-            else:
-                target, source = (ctypes.c_char.from_buffer(one) for one in (into, view))
-                ctypes.memmove(ctypes.addressof(target), ctypes.addressof(source), view.nbytes)
+            ctypes.memmove(address_of(into), address_of(view), view.nbytes)
             start += aligned(view.nbytes)
 
     @property
@@ -64,20 +60,21 @@ class Segment:
         self.view[0] = state
 
     def parts(self, places: Sequence[tuple[int, int]]) -> list[memoryview]:
-        """What lies there: of each part where it starts, and its size."""
+        """Return views of the parts of the segment, each given by its start and size."""
         return [self.view[start : start + size] for start, size in places]
 
     @property
     def name(self) -> bytes:
-        """What frames call it."""
+        """The name of the segment in frames."""
         return NAME.pack(self.number, self.size)
 
 
-def _mapped(fd: int, size: int) -> mmap.mmap:
-    """`mmap.mmap` of a file, but without the descriptor that it keeps as long as it lives (before
-    Python 3.13): a process may have 1,024 of those, and keep many more values.
+def _map_shared(fd: int, size: int) -> mmap.mmap:
+    """Map a file as `mmap.mmap` does, but without the descriptor that the object keeps.
 
-    So the object has memory of no file, and the file is then mapped over it.
+    Before Python 3.13, every mapping keeps a descriptor for as long as it lives. A process may have
+    1,024 of them, and may keep many more values. So the object is created with memory of no file,
+    and the file is then mapped over it.
     """
     import ctypes
 
@@ -88,6 +85,26 @@ def _mapped(fd: int, size: int) -> mmap.mmap:
         error = ctypes.get_errno()
         raise OSError(error, os.strerror(error))
     return memory
+
+
+def address_of(view: memoryview) -> int:
+    """Return the address of a view's memory, also of memory that can't be written."""
+    import ctypes
+
+    if view.readonly:
+        return _address_of_readonly(view)
+    return ctypes.addressof(ctypes.c_char.from_buffer(view)) if view.nbytes else 0
+
+
+def _address_of_readonly(view: memoryview) -> int:
+    """Return the address by Python's C function, because ctypes takes writable memory only."""
+    import ctypes
+
+    found = (ctypes.c_ssize_t * 16)()  # a Py_buffer has 80 bytes; the address comes first
+    ctypes.pythonapi.PyObject_GetBuffer(ctypes.py_object(view), found, 0)  # PyBUF_SIMPLE
+    address: int = found[0]
+    ctypes.pythonapi.PyBuffer_Release(found)
+    return address
 
 
 @functools.cache
@@ -102,23 +119,23 @@ def _libc() -> Any:
         ctypes.c_int,
         ctypes.c_int,
         ctypes.c_int,
-        ctypes.c_long,  # off_t, of which only 0 is needed
+        ctypes.c_long,  # off_t, always 0 here
     ]
     return libc
 
 
-def make(size: int, views: Sequence[memoryview]) -> int:
-    """A descriptor of new memory, with buffers in it as `Segment.fill` would put them.
+def create(size: int, views: Sequence[memoryview]) -> int:
+    """Return a descriptor of new memory with buffers in it, placed as by `Segment.fill`.
 
-    Its pages come with what is written, where a copy would fault for each and have it zeroed
-    first: 100 MB took 49 ms here, by a copy 89 ms. Raises `OSError` if there is not enough.
+    Writing allocates the pages. A copy would fault for each page and zero it first: 100 MB took 49
+    ms here, with a copy 89 ms. Raises `OSError` if there is not enough memory.
     """
     fd = os.memfd_create("lifecycle_magic", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     try:
         os.ftruncate(fd, size)
-        # Whoever reads behind the end of a file that was cut is killed by the system.
+        # The system kills a process that reads beyond the end of a truncated file.
         fcntl.fcntl(fd, fcntl.F_ADD_SEALS, _seals())
-        start = HEAD
+        start = HEADER_BYTES
         for view in views:
             done = 0
             while done < view.nbytes:
@@ -131,24 +148,26 @@ def make(size: int, views: Sequence[memoryview]) -> int:
 
 
 def check(fd: int, size: int) -> None:
-    """Raise ValueError if this is no memory of that size, which nobody can change."""
+    """Raise ValueError unless ``fd`` is memory of this size that no process can resize."""
     if os.fstat(fd).st_size != size:
-        raise ValueError("a segment of another size than its frame says")
+        raise ValueError("the segment has another size than its frame says")
     if fcntl.fcntl(fd, fcntl.F_GET_SEALS) & _seals() != _seals():
-        raise ValueError("a segment that could shrink")
+        raise ValueError("the segment could shrink")
 
 
 def _seals() -> int:
-    """Of a file whose size stays as it is; Linux alone has them."""
+    """Return the seals of a file that can't be resized. Only Linux has them."""
     return fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
 
 
 def aligned(size: int) -> int:
-    """The bytes that a buffer of this size takes in a segment."""
-    return -(-size // ALIGN) * ALIGN
+    """Return the bytes that a buffer of this size takes in a segment."""
+    return -(-size // ALIGN_BYTES) * ALIGN_BYTES
 
 
 def rounded(size: int) -> int:
-    """Sizes a quarter of a power of two apart, so that segments fit the next frame as well."""
+    """Round up to sizes a quarter of a power of two apart, so that segments fit later frames
+    too.
+    """
     step = max(mmap.PAGESIZE, 1 << max(0, size.bit_length() - 3))
     return -(-size // step) * step

@@ -1,16 +1,16 @@
-"""Large buffers without the socket: memory that both ends map, passed once and used again.
+"""Large buffers in shared memory that both ends map, passed once and used again.
 
-A *segment* is a memfd of the sender's. Its descriptor goes to the far side once, over a Unix
-socket of its own (SCM_RIGHTS); after that a frame only names it. The sender copies buffers in,
-the receiver's objects are views of that memory: one copy in all, and that one into warm pages.
-(On fresh pages the copy of 100 MB took 150 to 300 ms here, on warm ones 10 to 40 ms.)
+A *segment* is a memfd of the sender. Its descriptor goes to the other side once, over a separate
+Unix socket (SCM_RIGHTS). After that a frame only names the segment. The sender copies buffers into
+it, and the receiver's objects are views of that memory: one copy in total, into warm pages. (The
+copy of 100 MB took 150 to 300 ms here on fresh pages, 10 to 40 ms on warm ones.)
 
-How long the receiver's objects view a segment is told in `lifecycle_magic.wire.leases`. What a
-method returns may be nothing but views of what it got: an array that it changed in place, say. If
-nobody else there sees that memory, the segment itself moves back, and nothing is copied.
+`lifecycle_magic.wire.leases` tracks how long the receiver's objects view a segment. A method may
+return nothing but views of its argument, for example an array that it changed in place. If no other
+object there sees that memory, the segment itself moves back and nothing is copied.
 
-Segments that were not used for a while go back to the system: the owner retires them, and the
-far side drops its mapping when it looks next.
+Segments without recent use go back to the system: the owner retires them, and the other side drops
+its mapping the next time it checks.
 """
 
 from __future__ import annotations
@@ -22,59 +22,59 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 
+from lifecycle_magic.wire import descriptors
 from lifecycle_magic.wire.leases import Leases
 from lifecycle_magic.wire.segment import (
     FREE,
-    HEAD,
+    HEADER_BYTES,
     LEASED,
     NAME,
     RETIRED,
     Segment,
     aligned,
     check,
-    make,
+    create,
     rounded,
 )
 
-THRESHOLD = 1 << 17
-"""Bytes of buffers in a frame from which they travel by segment; below, the socket is as quick."""
+SEGMENT_MIN_BYTES = 1 << 17
+"""Bytes of buffers in a frame from which they travel by segment. Below, the socket is as fast."""
 
-LIMIT = 4 << 30
-"""Bytes of segments that one end may have at once; what does not fit goes through the socket."""
+SEGMENT_LIMIT_BYTES = 4 << 30
+"""Maximum bytes of segments that one end may have. Further buffers go through the socket."""
 
-EACH = 1 << 20
-"""Bytes of the limit for each segment: every one takes a mapping, of which a process has 65,530 at
-most (vm.max_map_count).
+BYTES_PER_SEGMENT = 1 << 20
+"""Bytes of the limit that each segment counts for at least, since each takes a mapping, and a
+process may have 65,530 mappings (vm.max_map_count).
 """
 
-IDLE = 10.0
+IDLE_SECONDS = 10.0
 """Seconds without use after which a segment goes back to the system."""
 
 
 class Shared:
-    """The segments of one channel, both ways. ``sock`` is the Unix socket that descriptors pass
-    over.
+    """The segments of one channel, in both directions.
+
+    ``sock`` is the Unix socket that passes descriptors.
     """
 
-    def __init__(self, sock: socket.socket, limit: int = LIMIT) -> None:
+    def __init__(self, sock: socket.socket, limit: int = SEGMENT_LIMIT_BYTES) -> None:
         self.sock = sock
         self.limit = limit
         self.mine: list[Segment] = []
         self.theirs: dict[int, Segment] = {}
         self.leases = Leases()
         self._next = 0
-        self._out: set[int] = set()  # numbers of mine that may come back
+        self._out: set[int] = set()  # numbers of own segments that may move back
         self._bytes = 0
         self._lock = threading.RLock()
-        self.on_use: Callable[[], None] = lambda: None  # there are segments
+        self.on_use: Callable[[], None] = lambda: None  # called when a segment is used
 
     # --- the sender ------------------------------------------------------------------------
 
     def place(self, views: Sequence[memoryview]) -> bytes | None:
-        """Copy buffers into a free segment; how a frame names it. None if there is no room for
-        them.
-        """
-        total = HEAD + sum(aligned(view.nbytes) for view in views)
+        """Copy buffers into a free segment and return its name; None if there is no room."""
+        total = HEADER_BYTES + sum(aligned(view.nbytes) for view in views)
         with self._lock:
             segment = self._free(total)
             if segment is not None:
@@ -90,7 +90,7 @@ class Shared:
         return segment.name
 
     def _free(self, size: int) -> Segment | None:
-        """The smallest free segment that is large enough, and not wastefully so."""
+        """Return the smallest free segment that is large enough, but not wastefully large."""
         fitting = [
             s for s in self.mine if size <= s.size <= 4 * size + (1 << 20) and s.state == FREE
         ]
@@ -103,12 +103,12 @@ class Shared:
             if self._too_much(size):
                 return None
         try:
-            fd = make(size, views)
+            fd = create(size, views)
         except OSError:
             return None  # out of descriptors or memory: the socket still works
         try:
             segment = Segment(self._next, fd, size)
-            # The far side reads it when it meets the number; a few fit into the socket's buffer.
+            # The other side reads it when it needs the number. The socket's buffer holds a few.
             self.sock.sendmsg(
                 [b"\0"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [fd]))]
             )
@@ -122,17 +122,21 @@ class Shared:
         return segment
 
     def _too_much(self, size: int) -> bool:
-        return self._bytes + size > self.limit or len(self.mine) * EACH >= self.limit
+        return self._bytes + size > self.limit or len(self.mine) * BYTES_PER_SEGMENT >= self.limit
 
     def trim(self, idle: float | None = None) -> bool:
-        """Give back what was not used for ``idle`` seconds (`IDLE`); whether any segment is left,
-        either way. From any thread; it does not wait for one that copies.
+        """Return segments that were not used for ``idle`` seconds to the system.
+
+        Return whether any segment is left in either direction.
+
+        ``idle`` defaults to `IDLE_SECONDS`. Any thread may call this. It does not wait for a thread
+        that copies.
         """
         if not self._lock.acquire(blocking=False):
             return True
         try:
             self.leases.unpin()
-            before = time.monotonic() - (IDLE if idle is None else idle)
+            before = time.monotonic() - (IDLE_SECONDS if idle is None else idle)
             for segment in self.mine.copy():
                 if segment.state == FREE and segment.used <= before:
                     segment.state = RETIRED
@@ -148,10 +152,10 @@ class Shared:
 
     # --- the receiver ----------------------------------------------------------------------
 
-    def find(self, name: bytearray, sizes: Sequence[int]) -> list[memoryview]:
-        """The buffers that a frame put into the segment it names, as views that hold the lease.
+    def find(self, name: bytes, sizes: Sequence[int]) -> list[memoryview]:
+        """Return the buffers of a frame in the segment that it names, as views that hold a lease.
 
-        Raises ValueError if the name, or what was passed for it, can't be right.
+        Raises ValueError if the name, or the descriptor that was passed for it, can't be right.
         """
         number, size = NAME.unpack(name)
         with self._lock:
@@ -160,24 +164,25 @@ class Shared:
             if segment is None:
                 segment = self._receive(number, size)
         starts = []
-        start = HEAD
+        start = HEADER_BYTES
         for length in sizes:
             starts.append(start)
             start += aligned(length)
         return self._lend(segment, size, starts, sizes)
 
     def find_moved(
-        self, name: bytearray, starts: Sequence[int], sizes: Sequence[int]
+        self, name: bytes, starts: Sequence[int], sizes: Sequence[int]
     ) -> list[memoryview]:
-        """The same for a segment of this side's that the far side moved back, of which it says
-        where the buffers are.
+        """Return the buffers in an own segment that the other side moved back, at these places.
+
+        Raises ValueError as `find` does.
         """
         number, size = NAME.unpack(name)
         with self._lock:
             segment = next((one for one in self.mine if one.number == number), None)
             if segment is None or number not in self._out or segment.state != LEASED:
-                raise ValueError("it was not given away")
-            self._out.remove(number)  # it comes once
+                raise ValueError("the segment is not with the other side")
+            self._out.remove(number)  # it moves back once
         return self._lend(segment, size, starts, sizes)
 
     def _lend(
@@ -185,31 +190,41 @@ class Shared:
     ) -> list[memoryview]:
         self.on_use()
         places = list(zip(starts, sizes, strict=True))
-        if segment.size != size or any(at < HEAD or at + length > size for at, length in places):
-            raise ValueError("buffers that do not fit into their segment")
+        if segment.size != size or any(
+            at < HEADER_BYTES or at + length > size for at, length in places
+        ):
+            raise ValueError("the buffers do not fit into their segment")
         whole = self.leases.begin(segment)
         return [whole[at : at + length] for at, length in places]
 
     def _receive(self, number: int, size: int) -> Segment:
+        with descriptors.room():  # where none is left, the system drops what comes
+            fds = self._receive_descriptors()
+            try:
+                if len(fds) != 1:  # alignment leaves room for a second one
+                    raise ValueError(f"{len(fds) or 'no'} descriptors arrived for a segment")
+                check(fds[0], size)
+                segment = self.theirs[number] = Segment(number, fds[0], size)
+            finally:
+                for fd in fds:
+                    os.close(fd)
+        return segment
+
+    def _receive_descriptors(self) -> array.array[int]:
         fds = array.array("i")
-        # It was sent before the frame that names the segment: who waits here waits for ever.
-        _, ancillary, _, _ = self.sock.recvmsg(
+        # The descriptor was sent before the frame that names the segment. Waiting would never end.
+        _, ancillary, flags, _ = self.sock.recvmsg(
             1, socket.CMSG_SPACE(fds.itemsize), socket.MSG_CMSG_CLOEXEC | socket.MSG_DONTWAIT
         )
         for level, kind, data in ancillary:
             if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
-                fds.frombytes(data[: fds.itemsize])
-        if not fds:
-            raise ValueError("no descriptor came for a segment")
-        try:
-            check(fds[0], size)
-            segment = self.theirs[number] = Segment(number, fds[0], size)
-        finally:
-            os.close(fds[0])
-        return segment
+                fds.frombytes(data[: len(data) - len(data) % fds.itemsize])
+        if not fds and flags & socket.MSG_CTRUNC:
+            raise ValueError(descriptors.exhausted())
+        return fds
 
     def close(self) -> None:
-        """Let go; memory that is still viewed lives until its last view dies."""
+        """Drop all segments. Memory that is still viewed lives until its last view dies."""
         self.sock.close()
         self.leases.close()
         self.mine.clear()

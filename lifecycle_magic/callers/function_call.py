@@ -1,0 +1,239 @@
+"""The `FunctionCall`: the user's handle of a call that was started without waiting for it.
+
+It only knows the call's future. Running the call and reading its reply is done by
+`lifecycle_magic.calls.detached`, or by a batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine, Generator
+from concurrent.futures import CancelledError, Future
+from concurrent.futures import TimeoutError as FutureTimeout
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
+
+from lifecycle_magic.callers.internal_frames import hidden
+from lifecycle_magic.callers.rebuilt import as_raised
+from lifecycle_magic.callers.with_aio import CallWithAio
+from lifecycle_magic.exception import InputCancelled, RemoteError
+from lifecycle_magic.threads.sigint import deferred
+
+if TYPE_CHECKING:
+    import asyncio  # imported below where it is used: a class that names the type loads no more
+
+__all__ = ["FunctionCall", "gather"]
+
+
+T_co = TypeVar("T_co", covariant=True)
+
+
+def _no_check(where: str, *, awaits: bool = False) -> None:
+    """Accept every wait."""
+
+
+class Get(Protocol[T_co]):
+    """`FunctionCall.get`, and its twin for coroutines."""
+
+    def __call__(self, timeout: float | None = None) -> T_co:
+        """Wait for the result."""
+
+    def aio(self, timeout: float | None = None) -> Coroutine[Any, Any, T_co]:
+        """Await the result."""
+
+
+class FunctionCall(Generic[T_co]):
+    """A call that was started without waiting for its result. ``await`` it, or `get` its value.
+
+    ``get``, ``cancel`` and ``gather`` also exist for coroutines, as ``.aio``.
+
+    >>> call = model.predict.spawn(1)  # doctest: +SKIP
+    >>> call.get(timeout=60)  # doctest: +SKIP
+    """
+
+    gather: CallWithAio  # `gather`, below
+
+    def __init__(
+        self, future: Future[Any], where: str, check_wait: Callable[..., None] = _no_check
+    ) -> None:
+        """Store a future. ``check_wait(where, awaits=...)`` raises if waiting for it could never
+        end.
+        """
+        self._future = future
+        self._where = where
+        self._check_wait = check_wait
+        self._wanted = False  # its outcome was asked for
+
+    @property
+    def get(self) -> Get[T_co]:
+        """Wait for the call and return its value: ``get(timeout=None)``, with a timeout in
+        seconds.
+        """
+        return CallWithAio(self._get, self._get_aio)
+
+    @property
+    def cancel(self) -> CallWithAio:
+        """Interrupt the method: ``cancel()``. Its container stays warm."""
+        return CallWithAio(self._cancel, self._cancel_aio)
+
+    def _get(self, timeout: float | None = None) -> Any:
+        """Wait for the call and return its value, or raise the method's exception.
+
+        ``timeout`` is in seconds. Raises `TimeoutError` when it is over; the call then continues.
+        `InputCancelled` if the call was cancelled. Interrupting the wait interrupts the method.
+        """
+        __tracebackhide__ = True
+        self._wanted = True
+        if timeout is None and not self._future.done():
+            self._check_wait(self._where)
+        try:
+            return self._outcome(timeout)
+        except RemoteError as error:
+            raised = as_raised(error)
+            if raised is error:
+                raise
+        raise raised  # here, where no handled exception would become its context
+
+    def _outcome(self, timeout: float | None = None) -> Any:
+        """Return or raise what `_get` does, without rebuilding the exception as the method raised
+        it.
+        """
+        try:
+            return self._future.result(timeout)
+        except CancelledError:
+            if not self._future.cancelled():
+                raise  # the method's own
+            raise InputCancelled(f"{self._where} was cancelled") from None
+        except FutureTimeout:
+            if self._future.done():
+                raise  # the method's own
+            raise self._timeout_error(timeout) from None
+        except KeyboardInterrupt:
+            self._cancel()
+            raise
+
+    async def _get_aio(self, timeout: float | None = None) -> Any:
+        """Do what `_get` does, for coroutines. Cancelling the waiting task does not affect the
+        call.
+        """
+        import asyncio
+
+        with hidden:
+            self._wanted = True
+            if timeout is None and not self._future.done():
+                self._check_wait(self._where, awaits=True)
+            if not (await asyncio.wait([self._asyncio_future()], timeout=timeout))[0]:
+                raise self._timeout_error(timeout)
+            return self._outcome()
+
+    def _timeout_error(self, timeout: float | None) -> TimeoutError:
+        return TimeoutError(f"{self._where} has not returned within {timeout:g} s; it continues")
+
+    def _cancel(self) -> None:
+        """Interrupt the method; its container stays warm."""
+        self._wanted = True
+        with deferred():
+            self._future.cancel()
+
+    async def _cancel_aio(self) -> None:
+        self._cancel()
+
+    def done(self) -> bool:
+        """Return whether the call has ended: with a value, with an exception, or cancelled."""
+        return self._future.done()
+
+    def __await__(self) -> Generator[Any, None, T_co]:
+        self._wanted = True
+        return self._awaited().__await__()
+
+    async def _awaited(self) -> Any:
+        """Return the value. Cancelling the task that awaits it interrupts the method."""
+        import asyncio
+
+        with hidden:
+            if not self._future.done():
+                self._check_wait(self._where, awaits=True)
+            waiting = self._asyncio_future()
+            try:
+                await asyncio.wait([waiting])
+            except asyncio.CancelledError:
+                with deferred():
+                    waiting.cancel()
+                raise
+            return self._outcome()  # a cancelled call does not cancel this task
+
+    def _asyncio_future(self) -> asyncio.Future[Any]:
+        """Return the call's future as a future of the running loop."""
+        import asyncio
+
+        waiting = asyncio.wrap_future(self._future)
+        waiting.add_done_callback(_mark_retrieved)
+        return waiting
+
+    def _state(self) -> str:
+        if not self._future.done():
+            return "running"
+        return "cancelled" if self._future.cancelled() else "done"
+
+    def __repr__(self) -> str:
+        return f"<call of {self._where}: {self._state()}; to get its value, .get() or await it>"
+
+
+def _mark_retrieved(waiting: asyncio.Future[Any]) -> None:
+    """Read the exception. Otherwise asyncio reports that it was never retrieved."""
+    if not waiting.cancelled():
+        waiting.exception()
+
+
+def gather(*calls: FunctionCall[Any]) -> list[Any]:
+    """Wait for several started calls, and return their values in the order of the calls.
+
+    Raises the first exception at once, and cancels the calls that still run.
+
+    >>> gather(model.predict.spawn(1), model.predict.spawn(2))  # doctest: +SKIP
+    [1, 2]
+    """
+    with hidden:
+        return _gather(*calls)
+
+
+def _gather(*calls: FunctionCall[Any]) -> list[Any]:
+    from concurrent.futures import FIRST_EXCEPTION, wait
+
+    for call in calls:
+        if not isinstance(call, FunctionCall):
+            raise TypeError(
+                f"gather takes calls that .spawn() returned, not {call!r:.60}. "
+                "Fix: write gather(*calls) for a list of calls"
+            )
+    futures = [call._future for call in calls]
+    for call in calls:
+        call._wanted = True
+        if not call.done():
+            call._check_wait(call._where)
+    try:
+        wait(futures, return_when=FIRST_EXCEPTION)
+        for call, future in zip(calls, futures, strict=True):
+            if future.done() and (future.cancelled() or future.exception() is not None):
+                call.get()
+        return [future.result() for future in futures]
+    except BaseException:
+        with deferred():
+            for future in futures:
+                future.cancel()
+        raise
+
+
+async def _gather_aio(*calls: FunctionCall[Any]) -> list[Any]:
+    """Do what `gather` does, for coroutines."""
+    import asyncio
+
+    with hidden:
+        try:
+            return list(await asyncio.gather(*calls))
+        except BaseException:
+            for call in calls:
+                call.cancel()
+            raise
+
+
+_gather.__doc__ = gather.__doc__
+FunctionCall.gather = CallWithAio(_gather, _gather_aio)

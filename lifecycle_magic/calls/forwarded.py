@@ -1,0 +1,99 @@
+"""Inputs of calls from inside containers.
+
+Arguments come as pickles of the calling container, and answers go back as pickles of the called
+one: this process reads neither, because their types may exist only there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from lifecycle_magic.calls.detached import DetachedCall
+from lifecycle_magic.calls.generators import LaterStream
+from lifecycle_magic.calls.reply import Raise, ReplyReader, Value
+from lifecycle_magic.wire.frames import Frame, Kind
+from lifecycle_magic.wire.nested import forward
+
+if TYPE_CHECKING:
+    from contextvars import Context
+
+    from lifecycle_magic.pool.pool import Pool
+
+__all__ = ["ForwardedAnswer", "ForwardedCall", "ForwardedFailure", "ForwardedItems"]
+
+
+class ForwardedAnswer(NamedTuple):
+    """A value as the called container pickled it."""
+
+    data: bytes
+    buffers: Sequence[Any]
+
+
+class ForwardedFailure(Exception):
+    """A method raised. The exception is still as the called container pickled it."""
+
+    def __init__(self, answer: ForwardedAnswer) -> None:
+        super().__init__()
+        self.answer = answer
+
+
+class _ForwardingReader(ReplyReader):
+    """The meaning of frames whose content only the calling container reads."""
+
+    __slots__ = ()
+
+    pickled = frozenset[int]()
+    values = frozenset({Kind.RESULT, Kind.FAILURE})
+
+    def decode(self, frame: Frame) -> Value | Raise:
+        if frame.kind == Kind.END:
+            return Value(None)
+        answer = ForwardedAnswer(bytes(frame.payload), list(frame.buffers))
+        if frame.kind == Kind.FAILURE:
+            return Raise(ForwardedFailure(answer))
+        return Value(answer, frame.kind != Kind.ITEM)
+
+
+class _ForwardingStreamReader(_ForwardingReader):
+    """The same for the frames of a generator."""
+
+    __slots__ = ()
+
+    values = frozenset({Kind.ITEM, Kind.END, Kind.FAILURE})
+
+
+class ForwardedCall(DetachedCall):
+    """An input from inside a container, whose arguments this process does not read.
+
+    ``context`` is that of the call that made it, where output is shown. The future gets a
+    `ForwardedAnswer`, a `ForwardedFailure`, or an error of this process.
+    """
+
+    __slots__ = ()
+
+    make_reader = _ForwardingReader
+
+    def __init__(
+        self, pool: Pool, method: str, data: Any, buffers: Sequence[Any], context: Context
+    ) -> None:
+        super().__init__(pool, method, (), {})
+        self.payload, self.buffers = forward(self.id, method, data, buffers)
+        self.context = context
+
+
+class ForwardedItems(LaterStream):
+    """A generator's input from inside a container. Its items are `ForwardedAnswer`."""
+
+    make_reader = _ForwardingStreamReader
+
+    def __init__(
+        self, pool: Pool, method: str, data: Any, buffers: Sequence[Any], context: Context
+    ) -> None:
+        super().__init__(pool, method, (), {})
+        self.payload, self.buffers = forward(self.id, method, data, buffers)
+        self.context = context
+
+    def abandon(self) -> None:
+        """Interrupt the method, or the wait for a slot. On any thread."""
+        self.on_sigint()

@@ -1,0 +1,1 @@
+"""``.map``, ``.starmap`` and ``.for_each``: many inputs with bounded read-ahead."""

@@ -1,0 +1,118 @@
+"""The plan from which a container starts, and its slots, each of which takes one input at a
+time.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import weakref
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+from lifecycle_magic.engines.base import Launch
+from lifecycle_magic.exception import WireError
+from lifecycle_magic.wire.frames import Channel, Frame, Kind
+from lifecycle_magic.wire.messages import Setup, output
+from lifecycle_magic.wire.ticket_fifo import TicketFifo
+
+if TYPE_CHECKING:
+    from lifecycle_magic.container.container import Container
+
+__all__ = ["Plan", "RunningInput", "Slot"]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything from which a container is started. Times are in seconds, ``memory`` in MiB.
+
+    ``service`` is the key of its class in the session. ``build_hook`` names the hook that the
+    container runs for an image, if that is its only purpose. ``any_python``: its code is readable
+    in every supported Python.
+    """
+
+    cls: str
+    launch: Launch
+    setup: Setup
+    channels: int
+    grace: float
+    startup_timeout: float
+    memory: int | None
+    service: str = ""
+    build_hook: str = ""
+    any_python: bool = False
+
+
+class RunningInput(Protocol):
+    """The part of a running input that its container uses: see
+    `lifecycle_magic.calls.input.Input`.
+    """
+
+    slot: Slot | None
+    counts_as_call: bool
+
+    @property
+    def is_half_read(self) -> bool: ...
+
+    def show_from_thread(self, stream: str, text: str) -> None: ...
+    def on_draining(self) -> None: ...
+    def on_caller_blocking(self, thread: int) -> None: ...
+
+
+class Slot:
+    """One data connection, which runs one ``input`` at a time.
+
+    ``tickets`` is None where inputs that were sent ahead cannot be taken back.
+    """
+
+    __slots__ = ("began", "channel", "container", "given_up", "input", "reader", "task", "tickets")
+
+    def __init__(self, container: Container, channel: Channel, tickets: TicketFifo | None) -> None:
+        self.container = container
+        self.channel = channel
+        self.tickets = tickets
+        self.input: RunningInput | None = None
+        self.given_up = ""  # why its last input was given up in a container that drains
+        self.began = 0.0  # when its input got it, of time.monotonic
+        self.reader: int | None = None  # the thread that reads here frame by frame
+        # the coroutine that reads, for an async generator
+        self.task: weakref.ref[Any] | None = None
+
+    def read_answer(self, show: Callable[[str, str], None] | None = None) -> Frame | None:
+        """Return the next frame that is not output. Output goes to ``show``, if given.
+
+        Return None if the connection ended. Raises `WireError` if it broke.
+        """
+        try:
+            while True:
+                frame = self.channel.receive()
+                if frame is None or frame.kind != Kind.OUTPUT:
+                    return frame
+                if show is not None:
+                    show(*output(frame.payload))
+        except WireError:
+            raise
+        except OSError:
+            return None
+
+    def stop_reading(self) -> None:
+        """Stop reading: what was answered stays readable, then readers find the end of the
+        connection.
+        """
+        sock = self.channel.sock
+        if sock.family == socket.AF_UNIX:  # with TCP, data may still be in transit
+            with contextlib.suppress(OSError):  # closed
+                sock.shutdown(socket.SHUT_RD)
+
+    def give_up(self, why: str) -> None:
+        """Give up the slot's input: readers and writers find the end of the connection."""
+        self.given_up = why
+        with contextlib.suppress(OSError):  # closed
+            self.channel.sock.shutdown(socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        """Close the connection of an exited container that no thread reads any more."""
+        self.channel.close()
+        if self.tickets is not None:
+            self.tickets.close()

@@ -1,0 +1,431 @@
+"""The decorators of a lifecycle class, its parameters, and the creation of instances.
+
+A decorator does not wrap the function it gets: it sets a frozen `Marks` record on the function and
+returns it. So a decorated class stays a plain class that cloudpickle sends as it is, that a
+debugger steps through, and that a test can call.
+
+Mistakes that one function alone shows are refused here, at its own line. Mistakes that only the
+entire class shows are refused in `lifecycle_magic.spec.class_spec`.
+
+This module travels into containers: the standard library and `lifecycle_magic.exception` only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import FunctionType
+from typing import TYPE_CHECKING, Any, TypeVar, overload
+
+from lifecycle_magic.decorators.classes import is_class
+from lifecycle_magic.decorators.marks import (
+    ATTRIBUTE,
+    BatchMarks,
+    BuildMarks,
+    ConcurrentMarks,
+    Marks,
+    MethodMarks,
+    check_marked,
+    check_target,
+    function_of,
+    marks_of,
+    where_of,
+)
+from lifecycle_magic.exception import InvalidError
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine
+    from typing import Concatenate
+
+    from typing_extensions import ParamSpec
+
+    from lifecycle_magic.handles.static_types import (
+        AsyncMethodAttribute,
+        MethodAttribute,
+        MethodDecorator,
+    )
+
+    P = ParamSpec("P")
+    R = TypeVar("R")
+
+__all__ = [
+    "MISSING",
+    "Parameter",
+    "batched",
+    "build",
+    "concurrent",
+    "enter",
+    "exit",
+    "instantiate",
+    "is_local",
+    "method",
+    "parameter",
+    "parameters_of",
+]
+
+# The worker in a container sets both, before it loads the user's class.
+_remote = False
+_handles: Any = None  # the module `guest.handles`
+# Returns the handle of a class by its key in the session. The kernel's registry sets it.
+_find_handle: Callable[[str], Any] | None = None
+
+F = TypeVar("F", bound=Callable[..., Any])
+T = TypeVar("T")
+
+
+def is_local() -> bool:
+    """Return whether this code runs outside of a container.
+
+    >>> is_local()
+    True
+    """
+    return not _remote
+
+
+# -- the decorators ---------------------------------------------------------------------------
+
+
+@overload
+def enter(fn: F, /) -> F: ...
+@overload
+def enter(*, snap: bool = False) -> Callable[[F], F]: ...
+def enter(fn: Any = None, /, *, snap: bool = False, **unknown: object) -> Any:
+    """Run this method once in each new container, before its first call.
+
+    The method may be ``async def``. Several ``enter`` methods run base class first, then in the
+    order they are written; those with ``snap=True``, which Modal keeps in a snapshot of memory, run
+    before all others. Raises `InvalidError` if the method takes more than ``self``, yields, or
+    is no plain function.
+
+    >>> class Model:
+    ...     @enter()
+    ...     def load(self): self.model = 42
+    """
+    refuse_options("enter", unknown, "snap")
+    return decorate("enter", fn, lambda target: mark(target, enter=True, snap=bool(snap)))
+
+
+@overload
+def exit(fn: F, /) -> F: ...
+@overload
+def exit() -> Callable[[F], F]: ...
+def exit(fn: Any = None, /, **unknown: object) -> Any:
+    """Run this method once when its container stops, after the running calls ended.
+
+    All ``exit`` methods together have the class's ``exit_grace`` (30 s). Raises `InvalidError` if
+    the method takes more than ``self``, as the old form with exception arguments does.
+
+    >>> class Model:
+    ...     @exit()
+    ...     def close(self): print("bye")
+    """
+    refuse_options("exit", unknown)
+    return decorate("exit", fn, lambda target: mark(target, exit=True))
+
+
+@overload
+def build(fn: F, /) -> F: ...
+@overload
+def build(*, force: bool = False, timeout: float | None = None) -> Callable[[F], F]: ...
+def build(
+    fn: Any = None, /, *, force: bool = False, timeout: float | None = None, **unknown: object
+) -> Any:
+    """Run this method once while the class's image is built, and keep the files it writes.
+
+    ``force`` runs it at every build; ``timeout`` is in seconds (None: no limit). Attributes set on
+    ``self`` are not kept: set those in an ``@enter`` method. Raises `InvalidError` for options that
+    can't work.
+
+    >>> class Model:
+    ...     @build(timeout=600)
+    ...     def download(self): ...
+    """
+    refuse_options("build", unknown, "force", "timeout")
+    if timeout is not None and not is_positive(timeout):
+        raise InvalidError(f"@build: timeout={timeout!r} must be a number of seconds above 0")
+    marks = BuildMarks(bool(force), timeout)
+    return decorate("build", fn, lambda target: mark(target, build=marks))
+
+
+@overload
+def method(  # type: ignore[overload-overlap] # a coroutine function is the special case
+    fn: Callable[Concatenate[Any, P], Coroutine[Any, Any, T]], /
+) -> AsyncMethodAttribute[P]: ...
+@overload
+def method(fn: Callable[Concatenate[Any, P], R], /) -> MethodAttribute[P, R]: ...
+@overload
+def method(*, is_generator: bool | None = None) -> MethodDecorator: ...
+def method(fn: Any = None, /, *, is_generator: bool | None = None, **unknown: object) -> Any:
+    """Make this method callable from outside: ``Model().predict.remote(x)``.
+
+    ``is_generator`` is needed only for a plain function that returns a generator.
+
+    >>> class Model:
+    ...     @method()
+    ...     def predict(self, x): return x + 1
+    """
+    refuse_options("method", unknown, "is_generator")
+    marks = MethodMarks(is_generator)
+    return decorate("method", fn, lambda target: mark(target, method=marks))
+
+
+def concurrent(
+    fn: Any = None,
+    /,
+    *,
+    max_inputs: int | None = None,
+    target_inputs: int | None = None,
+    **unknown: object,
+) -> Any:
+    """Let one container process up to ``max_inputs`` calls at once.
+
+    On a class it applies to all its methods, on a method to that one. ``async def`` methods share
+    the container's event loop; each call of another method gets a thread. ``target_inputs`` is the
+    number that scaling aims for, at most ``max_inputs``; alone it is both. Raises `InvalidError`
+    for numbers that can't work.
+
+    >>> @concurrent(max_inputs=10)
+    ... class Model: ...
+    """
+    refuse_options("concurrent", unknown, "max_inputs", "target_inputs")
+    if max_inputs is None:
+        max_inputs = target_inputs
+    if max_inputs is None:
+        raise InvalidError("@concurrent needs max_inputs: write @concurrent(max_inputs=10)")
+    check_count("concurrent", "max_inputs", max_inputs)
+    if target_inputs is not None:
+        check_count("concurrent", "target_inputs", target_inputs)
+        if target_inputs > max_inputs:
+            raise InvalidError(
+                f"@concurrent: target_inputs={target_inputs} is above max_inputs={max_inputs}. "
+                "Fix: lower it, or omit it"
+            )
+    marks = ConcurrentMarks(max_inputs, target_inputs)
+
+    def apply(target: Any) -> Any:
+        if is_class(target):
+            setattr(target, ATTRIBUTE, Marks()._replace(concurrent=marks))
+            return target
+        return mark(target, concurrent=marks)
+
+    return decorate("concurrent", fn, apply, classes=True)
+
+
+def batched(
+    fn: Any = None,
+    /,
+    *,
+    max_batch_size: int | None = None,
+    wait_ms: int | None = None,
+    **unknown: object,
+) -> Any:
+    """Gather single calls into one call that gets lists and returns a list of the same length.
+
+    A batch runs when it has ``max_batch_size`` inputs, or ``wait_ms`` milliseconds after its first
+    input. ``@batched`` replaces ``@method``. Raises `InvalidError` if an option is missing or can't
+    work.
+
+    >>> class Model:
+    ...     @batched(max_batch_size=8, wait_ms=100)
+    ...     def predict(self, xs): return [x + 1 for x in xs]
+    """
+    refuse_options("batched", unknown, "max_batch_size", "wait_ms")
+    if max_batch_size is None or wait_ms is None:
+        missing = "max_batch_size" if max_batch_size is None else "wait_ms"
+        raise InvalidError(
+            f"@batched needs {missing}: write @batched(max_batch_size=8, wait_ms=100)"
+        )
+    check_count("batched", "max_batch_size", max_batch_size)
+    check_count("batched", "wait_ms", wait_ms, least=0)
+    marks = BatchMarks(max_batch_size, wait_ms)
+    return decorate("batched", fn, lambda target: mark(target, batched=marks))
+
+
+def decorate(name: str, fn: Any, apply: Callable[[Any], Any], *, classes: bool = False) -> Any:
+    """Return ``fn`` after ``apply``, or the decorator that does this if ``fn`` is None.
+
+    ``fn`` is None if ``@name`` is written with parentheses.
+    """
+
+    def decorator(target: Any) -> Any:
+        check_target(name, target, classes=classes)
+        return apply(target)
+
+    return decorator if fn is None else decorator(fn)
+
+
+def mark(fn: FunctionType, **more: Any) -> FunctionType:
+    """Set further marks on ``fn``; raises `InvalidError` if they exclude those it has."""
+    marks = (marks_of(fn) or Marks())._replace(**more)
+    check_marked(function_of(fn) or fn, marks, where_of(fn))
+    setattr(fn, ATTRIBUTE, marks)
+    if marks.is_method:
+        refusal = NoContainers(where_of(fn))
+        for form in CALL_FORMS:
+            setattr(fn, form, refusal)
+    return fn
+
+
+CALL_FORMS = ("remote", "remote_gen", "map", "starmap", "for_each", "spawn")
+
+
+class NoContainers:
+    """The value of ``.remote`` and the like of a method that is looked up on a plain instance."""
+
+    def __init__(self, where: str) -> None:
+        self._where = where
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        raise InvalidError(self._message())
+
+    @property
+    def aio(self) -> Any:
+        """Return the same refusal for coroutines."""
+        return self
+
+    def _message(self) -> str:
+        cls = self._where.rpartition(".")[0]
+        return (
+            f"{self._where}: {cls} is a plain class here, which has no containers. "
+            "Fix: write %%lifecycle_cls in the first line of its cell, or @app.cls() above it"
+        )
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return NoContainers, ("this method",)  # the same code under another class name is equal
+
+
+def refuse_options(name: str, unknown: dict[str, object], *known: str) -> None:
+    """Raise `InvalidError` that lists the ``known`` options if there are ``unknown`` ones."""
+    if not unknown:
+        return
+    takes = ", ".join(known) if known else "no options"
+    raise InvalidError(f"@{name} has no option {', '.join(unknown)}: it takes {takes}")
+
+
+def check_count(name: str, option: str, value: object, least: int = 1) -> None:
+    """Raise `InvalidError` unless ``value`` is an integer of at least ``least``."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise InvalidError(f"@{name}: {option}={value!r} must be a whole number from {least} up")
+
+
+def is_positive(value: object) -> bool:
+    """Return whether ``value`` is a number above 0."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and value > 0
+
+
+# -- parameters -------------------------------------------------------------------------------
+
+
+class _Missing:
+    """The type of the marker for "no default"; the marker is one object, also after pickling."""
+
+    def __repr__(self) -> str:
+        return "<no default>"
+
+    def __reduce__(self) -> str:
+        return "MISSING"
+
+
+MISSING = _Missing()
+
+
+class Parameter:
+    """A field declared with `parameter`; it reads as its default if an instance has no own value.
+
+    It has no ``__set__``, so that a value stored on the instance takes precedence.
+    """
+
+    def __init__(self, default: Any, init: bool) -> None:
+        self.default = default
+        self.init = init
+        self.name = ""
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self.name = name
+
+    def __get__(self, instance: object, owner: type | None = None) -> Any:
+        if instance is None:
+            return self
+        if self.default is MISSING:
+            raise AttributeError(f"parameter {self.name} of {type(instance).__name__} has no value")
+        return self.default
+
+    def __repr__(self) -> str:
+        return f"parameter(default={self.default!r}, init={self.init})"
+
+
+def parameter(*, default: Any = MISSING, init: bool = True) -> Any:
+    """Declare a constructor argument, like a dataclass field; callers give it by keyword.
+
+    ``default`` is used when the caller gives none. ``init=False`` excludes the field from the
+    constructor: the class sets it itself. Raises `InvalidError` for a mutable default, which all
+    instances would share.
+
+    >>> class Model:
+    ...     size: str = parameter(default="small")
+    """
+    if isinstance(default, (list, dict, set, bytearray)):
+        raise InvalidError(
+            f"parameter(default={default!r}): every instance would share that "
+            f"{type(default).__name__}. Fix: use a tuple, or set it in an @enter method"
+        )
+    return Parameter(default, init)
+
+
+def parameters_of(cls: type) -> dict[str, Parameter]:
+    """Return the `parameter` fields of a class: base class first, then in the order they are
+    written.
+    """
+    found: dict[str, Any] = {}
+    for owner in reversed(cls.__mro__):
+        for name, value in vars(owner).items():
+            if name in found or isinstance(value, Parameter):
+                found[name] = value
+    return {name: value for name, value in found.items() if isinstance(value, Parameter)}
+
+
+def instantiate(cls: type[T], args: tuple[Any, ...], kwargs: dict[str, Any]) -> T:
+    """Create an instance as a caller described it: by ``__init__``, or by its `parameter` fields.
+
+    Used by the worker in a container and by ``.local()``; the arguments were checked before.
+    """
+    if not parameters_of(cls):
+        return cls(*args, **kwargs)
+    instance = cls()
+    for name, value in kwargs.items():
+        setattr(instance, name, value)
+    return instance
+
+
+def travel(plain: T) -> T:
+    """Return ``plain``: what an attribute of a handle unpickles as."""
+    return plain
+
+
+def travel_class(plain: type, key: str = "") -> Any:
+    """Return what the handle of a class unpickles as: a handle in other containers than its own.
+
+    In the kernel that declared the class under ``key`` it is the handle, elsewhere the plain class.
+    """
+    if _handles is not None:
+        return _handles.handle_of(plain, key)
+    found = _find_handle(key) if _find_handle is not None else None
+    return plain if found is None else found
+
+
+def travel_function(plain: Callable[..., Any], key: str = "") -> Any:
+    """Return what the handle of a function unpickles as: a handle in a container."""
+    if _handles is not None:
+        return _handles.ForeignFunction(plain, key)
+    return plain
+
+
+def travel_object(cls: Any, args: tuple[Any, ...], kwargs: dict[str, Any], key: str = "") -> Any:
+    """Return what the handle of an instance unpickles as: a handle in a container."""
+    if _handles is not None:
+        return _handles.ForeignObject(_handles.ForeignClass(cls, key), args, kwargs)
+    found = _find_handle(key) if _find_handle is not None else None
+    return instantiate(cls, args, kwargs) if found is None else found(*args, **kwargs)
+
+
+TRAVELS = (travel, travel_class, travel_function)
+"""What handles reduce to, with the plain class or function as the one argument."""

@@ -1,0 +1,191 @@
+"""Connections to a Docker engine for many threads, and the translation of its errors.
+
+``docker`` and ``requests`` take longer to import than the whole extension may, so everything here
+imports them when it is called.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import re
+import socket
+import threading
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from lifecycle_magic.engines.docker.address import connect, docker_host
+from lifecycle_magic.exception import EngineError, EngineUnavailable, Error
+from lifecycle_magic.host import disk_full
+from lifecycle_magic.wire import descriptors
+
+if TYPE_CHECKING:
+    import docker.errors
+    import requests
+    from docker import APIClient
+
+_log = logging.getLogger(__name__)
+
+MOST_IDLE = 4
+"""Clients that are kept, each with a connection to the engine."""
+
+# What engines say, and what to do about it. The first that is found counts.
+_FIXES = (
+    (
+        r"executable file not found|exec: \"python3\"",
+        "the image has no python3 on its path, and the guest needs one of the kernel's version: "
+        "use Image.debian_slim(), or a base image with Python",
+    ),
+    (r"no such image", "run the cell again to build it"),
+    (
+        r"bind source path does not exist",
+        "the engine does not see this machine's files: it must run on the same machine, and where "
+        "this kernel is itself in a container, the state folder (LIFECYCLE_MAGIC_STATE) must have "
+        "the same path outside",
+    ),
+    (
+        r"could not select device driver|nvidia-container",
+        "the engine can't hand out GPUs: install the NVIDIA Container Toolkit and restart the "
+        "engine, or omit gpu=",
+    ),
+    (r"[Mm]inimum memory limit", "give it more with memory= (MiB)"),
+)
+
+
+class Clients:
+    """Clients of one engine, each used by one thread at a time.
+
+    ``docker.APIClient`` is a ``requests.Session``, which does not promise to be safe between
+    threads; so a thread takes one out and puts it back. As many are made as are in use at once,
+    and `MOST_IDLE` are kept.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._idle: list[APIClient] = []
+        self._version: str | None = None
+
+    @contextlib.contextmanager
+    def use(self, doing: str) -> Iterator[APIClient]:
+        """Yield a client, and raise failures of ``docker`` in the block as this package's errors.
+
+        ``doing`` describes the action, as in "start the container". Leaving the block ends its
+        streams: an action of the engine that is still running for them is cancelled.
+        """
+        _log.debug("Docker: %s", doing)
+        with translated(doing):
+            import docker.errors
+
+            with self._lock:
+                client = self._idle.pop() if self._idle else None
+            if client is None:
+                client = self._connect()
+            responses: list[requests.Response] = []
+            client.hooks["response"] = [lambda response, **_: responses.append(response)]
+            try:
+                yield client
+            except docker.errors.APIError:
+                raise  # a complete answer
+            except BaseException:
+                client.close()
+                client = None
+                raise
+            finally:
+                # Else a stream goes on for as long as somebody keeps it, a traceback for one.
+                for response in responses:
+                    response.close()
+                if client is not None:
+                    client.hooks["response"] = []
+                    self._put_back(client)
+
+    def _put_back(self, client: APIClient) -> None:
+        with self._lock:
+            keep = len(self._idle) < MOST_IDLE
+            if keep:
+                self._idle.append(client)
+        if not keep:
+            client.close()
+
+    def _connect(self) -> APIClient:
+        _knock()
+        # To ask which version is spoken costs a round trip, so only the first does.
+        client = connect(self._version)
+        self._version = client.api_version
+        return client
+
+    def close(self) -> None:
+        """Close what is idle. The object can be used again."""
+        with self._lock:
+            idle, self._idle = self._idle, []
+        for client in idle:
+            client.close()
+
+
+@contextlib.contextmanager
+def translated(doing: str) -> Iterator[None]:
+    """Raise failures of ``docker`` in the block as `EngineUnavailable` or `EngineError`."""
+    import docker.errors
+    import requests.exceptions
+    import urllib3.exceptions
+
+    try:
+        yield
+    except docker.errors.APIError as error:
+        raise EngineError(explain(doing, said(error))) from None
+    except (requests.exceptions.Timeout, urllib3.exceptions.TimeoutError):
+        raise EngineError(
+            f"the engine at {docker_host()} did not {doing} in time: it may be overloaded; "
+            "docker ps tells whether it answers"
+        ) from None
+    except (
+        requests.exceptions.RequestException,
+        urllib3.exceptions.HTTPError,
+        docker.errors.DockerException,
+    ) as error:
+        if told := descriptors.explain(str(error)):
+            raise EngineError(f"could not {doing}: {told}") from None
+        raise unavailable(str(error)) from None
+    except OSError as error:
+        if isinstance(error, Error) or not (told := descriptors.explain(error)):
+            raise
+        raise EngineError(f"could not {doing}: {told}") from None
+
+
+def said(error: docker.errors.APIError) -> str:
+    """Return the engine's own message."""
+    return str(error.explanation or error).strip()
+
+
+def explain(doing: str, words: str) -> str:
+    """Return a message of what failed, the engine's own message, and the fix where it is known."""
+    if disk_full.is_full(words):
+        return f"the engine could not {doing}: {words}. Fix: {disk_full.DOCKER_FIX}"
+    for pattern, fix in _FIXES:
+        if re.search(pattern, words, re.IGNORECASE):
+            return f"the engine could not {doing}: {words}. Fix: {fix}"
+    return f"the engine could not {doing}: {words}"
+
+
+def unavailable(why: str) -> EngineUnavailable:
+    """Return the error for an engine that does not answer at the address of `docker_host`."""
+    return EngineUnavailable(f"no Docker engine answers at {docker_host()}: {why}")
+
+
+def _knock() -> None:
+    """Raise a clear error if no process listens on the engine's Unix socket."""
+    host = docker_host()
+    if not host.startswith("unix://"):
+        return
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
+        try:
+            sock.connect(host.removeprefix("unix://"))
+        except PermissionError:
+            raise unavailable(
+                "this user may not use the socket: add the user to its group (usually docker) and "
+                "log in again, or use a rootless engine and set DOCKER_HOST to its socket"
+            ) from None
+        except OSError as error:
+            raise unavailable(
+                f"{error.strerror or error}: start the engine, or set DOCKER_HOST to its address "
+                "(docker context ls shows it)"
+            ) from None

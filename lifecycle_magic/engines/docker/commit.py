@@ -1,0 +1,124 @@
+"""Commits of a container's files as an image: what is included, and what of the container is not.
+
+The engine's own commit includes the container's labels and variables, and excludes what was written
+below a ``VOLUME`` of the image. Both are corrected here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import tarfile
+import tempfile
+from collections.abc import Mapping
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING, Any
+
+from lifecycle_magic.engines.docker import build_context, progress
+from lifecycle_magic.engines.docker.api import inspect_image, removed, tag_image
+from lifecycle_magic.engines.docker.client import Clients
+from lifecycle_magic.engines.docker.names import ROLE, tag
+from lifecycle_magic.exception import EngineError
+from lifecycle_magic.images.instructions import unpacked
+
+if TYPE_CHECKING:
+    from docker import APIClient
+
+
+def commit(clients: Clients, container: str, key: str) -> str:
+    """Keep the files of a running container as an image under ``key``; return its id.
+
+    What starts in it, its user and its variables are those of the image that the container
+    was made from. What was mounted is no part of it, but for what lies below a ``VOLUME`` of
+    the image: that is where containers of the new image find it again.
+    """
+    with clients.use("keep the container's files as an image") as api:
+        made = api.inspect_container(container)
+        parent = inspect_image(api, made["Image"])["Config"]
+        config = _config(made["Config"], parent)
+        volumes = _own_volumes(made)
+        # The engine names it in the same step: an interrupt leaves no image without a name. What
+        # volumes are laid over is named for itself until then, so that a failure can remove it.
+        repository, _, label = tag(key).partition(":")
+        bare = f"{label}-bare" if volumes else label
+        try:
+            committed = str(api.commit(container, repository, bare, conf=config)["Id"])
+            if not volumes:
+                return committed
+            found = _with_volumes(api, container, volumes, committed, tag(key))
+            if found is None:
+                tag_image(api, committed, tag(key))
+            return found or committed
+        finally:
+            if volumes:
+                _forget(clients, f"{repository}:{bare}")
+
+
+def _forget(clients: Clients, name: str) -> None:
+    """Take a name from an image, which is removed if it has no other and nothing is built on it."""
+    with contextlib.suppress(EngineError), clients.use("remove what is not needed") as api:
+        removed(api.remove_image, name)
+
+
+def _config(container: Mapping[str, Any], parent: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the ``Config`` to commit a container with, for an image like the container's
+    ``parent``.
+
+    The engine adds missing values from the container's configuration. So values that belong to the
+    container alone, labels and variables, can't be omitted, only emptied.
+    """
+    kept = parent.get("Env") or []
+    known = {variable.partition("=")[0] for variable in kept}
+    own = {variable.partition("=")[0] for variable in container.get("Env") or ()} - known
+    labels = dict.fromkeys(container.get("Labels") or {}, "")
+    return {
+        "Cmd": parent.get("Cmd") or [],
+        "Entrypoint": parent.get("Entrypoint") or [],
+        "User": parent.get("User") or "",
+        "Env": [*kept, *(f"{variable}=" for variable in sorted(own))],
+        "Labels": {**labels, **(parent.get("Labels") or {}), ROLE: "image"},
+    }
+
+
+def _own_volumes(made: Mapping[str, Any]) -> list[str]:
+    """Return where an inspected container has volumes because its image asks for them.
+
+    Every ``VOLUME`` of the image is one, unless something else was mounted there. What is written
+    below is no part of a commit.
+    """
+    asked = {mount["Target"] for mount in made["HostConfig"].get("Mounts") or ()}
+    return sorted(
+        mount["Destination"]
+        for mount in made.get("Mounts") or ()
+        if mount["Type"] == "volume" and mount["Destination"] not in asked
+    )
+
+
+def _with_volumes(
+    api: APIClient, container: str, paths: list[str], committed: str, name: str
+) -> str | None:
+    """Lay what a container has at ``paths`` over the image ``committed``, as the image ``name``.
+
+    The id of that image, from which new containers fill their volumes; None if nothing is there.
+    A file that the image has and the container removed comes back.
+    """
+    lines, kept = [f"FROM {committed}"], []
+    with contextlib.ExitStack() as stack:
+        for number, path in enumerate(paths):
+            file = stack.enter_context(tempfile.TemporaryFile())
+            for chunk in api.get_archive(container, path)[0]:
+                file.write(chunk)
+            file.seek(0)
+            with tarfile.open(fileobj=file) as tar:
+                tar.next()
+                if tar.next() is None:  # but for the folder itself it is empty
+                    continue
+            kept.append((f"volume-{number}.tar", file))
+            lines.append(unpacked(kept[-1][0], str(PurePosixPath(path).parent)))
+        if not kept:
+            return None
+        context = stack.enter_context(tempfile.TemporaryFile())
+        build_context.of_files("\n".join(lines), kept, context)
+        stream = api.build(
+            fileobj=context, custom_context=True, tag=name, rm=True, forcerm=True, decode=True
+        )
+        return progress.followed(stream, f"keep what lies in {', '.join(paths)}", None)

@@ -1,0 +1,323 @@
+"""The docker engine: any engine that speaks Docker's API, on this machine.
+
+Images are built with the classic build API and kept under tags made from their keys. A container
+runs the guest as process 1 and dials home; when it has ended, this side removes it.
+
+How it dials: where engine and kernel share a Linux, over a Unix socket in the run folder, so no
+port is open anywhere. Docker Desktop's containers live in a virtual machine that no Unix socket
+reaches: there it is TCP on the loopback address, which they see as ``host.docker.internal``.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import ipaddress
+import socket
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from lifecycle_magic.engines.base import (
+    Ended,
+    Found,
+    Honoured,
+    Kept,
+    Launch,
+    Listener,
+    OnStep,
+    Usage,
+)
+from lifecycle_magic.engines.cpu_meter import CpuMeter
+from lifecycle_magic.engines.docker import commit as docker_commit
+from lifecycle_magic.engines.docker import ends, facts, run_folder
+from lifecycle_magic.engines.docker import kept as docker_kept
+from lifecycle_magic.engines.docker import launch as docker_launch
+from lifecycle_magic.engines.docker import surroundings as docker_surroundings
+from lifecycle_magic.engines.docker.address import docker_host
+from lifecycle_magic.engines.docker.api import (
+    create_container,
+    discard_container,
+    epoch,
+    remove_container,
+)
+from lifecycle_magic.engines.docker.client import Clients
+from lifecycle_magic.engines.docker.facts import Facts
+from lifecycle_magic.engines.docker.images import Images
+from lifecycle_magic.engines.docker.launch import RUN
+from lifecycle_magic.engines.docker.names import ROLE, volume_name
+from lifecycle_magic.engines.listener import unix_socket
+from lifecycle_magic.exception import EngineError
+from lifecycle_magic.images.image import Image
+from lifecycle_magic.images.steps import FileDigests
+from lifecycle_magic.wire.surroundings import Surroundings
+
+if TYPE_CHECKING:
+    from docker import APIClient
+
+
+class DockerEngine:
+    """Containers of the Docker engine at ``DOCKER_HOST``, or at Docker's own socket.
+
+    ``transport`` is found out; give it where an engine is taken for what it is not. What is younger
+    than ``young`` seconds may be in use by a kernel whose state we do not see: `prune` leaves it.
+
+    >>> DockerEngine().check()  # doctest: +SKIP
+    'Docker 28.2.2 at unix:///var/run/docker.sock'
+    """
+
+    name: Literal["docker", "process"] = "docker"
+
+    def __init__(
+        self, *, transport: Literal["unix", "tcp"] | None = None, young: float = 600.0
+    ) -> None:
+        self.young = young
+        self._asked = transport
+        self._clients = Clients()
+        self._images = Images(self._clients)
+        self._known: Facts | None = None
+        self._cpu = CpuMeter()
+        self._remover = ends.Remover(self._clients)
+
+    # --- what answers ----------------------------------------------------------------------
+
+    @property
+    def address(self) -> str:
+        return docker_host()
+
+    def check(self) -> str:
+        """Return one line that describes the engine; raises `EngineUnavailable`."""
+        self._known = facts.read(self._clients)
+        return f"Docker {self._known.version} at {docker_host()}"
+
+    @property
+    def _facts(self) -> Facts:
+        if self._known is None:
+            self._known = facts.read(self._clients)
+        return self._known
+
+    @functools.cached_property
+    def _transport(self) -> Literal["unix", "tcp"]:
+        if self._asked is not None:
+            return self._asked
+        return "tcp" if self._facts.desktop or sys.platform != "linux" else "unix"
+
+    def review(self, image: Image, launch: Launch | None = None) -> Honoured:
+        """Return what of this launch the engine can't honour; every image can be built."""
+        if launch is None:
+            return Honoured()
+        return docker_launch.review(launch, self._facts, unix=self._transport == "unix")
+
+    def close(self) -> None:
+        """Finish removing what has ended and close idle connections. It can be used again."""
+        self._remover.close()
+        self._clients.close()
+
+    # --- images ----------------------------------------------------------------------------
+
+    def base_id(self, image: Image, on_step: OnStep | None = None, *, anew: bool = False) -> str:
+        """Return the id of the recipe's base, pulled or built if needed; raises `BuildError`."""
+        return self._images.base_id(image, on_step, anew=anew)
+
+    def known_base(self, image: Image) -> str | None:
+        """Return the same id, or None if something would have to be pulled or built for it."""
+        return self._images.known_base(image)
+
+    def find(self, key: str) -> str | None:
+        """Return the id of the image that was kept under ``key``, or None."""
+        return self._images.find(key)
+
+    def build(
+        self, image: Image, key: str, on_step: OnStep, files: FileDigests | None = None
+    ) -> str:
+        """Build the recipe, keep it under ``key``, return its id; raises `BuildError`.
+
+        An exception in the calling thread, an interrupt too, ends the build and leaves no
+        container.
+        """
+        return self._images.build(image, key, on_step, files, self._facts)
+
+    def commit(self, container: str, key: str) -> str:
+        """Keep the files of a running container as an image under ``key``; return its id."""
+        return docker_commit.commit(self._clients, container, key)
+
+    def kept(self) -> list[Kept]:
+        """Return every image and named volume of this package, with its size."""
+        return docker_kept.kept(self._clients)
+
+    def remove_volume(self, name: str) -> bool:
+        """Remove a named volume and its content; return False if it is in use or does not exist."""
+        return docker_kept.remove_volume(self._clients, name)
+
+    def prune(self, *, keep: frozenset[str]) -> list[str]:
+        """Remove our images, but those whose key or id is in ``keep``, and dead containers.
+
+        What is used by a container or is young stays, and so do volumes.
+        """
+        return docker_kept.prune(self._clients, keep=keep, young=self.young)
+
+    # --- containers ------------------------------------------------------------------------
+
+    def listen(self, run_dir: Path) -> Listener:
+        """Open the socket that a container with this run folder will dial."""
+        if self._transport == "unix":
+            return Listener(unix_socket(run_dir / "sock"), f"unix:{RUN}/sock")
+        bind, seen = self._tcp_addresses
+        try:
+            sock = socket.create_server((bind, 0))
+        except OSError as error:
+            raise EngineError(
+                f"can't listen on {bind}, where the engine's containers would reach this "
+                f"kernel: {error}"
+            ) from error
+        return Listener(sock, f"tcp:{seen}:{sock.getsockname()[1]}")
+
+    @functools.cached_property
+    def _tcp_addresses(self) -> tuple[str, str]:
+        """Return where to listen, and the name for containers: no other machine can reach it."""
+        if self._facts.desktop or sys.platform != "linux":
+            return "127.0.0.1", "host.docker.internal"
+        with self._clients.use("describe its bridge network") as api:
+            pools = api.inspect_network("bridge")["IPAM"]["Config"] or []
+        for pool in pools:
+            gateway = pool.get("Gateway")
+            if gateway is None and pool.get("Subnet"):
+                # A daemon that has just made its bridge does not tell; it takes the first address.
+                gateway = str(next(ipaddress.ip_network(pool["Subnet"]).hosts()))
+            if gateway:
+                return gateway, gateway
+        raise EngineError("the engine's bridge network has no gateway address to listen on")
+
+    def run_path(self, run_dir: Path) -> str:
+        """Return where the guest sees ``run_dir``."""
+        return RUN
+
+    def surroundings(
+        self, launch: Launch, env: Mapping[str, str], *, hook: bool
+    ) -> tuple[Surroundings | None, tuple[str, ...]]:
+        """Return what the worker takes over from this machine, and what the card says of it."""
+        user = self._images.user(launch.image)
+        return docker_surroundings.of(launch, self._facts, user, env, hook=hook)
+
+    def launch(self, launch: Launch) -> str:
+        """Start the guest and return the container's id."""
+        import docker.errors
+
+        with self._clients.use(f"start the container {launch.name}") as api:
+            self._require_volumes(api, launch)
+            try:
+                container = self._start(api, launch)
+            except docker.errors.APIError as error:
+                if "host-gateway" not in str(error.explanation):
+                    raise
+                # An engine without a bridge of its own has no address for its machine.
+                self._known = dataclasses.replace(self._facts, host_gateway=False)
+                container = self._start(api, launch)
+        self._cpu.begin(container, time.time())
+        return container
+
+    def _start(self, api: APIClient, launch: Launch) -> str:
+        """Create the container and start it. Remove it again whatever goes wrong."""
+        import docker.errors
+
+        try:
+            container = create_container(
+                api, docker_launch.config(launch, self._facts), launch.name
+            )
+        except docker.errors.APIError:
+            raise
+        except BaseException:
+            discard_container(self._clients, launch.name)  # interrupted: it may have been made
+            raise
+        try:
+            api.start(container)
+        except BaseException:
+            discard_container(self._clients, container)
+            raise
+        return container
+
+    def _require_volumes(self, api: APIClient, launch: Launch) -> None:
+        import docker.errors
+
+        for mount in launch.mounts:
+            if mount.volume.kind == "named" and not mount.volume.create_if_missing:
+                try:
+                    api.inspect_volume(volume_name(mount))
+                except docker.errors.NotFound:
+                    raise EngineError(
+                        f"the volume {mount.volume.name!r} for {mount.path} is not there, and "
+                        "create_if_missing is False: check its name, or have it created"
+                    ) from None
+
+    def kill(self, container: str) -> None:
+        """Kill the container and remove it with its anonymous volumes; do nothing if it does not
+        exist.
+        """
+        self._cpu.forget(container)
+        remove_container(self._clients, container)
+
+    def ended(self, container: str) -> Ended | None:
+        """Return how a container ended; one that is just ending is waited for, up to 5 s."""
+        self._cpu.forget(container)
+        return ends.ended(self._clients, container)
+
+    def clear_run_folder(self, container: str, run_dir: Path) -> None:
+        """Remove the folders that root made in the run folder of a container that has ended."""
+        if names := run_folder.foreign_folders(run_dir):
+            ends.clear_run_folder(self._clients, container, names)
+
+    def leaves_behind(self, run_dir: Path) -> bool:
+        """Return whether root made folders in the run folder."""
+        return bool(run_folder.foreign_folders(run_dir))
+
+    def discard(self, container: str) -> None:
+        """Remove a container that has ended, or is just ending. Return at once."""
+        self._cpu.forget(container)
+        self._remover.add(container)
+
+    def usage(self, container: str) -> Usage | None:
+        """Return the CPU use since the previous call, or the start, and memory without page
+        cache.
+        """
+        import docker.errors
+
+        with self._clients.use("tell what a container uses") as api:
+            try:
+                stats = api.stats(container, stream=False, one_shot=True)
+                if not self._cpu.knows(container):
+                    started = api.inspect_container(container)["State"]["StartedAt"]
+                    self._cpu.begin(container, epoch(started))
+            except docker.errors.NotFound:
+                return None
+        memory = stats.get("memory_stats") or {}
+        if "usage" not in memory:
+            return None  # it is there, and has ended
+        used = stats["cpu_stats"]["cpu_usage"]["total_usage"] / 1e9
+        # Page cache that can be dropped at once is nobody's memory: named so in version 1 and 2 of
+        # control groups.
+        detail = memory.get("stats") or {}
+        cache = detail.get("total_inactive_file", detail.get("inactive_file", 0))
+        limit = memory.get("limit", 0)
+        return Usage(
+            cpu=self._cpu.cores(container, time.time(), used),
+            memory=max(0, memory["usage"] - cache),
+            memory_limit=limit if 0 < limit < self._facts.memory else None,
+        )
+
+    def containers(self) -> list[Found]:
+        """Return every container of this package on this engine, of all sessions."""
+        with self._clients.use("list its containers") as api:
+            found = api.containers(all=True, filters={"label": f"{ROLE}=container"})
+        return [
+            Found(
+                id=one["Id"],
+                name=one["Names"][0].lstrip("/"),
+                labels=one["Labels"],
+                running=one["State"] == "running",
+                ended=one["State"] in ("exited", "dead"),
+            )
+            for one in found
+            if one["Names"]
+        ]

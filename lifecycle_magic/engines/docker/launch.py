@@ -1,0 +1,163 @@
+"""A launch in the form of the engine's API: pure functions from `Launch` and facts to JSON.
+
+The container is hardened in ways that package installs and ordinary user code do not notice; each
+choice has its reason next to it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from lifecycle_magic.engines.base import Honoured, Launch, Mount
+from lifecycle_magic.engines.docker.facts import Facts
+from lifecycle_magic.engines.docker.names import ROLE, volume_name
+from lifecycle_magic.engines.docker.surroundings import owns_files
+from lifecycle_magic.engines.process.limits import gpu_count, gpu_ids
+from lifecycle_magic.wire.surroundings import HOST
+
+GUEST = "/opt/lifecycle_magic"
+RUN = "/run/lifecycle"
+
+# Code in a container is root there, for apt and pip, but with no more than they and daemons that
+# drop their own rights use. CHOWN, DAC_OVERRIDE, FOWNER, FSETID: unpacking files as other users'.
+# SETUID, SETGID: apt's sandbox, su. KILL: ending what has dropped to another user. Left out of
+# Docker's own set are raw sockets, device nodes, chroot, audit, file capabilities; privileged ports
+# need none since Docker 20.10.
+CAPABILITIES = ("CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "KILL", "SETGID", "SETUID")
+
+# To let a worker that is the kernel's user keep root's right to write (guest.account); the worker
+# itself does not have it.
+OWNER_CAPABILITIES = ("SETPCAP",)
+
+# A fork bomb ends here; the largest thread pools do not come near.
+PIDS_LIMIT = 4096
+
+# What the guest prints before it keeps its own log would go with the container, so it is put into
+# the run folder. The first entry of the path is the working folder, whose files must not pass for
+# modules of the standard library.
+_PRELUDE = """\
+import os, sys
+sys.path.pop(0)
+del sys.argv[0]
+flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK
+log = os.open(sys.argv[1] + "/start.log", flags, 0o644)
+os.dup2(log, 1)
+os.dup2(log, 2)
+os.close(log)
+sys.path.insert(0, sys.argv[0])
+exec(open(sys.argv[0] + "/__main__.py").read())
+"""
+
+
+def review(launch: Launch, facts: Facts, *, unix: bool) -> Honoured:
+    """Return what of ``launch`` this engine can't honour."""
+    refused, ignored = [], []
+    if launch.block_network and not unix:
+        refused.append(
+            "block_network=True needs a container that reaches the kernel by a Unix socket, and "
+            "this engine's containers reach it over TCP: use an engine on this Linux machine, "
+            "or omit block_network"
+        )
+    if launch.cpu is not None and launch.cpu > facts.cores:
+        ignored.append(f"cpu={launch.cpu:g}: the engine has {facts.cores} cores; capped at that")
+    if launch.cpu is not None and not facts.limits_cpu:
+        ignored.append(f"cpu={launch.cpu:g}: the engine's kernel can't limit CPU time")
+    if launch.memory is not None and not facts.limits_memory:
+        ignored.append(f"memory={launch.memory}: the engine's kernel can't limit memory")
+    elif launch.memory is not None and facts.memory and launch.memory << 20 > facts.memory:
+        ignored.append(f"memory={launch.memory}: the engine has only {facts.memory >> 20} MiB")
+    if launch.gpu is not None and _names_gpu_model(launch.gpu):
+        ignored.append(
+            f"gpu={launch.gpu!r}: the engine can't choose by model; it gives what is there"
+        )
+    if not facts.host_gateway and not launch.block_network:
+        ignored.append(
+            f"the name {HOST} for this machine needs Docker 20.10 or newer with a bridge network: "
+            "use the machine's own address in code that calls a service on it"
+        )
+    return Honoured(tuple(refused), tuple(ignored))
+
+
+def config(launch: Launch, facts: Facts) -> dict[str, Any]:
+    """Return the body of ``POST /containers/create`` for ``launch``."""
+    return {
+        "Image": launch.image,
+        "Entrypoint": ["python3", "-c", _PRELUDE, GUEST, RUN],
+        "Cmd": [],
+        "User": "0:0",
+        "Labels": {**launch.labels, ROLE: "container"},
+        "StopSignal": "SIGTERM",
+        "StopTimeout": launch.stop_timeout,
+        # The kernel watches a connection; an image's own health check would only cost.
+        "Healthcheck": {"Test": ["NONE"]},
+        "HostConfig": _host_config(launch, facts),
+    }
+
+
+def _host_config(launch: Launch, facts: Facts) -> dict[str, Any]:
+    host: dict[str, Any] = {
+        # See docker_ends: with AutoRemove an engine's restart can cost a container its exit.
+        "AutoRemove": False,
+        "CapDrop": ["ALL"],
+        "CapAdd": [*CAPABILITIES, *(OWNER_CAPABILITIES if owns_files(launch, facts) else ())],
+        "SecurityOpt": ["no-new-privileges"],
+        # The guest is process 1 and reaps.
+        "Init": False,
+        # Output is in the run folder, capped; the engine need not keep it a second time.
+        "LogConfig": {"Type": "none", "Config": {}},
+        "Mounts": [
+            _bind(str(launch.guest_dir), GUEST, read_only=True),
+            _bind(str(launch.run_dir), RUN),
+            *(_mount(mount) for mount in launch.mounts),
+        ],
+    }
+    if facts.secured_by("selinux"):
+        # Else it may not open the mounted socket; relabelling a user's own folder would be worse.
+        host["SecurityOpt"].append("label=disable")
+    if facts.secured_by("userns"):
+        # Else its root is a stranger to the 0700 run folder.
+        host["UsernsMode"] = "host"
+    if facts.limits_pids:
+        host["PidsLimit"] = PIDS_LIMIT
+    if launch.memory is not None and facts.limits_memory:
+        # As much with swap as without: the limit is what was asked for.
+        host["Memory"] = host["MemorySwap"] = launch.memory << 20
+    if launch.cpu is not None and facts.limits_cpu:
+        host["NanoCpus"] = int(min(launch.cpu, facts.cores) * 1e9)
+    if launch.shm_size is not None:
+        host["ShmSize"] = launch.shm_size << 20
+    if launch.block_network:
+        host["NetworkMode"] = "none"
+    elif facts.host_gateway:
+        host["ExtraHosts"] = [f"{HOST}:host-gateway"]
+    if launch.gpu is not None:
+        host["DeviceRequests"] = [_gpu_request(launch.gpu)]
+    return host
+
+
+def _gpu_request(gpu: str | int) -> dict[str, Any]:
+    if ids := gpu_ids(gpu):
+        return {"Driver": "", "DeviceIDs": ids, "Capabilities": [["gpu"]]}
+    count = gpu_count(gpu)
+    return {"Driver": "", "Count": -1 if count is None else count, "Capabilities": [["gpu"]]}
+
+
+def _names_gpu_model(gpu: str | int) -> bool:
+    model = str(gpu).partition(":")[0]
+    return not gpu_ids(gpu) and model not in {"any", "all"} and not model.isdecimal()
+
+
+def _mount(mount: Mount) -> dict[str, Any]:
+    volume = mount.volume
+    if volume.kind == "path":
+        return _bind(str(volume.path), mount.path)
+    # What the image has at that path stays hidden, as it does with a folder of the host.
+    options: dict[str, Any] = {"NoCopy": True, "Labels": {ROLE: "volume"}}
+    made: dict[str, Any] = {"Type": "volume", "Target": mount.path, "VolumeOptions": options}
+    if volume.kind == "named":
+        made["Source"] = volume_name(mount)
+    return made
+
+
+def _bind(source: str, target: str, *, read_only: bool = False) -> dict[str, Any]:
+    return {"Type": "bind", "Source": source, "Target": target, "ReadOnly": read_only}

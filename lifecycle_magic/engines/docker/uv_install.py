@@ -1,0 +1,156 @@
+"""Python packages for an image by the host's own uv, which is far quicker than the image's pip.
+
+The step runs in a container of the image so far, with uv and its cache mounted, and the container
+is committed: uv is not in the image, and what it downloads is kept in a volume of the engine's for
+the next image. Where uv fails, the image's pip has a try in the same container. Where uv does not
+fit the image (another processor, musl, a user who is not root, no python3), nothing is kept, and
+the step is an ordinary one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+import secrets
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lifecycle_magic.engines.docker import build_tools
+from lifecycle_magic.engines.docker.api import (
+    create_container,
+    discard_container,
+    image_id,
+    inspect_image,
+)
+from lifecycle_magic.engines.docker.client import Clients
+from lifecycle_magic.engines.docker.commit import commit
+from lifecycle_magic.engines.docker.facts import Facts
+from lifecycle_magic.engines.docker.launch import GUEST, RUN
+from lifecycle_magic.engines.docker.names import ROLE, VOLUME_PREFIX, tag
+from lifecycle_magic.engines.docker.progress import Tail
+from lifecycle_magic.engines.docker.surroundings import ROOTS
+from lifecycle_magic.engines.process import environments
+from lifecycle_magic.engines.step_reporter import StepReporter
+from lifecycle_magic.exception import BuildError, EngineError
+from lifecycle_magic.images.steps import PipInstall
+from lifecycle_magic.wire.surroundings import HOST
+
+if TYPE_CHECKING:
+    from docker import APIClient
+
+CACHE = f"{VOLUME_PREFIX}.uv"
+"""The volume of the cache. No user's volume has this name: theirs begin with a letter or digit."""
+
+_MACHINES = {"x86_64": "amd64", "aarch64": "arm64"}
+
+
+def install(
+    clients: Clients,
+    facts: Facts,
+    step: PipInstall,
+    below: str,
+    reporter: StepReporter,
+    *,
+    anew: bool,
+) -> str | None:
+    """Install packages on top of the image ``below``; return None if an ordinary build must.
+
+    ``reporter`` is the step's; ``anew`` repeats a finished step. Raises `BuildError` if uv and
+    the image's pip both fail.
+    """
+    if step.env:
+        return None  # its variables are part of the instruction
+    key = hashlib.sha256(f"uv {below} {step.instruction('')}".encode()).hexdigest()
+    if not anew and (known := image_id(clients, tag(key))) is not None:
+        reporter.report_start()
+        reporter.report_end("cached")
+        return known
+    container = ""
+    try:
+        with clients.use("install the packages") as api:
+            uv = _uv_for(inspect_image(api, below))
+            if uv is None:
+                return None
+            reporter.report_start()
+            # By its name, for an interrupt may leave one whose id we never heard.
+            container = f"lm-build-{key[:12]}-{secrets.token_hex(4)}"
+            with build_tools.folder(uv) as (tools, unusable):
+                for text in unusable:
+                    reporter.report_output(f"{text}\n")
+                create_container(api, _config(step, below, tools, facts), container)
+                printed = Tail(reporter.report_output)
+                code = _run(api, container, printed)
+            if code and step.tool == "pip":
+                reporter.report_end("failed")
+                raise printed.failure(reporter, code)
+            if code:
+                reporter.report_output("the host's uv could not do it here: the image's is to\n")
+                return None
+        made = commit(clients, container, key)
+        reporter.report_end("done")
+        return made
+    except BuildError:
+        raise
+    except EngineError as error:  # it may not even start: no python3, or musl
+        reporter.report_output(f"the host's uv could not do it here: {error}\n")
+        return None
+    finally:
+        if container:
+            discard_container(clients, container)
+
+
+def _uv_for(image: Mapping[str, Any]) -> Path | None:
+    """Return the host's uv for this image (as the engine describes it); None if it can't run
+    there.
+    """
+    fits = (
+        sys.platform == "linux"
+        and image.get("Os") == "linux"
+        and image.get("Architecture") == _MACHINES.get(platform.machine())
+        and (image.get("Config") or {}).get("User") in (None, *ROOTS)
+    )
+    try:
+        return Path(environments.find_uv()) if fits else None
+    except OSError:
+        return None
+
+
+def _config(step: PipInstall, image: str, tools: Path, facts: Facts) -> dict[str, Any]:
+    """Return the body of ``POST /containers/create`` for a step on top of ``image``."""
+    host: dict[str, Any] = {
+        "Mounts": [
+            {"Type": "bind", "Source": str(tools), "Target": GUEST, "ReadOnly": True},
+            {
+                "Type": "volume",
+                "Source": CACHE,
+                "Target": RUN,
+                "VolumeOptions": {"NoCopy": True, "Labels": {ROLE: "volume"}},
+            },
+        ]
+    }
+    if facts.host_gateway:
+        host["ExtraHosts"] = [f"{HOST}:host-gateway"]
+    if facts.secured_by("selinux"):
+        host["SecurityOpt"] = ["label=disable"]
+    if facts.secured_by("userns"):
+        host["UsernsMode"] = "host"
+    words = [step.tool, *step.options(), "--", *step.packages]
+    return {
+        "Image": image,
+        "Entrypoint": ["python3", "-c", build_tools.script(), *words],
+        "Cmd": [],
+        "Labels": {ROLE: "container"},
+        "Healthcheck": {"Test": ["NONE"]},
+        "HostConfig": host,
+    }
+
+
+def _run(api: APIClient, container: str, on_output: Callable[[str], None]) -> int:
+    """Start the container, hand on what it prints, and return its exit code."""
+    stream: Iterator[bytes] = api.attach(container, stream=True, logs=True)
+    api.start(container)
+    for chunk in stream:
+        on_output(environments.redact(chunk.decode(errors="replace")))
+    return int(api.wait(container)["StatusCode"])

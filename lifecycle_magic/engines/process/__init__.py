@@ -1,0 +1,1 @@
+"""The embedded engine: containers as sandboxed processes of this machine."""

@@ -1,0 +1,441 @@
+"""The embedded engine: instances as processes of this machine, where no Docker Engine is available.
+
+An image is a virtual environment and a *snapshot* folder; an instance is the guest on its own copy
+of the snapshot, below a keeper (`keeper.py`) that has left the kernel's process tree and removes
+the copy when the guest ends. Where bubblewrap works, the copy is the instance's root folder
+(`sandbox.py`). Where it does not, paths are the host's, only working folder and ``$HOME`` are the
+instance's own, and `ProcessEngine.review` reports by name what can't be honoured.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import logging
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal
+
+from lifecycle_magic.engines import surroundings
+from lifecycle_magic.engines.base import (
+    Ended,
+    Found,
+    Honoured,
+    Kept,
+    Launch,
+    Listener,
+    OnStep,
+    Usage,
+)
+from lifecycle_magic.engines.cpu_meter import CpuMeter
+from lifecycle_magic.engines.listener import tcp_socket, unix_socket
+from lifecycle_magic.engines.process import (
+    environments,
+    interpreters,
+    limits,
+    process_table,
+    run_steps,
+    sandbox,
+)
+from lifecycle_magic.engines.process.commands import Commands
+from lifecycle_magic.engines.process.interpreters import Interpreter
+from lifecycle_magic.engines.process.keeper import remove_tree
+from lifecycle_magic.engines.process.limits import Host
+from lifecycle_magic.engines.process.sandbox import Bind, Probe
+from lifecycle_magic.engines.process.start_keeper import EXIT_CODE, start_keeper
+from lifecycle_magic.engines.process.store import (
+    ImageRecord,
+    InstanceRecord,
+    Store,
+    copy_tree,
+    tree_size,
+    write,
+)
+from lifecycle_magic.engines.step_reporter import StepReporter
+from lifecycle_magic.exception import EngineError, EngineUnavailable
+from lifecycle_magic.host import disk_full, run_files
+from lifecycle_magic.host.paths import state_root
+from lifecycle_magic.images.image import Image
+from lifecycle_magic.images.steps import FileDigests
+from lifecycle_magic.volume import Volume
+from lifecycle_magic.wire.surroundings import Surroundings
+
+_log = logging.getLogger(__name__)
+
+_KILL_SECONDS = 5.0
+
+
+class ProcessEngine:
+    """Instances as processes, sandboxed by bubblewrap where it works.
+
+    ``sandbox`` None tries once whether a sandbox works; False uses none; True requires one.
+    ``transport`` ``tcp`` listens on 127.0.0.1, where Unix sockets can't be used.
+
+        >>> ProcessEngine(sandbox=False).name
+        'process'
+    """
+
+    name: Literal["docker", "process"] = "process"
+
+    def __init__(
+        self, *, sandbox: bool | None = None, transport: Literal["unix", "tcp"] = "unix"
+    ) -> None:
+        self._wanted = sandbox
+        self._transport = transport
+        self._runs: dict[str, Path] = {}  # run folders of what this process launched
+        self._cpu = CpuMeter()
+
+    # --- what there is -----------------------------------------------------------------------
+
+    @property
+    def address(self) -> str:
+        return ""  # this machine
+
+    def check(self) -> str:
+        """Return one line that describes the engine; raises `EngineUnavailable` with the fix."""
+        if sys.platform != "linux":
+            raise EngineUnavailable(
+                f"the process engine needs Linux, and this is {sys.platform}: start Docker Engine "
+                "or Docker Desktop (on Windows, WSL 2 is Linux)"
+            )
+        try:
+            uv = environments.find_uv()
+        except FileNotFoundError as error:
+            raise EngineUnavailable(f"the process engine needs uv: {error}") from None
+        told = subprocess.run([uv, "--version"], capture_output=True, text=True, check=False)
+        probed = self._probed
+        if self._wanted and probed.path is None:
+            raise EngineUnavailable(
+                f"no sandbox: {probed.told}. Fix: {probed.fix}, or start Docker Engine"
+            )
+        box = probed.told if probed.path else f"no sandbox: {probed.told}"
+        return f"process engine ({told.stdout.strip() or 'uv'}, {box})"
+
+    def brief(self) -> str:
+        """Return what runs instances, in a few words."""
+        if self.sandboxed:
+            return f"sandboxed processes ({self._probed.told})"
+        return "processes without a sandbox"
+
+    @functools.cached_property
+    def _probed(self) -> Probe:
+        if self._wanted is False:
+            return Probe(None, "sandbox=False", "omit it, with bubblewrap installed")
+        return sandbox.probe()
+
+    @property
+    def sandboxed(self) -> bool:
+        """Return whether instances run in a sandbox. The first call tries one, for about 10 ms."""
+        return self._probed.path is not None
+
+    @functools.cached_property
+    def _commands(self) -> Commands:
+        return Commands(self._probed.path)
+
+    @property
+    def _store(self) -> Store:
+        return Store(state_root())
+
+    def _host(self) -> Host:
+        return Host(
+            sandboxed=self.sandboxed,
+            why_not=self._probed.told,
+            fix=self._probed.fix,
+            cores=len(os.sched_getaffinity(0)),
+            gpus=len(sandbox.gpu_devices()),
+            volumes=str(state_root() / "volumes"),
+            unix=self._transport == "unix",
+        )
+
+    def close(self) -> None:
+        """Do nothing: no connection is kept, and keepers are processes of their own."""
+
+    def review(self, image: Image, launch: Launch | None = None) -> Honoured:
+        """Return what of this image and launch can't be honoured here."""
+        found = [limits.of_image(image, self._host())]
+        if launch is not None:
+            found.append(limits.of_launch(launch, self._host()))
+        return Honoured(
+            refused=tuple(text for one in found for text in one.refused),
+            ignored=tuple(text for one in found for text in one.ignored),
+        )
+
+    # --- images ------------------------------------------------------------------------------
+
+    def base_id(self, image: Image, on_step: OnStep | None = None, *, anew: bool = False) -> str:
+        """Return a digest of the host's Python and of whether absolute paths are in the
+        snapshot.
+        """
+        _refuse(limits.of_image(image, self._host()))
+        return self._id_of(self._python(image, on_step))
+
+    def known_base(self, image: Image) -> str | None:
+        """Return the same id, or None if a Python would have to be fetched for it."""
+        _refuse(limits.of_image(image, self._host()))
+        found = interpreters.find(image.python_version)
+        return None if found is None else self._id_of(found)
+
+    def _id_of(self, python: Interpreter) -> str:
+        # Sandboxed or not decides what an absolute path in a build step means.
+        digest = hashlib.sha256(python.digest_text.encode()).hexdigest()
+        return f"{digest}-{'sandboxed' if self.sandboxed else 'plain'}"
+
+    def _python(self, image: Image, on_step: OnStep | None = None) -> Interpreter:
+        version = image.python_version
+        found = interpreters.find(version)
+        if found is not None:
+            return found
+        reporter = StepReporter(on_step or (lambda _: None), f"fetch Python {version}", 0, 0)
+        reporter.report_start()
+        try:
+            found = interpreters.fetch(version, lambda line: reporter.report_output(f"{line}\n"))
+        except BaseException:
+            reporter.report_end("failed")
+            raise
+        reporter.report_end("done")
+        return found
+
+    def find(self, key: str) -> str | None:
+        """Return the id of the image under ``key``: the key itself, or None."""
+        return None if self._store.image(key) is None else key
+
+    def build(
+        self, image: Image, key: str, on_step: OnStep, files: FileDigests | None = None
+    ) -> str:
+        """Build environment and snapshot from the recipe; raises `BuildError` or `EngineError`."""
+        _refuse(limits.of_image(image, self._host()))
+        store, python = self._store, self._python(image, on_step)
+        with (
+            disk_full.explain("build the image"),
+            store.making("images", key) as folder,
+            store.new_venv() as venv,
+        ):
+            root = folder / "root"
+            root.mkdir(mode=0o700)
+            start = run_steps.Made(root, venv, python)
+            made = run_steps.run_steps(image, start, self._commands.of_step, on_step, files)
+            record = ImageRecord(
+                venv=venv.name, prefixes=python.prefixes, env=made.env, workdir=made.workdir
+            )
+            write(folder / "image.json", record)
+            store.replace(folder, store.place("images", key))
+        return key
+
+    def commit(self, container: str, key: str) -> str:
+        """Copy the instance's files as the snapshot of a new image; its environment is shared."""
+        store = self._store
+        instance = store.instance(container)
+        parent = None if instance is None else store.image(instance.image)
+        if instance is None or parent is None:
+            raise EngineError(
+                f"{container} or its image no longer exists, so its files can't be kept"
+            )
+        with disk_full.explain("keep the files"), store.making("images", key) as folder:
+            copy_tree(store.place("instances", container) / "root", folder / "root")
+            write(folder / "image.json", parent)
+            store.replace(folder, store.place("images", key))
+        return key
+
+    # --- launching ---------------------------------------------------------------------------
+
+    def listen(self, run_dir: Path) -> Listener:
+        """Open ``run_dir/sock`` (0600), or a port of 127.0.0.1."""
+        if self._transport == "tcp":
+            return Listener(*tcp_socket())
+        sock = unix_socket(run_dir / "sock")
+        return Listener(sock, f"unix:{self.run_path(run_dir)}/sock")
+
+    def run_path(self, run_dir: Path) -> str:
+        """Return where the guest sees ``run_dir``: `/run/lifecycle` in a sandbox, otherwise the
+        path itself.
+        """
+        return self._commands.run_path(run_dir)
+
+    def surroundings(
+        self, launch: Launch, env: Mapping[str, str], *, hook: bool
+    ) -> tuple[Surroundings | None, tuple[str, ...]]:
+        """Return the umask, which a keeper has stricter; a process has all else by itself."""
+        return Surroundings({}, umask=surroundings.umask()), ()
+
+    def launch(self, launch: Launch) -> str:
+        """Start the guest below a keeper of its own session; the instance's name is its id."""
+        _refuse(limits.of_launch(launch, self._host()))
+        store = self._store
+        image = store.image(launch.image)
+        if image is None:
+            raise EngineError(
+                f"image {launch.image} is not here any more (pruned, or the Python it was made for "
+                "is gone): run the cell again to build it"
+            )
+        place = store.place("instances", launch.name)
+        _log.debug("start %s of image %s", launch.name, launch.image)
+        with disk_full.explain("start it"), store.making("instances", launch.name) as folder:
+            copy_tree(store.place("images", launch.image) / "root", folder / "root")
+            self._commands.prepare_root(folder / "root", image.workdir)
+            volumes = self._make_volumes(folder, place, launch)
+            venv = store.place("venvs", image.venv)
+            job = self._commands.of_guest(launch, place, venv, image, volumes)
+            with start_keeper(job) as keeper:
+                record = InstanceRecord(
+                    name=launch.name,
+                    image=launch.image,
+                    venv=image.venv,
+                    run_dir=str(launch.run_dir),
+                    keeper=keeper.identity,
+                    labels=dict(launch.labels),
+                    volumes=[str(m.volume.name) for m in launch.mounts if m.volume.name],
+                )
+                write(folder / "instance.json", record)
+                if not store.publish(folder, place):
+                    raise EngineError(f"there is an instance {launch.name} already")
+                keeper.start()
+        self._runs[launch.name] = launch.run_dir
+        return launch.name
+
+    def _make_volumes(self, folder: Path, place: Path, launch: Launch) -> list[Bind]:
+        """Create missing volumes that may be created, and return all, as a sandbox mounts them.
+
+        ``folder`` is the instance's while it is being created, ``place`` its final path.
+        """
+        found = []
+        for number, mount in enumerate(launch.mounts):
+            source = self._volume_folder(number, mount.volume, place)
+            if mount.volume.kind == "ephemeral":
+                (folder / source.relative_to(place)).mkdir(mode=0o700, parents=True)
+            elif mount.volume.kind == "named" and mount.volume.create_if_missing:
+                (self._store.folder("volumes") / source.name).mkdir(mode=0o700, exist_ok=True)
+            elif not source.is_dir():
+                raise EngineError(
+                    f"the volume {mount.volume} for {mount.path} is not there: "
+                    f"make the folder {source}, or omit create_if_missing=False"
+                )
+            found.append(Bind(str(source), mount.path, "rw"))
+        return found
+
+    def _volume_folder(self, number: int, volume: Volume, place: Path) -> Path:
+        if volume.kind == "ephemeral":
+            return place / "volumes" / str(number)
+        if volume.kind == "named":
+            return self._store.place("volumes", str(volume.name))
+        return Path(str(volume.path))
+
+    # --- while it runs, and after ------------------------------------------------------------
+
+    def ended(self, container: str) -> Ended | None:
+        """Return the exit code that the keeper wrote, once the instance has exited."""
+        record = self._store.instance(container)
+        if record is not None:
+            process_table.wait_gone([record.keeper], _KILL_SECONDS)
+        run_dir = self._runs.get(container) or (Path(record.run_dir) if record else None)
+        if run_dir is None:
+            return None
+        try:
+            return Ended(int(run_files.read(run_dir / EXIT_CODE, 64)))
+        except (OSError, ValueError):
+            return None
+
+    def clear_run_folder(self, container: str, run_dir: Path) -> None:
+        """Do nothing: all that a guest writes is this user's."""
+
+    def leaves_behind(self, run_dir: Path) -> bool:
+        """Return False: all that a guest writes is this user's."""
+        return False
+
+    def discard(self, container: str) -> None:
+        """Do nothing: the keeper removes its instance's folder."""
+
+    def kill(self, container: str) -> None:
+        """Kill every process of the instance and wait until its folder is removed."""
+        store = self._store
+        record = store.instance(container)
+        if record is None:
+            return
+        for _ in range(3):  # what forks while it is being killed is found the next time
+            rows = process_table.belonging(container, record.keeper)
+            process_table.kill_all(rows)
+            # A keeper that was itself killed has left strays, and the folder.
+            ending = [record.keeper, *(row.owner() for row in rows)]
+            if process_table.wait_gone(ending, _KILL_SECONDS):
+                break
+        else:
+            raise EngineError(
+                f"{container} does not end {3 * _KILL_SECONDS:g} s after SIGKILL: one of its "
+                "processes hangs in the operating system (see ps -o pid,stat,wchan,args)"
+            )
+        store.discard(store.place("instances", container))
+
+    def usage(self, container: str) -> Usage | None:
+        """Return the CPU use since the previous call, or the start, and the memory of all
+        processes.
+        """
+        record = self._store.instance(container)
+        if record is None or not record.keeper.alive():
+            self._cpu.forget(container)
+            return None
+        rows = process_table.below(record.keeper)
+        began = int(record.keeper.started) / os.sysconf("SC_CLK_TCK")
+        self._cpu.begin(container, began)
+        now = time.clock_gettime(time.CLOCK_BOOTTIME)
+        used = sum(row.cpu for row in rows)
+        return Usage(self._cpu.cores(container, now, used), process_table.memory(rows))
+
+    def containers(self) -> list[Found]:
+        """Return every recorded instance; one whose keeper has exited is not running."""
+        return [
+            Found(one.name, one.name, one.labels, one.keeper.alive())
+            for one in self._store.instances()
+        ]
+
+    def kept(self) -> list[Kept]:
+        """Return every image (with its environment) and named volume, with its size on disk."""
+        store = self._store
+        running = {one.image for one in store.instances()}
+        found = []
+        for key in store.images():
+            record, place = store.image(key), store.place("images", key)
+            size = tree_size(place)
+            size += tree_size(store.place("venvs", record.venv)) if record else 0
+            found.append(Kept("image", key, size, place.stat().st_mtime, key in running))
+        mounted = self._mounted()
+        for name in store.volumes():
+            place = store.place("volumes", name)
+            used = name in mounted
+            found.append(Kept("volume", name, tree_size(place), place.stat().st_mtime, used))
+        return found
+
+    def remove_volume(self, name: str) -> bool:
+        """Remove a named volume and its content; return False if it is in use or does not exist."""
+        if name in self._mounted() or name not in self._store.volumes():
+            return False
+        remove_tree(str(self._store.place("volumes", name)))
+        return True
+
+    def _mounted(self) -> set[str]:
+        """Return the names of the volumes of running instances."""
+        return {
+            name for one in self._store.instances() if one.keeper.alive() for name in one.volumes
+        }
+
+    def prune(self, *, keep: frozenset[str]) -> list[str]:
+        """Remove images not in ``keep``, dead instances, and the leftovers of crashed builds."""
+        store = self._store
+        removed = []
+        for one in store.instances():
+            if not one.keeper.alive():
+                self.kill(one.name)
+                removed.append(f"instance {one.name}")
+        in_use = {one.image for one in store.instances()}
+        for key in store.images():
+            if key not in keep and key not in in_use:
+                store.discard(store.place("images", key))
+                removed.append(f"image {key}")
+        return removed + store.clear_leftovers()
+
+
+def _refuse(found: Honoured) -> None:
+    if found.refused:
+        raise EngineError("; ".join(found.refused))

@@ -1,0 +1,173 @@
+"""The steps of a recipe, carried out on a snapshot folder and a virtual environment.
+
+Packages go into the environment, everything else into the snapshot. The engine decides how a shell
+command is run (in a sandbox or not): it passes a function that prepares the command.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path, PurePosixPath
+
+from lifecycle_magic.engines.base import OnStep
+from lifecycle_magic.engines.process import environments
+from lifecycle_magic.engines.process.interpreters import Interpreter
+from lifecycle_magic.engines.step_reporter import StepReporter
+from lifecycle_magic.exception import BuildError
+from lifecycle_magic.host import disk_full
+from lifecycle_magic.images.image import Image
+from lifecycle_magic.images.steps import (
+    AddLocalDir,
+    AddLocalFile,
+    FileDigests,
+    PipInstall,
+    RunCommand,
+    SetEnv,
+    Step,
+    Workdir,
+    check_unchanged,
+)
+
+_MOST_LINKS = 40  # as the kernel's own limit, path_resolution(7)
+
+
+@dataclass(frozen=True)
+class Made:
+    """The result of the steps so far: folders, Python, environment variables, working folder."""
+
+    root: Path
+    venv: Path
+    python: Interpreter
+    env: Mapping[str, str] = field(default_factory=dict)
+    workdir: str | None = None
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A command that is ready to run."""
+
+    command: list[str]
+    env: Mapping[str, str]
+    cwd: Path
+
+
+Prepare = Callable[[str, Made], Prepared]
+
+
+def run_steps(
+    image: Image, made: Made, prepare: Prepare, on_step: OnStep, files: FileDigests | None = None
+) -> Made:
+    """Carry out every step of ``image``, the environment first, and return the result.
+
+    ``files`` are the digests that copied files must have. Raises `BuildError` with the failing
+    step's command, exit code and last 20 lines.
+    """
+    # Commands may call pip; nothing else has a use for it.
+    seed = any(isinstance(step, RunCommand) for step in image.steps)
+    of = len(image.steps) + 1
+    python = f"environment with Python {made.python.minor}"
+    with _reported_step(StepReporter(on_step, python, 1, of)) as say:
+        environments.make(made.venv, python=made.python.path, seed=seed, on_line=say)
+    for number, step in enumerate(image.steps, start=2):
+        with _reported_step(StepReporter(on_step, step.title(), number, of)) as say:
+            digests = None if files is None else files[number - 2]
+            made = _run_step(step, made, prepare, say, digests)
+    return made
+
+
+def _run_step(
+    step: Step,
+    made: Made,
+    prepare: Prepare,
+    say: Callable[[str], None],
+    files: list[str] | None,
+) -> Made:
+    if isinstance(step, PipInstall):
+        arguments = [*step.options(), "--", *step.packages]
+        environments.install(
+            made.venv, arguments, say, shown=step.title(), tool=step.tool, extra=dict(step.env)
+        )
+    elif isinstance(step, RunCommand):
+        ready = prepare(step.command, made)
+        env = {**ready.env, **dict(step.env)}
+        environments.stream(ready.command, env=env, cwd=ready.cwd, on_line=say, shown=step.title())
+    elif isinstance(step, SetEnv):
+        made = replace(made, env={**made.env, **dict(step.variables)})
+    elif isinstance(step, Workdir):
+        inside(made.root, step.path, follow=True).mkdir(parents=True, exist_ok=True)
+        made = replace(made, workdir=step.path)
+    elif isinstance(step, AddLocalFile | AddLocalDir):
+        try:
+            copied = _copy(step, made.root)
+        except OSError as error:
+            raise BuildError(f"{step.title()}: {error}{disk_full.fix_line(str(error))}") from error
+        if files is not None:
+            check_unchanged(step, copied, files)
+    else:
+        raise BuildError(f"{step.title()}: the process engine can't do this; start Docker Engine")
+    return made
+
+
+def _copy(step: AddLocalFile | AddLocalDir, root: Path) -> list[str]:
+    """Copy the step's files into the snapshot and return the digests of the copies."""
+    found = []
+    if isinstance(step, AddLocalDir):
+        inside(root, step.remote, follow=True).mkdir(parents=True, exist_ok=True)
+    for file in step.files():
+        target = inside(root, f"{step.remote.rstrip('/')}/{file.name}".rstrip("/"))
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if file.kind == "folder":
+            target.mkdir(exist_ok=True)
+            target.chmod(file.mode | 0o700)
+        elif file.kind == "link":
+            target.unlink(missing_ok=True)
+            target.symlink_to(os.readlink(file.path))
+        else:
+            shutil.copyfile(file.path, target)
+            target.chmod(file.mode)
+        found.append(replace(file, path=target).digest())
+    return found
+
+
+def inside(root: Path, path: str, *, follow: bool = False) -> Path:
+    """Return where the absolute ``path`` lies when ``root`` is the root folder.
+
+    A link in the snapshot leads to where it would lead inside; it can't lead out of ``root``. The
+    last part is followed only on demand.
+
+    >>> inside(Path("/snapshot"), "/data/../../x")
+    PosixPath('/snapshot/x')
+    """
+    waiting = list(reversed(PurePosixPath(path).parts))
+    done: list[str] = []
+    links = 0
+    while waiting:
+        part = waiting.pop()
+        if part in ("/", ".."):
+            done = done[:-1] if part == ".." else []
+            continue
+        here = root.joinpath(*done, part)
+        if (waiting or follow) and here.is_symlink():
+            links += 1
+            if links > _MOST_LINKS:
+                raise OSError(f"{path}: too many links")
+            waiting.extend(reversed(PurePosixPath(os.readlink(here)).parts))
+        else:
+            done.append(part)
+    return root.joinpath(*done)
+
+
+@contextlib.contextmanager
+def _reported_step(reporter: StepReporter) -> Iterator[Callable[[str], None]]:
+    """Report that a step began, what it prints (by line), and how it ended."""
+    reporter.report_start()
+    try:
+        yield lambda line: reporter.report_output(f"{line}\n")
+    except BaseException:
+        reporter.report_end("failed")
+        raise
+    reporter.report_end("done")

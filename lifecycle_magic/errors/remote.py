@@ -1,0 +1,32 @@
+"""Remote exceptions, rebuilt in the kernel, with fixes for common ones."""
+
+from __future__ import annotations
+
+from lifecycle_magic.callers import rebuilt
+from lifecycle_magic.callers.rebuilt import as_raised
+from lifecycle_magic.wire.exceptions import add_note, copy_exception
+from lifecycle_magic.wire.messages import Failure
+
+__all__ = ["alike", "as_raised", "rebuild"]
+
+alike = copy_exception
+
+
+def rebuild(failure: Failure, where: str, *, stays: bool = True) -> BaseException:
+    """Return what `lifecycle_magic.callers.rebuilt.rebuild` returns, with notes that name fixes."""
+    return rebuilt.rebuild(failure, where, stays=stays, explain=_explain)
+
+
+def _explain(error: BaseException, where: str) -> None:
+    if isinstance(error, ImportError):
+        from lifecycle_magic.errors import missing_module
+
+        if type(error) is ModuleNotFoundError and error.name:
+            add_note(error, missing_module.fix_for(error.name, where.partition(".")[0]))
+        elif told := missing_module.unloadable(str(error)):
+            add_note(error, told)
+    elif isinstance(error, FileNotFoundError):
+        from lifecycle_magic.errors import missing_file
+
+        for note in missing_file.notes(error):
+            add_note(error, note)

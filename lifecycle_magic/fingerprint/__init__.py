@@ -1,0 +1,1 @@
+"""Digests of code, classes and values: what has not changed is neither built nor loaded again."""

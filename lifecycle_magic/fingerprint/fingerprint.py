@@ -1,0 +1,335 @@
+"""A digest of code and of everything that the code reads.
+
+Two digests are equal if the code does the same with the same values: after a restart of the kernel,
+with another hash seed, with other comments, line breaks and docstrings, and wherever the cell is.
+They differ if the code, a default, a closed-over value or a global that it reads differs, however
+many functions away.
+
+The result is a set of named *parts*, each with a digest of its own content, in which other parts
+appear only by name. So two fingerprints can be compared part by part to report what changed. How
+deep reading goes depends on where an object comes from:
+
+- written by the user (``__main__``, the class's own module): by content;
+- modules next to the notebook: by their files, which is what containers import;
+- installed (standard library, site-packages): by qualified name and the module's version;
+- this package: by name.
+
+Nothing is left out silently. What has no readable content (a socket, a lock, a generator), or is
+looked up by a string (``globals()["X"]``), is named in `Fingerprint.unreadable`.
+"""
+
+from __future__ import annotations
+
+import builtins
+import contextvars
+import functools
+import inspect
+import logging
+import typing
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from types import CodeType, FunctionType, MappingProxyType, ModuleType
+from typing import Any
+
+from lifecycle_magic.decorators.classes import is_class
+from lifecycle_magic.decorators.hooks import TRAVELS, Parameter
+from lifecycle_magic.decorators.marks import ATTRIBUTE, marks_of
+from lifecycle_magic.fingerprint import bytecode, origin
+from lifecycle_magic.fingerprint.class_hierarchy import ClassHierarchy
+from lifecycle_magic.fingerprint.image_only import MissingModule
+from lifecycle_magic.fingerprint.local_modules import BY_STRING, LocalModules
+from lifecycle_magic.fingerprint.origin import is_installed
+from lifecycle_magic.fingerprint.own_attributes import annotations_of, written_in
+from lifecycle_magic.fingerprint.parts import Parts
+from lifecycle_magic.wire import context_variables, loggers
+from lifecycle_magic.wire.annotations import names
+from lifecycle_magic.wire.pydantic_models import declared
+from lifecycle_magic.wire.value_digest import digest
+
+__all__ = ["Fingerprint", "of_function", "of_members", "of_value"]
+
+
+@dataclass(frozen=True)
+class Fingerprint:
+    """The digest (hex), the parts that it consists of, and what could not be read.
+
+    ``parts`` maps a human-readable name (``"LIMIT (constant)"``, ``"helper() (function)"``) to the
+    digest of that part. ``members`` are the names on the class (``within``) that were reached,
+    ``modules`` the files of the modules next to the notebook, by name.
+    """
+
+    digest: str
+    parts: Mapping[str, str]
+    unreadable: tuple[str, ...]
+    members: frozenset[str] = frozenset()
+    modules: Mapping[str, str] = field(default_factory=dict)
+
+
+def of_function(fn: Any, *, within: type | None = None) -> Fingerprint:
+    """Return the fingerprint of a function, with what ``fn`` reaches of ``within`` through
+    ``self``.
+
+    >>> of_function(lambda x: x + 1).digest == of_function(lambda x: x + 1).digest
+    True
+    """
+    reader = _Reader(within, getattr(fn, "__module__", None))
+    return reader.finish(reader.encode(fn))
+
+
+def of_value(value: object, *, label: str = "value") -> Fingerprint:
+    """Return the fingerprint of a value. ``label`` names it in `Fingerprint.unreadable`."""
+    reader = _Reader(None)
+    return reader.finish(reader.parts.encode_labelled(label, value))
+
+
+def of_members(cls: type, names: Iterable[str], *, structure: bool = True) -> Fingerprint:
+    """Return the fingerprint of some attributes of ``cls`` and of what they reach of it.
+
+    With ``structure`` it also covers the base classes and the annotations.
+    """
+    reader = _Reader(cls)
+    roots = [reader.hierarchy.refer_to_member(name) for name in sorted(names)]
+    if structure:
+        reader.hierarchy.refer_to_structure()
+    return reader.finish(digest(b"members", *roots))
+
+
+class _Reader:
+    """One walk from its roots through code, classes and modules and the names that they refer
+    to.
+    """
+
+    def __init__(self, within: type | None, own: str | None = None) -> None:
+        self.parts = Parts(self.special)
+        self.hierarchy = ClassHierarchy(within, self.parts)
+        self.local_modules = LocalModules(own if within is None else within.__module__, self.parts)
+
+    def finish(self, root: bytes) -> Fingerprint:
+        while self.parts.read_waiting() and self.hierarchy.escapes:
+            self.hierarchy.refer_to_mentioned()
+        parts = dict(sorted(self.parts.digests.items()))
+        digests = [digest(name.encode(), part) for name, part in parts.items()]
+        return Fingerprint(
+            digest=digest(b"fingerprint", root, *digests).hex(),
+            parts=MappingProxyType({name: part.hex() for name, part in parts.items()}),
+            unreadable=self.parts.unreadable,
+            members=frozenset(self.hierarchy.reached),
+            modules=MappingProxyType(dict(self.local_modules.modules)),
+        )
+
+    def encode(self, value: object) -> bytes:
+        return self.parts.encode(value)
+
+    # -- values with a meaning of their own: code, classes, modules ------------------------
+
+    def special(self, value: object) -> bytes | None:
+        """Return the digest of code, a class or a module; None for any other object.
+
+        `ValueDigester` calls this first for each object.
+        """
+        kind = type(value)
+        if isinstance(value, FunctionType):
+            return self.function(value)
+        if is_class(value):
+            return self.cls(value)
+        if isinstance(value, MissingModule):
+            return digest(b"absent", value.meaning.encode())
+        if isinstance(value, ModuleType):
+            return self.module(value)
+        if isinstance(value, CodeType):
+            return self.encode(bytecode.read(value).canonical)
+        if isinstance(value, Parameter):
+            return digest(b"parameter", self.encode([value.init, value.default]))
+        if origin.is_ours(kind.__module__):
+            return self.ours(value)
+        if isinstance(value, property):
+            return digest(b"property", *map(self.encode, (value.fget, value.fset, value.fdel)))
+        if isinstance(value, (staticmethod, classmethod)):
+            return digest(kind.__name__.encode(), self.encode(value.__func__))
+        if isinstance(value, functools.cached_property):
+            return digest(b"cached_property", self.encode(value.func))
+        if isinstance(value, functools.singledispatchmethod):  # its use fills a cache
+            return digest(b"singledispatchmethod", self.encode([value.func, value.dispatcher]))
+        if kind.__module__ == "functools" and hasattr(value, "__wrapped__"):
+            return digest(kind.__name__.encode(), self.encode(value.__wrapped__))
+        if kind.__module__ == "weakref":
+            return digest(b"weak")  # its content belongs to other objects
+        if isinstance(value, logging.Logger):
+            return digest(b"logger", self.encode(loggers.content_of(value)))
+        if isinstance(value, contextvars.ContextVar):
+            return digest(b"context variable", self.encode(context_variables.content_of(value)))
+        digests = declared(value)
+        return None if digests is None else self.encode(digests)
+
+    def ours(self, value: object) -> bytes | None:
+        plain = _without_handle(value)
+        if plain is not value:
+            return self.encode(plain)
+        if "__reduce__" in vars(type(value)):  # it defines how it travels
+            return None
+        return digest(b"ours", type(value).__qualname__.encode())
+
+    def function(self, fn: FunctionType) -> bytes:
+        home = str(fn.__globals__.get("__name__", ""))
+        # Decorators of a library create functions whose globals are the decorator's module.
+        known = origin.qualified_name(fn, home) or origin.qualified_name(fn, fn.__module__)
+        if known is not None:
+            return digest(b"installed", known.encode())
+        owner = self.hierarchy.owner(fn)
+        local_modules = None if owner else self.local_modules.refer_to_definition(fn)
+        if local_modules is not None:
+            return local_modules
+        name = fn.__qualname__.rpartition("<locals>.")[2]
+        label = f"{name}() ({'method' if owner else 'function'})"
+        return self.parts.refer(id(fn), label, lambda: self.read_function(fn, home), alive=fn)
+
+    def read_function(self, fn: FunctionType, home: str) -> bytes:
+        owner = self.hierarchy.owner(fn)
+        extras = {k: v for k, v in vars(fn).items() if k not in ("__wrapped__", ATTRIBUTE)}
+        digests = [
+            self.encode([list(fn.__defaults__ or ()), fn.__kwdefaults__ or {}, extras]),
+            *(
+                self.closed_over(name, cell)
+                for name, cell in zip(fn.__code__.co_freevars, fn.__closure__ or (), strict=True)
+            ),
+        ]
+        if is_installed(home) or origin.is_ours(home):  # a decorator's wrapper
+            return digest(b"wrapper", home.encode(), fn.__code__.co_name.encode(), *digests)
+        code = fn.__code__
+        reads = bytecode.read(code, code.co_varnames[0] if owner and code.co_argcount else None)
+        digests.append(self.encode(reads.canonical))
+        digests += [self.chain(fn.__globals__, chain) for chain in sorted(reads.globals)]
+        digests += self.annotated(fn)
+        package = str(fn.__globals__.get("__package__") or "")
+        digests += [
+            self.local_modules.refer_to_import(package, found) for found in sorted(reads.imports)
+        ]
+        digests += self.hierarchy.refer_to_reads(reads, owner)
+        return digest(b"function", *digests)
+
+    def annotated(self, fn: FunctionType) -> list[bytes]:
+        """Return digests of a web method's annotations, which say how requests are read."""
+        marks = marks_of(fn)
+        if marks is None or marks.web is None:
+            return []
+        digests = [self.chain(fn.__globals__, (name,)) for name in sorted(names(fn))]
+        for name, annotation in inspect.get_annotations(fn).items():
+            digests += [self.encode(name), *self.annotation(annotation)]
+        return digests
+
+    def annotation(self, annotation: Any) -> list[bytes]:
+        inner = [*typing.get_args(annotation), *getattr(annotation, "__metadata__", ())]
+        if not inner:
+            return [self.encode(annotation)]
+        shape = getattr(typing.get_origin(annotation), "__qualname__", "")
+        return [self.encode(shape), *(digests for one in inner for digests in self.annotation(one))]
+
+    def closed_over(self, name: str, cell: Any) -> bytes:
+        try:
+            content = cell.cell_contents
+        except ValueError:  # not assigned yet
+            return digest(b"empty", name.encode())
+        return digest(b"closure", name.encode(), self.encode(content))
+
+    def cls(self, cls: type) -> bytes:
+        if cls in self.hierarchy.line:
+            return digest(b"family", cls.__qualname__.encode())
+        known = origin.qualified_name(cls, cls.__module__)
+        if known is not None or is_installed(cls.__module__):
+            return digest(b"installed", (known or cls.__qualname__).encode())
+        local_modules = self.local_modules.refer_to_definition(cls)
+        if local_modules is not None:
+            return local_modules
+        label = f"{cls.__name__} (class)"
+        return self.parts.refer(id(cls), label, lambda: self.read_class(cls), alive=cls)
+
+    def read_class(self, cls: type) -> bytes:
+        content = written_in(cls)
+        if "__members__" in dir(type(cls)):  # an Enum: its members refer back to it by name
+            values = {name: member.value for name, member in cls.__members__.items()}  # type: ignore[attr-defined]
+            content = {name: value for name, value in content.items() if name not in values}
+            content["<members>"] = list(values.items())
+        return digest(
+            b"class",
+            *(self.encode(base) for base in cls.__bases__),
+            self.encode(type(cls)),
+            self.encode(annotations_of(cls)),
+            self.encode(content),
+        )
+
+    # -- names that code looks up ----------------------------------------------------------
+
+    def chain(self, space: dict[str, Any], chain: tuple[str, ...]) -> bytes:
+        """Refer to what ``a.b.c`` means in a module's namespace."""
+        name, *rest = chain
+        if self.hierarchy.is_class_name(space, name):
+            return (
+                self.hierarchy.refer_to_member(rest[0])
+                if rest
+                else digest(b"family", name.encode())
+            )
+        if name not in space:
+            known = hasattr(builtins, name)
+            if known and name in BY_STRING:
+                self.parts.note_unreadable(f"what {self.parts.reading} reads with {name}()")
+            return digest(b"builtin" if known else b"absent", name.encode())
+        value = _without_handle(space[name])
+        if is_class(value) and value in self.hierarchy.line and rest:
+            return self.hierarchy.refer_to_member(rest[0])
+        if isinstance(value, MissingModule):
+            return digest(b"absent", value.meaning.encode(), ".".join(rest).encode())
+        while isinstance(value, ModuleType) and rest and not origin.is_foreign(value):
+            space = vars(value)
+            found = self.local_modules.refer_to_name(value.__name__, rest[0])
+            if found is not None:
+                return digest(b"global", ".".join(chain).encode(), found)
+            name, *rest = rest
+            if name not in space:
+                return digest(b"absent", name.encode())
+            inner = _without_handle(space[name])
+            path = self.local_modules.file_of(value.__name__)
+            if path is not None and not isinstance(inner, ModuleType):
+                # Bound by a star import or by code: only the file can say where it comes from.
+                found = self.local_modules.refer_to_file(value.__name__, path)
+                return digest(b"global", ".".join(chain).encode(), found)
+            value = inner
+        return digest(b"global", ".".join(chain).encode(), self.global_value(space, name, value))
+
+    def global_value(self, space: dict[str, Any], name: str, value: object) -> bytes:
+        if isinstance(value, (FunctionType, ModuleType)) or is_class(value):
+            return self.encode(value)
+        label = f"{name} (constant)"
+        return self.parts.refer((id(space), name), label, lambda: self.encode(value), alive=space)
+
+    def module(self, module: ModuleType) -> bytes:
+        name = module.__name__
+        if origin.is_ours(name):
+            return digest(b"ours", name.encode())
+        if is_installed(name):
+            version = origin.version(name)
+            return self.parts.refer(
+                ("module", name),
+                f"{name} (module)",
+                lambda: digest(b"module", name.encode(), version.encode(), *self.set_up(name)),
+            )
+        path = origin.source_of(module)
+        if path is not None:
+            return self.local_modules.refer_to_file(name, path)
+        content = {k: v for k, v in list(vars(module).items()) if k[:2] != "__"}
+        return self.parts.refer(("module", name), f"{name} (module)", lambda: self.encode(content))
+
+    def set_up(self, module: str) -> list[bytes]:
+        """Return the digest of what the notebook set up in a module and what travels with every
+        class.
+        """
+        return [self.encode(loggers.content())] if module == "logging" else []
+
+
+def _without_handle(value: Any) -> Any:
+    """Return what a handle stands for: whether a class has a handle already must not matter."""
+    kind = type(value)
+    if origin.is_ours(kind.__module__) and "__reduce__" in vars(kind):
+        made = value.__reduce__()
+        if isinstance(made, tuple) and made[0] in TRAVELS:
+            return made[1][0]
+    return value

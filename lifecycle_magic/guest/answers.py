@@ -1,0 +1,85 @@
+"""Answers to calls from inside a container, and a thread's wait for them."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+from lifecycle_magic.callers.rebuilt import rebuild
+from lifecycle_magic.exception import InputCancelled, SerializationError
+from lifecycle_magic.guest.output import current_lane
+from lifecycle_magic.guest.session_connection import LOST, Answer
+from lifecycle_magic.wire import rebuilding
+from lifecycle_magic.wire.exceptions import message, name_of
+from lifecycle_magic.wire.frames import Kind
+from lifecycle_magic.wire.messages import failure
+from lifecycle_magic.wire.pickling import loads
+
+__all__ = ["Wait", "value_of"]
+
+_INSTALL = "return plain data, or install its package in the image of this class too"
+
+
+def value_of(answer: Answer, where: str) -> Any:
+    """Return the value in an answer, or raise the exception in it."""
+    if answer.kind == Kind.FAILURE:
+        raise rebuild(failure(memoryview(answer.data)), where)
+    if answer is LOST:
+        raise InputCancelled(f"{where}: the session that serves it has ended")
+    if answer.kind == Kind.CANCELLED:
+        raise InputCancelled(f"{where} was cancelled")
+    try:
+        return loads(answer.data, buffers=answer.buffers)
+    except Exception as error:
+        raise SerializationError(
+            f"{where} returned a value that can't be rebuilt here: "
+            f"{name_of(type(error))}: {message(error)}. "
+            f"Fix: {rebuilding.advice(error, _INSTALL)}"
+        ) from None
+
+
+class Wait:
+    """A thread's wait for the answers to one call. An interrupt of the running call ends it."""
+
+    def __init__(self) -> None:
+        self.answer: Answer | None = None
+        self._interrupted = False
+        self._gate = threading.Lock()
+        self._gate.acquire()
+
+    def receive(self, answer: Answer) -> None:
+        self.answer = answer
+        self._open()
+
+    def _interrupt(self) -> None:
+        self._interrupted = True
+        self._open()
+
+    def _open(self) -> None:
+        try:
+            self._gate.release()
+        except RuntimeError:
+            pass  # open already
+
+    def wait(self, timeout: float | None = None) -> Answer | None:
+        """Return the next answer, or None after ``timeout`` seconds.
+
+        Raises KeyboardInterrupt if the running call is interrupted.
+        """
+        seconds = -1 if timeout is None else max(timeout, 0)
+        lane = current_lane.get()
+        target = lane.target if lane is not None else None
+        if target is None or target.current is None:
+            self._gate.acquire(timeout=seconds)
+        else:
+            before = target.cancel_task
+            target.cancel_task = self._interrupt
+            try:
+                self._gate.acquire(timeout=seconds)
+            finally:
+                if not self._interrupted:
+                    target.cancel_task = before
+        if self._interrupted:
+            raise KeyboardInterrupt
+        answer, self.answer = self.answer, None
+        return answer

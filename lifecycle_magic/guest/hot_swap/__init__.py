@@ -1,0 +1,1 @@
+"""New code for live objects, without losing the state that they hold."""

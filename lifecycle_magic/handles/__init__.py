@@ -1,0 +1,1 @@
+"""The handles in user code: of classes, instances, methods and functions."""

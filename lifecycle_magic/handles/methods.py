@@ -1,0 +1,364 @@
+"""A method of an instance that runs in containers, and every way to call it.
+
+    .remote(...)       its value; for ``async def`` inside an event loop, a call to ``await``
+    .remote_gen(...)   the items that a generator method yields
+    .map .starmap      many inputs, lazily; .for_each for methods whose values are not needed
+    .spawn(...)        a `FunctionCall`, at once
+    .local(...)        a call in this process
+    .web_url           the address of a method that answers HTTP, and is only called this way
+
+All except ``local`` also exist for coroutines, as ``.aio``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import inspect
+from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import Future
+from typing import TYPE_CHECKING, Any
+
+from lifecycle_magic.callers.async_call import AsyncCall
+from lifecycle_magic.callers.function_call import FunctionCall
+from lifecycle_magic.callers.internal_frames import hidden, strip_all
+from lifecycle_magic.callers.with_aio import CallWithAio
+from lifecycle_magic.calls import generators, sync
+from lifecycle_magic.calls.batching import Batcher
+from lifecycle_magic.calls.detached import AsyncioWatcher, DetachedCall, SpawnedCall
+from lifecycle_magic.calls.map.mapping import MapRun
+from lifecycle_magic.calls.map.public import ManyInputs, MapRequest
+from lifecycle_magic.exception import InvalidError
+from lifecycle_magic.threads.blocking import run_in_thread
+from lifecycle_magic.threads.futures import await_future
+from lifecycle_magic.threads.sigint import deferred
+
+if TYPE_CHECKING:
+    from lifecycle_magic.pool.pool import Pool
+    from lifecycle_magic.spec.class_spec import MethodSpec
+    from lifecycle_magic.web.site import ServedAddress
+
+
+class MethodWay(CallWithAio):
+    """One way to call a method.
+
+    Help and completion show the user's own signature and docstring under ``summary``, a sentence
+    about this way.
+    """
+
+    __slots__ = ("_method", "_summary")
+
+    def __init__(
+        self, method: Method, summary: str, call: Callable[..., Any], aio: Callable[..., Any]
+    ) -> None:
+        super().__init__(call, aio)
+        self._method = method
+        self._summary = summary
+
+    @property
+    def __signature__(self) -> inspect.Signature:
+        return self._method.__signature__
+
+    @property
+    def __name__(self) -> str:
+        return self._method.__name__
+
+    @property
+    def __doc__(self) -> str:  # type: ignore[override]
+        return f"{self._summary}\n\n{self._method._spec.doc or ''}".rstrip()
+
+
+class _Remote(MethodWay):
+    # ``.remote``. For a plain ``def`` method it directly calls the pool that it found last.
+    __doc__ = MethodWay.__dict__["__doc__"]  # otherwise it would be None here
+
+    __slots__ = ("_declared", "_name", "_pool")
+
+    def __init__(self, method: Method, aio: Callable[..., Any]) -> None:
+        summary = "Call the method in a warm container and return its result."
+        super().__init__(method, summary, self.__call__, aio)
+        self._name = method._name
+        self._pool: Pool | None = None
+        self._declared: object = None
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Call the method in a warm container and return its result."""
+        __tracebackhide__ = True
+        pool = self._pool
+        try:
+            if pool is None or pool.stale or pool.declared is not self._declared:
+                return self._method._remote(self, args, kwargs)
+            return sync.call(pool, self._name, args, kwargs)
+        except BaseException as error:  # faster than `hidden` if nothing is raised
+            strip_all(error)
+            raise
+
+    def keep(self, pool: Pool) -> None:
+        """Call ``pool`` from now on, until its class is declared again."""
+        self._pool, self._declared = pool, pool.declared
+
+
+class Method:
+    """One method of one instance, with every way to call it. Its docstring is the user's own."""
+
+    # ``spec`` returns the method's current declaration. ``pool`` finds the containers, which may
+    # take as long as building an image; ``ready`` returns them if they were found before. ``here``
+    # makes the local instance, ``address`` opens the address of a web method.
+    def __init__(
+        self,
+        name: str,
+        spec: Callable[[], MethodSpec],
+        where: str,
+        pool: Callable[[], Pool],
+        here: Callable[[], Any],
+        here_async: Callable[[], Any],
+        ready: Callable[[], Pool | None] = lambda: None,
+        address: Callable[[str], ServedAddress] | None = None,
+    ) -> None:
+        self._name = name
+        self._newest = spec
+        self._where = where
+        self._pool = pool
+        self._here = here
+        self._here_async = here_async
+        self._ready = ready
+        self._address = address
+        self.remote: CallWithAio = _Remote(self, self._remote_aio)
+        self.remote_gen = MethodWay(
+            self,
+            "Run the method in a warm container and iterate over what it yields.",
+            self._remote_gen,
+            self._remote_gen_aio,
+        )
+        self.spawn = MethodWay(
+            self,
+            "Start the call and return a `FunctionCall` at once.",
+            self._spawn,
+            self._spawn_aio,
+        )
+        self.__name__ = name
+
+    @property
+    def _spec(self) -> MethodSpec:
+        return self._newest()
+
+    @property
+    def __signature__(self) -> inspect.Signature:
+        return self._spec.signature
+
+    @property
+    def __doc__(self) -> str | None:  # type: ignore[override]
+        return self._spec.doc
+
+    # --- one input -------------------------------------------------------------------------
+
+    def _remote(self, remote: _Remote, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Call the method in a warm container and return its result.
+
+        For an ``async def`` method inside a running event loop, return its call, to be awaited.
+        """
+        __tracebackhide__ = True
+        self._no_generator("remote", "remote_gen")
+        pool = self._pool()
+        spec = self._spec  # not earlier, as finding the pool may have deployed a newer declaration
+        if spec.is_plain:
+            remote.keep(pool)
+            return sync.call(pool, self._name, args, kwargs)
+        self._no_generator("remote", "remote_gen")
+        if spec.is_async and asyncio._get_running_loop() is not None:
+            return self._start(pool, args, kwargs, AsyncCall)
+        if not spec.batched:
+            return sync.call(pool, self._name, args, kwargs)
+        started = self._start(pool, args, kwargs)
+        try:
+            return started.get()
+        except BaseException:
+            started.cancel()  # the interrupt may have come before there was anything to interrupt
+            raise
+
+    async def _remote_aio(self, *args: Any, **kwargs: Any) -> Any:
+        """Call the method and await its result. Cancelling the wait interrupts the method."""
+        __tracebackhide__ = True
+        with hidden:
+            self._no_generator("remote.aio", "remote_gen.aio")
+            pool = await self._find()
+            pool.check_wait(self._where, awaits=True)
+            if self._spec.batched:
+                future = self._submit(self._batcher(pool).submit, args, kwargs)
+            else:
+                watcher = AsyncioWatcher(asyncio.get_running_loop())
+                input = DetachedCall(pool, self._name, args, kwargs, watcher)
+                future = self._submit(input.submit)
+            return await await_future(future)
+
+    def _spawn(self, *args: Any, **kwargs: Any) -> FunctionCall[Any]:
+        """Start the call and return a `FunctionCall` at once."""
+        self._no_generator("spawn", "remote_gen")
+        return self._start(self._pool(), args, kwargs)
+
+    async def _spawn_aio(self, *args: Any, **kwargs: Any) -> FunctionCall[Any]:
+        """Start the call without blocking the event loop, even if an image must be built first."""
+        with hidden:
+            self._no_generator("spawn.aio", "remote_gen.aio")
+            return self._start(await self._find(), args, kwargs)
+
+    async def _find(self) -> Pool:
+        """Return the pool, found on a thread if that may take long."""
+        pool = self._ready()
+        return pool if pool is not None else await run_in_thread(self._pool)
+
+    def _start(
+        self,
+        pool: Pool,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        made: type[FunctionCall[Any]] = FunctionCall,
+    ) -> FunctionCall[Any]:
+        if self._spec.batched:
+            future = self._submit(self._batcher(pool).submit, args, kwargs)
+        else:
+            future = self._submit(SpawnedCall(pool, self._name, args, kwargs).submit)
+        return made(future, self._where, pool.check_wait)
+
+    def _submit(self, submit: Callable[..., Future[Any]], *given: Any) -> Future[Any]:
+        """Return ``submit(*given)``; a SIGINT leaves no call half submitted, and none running."""
+        future: Future[Any] | None = None
+        try:
+            with deferred():
+                future = submit(*given)
+        except KeyboardInterrupt:
+            if future is not None:
+                future.cancel()
+            raise
+        return future
+
+    def _batcher(self, pool: Pool) -> Batcher:
+        return Batcher.of(pool, self._spec)
+
+    # --- generators ------------------------------------------------------------------------
+
+    def _remote_gen(self, *args: Any, **kwargs: Any) -> Iterator[Any]:
+        """Return an iterator over the items that the method yields, as they arrive.
+
+        Leaving the loop closes the generator in its container. The items of an ``async def`` method
+        can be read by ``for`` and by ``async for``.
+        """
+        self._only_generator("remote_gen")
+        pool = self._pool()
+        if self._spec.is_async:
+            return generators.EitherItems(pool, self._name, args, kwargs)
+        return generators.stream(pool, self._name, args, kwargs)
+
+    def _remote_gen_aio(self, *args: Any, **kwargs: Any) -> AsyncIterator[Any]:
+        """Return an asynchronous iterator over the items that the method yields."""
+        self._only_generator("remote_gen.aio")
+        return generators.AsyncItems(self._find, self._name, args, kwargs)
+
+    # --- many inputs -----------------------------------------------------------------------
+
+    @property
+    def map(self) -> CallWithAio:
+        """Call the method for each input, and return an iterator over the values."""
+        return self._many.map
+
+    @property
+    def starmap(self) -> CallWithAio:
+        """Call the method for each tuple of arguments, and return an iterator over the values."""
+        return self._many.starmap
+
+    @property
+    def for_each(self) -> CallWithAio:
+        """Run the method for each input, and drop the values."""
+        return self._many.for_each
+
+    @functools.cached_property  # most handles make one call, which must not wait for this
+    def _many(self) -> ManyInputs:
+        return ManyInputs(self._where, self._pool, self._find, self._mapping, self._no_generator)
+
+    def _mapping(self, pool: Pool, asked: MapRequest) -> MapRun:
+        return MapRun(
+            pool,
+            self._name,
+            ordered=asked.ordered,
+            return_exceptions=asked.return_exceptions,
+            submit=self._batcher(pool).submit if self._spec.batched else None,
+        )
+
+    # --- here ------------------------------------------------------------------------------
+
+    def local(self, *args: Any, **kwargs: Any) -> Any:
+        """Run the method in this process, on an instance of its own.
+
+        ``enter`` runs once, at the first use; ``exit`` never. ``await`` the call of an ``async
+        def`` method.
+        """
+        if self._spec.is_async and not self._spec.is_generator:
+            return self._local_async(args, kwargs)
+        return getattr(self._here(), self._name)(*args, **kwargs)
+
+    async def _local_async(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        return await getattr(await self._here_async(), self._name)(*args, **kwargs)
+
+    # --- over HTTP -------------------------------------------------------------------------
+
+    @property
+    def web_url(self) -> str:
+        """The address at which the method answers HTTP, which is open from now on.
+
+        Raises `InvalidError` for a method that does not answer HTTP.
+        """
+        return self._served().url
+
+    def get_web_url(self) -> str:
+        """Return `web_url`, as a call, as in Modal."""
+        return self._served().url
+
+    @property
+    def web_token(self) -> str | None:
+        """The bearer token that the address requires with ``requires_proxy_auth=True``, otherwise
+        None.
+        """
+        return self._served().token
+
+    def _served(self) -> ServedAddress:
+        if self._spec.web is None or self._address is None:
+            raise InvalidError(
+                f"{self._where} has no address, because it is called with .remote(). "
+                "Fix: to answer HTTP, write @fastapi_endpoint() instead of @method()"
+            )
+        return self._address(self._name)
+
+    # --- wrong calls -----------------------------------------------------------------------
+
+    def _no_web(self, way: str) -> None:
+        if self._spec.web is not None:
+            raise InvalidError(
+                f"{self._where} answers HTTP, not .{way}(). Fix: get its address with "
+                f"{self._where}.get_web_url(), or call {self._where}.local(...)"
+            )
+
+    def _no_generator(self, way: str, right: str) -> None:
+        self._no_web(way)
+        if self._spec.is_generator:
+            raise InvalidError(
+                f"{self._where} yields its values, so .{way}() has nothing to return. "
+                f"Fix: iterate over {self._where}.{right}(...)"
+            )
+
+    def _only_generator(self, way: str) -> None:
+        self._no_web(way)
+        if not self._spec.is_generator:
+            right = way.replace("remote_gen", "remote")
+            raise InvalidError(
+                f"{self._where} does not yield, so there is nothing to iterate over with "
+                f".{way}(). Fix: call {self._where}.{right}(...)"
+            )
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        raise InvalidError(
+            f"{self._where}(...) does not say where to run. "
+            f"Fix: write {self._where}.remote(...) or {self._where}.local(...)"
+        )
+
+    def __repr__(self) -> str:
+        return f"<method {self._where}{self._spec.signature}>"

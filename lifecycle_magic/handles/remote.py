@@ -1,0 +1,351 @@
+"""The handles in user code: of a class, of an instance and of a function.
+
+    Model            Cls      replaces the class in its namespace
+    Model("small")   Obj      an instance that lives in containers; creates nothing by itself
+    .predict         Method   .remote(...), .local(...), ...: see `lifecycle_magic.handles.methods`
+
+A handle stands for the newest declaration of its name. In the container of its class it arrives as
+that class, in another container as a handle.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+from lifecycle_magic.decorators.hooks import travel_class, travel_function, travel_object
+from lifecycle_magic.exception import InvalidError
+from lifecycle_magic.handles.attributes import on_class, on_instance
+from lifecycle_magic.handles.local_instance import LocalInstance
+from lifecycle_magic.handles.methods import Method
+from lifecycle_magic.spec.class_spec import CALL, ClassSpec, MethodSpec
+from lifecycle_magic.spec.option_types import OptionTypes, takes_options
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from lifecycle_magic.pool.pool import Pool
+    from lifecycle_magic.services.service import Service
+    from lifecycle_magic.web.site import ServedAddress
+
+Self = TypeVar("Self")
+
+
+class ServiceResolver(Protocol):
+    """The resolver of a handle's name: see `lifecycle_magic.session.registry`."""
+
+    key: str
+
+    @property
+    def spec(self) -> ClassSpec:
+        """Return the newest declaration."""
+
+    def __call__(self) -> Service:
+        """Return the service that runs it, in a session that is opened if necessary."""
+
+    def settle(self) -> None:
+        """Make the declaration final, if it is open."""
+
+    def variant(self, options: dict[str, Any]) -> ServiceResolver:
+        """Return the resolver of the class with other options."""
+
+    def change(self, change: Callable[[type], None], said: str) -> None:
+        """Change the class if its declaration is open, otherwise raise `InvalidError`."""
+
+    def has_made(self, cls: type) -> bool:
+        """Return whether ``cls`` is, or derives from, a class declared under this name."""
+
+    def hold(self, handle: Cls) -> None:
+        """Remember a handle of this name while it exists."""
+
+    def publish(self) -> str:
+        """Let containers call the class by its key, and return the key."""
+
+
+class Cls:
+    """The handle of a lifecycle class. It has the class's attributes, and makes `Obj` instances."""
+
+    def __init__(self, find: ServiceResolver) -> None:
+        cls = find.spec.cls
+        set_own = object.__setattr__  # __setattr__ changes the class
+        set_own(self, "_find", find)
+        set_own(self, "__name__", cls.__name__)
+        set_own(self, "__qualname__", cls.__qualname__)
+        set_own(self, "__module__", cls.__module__)
+        set_own(self, "__doc__", cls.__doc__)
+        find.hold(self)
+
+    @property
+    def _spec(self) -> ClassSpec:
+        spec: ClassSpec = self._find.spec
+        return spec
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Obj:
+        """Return an instance. Wrong constructor arguments raise `InvalidError` at once."""
+        self._spec.arguments(args, kwargs)
+        return Obj(self, args, kwargs)
+
+    @takes_options
+    def with_options(self, **options: Unpack[OptionTypes]) -> Cls:
+        """Return the same class with other options and containers of its own.
+
+        >>> Model.with_options(cpu=4, timeout=60)().predict.remote(x)  # doctest: +SKIP
+        """
+        return Cls(self._find.variant(dict(options)))
+
+    # --- as a class ------------------------------------------------------------------------
+
+    def __mro_entries__(self, bases: tuple[Any, ...]) -> tuple[type, ...]:
+        return (self._spec.cls,)  # a class may inherit from a decorated one
+
+    def __instancecheck__(self, instance: Any) -> bool:
+        if isinstance(instance, Obj):
+            return bool(self._find.has_made(instance._cls._spec.cls))
+        return bool(self._find.has_made(instance.__class__))
+
+    def __subclasscheck__(self, cls: Any) -> bool:
+        plain = cls._spec.cls if isinstance(cls, Cls) else cls
+        return issubclass(plain, self._spec.cls) or bool(self._find.has_made(plain))
+
+    def __or__(self, other: Any) -> Any:
+        return self._spec.cls | (other._spec.cls if isinstance(other, Cls) else other)
+
+    def __ror__(self, other: Any) -> Any:
+        return other | self._spec.cls
+
+    def __getitem__(self, item: Any) -> Any:
+        return self._spec.cls[item]  # type: ignore[index]
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Cls):
+            return NotImplemented
+        return bool(self._find.key == other._find.key)
+
+    def __hash__(self) -> int:
+        return hash(self._find.key)
+
+    def __getattr__(self, name: str) -> Any:
+        return on_class(self._spec, name, self)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        said = f"{self.__name__}.{name} = {_short(value)}"
+        self._find.change(lambda cls: setattr(cls, name, value), said)
+
+    def __delattr__(self, name: str) -> None:
+        self._find.change(lambda cls: delattr(cls, name), f"del {self.__name__}.{name}")
+
+    @property
+    def __dict__(self) -> Any:  # type: ignore[override]
+        """The class's own attributes, for a decorator that is called on the handle."""
+        return self._spec.cls.__dict__
+
+    def __dir__(self) -> list[str]:
+        return sorted({*dir(self._spec.cls), "with_options"})
+
+    # --- as a value ------------------------------------------------------------------------
+
+    def __copy__(self: Self) -> Self:
+        return self
+
+    def __deepcopy__(self: Self, memo: Any) -> Self:
+        return self
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return travel_class, (self._spec.cls, self._find.publish())
+
+    def __repr__(self) -> str:
+        return f"<lifecycle class {self._spec.name}: {', '.join(self._spec.methods)}>"
+
+
+class Obj:
+    """An instance of a lifecycle class. Instances with equal arguments share warm containers."""
+
+    def __init__(self, cls: Cls, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        own = self.__dict__  # __setattr__ refuses
+        own["_cls"] = cls
+        own["_args"] = args
+        own["_kwargs"] = kwargs
+        own["_found"] = own["_declared"] = None
+
+    def __getattr__(self, name: str) -> Any:
+        spec: ClassSpec = self._cls._spec
+        method = spec.methods.get(name)
+        if method is None:
+            return on_instance(spec, name, self._cls, self._args, self._kwargs, self._local)
+        bound = self.__dict__[name] = self._method(name)
+        return bound
+
+    def _method(self, name: str) -> Method:
+        return Method(
+            name,
+            lambda: self._newest(name),
+            f"{self._cls._spec.name}().{name}",
+            self._pool,
+            lambda: self._local().get(),
+            lambda: self._local().get_async(),
+            self._ready,
+            self._address,
+        )
+
+    def _newest(self, name: str) -> MethodSpec:
+        """Return the current declaration of a method, which existed when the handle was made."""
+        spec: ClassSpec = self._cls._spec
+        method = spec.methods.get(name)
+        if method is None:
+            raise InvalidError(
+                f"{spec.name} has no method {name} since it was declared again; "
+                f"it has {', '.join(spec.methods) or 'none'}. Fix: call one of these"
+            )
+        return method
+
+    def _pool(self) -> Pool:
+        pool = self._ready()
+        if pool is None:
+            own = self.__dict__
+            pool = own["_found"] = self._cls._find().pool(self._args, self._kwargs)
+            own["_declared"] = pool.declared
+        return pool
+
+    def _ready(self) -> Pool | None:
+        """Return the pool if it is still the one of the current declaration, otherwise None."""
+        pool: Pool | None = self._found
+        if pool is None or pool.stale or pool.declared is not self._declared:
+            return None
+        return pool
+
+    def _address(self, method: str) -> ServedAddress:
+        served: ServedAddress = self._cls._find().address(method, self._args, self._kwargs)
+        return served
+
+    def _local(self) -> LocalInstance:
+        made: LocalInstance | None = self.__dict__.get("_here")
+        if made is None:
+            new = LocalInstance(lambda: self._cls._spec, self._args, self._kwargs)
+            # two threads may race here; the first one wins
+            made = self.__dict__.setdefault("_here", new)
+        return made
+
+    # --- as an instance --------------------------------------------------------------------
+
+    @property  # type: ignore[misc]
+    def __class__(self) -> Any:
+        """The plain class: ``isinstance`` holds for it and its bases."""
+        return self._cls._spec.cls
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        self._refuse(f"{name} = {_short(value)}")
+
+    def __delattr__(self, name: str) -> None:
+        self._refuse(f"{name} (del)")
+
+    def _refuse(self, said: str) -> None:
+        name = self._cls._spec.name
+        raise InvalidError(
+            f"{name}().{said}: this is a handle, and the instance lives in its container. "
+            f"Fix: pass the value to {name}(...), or set it on self in a @method"
+        )
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        spec: ClassSpec = self._cls._spec
+        name = next(iter(spec.methods), "method")
+        raise InvalidError(
+            f"{spec.name}() is a handle and can't be called itself. "
+            f"Fix: write {spec.name}().{name}.remote(...); "
+            "for a __call__ of the class, add a @method that calls self(...)"
+        )
+
+    def __dir__(self) -> list[str]:
+        spec: ClassSpec = self._cls._spec
+        return sorted({*spec.methods, *spec.instance_attributes.arguments})
+
+    # --- as a value ------------------------------------------------------------------------
+
+    def __copy__(self: Self) -> Self:
+        return self
+
+    def __deepcopy__(self: Self, memo: Any) -> Self:
+        return self
+
+    def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
+        return self.__reduce__()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        cls = self._cls
+        return travel_object, (cls._spec.cls, self._args, self._kwargs, cls._find.publish())
+
+    def __repr__(self) -> str:
+        given = [repr(value) for value in self._args]
+        given += [f"{name}={value!r}" for name, value in self._kwargs.items()]
+        return f"<{self._cls._spec.name}({', '.join(given)}) in containers>"
+
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
+        return {"text/plain": repr(self)}  # IPython would read it from __class__, the plain class
+
+
+class Function:
+    """The handle of an ``@app.function``: a method without a class."""
+
+    def __init__(self, cls: Cls, wrapped: Callable[..., Any]) -> None:
+        self._cls = cls
+        method: Method = cls().call
+        for way in ("remote", "remote_gen", "map", "starmap", "for_each", "spawn"):
+            setattr(self, way, getattr(method, way))
+        self._method = method
+        self.__name__ = wrapped.__name__
+        self.__qualname__ = wrapped.__qualname__
+        self.__module__ = wrapped.__module__
+        self.__doc__ = wrapped.__doc__
+
+    @property
+    def local(self) -> Callable[..., Any]:
+        """The plain function, which runs in this process."""
+        function: Callable[..., Any] = vars(self._cls._spec.cls)[CALL].__func__
+        return function
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "__wrapped__":  # not a property, as `inspect` would find it on the class too
+            return self.local
+        if name.startswith("__"):
+            raise AttributeError(name)
+        raise AttributeError(f"{self.__name__} is an @app.function and has no {name}")
+
+    @property
+    def web_url(self) -> str:
+        """The address of a function that answers HTTP."""
+        return self._method.web_url
+
+    def get_web_url(self) -> str:
+        """Return `web_url`, as a call, as in Modal."""
+        return self._method.web_url
+
+    @property
+    def web_token(self) -> str | None:
+        """The bearer token that the address requires, or None."""
+        return self._method.web_token
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        name = self.__name__
+        raise InvalidError(
+            f"{name}(...) does not say where to run. "
+            f"Fix: write {name}.remote(...) or {name}.local(...)"
+        )
+
+    def __copy__(self: Self) -> Self:
+        return self
+
+    def __deepcopy__(self: Self, memo: Any) -> Self:
+        return self
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return travel_function, (self.local, self._cls._find.publish())
+
+    def __repr__(self) -> str:
+        return f"<lifecycle function {self.__name__}>"
+
+
+def _short(value: Any) -> str:
+    try:
+        text = repr(value)
+    except Exception:
+        text = f"<{type(value).__name__}>"
+    return text if len(text) <= 60 else f"{text[:57]}..."

@@ -1,0 +1,502 @@
+"""Images as recipes: a base and the steps on top of it.
+
+An `Image` is a value. Each method returns a new one, nothing is built until a container needs it,
+and equal recipes have equal keys, so that an image is built once and then found by its key.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
+from typing import Any
+
+from lifecycle_magic.checks import check_reference, check_version, flatten, host_path, pairs
+from lifecycle_magic.decorators.hooks import is_local
+from lifecycle_magic.exception import InvalidError
+from lifecycle_magic.fingerprint.origin import file_of
+from lifecycle_magic.images import local_files
+from lifecycle_magic.images.baking import RunFunction
+from lifecycle_magic.images.dockerfiles import Dockerfile
+from lifecycle_magic.images.imports_block import ImportsBlock
+from lifecycle_magic.images.local_files import Ignore
+from lifecycle_magic.images.modal_steps import ModalSteps, relative_target
+from lifecycle_magic.images.requirements import read_requirements
+from lifecycle_magic.images.steps import (
+    AddLocalDir,
+    AddLocalFile,
+    AptInstall,
+    FileDigests,
+    PipInstall,
+    RunCommand,
+    SetEnv,
+    Step,
+    Workdir,
+)
+from lifecycle_magic.images.unsupported import decline, ignore_options
+
+# Increase it when the same recipe comes to mean another image.
+_RECIPE_VERSION = 1
+
+_KERNEL = f"{sys.version_info.major}.{sys.version_info.minor}"
+
+
+@dataclass(frozen=True, repr=False)
+class Image(ModalSteps):
+    """A recipe for an image. Start with `debian_slim` or `from_registry` and add steps.
+
+    ``python`` is the minor version of `debian_slim`, and None for another base.
+
+    ``force_build=True`` on a step runs the step again whenever an image is needed that is not in
+    use already: in a new session, after an edit that needs new containers, with ``--fresh``. All
+    steps, functions and ``@build`` hooks after it run again too. On the base it applies to
+    everything: every instruction of a Dockerfile runs again, but a name is not pulled again. Remove
+    ``force_build`` after the build.
+
+    >>> image = Image.debian_slim().apt_install("git").pip_install("numpy", "pandas")
+    >>> image = image.env({"OMP_NUM_THREADS": "1"}).workdir("/work")
+
+    A step that can't work raises `InvalidError` where it is written.
+    """
+
+    reference: str
+    python: str | None = None
+    steps: tuple[Step, ...] = ()
+    source: Dockerfile | None = None
+    python_sources: tuple[str, ...] = ()
+    functions: tuple[RunFunction, ...] = ()
+    force: bool = False
+    added_python: str | None = None
+
+    @classmethod
+    def debian_slim(cls, python_version: str | None = None, *, force_build: bool = False) -> Image:
+        """Return Debian with Python: ``python:<version>-slim``, by default with this kernel's minor
+        version.
+
+        ``python_version`` is a minor version from 3.10 to 3.14, or one of their patch releases,
+        such as ``"3.12.4"``. Code travels as source text to another minor version.
+
+        >>> image = Image.debian_slim()
+        """
+        version = _KERNEL if python_version is None else python_version
+        minor = check_version(f"Image.debian_slim(python_version={version!r})", version)
+        return cls(f"python:{version}-slim", minor, force=force_build)
+
+    @classmethod
+    def from_registry(
+        cls,
+        tag: str,
+        *,
+        add_python: str | None = None,
+        force_build: bool = False,
+        **declined: Any,
+    ) -> Image:
+        """Return an image by its name: it is local to the engine, or pulled when it is first
+        needed.
+
+        It must have a ``python3`` from 3.10 to 3.14 on its path, or get one: ``add_python="3.12"``
+        copies that Python of this machine to ``/usr/local``. uv fetches one if it is not here.
+
+        >>> image = Image.from_registry("python:3.11-bookworm")
+        """
+        decline(cls.from_registry, declined)
+        call = f"Image.from_registry({tag!r}"
+        check_reference(f"{call})", tag)
+        if add_python is not None:
+            check_version(f"{call}, add_python={add_python!r})", add_python)
+        return cls(tag, force=force_build, added_python=add_python)
+
+    @classmethod
+    def from_dockerfile(
+        cls,
+        path: str | os.PathLike[str],
+        *,
+        context_dir: str | os.PathLike[str] | None = None,
+        build_args: dict[str, str] | None = None,
+        add_python: str | None = None,
+        force_build: bool = False,
+        **declined: Any,
+    ) -> Image:
+        """Return the image that a Dockerfile builds, ready for further steps.
+
+        It needs a ``python3`` from 3.10 to 3.14, or gets one by ``add_python``. ``context_dir`` is
+        the folder that its ``COPY`` reads, by default the Dockerfile's own; a ``.dockerignore``
+        there applies. The image is built again when the Dockerfile, a file of the context or an
+        image that it starts from changes. ``build_args`` must not hold secrets: everyone who has
+        the image can read them in its history.
+
+        >>> Image.from_dockerfile("docker/Dockerfile", context_dir=".")  # doctest: +SKIP
+        """
+        decline(cls.from_dockerfile, declined)
+        if add_python is not None:
+            check_version(f"Image.from_dockerfile(add_python={add_python!r})", add_python)
+        file = host_path("Image.from_dockerfile", path)
+        context = (
+            file.parent
+            if context_dir is None
+            else host_path("Image.from_dockerfile(context_dir=...)", context_dir)
+        )
+        args = pairs("Image.from_dockerfile(build_args=...)", build_args or {})
+        source = Dockerfile(file, context, args)
+        return cls(
+            f"Dockerfile {file.name}", source=source, force=force_build, added_python=add_python
+        )
+
+    def imports(self) -> AbstractContextManager[None]:
+        """Return a block for imports of packages that the image has and this kernel may lack.
+
+        A package that is missing here can be named in the block's code, in annotations and in
+        methods, which run in the container with the real package; using it here raises
+        `ModuleNotFoundError`. An installed package is imported. A ``try`` statement in the block
+        that handles a failed import is decided in the image.
+
+        >>> with Image.debian_slim().pip_install("torch").imports():  # doctest: +SKIP
+        ...     import torch
+        """
+        return ImportsBlock() if is_local() else nullcontext()
+
+    def add_local_python_source(
+        self,
+        *modules: str | list[str],
+        copy: bool = False,
+        ignore: Ignore = (),
+        **declined: Any,
+    ) -> Image:
+        """Give containers these local modules or packages, under the names they have here.
+
+        They are read when a container starts and are no layer of the image, so an edit takes effect
+        with the next run of the cell. Modules next to the notebook that the class refers to travel
+        without this. ``copy`` and ``ignore`` exist for code written for Modal and are ignored with
+        a warning: a package travels as a whole, except hidden and compiled files, and steps of the
+        image do not see it.
+        """
+        decline(self.add_local_python_source, declined)
+        ignore_options("add_local_python_source", copy=copy or None, ignore=ignore or None)
+        names = flatten("Image.add_local_python_source", modules)
+        for name in names:
+            if file_of(name) is None:
+                raise InvalidError(
+                    f"Image.add_local_python_source: there is no Python source of {name!r} here. "
+                    "Fix: name a module or package as an import statement does"
+                )
+        return replace(self, python_sources=(*self.python_sources, *names))
+
+    def pip_install(
+        self,
+        *packages: str | list[str],
+        find_links: str | None = None,
+        index_url: str | None = None,
+        extra_index_url: str | None = None,
+        pre: bool = False,
+        extra_options: str = "",
+        force_build: bool = False,
+        env: dict[str, str] | None = None,
+        gpu: Any = None,
+        **declined: Any,
+    ) -> Image:
+        """Install Python packages with pip. Names, versions and URLs are written as for ``pip
+        install``.
+
+        ``env`` is set for this step alone. Without a package the image stays as it is. Raises
+        `InvalidError` for what pip would read as an option, and for a URL with a password.
+
+        >>> image = Image.debian_slim().pip_install("scikit-learn>=1.4", "pandas")
+        """
+        decline(self.pip_install, declined)
+        ignore_options("pip_install", gpu=gpu)
+        names = flatten("Image.pip_install", packages)
+        where = (find_links, index_url, extra_index_url)
+        variables = pairs("Image.pip_install(env=...)", env or {})
+        if not names:
+            return self
+        step = PipInstall(names, "pip", *where, pre, extra_options, force_build, variables)
+        return self.with_steps(step)
+
+    def uv_pip_install(
+        self,
+        *packages: str | list[str],
+        requirements: list[str] | None = None,
+        find_links: str | None = None,
+        index_url: str | None = None,
+        extra_index_url: str | None = None,
+        pre: bool = False,
+        extra_options: str = "",
+        force_build: bool = False,
+        uv_version: str | None = None,
+        env: dict[str, str] | None = None,
+        gpu: Any = None,
+        **declined: Any,
+    ) -> Image:
+        """Install Python packages with uv.
+
+        ``requirements`` are paths of requirements files, which are read now. The host's own uv is
+        used; where it does not fit the image, pip first installs one into the image.
+
+        >>> image = Image.debian_slim().uv_pip_install("scikit-learn>=1.4", "pandas")
+        """
+        decline(self.uv_pip_install, declined)
+        ignore_options("uv_pip_install", gpu=gpu, uv_version=uv_version)
+        call = "Image.uv_pip_install"
+        names = flatten(call, packages)
+        for path in flatten(f"{call}(requirements=...)", [requirements or []]):
+            names += read_requirements(call, host_path(call, path))
+        where = (find_links, index_url, extra_index_url)
+        variables = pairs(f"{call}(env=...)", env or {})
+        if not names:
+            return self
+        step = PipInstall(names, "uv", *where, pre, extra_options, force_build, variables)
+        return self.with_steps(step)
+
+    def pip_install_from_requirements(
+        self,
+        requirements_txt: str | os.PathLike[str],
+        find_links: str | None = None,
+        **options: Any,
+    ) -> Image:
+        """Install the packages of a requirements file, with the options of `pip_install`.
+
+        The file, and the files that it includes with ``-r``, are read now.
+
+        >>> Image.debian_slim().pip_install_from_requirements("requirements.txt")  # doctest: +SKIP
+        """
+        call = "Image.pip_install_from_requirements"
+        file = host_path(call, requirements_txt)
+        return self.pip_install(*read_requirements(call, file), find_links=find_links, **options)
+
+    def apt_install(
+        self,
+        *packages: str | list[str],
+        force_build: bool = False,
+        gpu: Any = None,
+        **declined: Any,
+    ) -> Image:
+        """Install Debian packages, without the packages they only recommend.
+
+        >>> image = Image.debian_slim().apt_install("git", "libgl1")
+        """
+        decline(self.apt_install, declined)
+        ignore_options("apt_install", gpu=gpu)
+        names = flatten("Image.apt_install", packages)
+        return self.with_steps(AptInstall(names, force_build)) if names else self
+
+    def run_commands(
+        self,
+        *commands: str | list[str],
+        env: dict[str, str] | None = None,
+        force_build: bool = False,
+        gpu: Any = None,
+        **declined: Any,
+    ) -> Image:
+        """Run shell commands as root, each as one step; ``env`` is set for these commands only.
+
+        >>> image = Image.debian_slim().run_commands("mkdir /data", "echo 1 > /data/version")
+        """
+        decline(self.run_commands, declined)
+        ignore_options("run_commands", gpu=gpu)
+        texts = flatten("Image.run_commands", commands)
+        variables = pairs("Image.run_commands(env=...)", env or {})
+        return self.with_steps(*(RunCommand(text, variables, force_build) for text in texts))
+
+    def run_function(
+        self,
+        raw_f: Callable[..., Any],
+        *,
+        args: Sequence[Any] = (),
+        kwargs: dict[str, Any] | None = None,
+        timeout: float | None = None,
+        force_build: bool = False,
+        **options: Any,
+    ) -> Image:
+        """Run a function once in a container of the image so far and keep the files it writes.
+
+        ``options`` are ``secrets``, ``volumes``, ``env``, ``cpu``, ``memory``, ``gpu`` and
+        ``block_network``, as for a class; ``timeout`` is in seconds. The function runs again when
+        its source, its arguments or what it reads changes, and when its ``env`` or ``gpu``, the
+        mount paths of its volumes or the names of its secrets change. Write other steps before it
+        and further functions after it.
+
+        >>> def fetch(name):
+        ...     print("fetching", name)
+        >>> image = Image.debian_slim().run_function(fetch, args=("weights",))
+        """
+        decline(self.run_function, {"include_source": options.pop("include_source", None)})
+        known = {"secrets", "volumes", "env", "cpu", "memory", "gpu", "block_network"}
+        if unknown := sorted(options.keys() - known):
+            raise InvalidError(
+                f"Image.run_function has no option {', '.join(unknown)}: it takes "
+                f"{', '.join(sorted(known))}, args, kwargs, timeout and force_build"
+            )
+        given = dict(kwargs or {})
+        step = RunFunction(raw_f, tuple(args), given, options, timeout, force_build)
+        return replace(self, functions=(*self.functions, step))
+
+    def env(self, variables: dict[str, str]) -> Image:
+        """Set environment variables for later steps and for every container.
+
+        Everyone who has the image can read them; pass secrets with ``secrets=``.
+
+        >>> image = Image.debian_slim().env({"OMP_NUM_THREADS": "1"})
+        """
+        return self.with_steps(SetEnv(pairs("Image.env", variables)))
+
+    def workdir(self, path: str | os.PathLike[str]) -> Image:
+        """Set the working folder, an absolute path, for later steps and containers; create it if
+        missing.
+        """
+        return self.with_steps(Workdir(os.fspath(path)))
+
+    def add_local_file(
+        self, local_path: str | os.PathLike[str], remote_path: str, *, copy: bool = True
+    ) -> Image:
+        """Copy a local file to ``remote_path``, or into that folder if it ends in ``/``.
+
+        A relative ``remote_path`` starts at the last `workdir`. Files are copied when the image is
+        built; ``copy`` exists for code written for Modal.
+        """
+        local = host_path("Image.add_local_file", local_path)
+        remote_path = relative_target("Image.add_local_file", remote_path, self.known_workdir())
+        if str(remote_path).endswith("/"):
+            remote_path += local.name
+        return self.with_steps(AddLocalFile(local, remote_path))
+
+    def add_local_dir(
+        self,
+        local_path: str | os.PathLike[str],
+        remote_path: str,
+        *,
+        copy: bool = True,
+        ignore: Ignore = (),
+    ) -> Image:
+        """Copy a local folder into the image as ``remote_path``; links stay links.
+
+        A relative ``remote_path`` starts at the last `workdir`. ``ignore`` is a list of patterns as
+        in a ``.dockerignore`` file, or a function that gets the path of each file relative to the
+        folder and returns whether it is excluded, such as a `FilePatternMatcher`.
+
+        >>> image = Image.debian_slim().add_local_dir(".", "/data", ignore=["**/*.tmp"])
+        """
+        skip = (
+            ignore if callable(ignore) else flatten("Image.add_local_dir(ignore=...)", list(ignore))
+        )
+        return self.with_steps(
+            AddLocalDir(
+                host_path("Image.add_local_dir", local_path),
+                relative_target("Image.add_local_dir", remote_path, self.known_workdir()),
+                skip,
+            )
+        )
+
+    def files(self) -> FileDigests:
+        """Return the digests of the added local files, step by step; the files are read now."""
+        return [local_files.digests(step.files()) for step in self.steps]
+
+    def key(self, base_id: str, files: FileDigests | None = None) -> str:
+        """Return 64 hexadecimal digits that differ from those of every other image.
+
+        ``base_id`` is the engine's id of the base; ``files`` is an earlier result of `files`, by
+        default its current one.
+        """
+        parts: list[object] = [_RECIPE_VERSION, dockerfile(self, base_id)]
+        parts += self.files() if files is None else files
+        if self.source is not None:
+            parts.append(self.source.key())
+        parts += [function.key("") for function in self.functions]
+        return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+    def digests(self) -> dict[str, str]:
+        """Return a digest (hex) of each step, by its number and title; local files are read now."""
+        found = {}
+        for number, step in enumerate(self.steps, 1):
+            parts = [step.instruction(""), *local_files.digests(step.files())]
+            digest = hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+            found[f"step {number}, {step.title()} (step)"] = digest
+        return found
+
+    @property
+    def forced(self) -> bool:
+        """Return whether ``force_build`` is set on the base or on a step."""
+        return self.force or any(step.force for step in self.steps)
+
+    @property
+    def python_version(self) -> str:
+        """Return the version of Python of `debian_slim`, as it was given."""
+        return self.reference.removeprefix("python:").removesuffix("-slim")
+
+    @property
+    def other_python(self) -> str | None:
+        """Return the minor version of Python in the image if it is not the kernel's: None if it is
+        not known before the image is built, an empty string if it is the kernel's.
+        """
+        found = self.python
+        if self.added_python is not None:
+            found = ".".join(self.added_python.split(".")[:2])
+        return "" if found == _KERNEL else found
+
+    def recipe(self) -> Image:
+        """Return the image without the functions that run in it."""
+        return replace(self, functions=())
+
+    def known_workdir(self) -> str:
+        """Return the working folder that a step sets, or an empty string."""
+        found = [step.path for step in self.steps if isinstance(step, Workdir)]
+        return found[-1] if found else ""
+
+    def with_steps(self, *steps: Step) -> Image:
+        """Return the image with further steps. Raises `InvalidError` after `run_function`."""
+        if not steps:
+            return self
+        if self.functions:
+            raise InvalidError(
+                f"Image.{steps[0].written().partition('(')[0]}: steps must precede run_function. "
+                f"Fix: write .{steps[0].written()} first and .{self.functions[0].written()} last"
+            )
+        return replace(self, steps=(*self.steps, *steps))
+
+    def __dir__(self) -> list[str]:
+        return sorted(_PUBLIC)
+
+    def __repr__(self) -> str:
+        if self.source is not None:
+            start = f"Image.from_dockerfile({str(self.source.path)!r}"
+        elif self.python is None:
+            start = f"Image.from_registry({self.reference!r}"
+        else:
+            start = f"Image.debian_slim({self.python_version!r}"
+        start += f", add_python={self.added_python!r}" if self.added_python else ""
+        start += ", force_build=True)" if self.force else ")"
+        baked = [function.written() for function in self.functions]
+        sources = [f"add_local_python_source({name!r})" for name in self.python_sources]
+        return "\n    .".join([start, *(step.written() for step in self.steps), *baked, *sources])
+
+
+_PUBLIC = (
+    *("debian_slim", "from_registry", "from_dockerfile", "imports"),
+    *("pip_install", "uv_pip_install", "pip_install_from_requirements", "apt_install"),
+    *("pip_install_from_pyproject", "uv_sync", "poetry_install_from_file", "pipe", "build"),
+    *("micromamba", "micromamba_install", "dockerfile_commands", "entrypoint", "cmd"),
+    *("run_commands", "run_function", "env", "workdir"),
+    *("add_local_file", "add_local_dir", "add_local_python_source"),
+)
+"""The names that completion offers: engines read the others."""
+
+
+def context_name(index: int) -> str:
+    """Return the name of the folder for the files of step ``index`` in the build context."""
+    return f"step-{index}"
+
+
+def dockerfile(image: Image, base: str) -> str:
+    """Return the Dockerfile of ``image`` on top of ``base`` (a reference or an id): a line per
+    step.
+
+    >>> print(dockerfile(Image.debian_slim().run_commands("make"), "python:3.11-slim"))
+    FROM python:3.11-slim
+    RUN ["/bin/sh", "-c", "make"]
+    """
+    lines = [f"FROM {base}"]
+    lines += [step.instruction(context_name(i)) for i, step in enumerate(image.steps)]
+    return "\n".join(lines) + "\n"

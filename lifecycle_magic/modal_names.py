@@ -1,0 +1,51 @@
+"""Modal's public names that have no counterpart of the same name, and what to write instead."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+__all__ = ["ABSENT", "enable_output", "explain"]
+
+ABSENT = {
+    "Client": "no client is needed: classes run on your own engine",
+    "CloudBucketMount": "mount the bucket on this machine, and use Volume.from_path(folder)",
+    "Cron": "run the script from your scheduler (cron, systemd): lifecycle-magic run script.py",
+    "Dict": "keep the values on self of a class with max_containers=1, and call its methods",
+    "Environment": "there is one environment: this user on this machine",
+    "Mount": "use Image.add_local_dir or Image.add_local_python_source",
+    "NetworkFileSystem": "use Volume.from_name(name)",
+    "Period": "run the script from your scheduler (cron, systemd): lifecycle-magic run script.py",
+    "Proxy": "set HTTPS_PROXY with env={...}",
+    "Queue": "keep a deque on self of a class with max_containers=1, and call its methods",
+    "Sandbox": "declare a class, and run the command with subprocess in a method",
+    "SandboxSnapshot": "declare a class with a build hook, which keeps what it makes in the image",
+    "SchedulerPlacement": "remove it: containers run on your own machine",
+    "Stub": "App is its new name",
+    "Tunnel": "use @web_server(port) and get_web_url()",
+    "Workspace": "remove it: there is no account",
+    "container_process": "run the command with subprocess in a method",
+    "current_function_call_id": "give the call a name of your own as an argument",
+    "current_input_id": "give the call a name of your own as an argument",
+    "forward": "use @web_server(port) and get_web_url()",
+    "interact": "write breakpoint() where the method runs in this process: Model().method.local()",
+    "gpu": 'write the GPU as a string: gpu="A100:2"',
+}
+"""Names, and what to write instead of them."""
+
+
+def explain(name: str) -> str:
+    """Return the message for a name that this package does not have."""
+    if name in ABSENT:
+        return f"Modal has {name}, here there is none. Fix: {ABSENT[name]}"
+    return f"module 'lifecycle_magic' has no attribute {name!r}"
+
+
+@contextlib.contextmanager
+def enable_output(show_progress: bool = True) -> Iterator[None]:
+    """Do nothing: progress and output of containers are always shown here.
+
+    >>> with enable_output():
+    ...     pass
+    """
+    yield

@@ -1,0 +1,403 @@
+"""A pool: the warm containers of one class with one set of arguments, and the claims of the calls
+that wait for them.
+
+Claims arrive by `Pool.lease` (the caller waits) or `Pool.submit` (the caller does not). A free slot
+takes a claim at once; otherwise the claim waits, and the pool starts a container, on a thread of
+its own, if it may have one more. One lock guards all of a pool's `state`, and no code blocks while
+holding it. These matters have modules of their own, under the same lock: the starts of containers
+(`starts`), which have been idle too long (`scale_down`), and which code live instances should have
+(`swap`).
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from lifecycle_magic.container.container import Container
+from lifecycle_magic.container.endings import Ending, EndKind
+from lifecycle_magic.container.slots import RunningInput, Slot
+from lifecycle_magic.exception import StartError
+from lifecycle_magic.lifecycle.states import ENDED_STATES, WARM_STATES
+from lifecycle_magic.pool.claim import BlockingClaim, Claim
+from lifecycle_magic.pool.deadlocks import (
+    Waiter,
+    busy_slots,
+    deadlock_error,
+    drop_unreachable,
+    inputs_if_full,
+    notify_blocking,
+    waiter,
+)
+from lifecycle_magic.pool.pending_start import PendingStart
+from lifecycle_magic.pool.scale_down import ScaleDown
+from lifecycle_magic.pool.sizing import Limits, wanted
+from lifecycle_magic.pool.starts import Starts, refuse
+from lifecycle_magic.pool.state import PoolState
+from lifecycle_magic.pool.swap import CodeSwapper
+from lifecycle_magic.spec.class_spec import ClassSpec
+from lifecycle_magic.spec.retries import Retries
+from lifecycle_magic.threads.event_loop import EventLoop
+from lifecycle_magic.threads.sigint import deferred
+from lifecycle_magic.wire.messages import Swap
+
+
+class CallStats:
+    """Call statistics of a class: counts, and the durations of the last 512 calls in seconds."""
+
+    __slots__ = ("calls", "failures", "seconds")
+
+    def __init__(self) -> None:
+        self.calls = 0
+        self.failures = 0
+        self.seconds: deque[float] = deque(maxlen=512)
+
+    def add(self, seconds: float) -> None:
+        """Add one finished call."""
+        self.calls += 1
+        self.seconds.append(seconds)
+
+
+class Pool:
+    """The containers of one class and one set of arguments.
+
+    ``make`` returns a new, unstarted container of the class's current version, and builds its image
+    if necessary; its argument is the function to call when the container has exited. ``limits``
+    bound the number of containers. ``timeout`` (seconds) and ``retries`` apply to each attempt of
+    an input.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        make: Callable[[Callable[[Container], None]], Container],
+        event_loop: EventLoop,
+        *,
+        limits: Limits | None = None,
+        timeout: float | None = None,
+        retries: Retries | None = None,
+        stats: CallStats | None = None,
+    ) -> None:
+        self.name = name
+        self.event_loop = event_loop
+        self.timeout = timeout
+        self.retries = retries
+        self.stats = stats or CallStats()  # of the class, which outlives its pools
+        self.on_warm: Callable[[], None] | None = None  # a container has started
+        self.batchers: dict[Any, Any] = {}  # of batched methods: `lifecycle_magic.calls.batching`
+        self.stale = False  # closed, or its class was redefined: look the pool up again
+        self.declared: ClassSpec | None = None  # the definition with which it was last looked up
+        self._make = make
+        self._state = PoolState(name, limits or Limits())
+        self._lock = self._state.lock
+        self._idle_times = ScaleDown(event_loop, self._scale_down)
+        self._code_swapper = CodeSwapper(self._lock, event_loop, self._offer)
+        self._starts = Starts(self._state, self._make_container, self._offer_slots)
+
+    @property
+    def limits(self) -> Limits:
+        return self._state.limits
+
+    @property
+    def containers(self) -> list[Container]:
+        """Return its containers that have not exited."""
+        return list(self._state.containers)
+
+    @property
+    def waiting(self) -> list[Claim]:
+        """Return the claims that wait for a slot, the first one first."""
+        return list(self._state.waiting)
+
+    @property
+    def idle(self) -> list[Slot]:
+        """Return the free slots, the most recently used last."""
+        return list(self._state.idle)
+
+    # --- claims ----------------------------------------------------------------------------
+
+    def lease(self, claim: BlockingClaim, *, again: bool = False) -> Slot:
+        """Return a slot for ``claim``, after waiting for one if necessary.
+
+        Raises the error that kept a container from starting, and `InvalidError` if this thread
+        itself keeps every slot occupied. An interrupt of the main thread ends the wait with
+        `InputCancelled`.
+        """
+        state = self._state
+        with state.lock:
+            if state.closed is not None:
+                raise StartError(state.closed)
+            slot = self._take(claim)
+            stuck = False
+            if slot is None:
+                claim.close_gate()
+                busy, stuck = self._busy_slots(waiter())
+                if stuck and again:
+                    raise deadlock_error(self.name, self.limits, claim.where)
+                if not stuck:
+                    state.waiting.append(claim)
+            missing = (
+                self._starts.reserve() if (slot is None or state.limits.buffer) and not stuck else 0
+            )
+        if stuck:
+            drop_unreachable()
+            return self.lease(claim, again=True)
+        if missing:
+            self._starts.start(missing)
+        if slot is not None:
+            return slot
+        notify_blocking(busy)
+        claim.wait()
+        with state.lock:  # an interrupt may have ended the wait before a grant
+            slot, error = claim.slot, claim.error
+            if slot is None and error is None:
+                if claim in state.waiting:
+                    state.waiting.remove(claim)
+                error = claim.not_started_error()
+        if slot is not None:
+            return slot
+        assert error is not None
+        raise error
+
+    def submit(self, claim: Claim) -> None:
+        """Grant ``claim`` a slot when one is free. No thread waits for it."""
+        state = self._state
+        with state.lock:
+            closed = state.closed
+            slot = self._take(claim) if closed is None else None
+            if slot is None and closed is None:
+                state.waiting.append(claim)
+            missing = self._starts.reserve() if slot is None or state.limits.buffer else 0
+        self._starts.start(missing)
+        if closed is not None:
+            claim.refused(StartError(closed))
+        elif slot is not None:
+            claim.granted(slot)
+
+    def _take(self, claim: Claim) -> Slot | None:
+        idle = self._state.idle
+        while idle:
+            slot = idle.pop()
+            if slot.container.occupy(slot, claim):
+                claim.slot = slot
+                return slot
+        return None
+
+    def check_wait(self, where: str, *, awaits: bool = False) -> None:
+        """Raise `InvalidError` if the running code would wait for a slot that only this code can
+        release.
+
+        ``where`` names the call that needs the slot. The wait blocks the thread, or with ``awaits``
+        only the coroutine.
+        """
+        who = waiter(awaits=awaits)
+        with deferred():  # otherwise an interrupt might leave the lock taken
+            with self._lock:
+                busy, stuck = self._busy_slots(who)
+            if stuck:
+                drop_unreachable()
+                with self._lock:
+                    busy, stuck = self._busy_slots(who)
+            if stuck:
+                raise deadlock_error(self.name, self.limits, where)
+            if not awaits:
+                notify_blocking(busy)
+
+    def _busy_slots(self, who: Waiter) -> tuple[list[Slot], bool]:
+        return busy_slots(self._state, self._code_swapper.is_held_back, who)
+
+    def inputs_if_full(self) -> list[RunningInput | None] | None:
+        """Return what each slot runs if no slot can become free but by an input that ends."""
+        with deferred(), self._lock:
+            return inputs_if_full(self._state, self._code_swapper.is_held_back)
+
+    def release(self, slot: Slot) -> None:
+        """End the input in ``slot``, and give the slot to the next waiting claim."""
+        input = slot.input
+        if input is not None:
+            if input.counts_as_call:
+                self.stats.add(time.monotonic() - slot.began)
+            input.slot = None
+        if slot.container.vacate(slot):
+            self._starts.crash_loop.crashes = 0
+            self._offer(slot)
+        elif slot.container.state in ENDED_STATES:
+            slot.close()
+
+    def _offer(self, slot: Slot) -> None:
+        """Give a free slot to the first waiting claim, or store it as idle."""
+        claim: Claim | None = None
+        with self._lock:
+            code = self._code_swapper.code
+            if code is not None and slot.container.code is not code:
+                outdated = self._code_swapper.hold_back(slot)
+            else:
+                outdated = []
+                claim = self._give(slot)
+        if outdated:
+            self._code_swapper.renew(outdated)
+        if claim is not None and not claim.blocks_thread:
+            claim.granted(slot)
+
+    def _give(self, slot: Slot) -> Claim | None:
+        """Give a free slot to the first waiting claim and return that claim. Under the lock.
+
+        A claim that blocks a thread has been granted the slot by then.
+        """
+        state = self._state
+        while state.waiting:
+            claim = state.waiting.popleft()
+            if not slot.container.occupy(slot, claim):
+                state.waiting.appendleft(claim)
+                return None
+            if claim.blocks_thread:
+                claim.granted(slot)  # under the lock, as the waiting thread reads its slot under it
+            return claim
+        state.idle.append(slot)
+        window = state.limits.scaledown_window
+        if window is not None:
+            self._idle_times.record_idle(slot.container, window)
+        return None
+
+    def withdraw(self, claim: Claim) -> bool:
+        """Withdraw ``claim`` from the queue. Return whether it was still waiting for a slot."""
+        waiting = self._state.waiting
+        with self._lock:
+            was_waiting = claim in waiting
+            if was_waiting:
+                waiting.remove(claim)
+            return was_waiting
+
+    def can_keep(self, slot: Slot) -> bool:
+        """Return whether a map that holds ``slot`` for many inputs may keep it.
+
+        It may if no other call waits and neither the container nor its code has changed.
+        """
+        if slot.container.state not in WARM_STATES or not self._code_swapper.is_current(
+            slot.container
+        ):
+            return False
+        return not any(claim.displaces_maps for claim in self._state.waiting.copy())
+
+    # --- containers ------------------------------------------------------------------------
+
+    def warm(self) -> None:
+        """Start a container if none is warm or starting, and wait until it is ready.
+
+        Also start the other ``min_containers``, without waiting for them. Raises the error of a
+        failed start.
+        """
+        self._starts.warm()
+
+    def _make_container(self) -> Container:
+        # Read before `make` reads the version: at worst the container is updated twice.
+        code = self._code_swapper.code
+        container = self._make(self._on_exited)
+        container.code = code
+        return container
+
+    def _offer_slots(self, container: Container) -> None:
+        """Give the slots of a ready container to the waiting claims."""
+        closed = self._state.closed
+        if closed is not None:
+            container.end(Ending(EndKind.DRAIN, closed))
+        elif self.on_warm is not None:
+            self.on_warm()
+        for slot in container.slots:
+            self._offer(slot)
+        self._starts.refill()  # during its start it was counted twice
+
+    def _on_exited(self, container: Container) -> None:
+        with self._lock:
+            if container in self._state.containers:
+                self._state.containers.remove(container)
+            self._forget_slots([container])
+            self._code_swapper.forget(container)
+            self._idle_times.forget(container)
+            act = self._starts.after_exit(container)
+        act()
+
+    def _forget_slots(self, containers: Sequence[Container]) -> None:
+        """Remove the free slots of ``containers``. Under the lock."""
+        idle = self._state.idle
+        idle[:] = [slot for slot in idle if slot.container not in containers]
+
+    # --- scaling down, new code, replacing, closing ----------------------------------------
+
+    def _scale_down(self) -> None:
+        window = self.limits.scaledown_window
+        if window is None:
+            return
+        with self._lock:
+            alive = self._state.alive()
+            spare = len(alive) - wanted(self.limits, sum(one.running for one in alive))
+            leaving = self._idle_times.pop_overdue(self._state.containers, window, spare)
+            self._forget_slots(leaving)
+        for container in leaving:
+            container.end(Ending(EndKind.DRAIN, f"it was idle for scaledown_window={window:g} s"))
+        if leaving:
+            self._starts.refill()  # a claim may have arrived at this very moment
+
+    def set_limits(self, *, limits: Limits, timeout: float | None, retries: Retries | None) -> None:
+        """Change the limits. They take effect with the next input or the next check."""
+        with self._lock:
+            self._state.limits, self.timeout, self.retries = limits, timeout, retries
+            self._idle_times.restart(self._state.containers, limits.scaledown_window)
+
+    def adopt(self, container: Container) -> None:
+        """Add a container that was started elsewhere."""
+        with self._lock:
+            self._state.containers.append(container)
+        for slot in container.slots:
+            self._offer(slot)
+
+    def swap(self, swap: Swap) -> None:
+        """Load new code into every live instance. Running inputs finish on the code they began
+        with.
+
+        Raises the refusal of an idle instance, which then keeps its old code. A busy instance gets
+        the new code when no input runs there any more, and is drained if it refuses. Containers
+        that start later have the new code anyway.
+        """
+        self._code_swapper.swap(swap, self._take_idle)
+
+    def _take_idle(self) -> list[Slot]:
+        """Remove and return every free slot. Under the lock."""
+        free = list(self._state.idle)
+        self._state.idle.clear()
+        return free
+
+    def interrupt_swap(self) -> None:
+        """Give up the container that `swap` waits for. In a signal handler."""
+        self._code_swapper.interrupt()
+
+    def start_replacement(self, pending: PendingStart) -> tuple[Container, list[Container]]:
+        """Start a container of the current version that takes no inputs yet.
+
+        Return it and the containers that it will replace. Raises the error of a failed start.
+        """
+        with self._lock:
+            old = self.containers
+            self._state.starting += 1
+        return self._starts.start_one(pending), old
+
+    def install_replacement(self, new: Container, old: Sequence[Container], why: str) -> None:
+        """Let a replacement take inputs, and drain the containers that it replaces."""
+        self._offer_slots(new)
+        for container in old:
+            container.end(Ending(EndKind.DRAIN, why))
+
+    def close(self, why: str) -> list[Container]:
+        """Refuse all claims, cancel the running ones and stop every container. Return the stopping
+        ones.
+        """
+        with self._lock:
+            self._state.closed = why
+            self.stale = True
+            waiting = self._state.clear_waiting()
+            going = self.containers
+        refuse(self._state, waiting, StartError(why))
+        for container in going:
+            container.end(Ending(EndKind.STOP, why))
+        return going

@@ -1,0 +1,38 @@
+"""The output of methods, written where the calling cell or terminal prints."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import Any
+
+__all__ = ["show"]
+
+FLUSH_INTERVAL_SECONDS = 0.05
+"""Seconds between two flushes of a notebook's stream. Each flush waits for ipykernel's own thread,
+about 0.2 ms; what is not flushed is sent by that thread 0.2 s later, as in a plain cell.
+"""
+
+_flushed_at = 0.0
+_unflushed: Any = None
+"""The notebook's stream with unflushed output."""
+
+
+def show(stream: str, text: str) -> None:
+    """Print a method's output in the cell or terminal of the current context."""
+    global _flushed_at, _unflushed
+    target = sys.stderr if stream == "stderr" else sys.stdout
+    try:
+        if _unflushed is not None and _unflushed is not target:
+            before, _unflushed = _unflushed, None
+            before.flush()  # to keep the order of the output
+        target.write(text)
+        if type(target).__module__ == "ipykernel.iostream":
+            now = time.monotonic()
+            if now - _flushed_at < FLUSH_INTERVAL_SECONDS:
+                _unflushed = target
+                return
+            _flushed_at, _unflushed = now, None
+        target.flush()
+    except (OSError, ValueError):
+        pass  # a terminal or pipe that is closed; the log has the text

@@ -1,0 +1,313 @@
+"""A class pickled together with every name that its code refers to, for `wire.name_table` to read.
+
+Names are resolved as Python resolves them: through any number of functions, each in the namespace
+in which it was defined.
+"""
+
+from __future__ import annotations
+
+import builtins
+import io
+import linecache
+import sys
+import types
+from collections import deque
+from dataclasses import dataclass
+from typing import Any
+
+from lifecycle_magic.decorators.classes import is_class
+from lifecycle_magic.decorators.hooks import TRAVELS
+from lifecycle_magic.fingerprint.origin import is_installed_path
+from lifecycle_magic.guest import notebook_names
+from lifecycle_magic.services import class_ids, unpicklable
+from lifecycle_magic.services.web_applications import (
+    ApplicationReleases,
+    is_application,
+    reduce_with_new_locks,
+)
+from lifecycle_magic.wire import definitions, loggers
+from lifecycle_magic.wire.by_value import ByValue
+from lifecycle_magic.wire.reducers import Reduced
+
+__all__ = ["Packed", "pack"]
+
+MAIN = "__main__"
+_VERSIONS = "__lifecycle_versions__"
+_LOGGERS = "__lifecycle_loggers__"
+_STAND_INS = {"display": notebook_names.display, "get_ipython": notebook_names.get_ipython}
+_PACKAGE_FOLDER = __file__.rpartition("services")[0]
+SOURCE_LIMIT_CHARACTERS = 1 << 20  # characters of a class's source files
+
+_CONSTANTS = (bool, int, float, complex, str, bytes, type(None), types.BuiltinFunctionType)
+
+Key = tuple[str, str]  # a namespace, and a name there
+
+
+@dataclass(frozen=True)
+class Packed:
+    """A class's pickle, the bytes that each name takes in it, and its functions."""
+
+    data: bytes
+    sizes: dict[str, int]
+    functions: tuple[types.FunctionType, ...] = ()
+
+
+def pack(cls: type, *, python: str | None = "") -> Packed:
+    """Pack a class for a container with the minor version ``python``: by default this one, and None
+    if it is not known. Raises `UnpicklableError`, with the path, for a value that can't be pickled.
+    """
+    class_ids.install()
+    sources = {"sources": python != "", "strict": bool(python)}
+    finder = _Packer(io.BytesIO(), cls, **sources)
+    finder.write_class()
+    while finder.pending:
+        finder.write_name(finder.pending.popleft())
+    file = io.BytesIO()
+    packer = _Packer(file, cls, **sources)
+    packer.follow(finder)
+    if finder.releases:  # first: compared before any application is created
+        packer.dump((MAIN, _VERSIONS, finder.releases))
+    packer.dump((MAIN, _LOGGERS, loggers.Configured()))
+    sizes: dict[str, int] = {}
+    for key in _ordered(finder.values):
+        began = file.tell()
+        packer.write_name(key)
+        sizes[key[1]] = max(file.tell() - began, sizes.get(key[1], 0))
+    packer.dump(None)
+    packer.write_class(_sources(finder.files))
+    return Packed(file.getvalue(), sizes, tuple(finder.functions))
+
+
+def _ordered(values: dict[Key, Any]) -> list[Key]:
+    """Return the names in the order in which the container reads them.
+
+    Constants and builtins come first, then definitions, then the other values, each after the
+    values that it needs: reading a value may run a ``__new__``, ``__setstate__`` or ``__hash__`` of
+    the user's code. A class attribute is read with its class.
+    """
+    constants = [key for key, value in values.items() if type(value) in _CONSTANTS]
+    definitions = [key for key, value in values.items() if _is_definition(value)]
+    first = {*constants, *definitions}
+    return [*constants, *definitions, *reversed([key for key in values if key not in first])]
+
+
+def _is_definition(value: Any) -> bool:
+    return isinstance(value, (types.FunctionType, types.ModuleType)) or is_class(value)
+
+
+class _Packer(ByValue):
+    """A pickler that records the names that functions refer to, and leaves their values out."""
+
+    def __init__(self, file: Any, cls: type, **options: bool) -> None:
+        super().__init__(file, **options)
+        self._options = options
+        self.pending: deque[Key] = deque()
+        self.values: dict[Key, Any] = {}
+        self.files: set[str] = set()
+        self.functions: list[types.FunctionType] = []
+        self._cls = cls
+        self._namespace = _namespace_of(cls)
+        self._own_names = _own_names(cls)
+        self._labels: dict[int, str] = {}
+        self._spaces: list[dict[str, Any]] = []  # kept alive for their ids
+        self.referrers: dict[Key, tuple[Key | None, str]] = {}
+        self._writing: Key | None = None
+        self.releases = ApplicationReleases()
+
+    def follow(self, finder: _Packer) -> None:
+        """Use the names and values that ``finder`` has found."""
+        self.values, self.referrers = finder.values, finder.referrers
+        self._labels, self._spaces = finder._labels, finder._spaces
+
+    def write_name(self, key: Key) -> None:
+        """Write a name and its value."""
+        value = self.values[key]
+        self._write((*key, value), value, key)
+
+    def write_class(self, sources: dict[str, str] | None = None) -> None:
+        """Write the class, with the text of its source files."""
+        self._write((self._cls, sources or {}), self._cls, None)
+
+    def _write(self, obj: Any, value: Any, key: Key | None) -> None:
+        self._writing = key
+        try:
+            self.dump(obj)
+        except Exception as error:
+            path = (self._cls.__qualname__,) if key is None else (*self.path(key), key[1])
+            raise unpicklable.error_for(value, path, error, self._pickle_alone) from None
+
+    def path(self, key: Key) -> tuple[str, ...]:
+        """Return the functions that lead from the class to the code that refers to a name."""
+        found: list[str] = []
+        referrer: Key | None = key
+        while referrer is not None and len(found) < 20:
+            referrer, function = self.referrers[referrer]
+            found.insert(0, function)
+        return tuple(found)
+
+    def _pickle_alone(self, value: Any) -> None:
+        """Pickle a value by itself; raises if it can't be pickled."""
+        packer = _Packer(io.BytesIO(), self._cls, **self._options)
+        packer.dump(value)
+
+    # --- values that travel as another value -------------------------------------------------
+
+    def reducer_override(self, obj: Any) -> Any:
+        kind = type(obj)
+        if kind.__module__ == "lifecycle_magic.handles.remote":
+            reduced = obj.__reduce__()
+            if isinstance(reduced, tuple) and reduced[0] in TRAVELS:
+                own = self._own_definition(reduced[1][0])
+                return (definitions.return_itself, (own,)) if own is not None else reduced
+        if kind is types.CodeType:
+            self.files.add(obj.co_filename)
+        if is_application(obj):
+            self.releases.add(obj, self._writing[1] if self._writing is not None else None)
+        if (reduced := reduce_with_new_locks(obj)) is not None:
+            return reduced
+        return super().reducer_override(obj)
+
+    def _own_definition(self, plain: Any) -> Any:
+        """Return the class, a base, or the function that the class is made from; otherwise None."""
+        for one in self._cls.__mro__[:-1]:
+            functions = (_function_in(value) for value in vars(one).values())
+            if one is plain or any(function is plain for function in functions):
+                return plain
+            if is_class(plain) and _name(one) == _name(plain):
+                return one  # the class has been declared again meanwhile
+        return None
+
+    # --- names -------------------------------------------------------------------------------
+
+    def place(self, function: types.FunctionType, needed: set[str]) -> tuple[Any, dict[str, Any]]:
+        label = self._label(function.__globals__)
+        if not label.startswith(definitions.STDLIB):
+            self.functions.append(function)
+            if label.partition("#")[0] != MAIN:
+                needed = needed | {"__package__", "__path__", "__file__"}
+            referrer = function.__qualname__.rpartition("<locals>.")[2]
+            for name in sorted(needed):
+                self._add_name(label, function.__globals__, name, referrer)
+        return label, {}
+
+    def _label(self, space: dict[str, Any]) -> str:
+        """Return the label of a namespace: for a module's namespace, the module's name."""
+        known = self._labels.get(id(space))
+        if known is None:
+            name = str(space.get("__name__", "?"))
+            module = sys.modules.get(name)
+            known = name
+            is_modules = module is not None and vars(module) is space
+            if is_modules and name != MAIN and name.partition(".")[0] in sys.stdlib_module_names:
+                known = definitions.STDLIB + name
+            elif name in self._labels.values() or name not in (MAIN, self._cls.__module__):
+                known = f"{name}#{sum(one.startswith(name) for one in self._labels.values())}"
+            self._labels[id(space)] = known
+            self._spaces.append(space)
+        return known
+
+    def _add_name(self, label: str, space: dict[str, Any], name: str, referrer: str) -> None:
+        key = (label, name)
+        if key in self.values:
+            return
+        value = self._original(space, name)
+        if value is not None:
+            pass
+        elif name not in space:
+            return  # a builtin, or a NameError when it is read
+        else:
+            value = space[name]
+            if _is_interactive(value):
+                if name in _STAND_INS:
+                    value = _STAND_INS[name]
+                elif hasattr(builtins, name):
+                    return  # IPython's exit, quit and open: the container has Python's own
+        self.values[key] = value
+        self.referrers[key] = (self._writing, referrer)
+        self.pending.append(key)
+
+    def _original(self, space: dict[str, Any], name: str) -> Any:
+        """Return the packed class, a base or its function by name; None for any other name.
+
+        The name may hold a handle, or a newer class, by now.
+        """
+        found = self._own_names.get(name) if space is self._namespace else None
+        value = space.get(name, found)
+        is_handle = type(value).__module__ == "lifecycle_magic.handles.remote"
+        return found if is_handle or is_class(value) else None
+
+    def _reduce_function(self, function: types.FunctionType) -> Reduced:
+        self._define(function)
+        self.files.add(function.__code__.co_filename)
+        return super()._reduce_function(function)
+
+    def _reduce_class(self, cls: type) -> Reduced:
+        self._define(cls)
+        return super()._reduce_class(cls)
+
+    def _reduce_enum(self, cls: type) -> Reduced:
+        self._define(cls)
+        return super()._reduce_enum(cls)
+
+    def _define(self, thing: Any) -> None:
+        """Record a definition under its own name, where pickle and other libraries look for it."""
+        name = thing.__qualname__
+        if thing.__module__ == self._cls.__module__ and (
+            self._own_names.get(name) is thing or self._namespace.get(name) is thing
+        ):
+            self._add_name(self._label(self._namespace), self._namespace, name, name)
+
+
+def _function_in(value: Any) -> types.FunctionType | None:
+    found = value.__func__ if isinstance(value, (staticmethod, classmethod)) else value
+    return found if isinstance(found, types.FunctionType) else None
+
+
+def _namespace_of(cls: type) -> dict[str, Any]:
+    """Return the namespace in which a class was defined."""
+    for value in vars(cls).values():
+        function = _function_in(value)
+        while function is not None:  # a library's decorator may be around it
+            if function.__globals__.get("__name__") == cls.__module__:
+                return function.__globals__
+            function = _function_in(getattr(function, "__wrapped__", None))
+    return vars(sys.modules.get(cls.__module__, types.ModuleType(cls.__module__)))
+
+
+def _own_names(cls: type) -> dict[str, Any]:
+    """Return the class and its bases by name, or the function that the class is made from."""
+    for value in vars(cls).values():
+        function = _function_in(value)
+        if function is not None and function.__qualname__ == cls.__qualname__:
+            return {cls.__qualname__: function}
+    line = cls.__mro__[:-1]
+    return {one.__qualname__: one for one in line if one.__module__ == cls.__module__}
+
+
+def _is_interactive(value: Any) -> bool:
+    """Return whether a value belongs to IPython.
+
+    functools.wraps hides the module of its functions, so their globals are read instead.
+    """
+    if isinstance(value, types.FunctionType):
+        namespace = value.__globals__.get("__name__")
+    else:
+        made = value.__self__ if isinstance(value, types.MethodType) else value
+        namespace = type(made).__module__
+    return str(namespace).partition(".")[0] in ("IPython", "ipykernel")
+
+
+def _name(cls: type) -> tuple[str, str]:
+    return cls.__module__, cls.__qualname__
+
+
+def _sources(files: set[str]) -> dict[str, str]:
+    """Return the text of source files, up to a limit and as far as this process has it."""
+    found: dict[str, str] = {}
+    for name in sorted(files):
+        if is_installed_path(name) or name.startswith(_PACKAGE_FOLDER):
+            continue
+        text = "".join(linecache.getlines(name))
+        if text and sum(map(len, found.values())) + len(text) <= SOURCE_LIMIT_CHARACTERS:
+            found[name] = text
+    return found

@@ -1,0 +1,3 @@
+"""The running containers of one kernel, the declarations behind its names, and the remains of dead
+kernels.
+"""

@@ -1,0 +1,306 @@
+"""The registry of names: for each app and name, the newest declaration and the service that runs
+it.
+
+A handle keeps a `Lookup` and no class, so every handle of a name runs the newest declaration,
+regardless of its own age. `claim` gives a new declaration its lookup. If the same code object makes
+several classes or functions under one name (a factory), each gets a lookup of its own.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import gc
+import inspect
+import sys
+import threading
+import warnings
+import weakref
+from collections.abc import Callable, Iterator
+from types import CodeType, FrameType, FunctionType
+from typing import Any
+
+from lifecycle_magic.decorators import hooks
+from lifecycle_magic.exception import InvalidError
+from lifecycle_magic.handles.remote import Cls, ServiceResolver
+from lifecycle_magic.services.service import Service
+from lifecycle_magic.session import session as sessions
+from lifecycle_magic.spec.class_spec import CALL, ClassSpec
+
+__all__ = ["Lookup", "Variant", "claim"]
+
+_OPTIMIZED = 0x01  # the flag of a function's code object; a module's and a class body's lack it
+
+
+class Lookup:
+    """The newest declaration under ``key``, and its service in the current session."""
+
+    def __init__(self, key: str, spec: ClassSpec) -> None:
+        self.key = key
+        self.spec = spec
+        self.newest = _Source.of(spec)  # of the last claim, whether it is deployed or not
+        self._classes: weakref.WeakSet[type] = weakref.WeakSet()
+        self._handles: list[weakref.ref[Cls]] = []
+        self.follow(spec)
+
+    def __call__(self) -> Service:
+        """Return the service. Create it with the newest declaration if there is none yet."""
+        return _service(self.key, self.spec)
+
+    def settle(self) -> None:
+        """Do nothing: this declaration is final."""
+
+    def follow(self, spec: ClassSpec) -> None:
+        """Make every handle of this name stand for ``spec``, which its service runs already."""
+        self.spec = spec
+        self._classes.add(spec.cls)
+        sessions.note_volumes(spec.volume_names())
+        session = sessions.opened()
+        variants = session.services.items() if session is not None else ()
+        for key, service in list(variants):
+            if key.startswith(f"{self.key}?"):
+                service.mark_stale()
+
+    def declare(self, spec: ClassSpec) -> None:
+        """Make every handle of this name stand for ``spec``, which the next call deploys."""
+        self.follow(spec)
+        session = sessions.opened()
+        if session is not None and self.key in session.services:
+            session.services[self.key].declare(spec)
+
+    def variant(self, options: dict[str, Any]) -> Variant:
+        """Return the lookup of the class with other options."""
+        return Variant(self, options)
+
+    def change(self, change: Callable[[type], None], said: str) -> None:
+        """Raise `InvalidError`: containers have the class as it was declared."""
+        name = self.spec.name
+        raise InvalidError(
+            f"{said}: {name} is a handle, and its containers have the class as it was declared. "
+            f"Fix: write it in the class, or assign it in the cell of {name} before its first call"
+        )
+
+    def has_made(self, cls: type) -> bool:
+        """Return whether ``cls`` is, or derives from, a class declared under this name."""
+        return any(issubclass(cls, one) for one in self._classes)
+
+    def hold(self, handle: Cls) -> None:
+        """Remember a handle of this name while it exists."""
+        self._handles = [*filter(lambda one: one() is not None, self._handles), weakref.ref(handle)]
+
+    def publish(self) -> str:
+        """Let containers call the class by its key, and return the key."""
+        return sessions.publish(self.key, self)
+
+    @property
+    def is_held(self) -> bool:
+        """Return whether a handle of this name exists."""
+        return any(one() is not None for one in self._handles)
+
+
+class Variant:
+    """A class with other options, which has containers of its own and follows its class."""
+
+    def __init__(self, of: ServiceResolver, options: dict[str, Any]) -> None:
+        self._of = of
+        self._options = options
+        self._made: tuple[ClassSpec, ClassSpec] | None = None
+        self.key = f"{of.key.partition('?')[0]}?{self.spec.options.identity()}"
+
+    @property
+    def spec(self) -> ClassSpec:
+        """Return the newest declaration of the class, with the options of this variant."""
+        base = self._of.spec
+        if self._made is None or self._made[0] is not base:
+            options = base.options.replace(base.name, **self._options)
+            self._made = base, dataclasses.replace(base, options=options)
+        return self._made[1]
+
+    def __call__(self) -> Service:
+        """Return the variant's service, which has the newest declaration."""
+        self.settle()
+        service = _service(self.key, self.spec)
+        if service.declared is not self.spec.cls:
+            service.declare(self.spec)
+        return service
+
+    def settle(self) -> None:
+        """Make the declaration of the class final."""
+        self._of.settle()
+
+    def variant(self, options: dict[str, Any]) -> Variant:
+        """Return the lookup of this variant with further options."""
+        return Variant(self, options)
+
+    def change(self, change: Callable[[type], None], said: str) -> None:
+        """Change the class, if its declaration is open."""
+        self._of.change(change, said)
+
+    def has_made(self, cls: type) -> bool:
+        """Return whether ``cls`` is, or derives from, a class declared under this name."""
+        return self._of.has_made(cls)
+
+    def hold(self, handle: Cls) -> None:
+        """Remember a handle of this variant while it exists."""
+        self._of.hold(handle)
+
+    def publish(self) -> str:
+        """Let containers call the class by its key, and return the key."""
+        return sessions.publish(self.key, self)
+
+
+def _handle(key: str) -> Cls | None:
+    """Return a handle of the class that was published under ``key`` in this process."""
+    found: Any = sessions.published.get(key)
+    return Cls(found) if found is not None else None
+
+
+hooks._find_handle = _handle
+
+
+def _service(key: str, spec: ClassSpec) -> Service:
+    session = sessions.current()
+    service = session.services.get(key)
+    if service is None:
+        app = key.rpartition("/")[0]
+        made = Service(session, spec.name, "" if app == "cell" else app, key)
+        made.declare(spec)
+        service = session.services.setdefault(key, made)
+    return service
+
+
+# -- a name for each declaration ----------------------------------------------------------------
+
+_lookups: weakref.WeakValueDictionary[str, Lookup] = weakref.WeakValueDictionary()
+_lock = threading.RLock()
+
+
+def claim(
+    key: str, spec: ClassSpec, may_follow: Callable[[Lookup], bool] = lambda lookup: False
+) -> Lookup:
+    """Return the lookup for a new declaration under ``key``.
+
+    Usually it is the lookup of the former declaration, whose handles then follow the new one. Only
+    if one piece of code made both, by running twice, the new declaration gets another lookup. It
+    does not if ``may_follow`` allows it, if no handle of the former one exists, or if both are
+    alike.
+    """
+    source = _Source.of(spec)
+    with _lock:
+        number, own = 1, key
+        lookup = _lookups.get(own)
+        while lookup is not None and not (
+            not lookup.newest.made_twice(source)
+            or may_follow(lookup)
+            or not _is_held(lookup)
+            or _are_alike(lookup.newest.spec, spec)
+        ):
+            number, own = number + 1, f"{key}#{number + 1}"
+            lookup = _lookups.get(own)
+        if lookup is None:
+            lookup = _lookups[own] = Lookup(own, spec)
+        lookup.newest = source
+    if number > 1:
+        name = f"{spec.name}-{{n}}"
+        warnings.warn(
+            f"the same code declared the name {spec.name} several times; each declaration keeps "
+            f"its own code. Fix: give each one its own name, as in "
+            f'@app.{_kind(spec)}(name=f"{name}")',
+            stacklevel=_depth_of_user(),
+        )
+    return lookup
+
+
+def _are_alike(one: ClassSpec, other: ClassSpec) -> bool:
+    """Return whether two declarations run the same code with the same values."""
+    # On copies, because a declaration's own keys are only computed when it is deployed.
+    one, other = dataclasses.replace(one), dataclasses.replace(other)
+    if one.unreadable or other.unreadable:
+        return False
+    return one.state_key == other.state_key and one.code_key == other.code_key
+
+
+def _is_held(lookup: Lookup) -> bool:
+    """Return whether a handle exists that must keep its code. Handles are part of reference
+    cycles.
+    """
+    if lookup.is_held:
+        gc.collect()
+    return lookup.is_held
+
+
+def _kind(spec: ClassSpec) -> str:
+    return "function" if spec.is_function else "cls"
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Source:
+    """The code that made a class: that of its functions, or without functions its place in the
+    code.
+    """
+
+    spec: ClassSpec
+    made: object  # the class, or the function of an ``@app.function``
+    functions: frozenset[int]  # ids of code objects, which ``made`` keeps alive
+    maker: CodeType | None
+    line: int
+
+    @classmethod
+    def of(cls, spec: ClassSpec) -> _Source:
+        """Return the source of a class. Call it while the declaration is on the stack."""
+        maker, line = _maker(spec.cls)
+        made = vars(spec.cls)[CALL].__func__ if spec.is_function else spec.cls
+        return cls(spec, made, frozenset(map(id, _codes(spec.cls))), maker, line)
+
+    def made_twice(self, other: _Source) -> bool:
+        """Return whether the same code made this class and then the ``other`` one."""
+        if self.made is other.made:
+            return False  # one class, declared again with other options
+        if self.functions or other.functions:
+            return self.functions == other.functions
+        return self.maker is not None and (self.maker is other.maker and self.line == other.line)
+
+
+def _codes(cls: type) -> Iterator[CodeType]:
+    """Yield the code of the functions that are written in the class itself, without wrappers."""
+    for value in vars(cls).values():
+        function = inspect.unwrap(getattr(value, "__func__", value), stop=_is_handle)
+        if isinstance(function, FunctionType) and _is_in(function, cls):
+            yield function.__code__
+
+
+def _is_handle(value: Any) -> bool:
+    return isinstance(value, Cls)
+
+
+def _is_in(function: FunctionType, cls: type) -> bool:
+    """Return whether a function is written in the body of a class, by the user."""
+    home = function.__globals__.get("__name__")
+    return home == cls.__module__ and function.__qualname__.startswith(cls.__qualname__)
+
+
+def _maker(cls: type) -> tuple[CodeType | None, int]:
+    """Return the running code that has the statement of ``cls``, and the line in it."""
+    enclosing, _, _ = cls.__qualname__.rpartition(".<locals>.")
+    name = enclosing.rpartition(".")[2]
+    for frame in _frames():
+        code = frame.f_code
+        if frame.f_globals.get("__name__") == cls.__module__ and (
+            code.co_name == name if name else not code.co_flags & _OPTIMIZED
+        ):
+            return code, frame.f_lineno
+    return None, 0
+
+
+def _depth_of_user() -> int:
+    """Return the stack level of the first frame outside of this package, for a warning."""
+    for depth, frame in enumerate(_frames()):
+        if not str(frame.f_globals.get("__name__")).startswith("lifecycle_magic"):
+            return depth  # the caller of this function is level 1
+    return 1
+
+
+def _frames() -> Iterator[FrameType]:
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None:
+        yield frame
+        frame = frame.f_back

@@ -1,0 +1,347 @@
+"""The session: the running containers of one kernel, and everything that it leaves behind.
+
+There is one session per process, which opens when it is first needed. Containers notice its end
+themselves, so nothing has to run here for them to exit. `Session.close` only makes the end orderly
+and waits.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import os
+import secrets
+import threading
+import time
+import weakref
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from lifecycle_magic.container.container import Container
+from lifecycle_magic.container.endings import Ending, EndKind
+from lifecycle_magic.container.record import discard
+from lifecycle_magic.container.registry import close_in_fork, running_in
+from lifecycle_magic.engines.base import Engine
+from lifecycle_magic.engines.choose import choose
+from lifecycle_magic.engines.process.keeper import remove_tree
+from lifecycle_magic.exception import EngineError, InvalidError
+from lifecycle_magic.host import disk_full, process_limit, unfinished
+from lifecycle_magic.host.ledger import Ledger
+from lifecycle_magic.host.owner import Owner
+from lifecycle_magic.host.paths import private_folder, state_root
+from lifecycle_magic.lifecycle import diagnostics
+from lifecycle_magic.lifecycle.bus import Bus
+from lifecycle_magic.lifecycle.history import Entry, History
+from lifecycle_magic.lifecycle.logs import Logs
+from lifecycle_magic.lifecycle.states import LogLine, Notice
+from lifecycle_magic.session.sweep import folders, sweep
+from lifecycle_magic.threads.event_loop import EventLoop
+from lifecycle_magic.web.site import Site
+from lifecycle_magic.wire import descriptors
+
+if TYPE_CHECKING:
+    # A session opens with the extension, and services come with the first class.
+    from lifecycle_magic.services.inside_calls import InsideCalls
+    from lifecycle_magic.services.service import Service
+
+_log = logging.getLogger(__name__)
+
+
+class Session:
+    """One kernel's session: its services, event bus, event loop and folder."""
+
+    def __init__(self) -> None:
+        diagnostics.configure()
+        descriptors.raise_limit()
+        descriptors.reserve()
+        self.id = secrets.token_hex(4)
+        self.root = state_root()
+        self.owner = Owner.me()
+        self.folder = _make_folder(self.root, self.id, self.owner)
+        self.ledger = Ledger(self.root, self.folder)
+        self.ledger.add_volumes(_declared)
+        self.bus = Bus()
+        self.event_loop = EventLoop("lifecycle-event-loop")
+        self.history = History(self.root)
+        self.services: dict[str, Service] = {}
+        self._inside_calls: InsideCalls | None = None
+        self.site = Site()
+        self._engines: dict[str, Engine] = {}
+        # a message for each engine that no class has used yet
+        self._unannounced: dict[str, str] = {}
+        self._lock = threading.Lock()
+        self.output = Logs()
+        self.bus.subscribe(self.output.take, [LogLine])
+        self._sweeper = threading.Thread(target=self._sweep, name="lifecycle-sweep", daemon=True)
+        self._sweeper.start()
+        _opened.append(weakref.ref(self))
+        _log.debug("session %s opened in %s", self.id, self.folder)
+
+    # --- engines ---------------------------------------------------------------------------
+
+    def engine(
+        self, wanted: Literal["auto", "docker", "process"] | None = None, *, announce: bool = True
+    ) -> Engine:
+        """Return an engine: ``wanted``, the one of ``LIFECYCLE_MAGIC_ENGINE``, or an
+        available one.
+
+        With ``announce``, the first use of each engine is reported to the user. Raises
+        `EngineUnavailable` if the requested engine does not answer.
+        """
+        name = wanted or os.environ.get("LIFECYCLE_MAGIC_ENGINE") or "auto"
+        with self._lock:
+            if name not in self._engines:
+                self._engines[name], self._unannounced[name] = choose(name)
+            line = self._unannounced.pop(name, "") if announce else ""
+            if line:
+                self.notice(None, line)
+            return self._engines[name]
+
+    @property
+    def inside_calls(self) -> InsideCalls:
+        """What serves the calls that containers make."""
+        with self._lock:
+            if self._inside_calls is None:
+                from lifecycle_magic.services.inside_calls import InsideCalls
+
+                find = self._find_service
+                self._inside_calls = InsideCalls(self.folder, self.event_loop, find)
+            return self._inside_calls
+
+    def close_inside_calls_in_fork(self) -> None:
+        """Close the sockets of calls from inside containers in a forked child."""
+        if self._inside_calls is not None:
+            self._inside_calls.close_in_fork()
+
+    def _find_service(self, key: str) -> Service:
+        """Return the service of a class by its key. Raises `InvalidError` if there is none."""
+        found = published.get(key)
+        if found is not None:
+            return found()
+        service = self.services.get(key)
+        if service is None:
+            name = key.partition("?")[0].rpartition("/")[2]
+            raise InvalidError(
+                f"{name}: the session has no class or function of this name any more. "
+                "Fix: run the cell or script again that declares it"
+            )
+        return service
+
+    def uses(self, name: Literal["docker", "process"]) -> bool:
+        """Return whether this session has used the engine called ``name``."""
+        return any(engine.name == name for engine in list(self._engines.values()))
+
+    def notice(
+        self, cls: str | None, text: str, level: Literal["info", "warning"] = "info"
+    ) -> None:
+        _log.debug("%s%s", f"{cls}: " if cls else "", text)
+        self.bus.publish(Notice(cls, text, time.time(), level))
+
+    # --- containers ------------------------------------------------------------------------
+
+    def containers(self) -> list[Container]:
+        """Return the containers of all classes that have not exited."""
+        return [c for service in list(self.services.values()) for c in service.containers()]
+
+    def record_exit(self, container: Container, engine: str) -> None:
+        """Add an exited container to the history, and remove its run folder."""
+        if container.is_spare:  # it held nothing of the user's
+            discard(container.plan.launch.run_dir)
+            return
+        report = container.report
+        plan = container.plan
+        if report is not None:
+            report = dataclasses.replace(report, container=container.name)
+            entry = Entry.from_report(
+                self.id, plan.cls, engine, report, plan.service, plan.build_hook, plan.memory
+            )
+        else:
+            entry = Entry(
+                session=self.id,
+                container=container.name,
+                cls=plan.cls,
+                engine=engine,
+                state=container.state.value,
+                why=container.explain_exit(),
+                began=container.began,
+                ended=time.time(),
+                service=plan.service,
+                build_hook=plan.build_hook,
+            )
+        try:
+            self.history.add(entry)
+        except OSError as error:  # for example a full disk
+            self.notice(entry.cls, f"{entry.cls}: {entry.why}. This is not in the history: {error}")
+        discard(container.plan.launch.run_dir)
+        for hook in entry.hooks:
+            if hook.error:
+                self.notice(
+                    entry.cls,
+                    f"exit hook {hook.hook} of {entry.cls} raised:\n{hook.error}",
+                    "warning",
+                )
+        if report is not None and report.killed:
+            self.notice(entry.cls, f"{entry.cls}: {entry.why}", "warning")
+
+    def logs(self, key: str, container: str | None = None) -> str:
+        """Return the last output of a class's containers, including exited ones, or of one
+        container.
+        """
+        return self.output.text(key, container)
+
+    # --- closing ---------------------------------------------------------------------------
+
+    def stop(
+        self, names: Iterable[str] | None = None, why: str = "it was stopped"
+    ) -> list[Container]:
+        """Drain the containers of the classes ``names``, or of all. Return the stopping ones at
+        once.
+        """
+        chosen = list(self.services) if names is None else list(names)
+        return [container for name in chosen for container in self.services[name].stop(why)]
+
+    def close(self, why: str) -> list[Container]:
+        """Stop everything, and wait until each container has exited, however long its exit
+        takes.
+        """
+        self.site.close()
+        going = self.stop(why=why)
+        wait_gone(going)
+        if self._inside_calls is not None:
+            self._inside_calls.close()
+        self.services.clear()
+        self._sweeper.join()
+        self.event_loop.stop()
+        for engine in self._engines.values():
+            engine.close()
+        left = {container.plan.launch.run_dir for container in running_in(self.folder)}
+        for run_dir in folders(self.folder) if left else ():
+            if run_dir not in left:
+                discard(run_dir)
+        if not left:  # otherwise a later session finds there how they ended
+            remove_tree(str(self.folder))
+        return going
+
+    # --- what dead sessions left -----------------------------------------------------------
+
+    def swept(self) -> None:
+        """Clean up again after dead sessions.
+
+        The sweep at the session's start may have found exits that were still running.
+        """
+        self._sweeper.join()
+        self._sweep()
+
+    def _sweep(self) -> None:
+        try:
+            for folder, error in sweep(self.root, self).items():
+                self.notice(None, f"could not clean up {folder}: {error}", "warning")
+        except Exception as error:
+            self.notice(None, f"could not clean up after earlier sessions: {error}", "warning")
+
+
+def wait_gone(containers: Iterable[Container]) -> None:
+    """Wait for containers that were told to exit.
+
+    Their supervisors limit the time. This function kills those that have not exited 20 seconds
+    later.
+    """
+    for container in containers:
+        if not container.exited.wait(container.plan.grace + 20):
+            why = f"it had not exited {container.plan.grace + 20:g} s after it was told to exit"
+            container.end(Ending(EndKind.KILL, why), wait=True)
+            container.exited.wait(10)
+
+
+def _make_folder(root: Path, name: str, owner: Owner) -> Path:
+    """Create a session's folder, which has its owner in it from the beginning."""
+    runs = private_folder(root / "run")
+    part = private_folder(runs / unfinished.temporary_name())
+    try:
+        owner.write(part / "owner.json")
+        return part.rename(runs / name)
+    except OSError:
+        remove_tree(str(part))
+        raise
+
+
+def note_volumes(names: Iterable[str]) -> None:
+    """Keep the volumes of a class that this process declares from being pruned."""
+    _declared.update(names)
+    session = opened()
+    if session is not None:
+        # now, as prune must not remove them before the first call
+        session.ledger.add_volumes(names)
+
+
+published: dict[str, Callable[[], Service]] = {}
+"""What finds the service of each class whose handle was sent to a container, by its key."""
+
+
+def publish(key: str, find: Callable[[], Service]) -> str:
+    """Let containers call a class by its key, and return the key."""
+    published[key] = find
+    return key
+
+
+_declared: set[str] = set()
+"""Names of the volumes of all classes declared in this process, with or without a session."""
+
+_opened: list[weakref.ref[Session]] = []
+_current: Session | None = None
+_current_lock = threading.Lock()
+
+
+def current() -> Session:
+    """Return this process's session, and open it if necessary."""
+    global _current
+    with _current_lock:
+        if _current is None:
+            try:
+                with disk_full.explain("open a session"):
+                    _current = Session()
+            except EngineError:
+                raise
+            except RuntimeError as error:
+                raise EngineError(process_limit.explain(str(error)) or str(error)) from None
+            except OSError as error:
+                raise EngineError(
+                    f"could not open a session in the state folder: {error}. "
+                    "Fix: run `lifecycle-magic doctor`, which checks the folder"
+                ) from None
+        return _current
+
+
+def opened() -> Session | None:
+    """Return this process's session, or None."""
+    return _current
+
+
+def close(why: str) -> list[Container]:
+    """Close this process's session, if there is one. Return its containers."""
+    global _current
+    with _current_lock:
+        session, _current = _current, None
+    return session.close(why) if session is not None else []
+
+
+def _in_forked_child() -> None:
+    """Drop the session in a forked child.
+
+    A fork (for example by multiprocessing) must not keep containers alive by its inherited sockets.
+    """
+    global _current, _current_lock
+    _current_lock = threading.Lock()
+    session, _current = _current, None
+    if session is not None:
+        session.event_loop.close_in_fork()
+        session.site.close_in_fork()
+        session.close_inside_calls_in_fork()
+        for service in session.services.values():
+            for pool in service.pools.values():
+                pool.stale = True  # a call in the child starts a container of the child's own
+    close_in_fork()
+
+
+os.register_at_fork(after_in_child=_in_forked_child)

@@ -1,0 +1,123 @@
+"""The checks of options: each takes a name and a value and returns the value in its final form.
+
+They raise `InvalidError` with the name, the value and what it has to be.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, cast
+
+from lifecycle_magic.exception import InvalidError
+from lifecycle_magic.spec.number_checks import refusal
+
+if TYPE_CHECKING:
+    from lifecycle_magic.images.image import Image
+    from lifecycle_magic.secret import Secret
+    from lifecycle_magic.spec.retries import Retries
+    from lifecycle_magic.volume import Volume
+
+_ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
+
+
+def flag(name: str, value: Any) -> bool:
+    """Return True or False."""
+    if not isinstance(value, bool):
+        raise refusal(name, value, "must be True or False")
+    return value
+
+
+def gpu(name: str, value: Any) -> str | int:
+    """Return a count of GPUs, or the name of a model; of a list of alternatives the first."""
+    if isinstance(value, (list, tuple)) and value:
+        # Models can't be chosen here, so the first alternative is as good as any other.
+        first, *_ = [gpu(name, one) for one in value]
+        return first
+    if isinstance(value, str) and value.strip():
+        return value.strip()
+    if isinstance(value, int) and not isinstance(value, bool) and value > 0:
+        return value
+    raise refusal(name, value, "must be a count from 1 up, or a name such as 'any' or 'A100:2'")
+
+
+def engine(name: str, value: Any) -> str:
+    """Return the name of an engine."""
+    if value not in ("auto", "docker", "process"):
+        raise refusal(name, value, "must be 'auto', 'docker' or 'process'")
+    return cast(str, value)
+
+
+def retries(name: str, value: Any) -> Retries:
+    """Return the policy; a number is the number of retries."""
+    from lifecycle_magic.spec.retries import Retries
+
+    if isinstance(value, Retries):
+        return value
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        raise refusal(name, value, "must be a whole number, 0 or more, or lm.Retries(...)")
+    return Retries(max_retries=value)
+
+
+def image(name: str, value: Any) -> Image:
+    """Return an image."""
+    from lifecycle_magic.images.image import Image
+
+    if not isinstance(value, Image):
+        hint = f"write Image.from_registry({value!r})" if isinstance(value, str) else "use Image"
+        raise refusal(name, value, f"must be an Image: {hint}")
+    return value
+
+
+def env(name: str, value: Any) -> Mapping[str, str]:
+    """Return environment variables, sorted by name."""
+    if not isinstance(value, Mapping):
+        raise InvalidError(f"{name} must be a mapping of names to strings, not a {_type(value)}")
+    for key, text in value.items():
+        if not isinstance(key, str) or not _ENV_NAME.match(key):
+            raise InvalidError(f"{name}: {key!r} is not a valid name of an environment variable")
+        if not isinstance(text, str):  # the value itself may be a secret: never in a message
+            raise InvalidError(
+                f"{name}[{key!r}] must be a string, not a {_type(text)}: use str(...)"
+            )
+        if "\0" in text:
+            raise InvalidError(f"{name}[{key!r}] must not contain a NUL character")
+    return dict(sorted(value.items()))
+
+
+def secrets(name: str, value: Any) -> tuple[Secret, ...]:
+    """Return secrets as a tuple."""
+    from lifecycle_magic.secret import Secret
+
+    if isinstance(value, Secret):
+        raise InvalidError(f"{name} must be a list: write {name}=[secret]")
+    if not isinstance(value, (list, tuple)) or not all(isinstance(s, Secret) for s in value):
+        raise InvalidError(f"{name} must be a list of Secret objects: [Secret.from_dict(...)]")
+    return tuple(value)
+
+
+def volumes(name: str, value: Any) -> Mapping[str, Volume]:
+    """Return volumes by their mount paths, sorted."""
+    from lifecycle_magic.volume import Volume, check_mount_path
+
+    if not isinstance(value, Mapping):
+        raise InvalidError(
+            f"{name} must be a mapping of absolute paths to volumes, not a {_type(value)}: "
+            '{"/weights": Volume.from_name("weights")}'
+        )
+    found: dict[str, Volume] = {}
+    for given, volume in value.items():
+        path = check_mount_path(given)
+        if path in found:
+            raise InvalidError(f"{name}: two volumes at {path}; give one of them another path")
+        if not isinstance(volume, Volume):
+            raise InvalidError(
+                f"{name}[{path!r}] must be a Volume, not a {_type(volume)}: "
+                "Volume.from_name(...), Volume.from_path(...) or Volume.ephemeral()"
+            )
+        found[path] = volume
+    return dict(sorted(found.items()))
+
+
+def _type(value: object) -> str:
+    return type(value).__name__

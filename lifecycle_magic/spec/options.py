@@ -1,0 +1,238 @@
+"""The options of a class, each declared once: type, check, help, and what it decides.
+
+`Options.make` takes what ``@app.cls``, ``with_options`` or the cell magic were given and returns a
+frozen record in which every value has its final form: MiB, cores, seconds, tuples. Impossible
+values are refused here, by option, class and value, so no other module checks again. Whether the
+machine or the engine has as much (more cores than there are) is decided elsewhere.
+
+The flags of the magic, the digests of a container and the signatures that an editor shows follow
+from the fields of `Options`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import hmac
+import json
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+from lifecycle_magic.exception import InvalidError
+from lifecycle_magic.spec import option_checks as checks
+from lifecycle_magic.spec.ignored_options import IGNORED, ignore
+from lifecycle_magic.spec.number_checks import above_zero, limit, number, whole
+from lifecycle_magic.spec.unknown_options import explain_unknown, is_of_modal
+
+if TYPE_CHECKING:
+    from lifecycle_magic.images.image import Image
+    from lifecycle_magic.secret import Secret
+    from lifecycle_magic.spec.retries import Retries
+    from lifecycle_magic.volume import Volume
+
+__all__ = ["Declared", "Options", "declared"]
+
+
+class Declared(NamedTuple):
+    """What is declared of one option.
+
+    ``value`` names its value in a flag of the magic; None means that the magic has no flag of that
+    name, "" that it is a switch. ``digest`` returns what counts of a value for the identity of a
+    container; None means that a change of the option keeps containers.
+    """
+
+    check: Callable[[str, Any], Any]
+    help: str
+    value: str | None
+    digest: Callable[[Any], Any] | None
+
+
+def _same(value: Any) -> Any:
+    return value
+
+
+def _digest_of_image(image: Image | None) -> list[Any]:
+    from lifecycle_magic.images.image import Image
+
+    image = image or Image.debian_slim()
+    # An image's own key has the id of its base, which only an engine knows, not its name.
+    return [image.reference, image.key(""), image.forced]
+
+
+def _digest_of_secrets(secrets: tuple[Secret, ...]) -> list[str]:
+    return [_salted(secret.values()) if secret.is_stored() else repr(secret) for secret in secrets]
+
+
+def _digest_of_volumes(volumes: Mapping[str, Volume]) -> dict[str, list[str]]:
+    return {
+        path: [volume.kind, str(volume), str(volume.create_if_missing)]
+        for path, volume in volumes.items()
+    }
+
+
+def _option(
+    check: Callable[[str, Any], Any],
+    help: str,
+    value: str | None = None,
+    *,
+    digest: Callable[[Any], Any] | None = _same,
+    default: Any = None,
+) -> Any:
+    metadata = {"declared": Declared(check, help, value, digest)}
+    if isinstance(default, dict):
+        return dataclasses.field(default_factory=dict, metadata=metadata)
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+@dataclass(frozen=True)
+class Options:
+    """The options of a class; `Options.make` checks them.
+
+    Times are seconds, sizes MiB. None stands for the default of the image, the engine or the
+    session, and of ``timeout``, ``max_containers`` and ``scaledown_window`` for no limit.
+    """
+
+    image: Image | None = _option(
+        checks.image,
+        "the image, an `Image`; by default Debian with this kernel's Python",
+        digest=_digest_of_image,
+    )
+    env: Mapping[str, str] = _option(checks.env, "environment variables", default={})
+    secrets: tuple[Secret, ...] = _option(
+        checks.secrets,
+        "`Secret` objects: environment variables that are never shown",
+        default=(),
+        digest=_digest_of_secrets,
+    )
+    volumes: Mapping[str, Volume] = _option(
+        checks.volumes,
+        "`Volume` objects by the absolute path that each is mounted at",
+        default={},
+        digest=_digest_of_volumes,
+    )
+    cpu: float | None = _option(
+        limit(above_zero("cores")), "cores, at most those of this machine", "CORES"
+    )
+    memory: int | None = _option(limit(whole(1, "MiB")), "memory limit in MiB", "MIB")
+    gpu: str | int | None = _option(checks.gpu, "a count, 'any', or a name such as 'A100:2'", "GPU")
+    shm_size: int | None = _option(whole(1, "MiB"), "size of /dev/shm in MiB", "MIB")
+    timeout: float | None = _option(
+        above_zero("seconds"),
+        "how long one attempt of a call may take",
+        "SECONDS",
+        digest=None,
+    )
+    startup_timeout: float = _option(
+        above_zero("seconds"),
+        "how long the start and @enter may take",
+        "SECONDS",
+        digest=None,
+        default=300.0,
+    )
+    retries: Retries | None = _option(
+        checks.retries, "how often a failed call is tried again", "COUNT", digest=None
+    )
+    min_containers: int = _option(
+        whole(0), "containers that are kept although idle", "COUNT", digest=None, default=0
+    )
+    max_containers: int | None = _option(
+        whole(1), "containers there may be at once", "COUNT", digest=None
+    )
+    buffer_containers: int = _option(
+        whole(0),
+        "spare containers above the busy ones",
+        "COUNT",
+        digest=None,
+        default=0,
+    )
+    scaledown_window: float | None = _option(
+        above_zero("seconds"),
+        "idle time before a container stops (default: it stays)",
+        "SECONDS",
+        digest=None,
+    )
+    block_network: bool = _option(checks.flag, "no network in the container", "", default=False)
+    exit_grace: float = _option(
+        number(0, "seconds"), "how long exit hooks may take", "SECONDS", default=30.0
+    )
+    engine: Literal["auto", "docker", "process"] | None = _option(
+        checks.engine, "auto, docker or process", "ENGINE"
+    )
+
+    @classmethod
+    def make(cls, where: str, /, **given: Any) -> Options:
+        """Return the options ``given`` for the class called ``where``, checked; None means "not
+        given".
+
+        Raises `InvalidError` that names the class, the option, its value and the fix.
+
+        >>> Options.make("Model", cpu=2, memory=(512, 2048)).memory
+        2048
+        """
+        return cls().replace(where, **given)
+
+    def replace(self, where: str, /, **changes: Any) -> Options:
+        """Return these options with ``changes``, checked as in `make`; None restores a default."""
+        clean: dict[str, Any] = {}
+        for name, value in changes.items():
+            if name in IGNORED and name not in _DECLARED:
+                if value is not None:
+                    ignore(name)
+                continue
+            if name not in _DECLARED:
+                if value is None and is_of_modal(name):
+                    continue
+                raise InvalidError(f"{where}: {explain_unknown(name, _DECLARED)}")
+            try:
+                check = _DECLARED[name].check
+                clean[name] = getattr(_DEFAULTS, name) if value is None else check(name, value)
+            except InvalidError as error:
+                raise InvalidError(f"{where}: {error}") from None
+        options = dataclasses.replace(self, **clean)
+        least = max(options.min_containers, 1)
+        if options.max_containers is not None and options.max_containers < least:
+            raise InvalidError(
+                f"{where}: max_containers={options.max_containers} is below "
+                f"min_containers={options.min_containers}; raise the one or lower the other"
+            )
+        return options
+
+    def identity(self) -> str:
+        """Return a short digest (hex) of every option: equal only for equal options."""
+        kept = [getattr(self, name) for name, one in _DECLARED.items() if one.digest is None]
+        return hashlib.sha256(f"{self.key()}{kept}".encode()).hexdigest()[:16]
+
+    def key(self) -> str:
+        """Return a digest (hex) of what decides about a container, equal for equal options.
+
+        Scaling, time limits and retries are not in it: changing those keeps warm containers. Local
+        files that the image adds are read now. It is the same in every process, unless there
+        are secrets: it may be shown, so their values go in under this process's own salt.
+        """
+        parts = {
+            name: one.digest(getattr(self, name))
+            for name, one in _DECLARED.items()
+            if one.digest is not None
+        }
+        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def declared() -> Mapping[str, Declared]:
+    """Return what is declared of each option, by its name and in order."""
+    return _DECLARED
+
+
+_SALT = os.urandom(32)
+
+
+def _salted(values: Mapping[str, str]) -> str:
+    text = json.dumps(sorted(values.items())).encode()
+    return hmac.new(_SALT, text, hashlib.sha256).hexdigest()
+
+
+_DECLARED: dict[str, Declared] = {
+    field.name: field.metadata["declared"] for field in dataclasses.fields(Options)
+}
+_DEFAULTS = Options()

@@ -1,0 +1,1 @@
+"""What users see: cards, tables, the panel and the command line."""

@@ -1,0 +1,289 @@
+"""The command line: ``lifecycle-magic run``, ``serve``, ``ps``, ``logs``, ``history``, ..."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lifecycle_magic import __version__
+from lifecycle_magic.exception import Error, InvalidError
+from lifecycle_magic.threads import sigint
+from lifecycle_magic.ui.cli import secrets
+from lifecycle_magic.ui.cli.main_module import drop_launcher_path, run_as_main
+from lifecycle_magic.ui.cli.parser import Parser
+from lifecycle_magic.ui.command_table import COMMANDS, LOG_LINES
+
+if TYPE_CHECKING:
+    from lifecycle_magic.session.session import Session
+
+__all__ = ["main"]
+
+INTERRUPTED = 130  # the exit code that shells expect of a command ended by SIGINT
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code: 0, 1 if it failed, 2 for a wrong command line."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    given = _parser().parse_args(words)
+    if arguments is None and given.command in ("run", "serve"):
+        drop_launcher_path()
+    try:
+        code: int = given.do(given)
+        sys.stdout.flush()  # not at exit, where a closed pipe can't be handled
+    except Error as error:
+        print(f"lifecycle-magic: {error}", file=sys.stderr)
+        return 1
+    except BrokenPipeError:
+        # The reader of our output has exited (head, less). Keep Python from complaining at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    return code
+
+
+def _parser() -> Parser:
+    parser = Parser(
+        prog="lifecycle-magic",
+        description="Run Python classes in warm containers that exit with their owner.",
+    )
+    parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+
+    def add(name: str, do: Callable[[argparse.Namespace], int], help: str) -> Parser:
+        command = commands.add_parser(name, help=help, description=help)
+        command.set_defaults(do=do, parser=command)
+        return command
+
+    run = add("run", _run, "run a script's @app.local_entrypoint()")
+    run.add_argument("script", metavar="script.py[::entrypoint]")
+    run.add_argument("arguments", nargs=argparse.REMAINDER, help="options of the entry point")
+    serve = add("serve", _serve, "serve a script's web endpoints until Ctrl-C")
+    serve.add_argument("script", type=Path, metavar="script.py")
+    serve.add_argument(
+        "--address", help="address to listen on (default: 127.0.0.1, this machine only)"
+    )
+    serve.add_argument(
+        "--no-reload", action="store_true", help="do not reload the script when it changes"
+    )
+    for name, do in _SHARED.items():
+        shared = COMMANDS[name]
+        shared.add_to(add(name, do, shared.help), "terminal")
+    secrets.add_arguments(add("secret", secrets.run, "store, list and remove named secrets"))
+    drain = add("drain", _drain, "end every session of this user and wait for the exit hooks")
+    drain.add_argument(
+        "--timeout", type=float, default=30.0, help="longest wait in seconds (default: 30)"
+    )
+    demo = add("demo", _demo, "run the quickstart notebook and show what each cell printed")
+    demo.add_argument("--output", type=Path, help="path of the executed notebook")
+    return parser
+
+
+# --- run -----------------------------------------------------------------------------------------
+
+
+def _run(given: argparse.Namespace) -> int:
+    from lifecycle_magic.session import session
+    from lifecycle_magic.ui.cli import script
+    from lifecycle_magic.ui.cli.entry_options import parse
+    from lifecycle_magic.ui.cli.reporter import Reporter
+
+    name, _, entrypoint = given.script.partition("::")
+    path = Path(name)
+    current = session.current()
+    unsubscribe = current.bus.subscribe(Reporter(sys.stderr).take)
+    try:
+        module = run_as_main(path, given.arguments)
+        function = script.entrypoint(module, entrypoint or None)
+        prog = f"lifecycle-magic run {given.script}"
+        script.call(function, parse(function, given.arguments, prog))
+        return 0
+    except KeyboardInterrupt:
+        print("\ninterrupted; the containers run their exit hooks", file=sys.stderr)
+        return INTERRUPTED
+    except SystemExit as left:
+        return _code(left)
+    except Exception as error:
+        print(script.report(error, path), end="", file=sys.stderr)
+        return 1
+    finally:
+        _close("the script has ended")
+        unsubscribe()
+
+
+def _serve(given: argparse.Namespace) -> int:
+    from lifecycle_magic.session import session
+    from lifecycle_magic.ui.cli.reporter import Reporter
+    from lifecycle_magic.ui.cli.script import report
+    from lifecycle_magic.ui.cli.serve import Serve
+
+    if given.address:
+        os.environ["LIFECYCLE_MAGIC_WEB_ADDRESS"] = given.address
+    unsubscribe = session.current().bus.subscribe(Reporter(sys.stderr).take)
+    serve = Serve(given.script, lambda text: print(text, flush=True))
+    sigint.call_instead(serve.over.set, signal.SIGINT, signal.SIGTERM)
+    try:
+        serve.run(reload=not given.no_reload)
+        return 0
+    except Error:
+        raise
+    except Exception as error:
+        print(report(error, given.script), end="", file=sys.stderr)
+        return 1
+    finally:
+        sigint.raise_again()
+        _close("serve has ended")
+        unsubscribe()
+
+
+def _code(left: SystemExit) -> int:
+    """Return the exit code of a ``sys.exit(...)``; print its argument if that is a message."""
+    if left.code is None or isinstance(left.code, int):
+        return left.code or 0
+    print(left.code, file=sys.stderr)
+    return 1
+
+
+def _close(why: str) -> None:
+    """Stop the containers and wait for their exit hooks. Another Ctrl-C ends only the wait."""
+    from lifecycle_magic.session import session
+
+    try:
+        session.close(why)
+    except KeyboardInterrupt:
+        print(
+            "not waiting; `lifecycle-magic history` shows how the containers ended",
+            file=sys.stderr,
+        )
+        # Threads that wait for the exits would keep this process alive without need.
+        sys.stderr.flush()
+        sys.stdout.flush()
+        sigint.end_process_instead()
+        os._exit(INTERRUPTED)
+
+
+# --- status and history --------------------------------------------------------------------------
+
+
+def _ps(given: argparse.Namespace) -> int:
+    if given.images:
+        from lifecycle_magic.ui import prune as pruning
+
+        with _session() as current:
+            print(pruning.listing(current).text())
+        return 0
+    from lifecycle_magic.engines.choose import choose
+    from lifecycle_magic.host.paths import state_root
+    from lifecycle_magic.ui.panel import snapshot
+
+    rows = snapshot.of_root(state_root(), lambda name: choose(name)[0])
+    print(snapshot.table(rows).text())
+    return 0
+
+
+def _logs(given: argparse.Namespace) -> int:
+    from lifecycle_magic.host.paths import state_root
+    from lifecycle_magic.lifecycle.history import History
+    from lifecycle_magic.ui.panel import snapshot
+    from lifecycle_magic.ui.panel.text import last_lines, plain
+
+    if given.build:
+        return _build_log(given.name, given.n)
+    root, lines = state_root(), LOG_LINES if given.n is None else given.n
+    folders = [one for one in snapshot.run_folders(root) if given.name in (one.cls, one.container)]
+    if folders:
+        for folder in folders:
+            if len(folders) > 1:
+                print(f"--- {folder.container}")
+            print(plain(folder.log(lines)), end="")
+        return 0
+    ended = [one for one in History(root).entries() if given.name in (one.cls, one.container)]
+    if not ended:
+        raise InvalidError(
+            f"no class or container is named {given.name!r}. Fix: lifecycle-magic ps lists them"
+        )
+    end = plain(f"{ended[-1].container} has exited ({ended[-1].why})")
+    print(f"--- {end}; its last output:", file=sys.stderr)
+    print(last_lines(plain(ended[-1].tail), lines))
+    return 0
+
+
+def _build_log(name: str, lines: int | None) -> int:
+    from lifecycle_magic.building import build_log
+    from lifecycle_magic.ui.panel.text import last_lines, plain
+
+    path = build_log.find(name)
+    if path is None:
+        raise InvalidError(f"no image of a class {name!r} was built yet")
+    text = plain(build_log.read(path))
+    print(text if lines is None else last_lines(text, lines), end="")
+    return 0
+
+
+def _history(given: argparse.Namespace) -> int:
+    from lifecycle_magic.ui.panel import history_text
+
+    with _session() as current:
+        current.swept()
+        print(history_text.history(current.history.entries(), given.n))
+    return 0
+
+
+def _prune(given: argparse.Namespace) -> int:
+    from lifecycle_magic.ui import prune as pruning
+
+    with _session() as current:
+        current.swept()
+        ask = None if given.yes else input
+        print(pruning.prune(current, volumes=given.volumes, ask=ask))
+    return 0
+
+
+@contextlib.contextmanager
+def _session() -> Iterator[Session]:
+    from lifecycle_magic.session import session
+
+    try:
+        yield session.current()
+    finally:
+        session.close("the command has ended")
+
+
+def _drain(given: argparse.Namespace) -> int:
+    from lifecycle_magic.host.paths import state_root
+    from lifecycle_magic.ui.cli.drain import drain
+    from lifecycle_magic.ui.panel.text import plain
+
+    drained = drain(state_root(), given.timeout, say=lambda line: print(plain(line), flush=True))
+    for line in drained.left:
+        print(f"lifecycle-magic: after {given.timeout:g} s: {plain(line)}", file=sys.stderr)
+    return 1 if drained.left else 0
+
+
+def _doctor(given: argparse.Namespace) -> int:
+    from lifecycle_magic.host.paths import chosen_root
+    from lifecycle_magic.ui import doctor
+
+    findings = doctor.examine(chosen_root())
+    print(doctor.text(findings))
+    return 1 if any(finding.verdict == "fail" for finding in findings) else 0
+
+
+def _demo(given: argparse.Namespace) -> int:
+    from lifecycle_magic.ui.cli import demo
+
+    return demo.run(given.output)
+
+
+_SHARED: dict[str, Callable[[argparse.Namespace], int]] = {
+    "ps": _ps,
+    "logs": _logs,
+    "history": _history,
+    "prune": _prune,
+    "doctor": _doctor,
+}
+"""The commands that ``%lifecycle`` has too: `lifecycle_magic.ui.command_table` declares them."""

@@ -1,0 +1,38 @@
+"""A command-line parser that refuses unknown options and suggests the nearest known one."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+__all__ = ["Parser"]
+
+
+class Parser(argparse.ArgumentParser):
+    """An `ArgumentParser` without abbreviations that suggests an option for an unknown one.
+
+    Like its base class, it ends the process with exit code 2 and a message.
+    """
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(allow_abbrev=False, **settings)
+
+    def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Parse the words. The subcommand's parser, in ``given.parser``, reports unknown words."""
+        given, rest = self.parse_known_args(args, namespace)
+        if rest:
+            getattr(given, "parser", self).refuse(rest)
+        return given
+
+    def refuse(self, words: Sequence[str]) -> NoReturn:
+        """End the process with a message about these unknown words."""
+        name = words[0].partition("=")[0]
+        known = [flag for flag in self._option_string_actions if flag.startswith("--")]
+        if not name.startswith("-"):
+            self.error(f"unexpected argument {name!r}: it takes {', '.join(known)}")
+        meant = name.replace("_", "-").strip("-")
+        near = difflib.get_close_matches(meant, [flag[2:] for flag in known], n=1, cutoff=0.7)
+        hint = f"did you mean --{near[0]}?" if near else f"it takes {', '.join(known)}"
+        self.error(f"unknown option {name}: {hint}")

@@ -1,0 +1,83 @@
+"""Progress of a script's containers as lines on a terminal, as the card is for a cell."""
+
+from __future__ import annotations
+
+import threading
+from typing import IO
+
+from lifecycle_magic.lifecycle.states import (
+    ENDED_STATES,
+    WARM_STATES,
+    BuildStep,
+    Event,
+    LogLine,
+    Notice,
+    State,
+    Transition,
+)
+from lifecycle_magic.ui.panel.text import plain, seconds
+
+__all__ = ["Reporter"]
+
+
+class Reporter:
+    """A subscriber of the event bus that prints build steps, starts, ends and notices as lines."""
+
+    def __init__(self, stream: IO[str]) -> None:
+        self._stream = stream
+        self._began: dict[str, float] = {}  # container → when its start, or its exit, began
+        self._exiting: set[str] = set()
+        self._lock = threading.Lock()
+
+    def take(self, event: Event) -> None:
+        """Print a line for one event, if it matters to the user."""
+        with self._lock:
+            if isinstance(event, LogLine):
+                if event.container in self._exiting:  # no call is running that would print it
+                    self._write(event.text)
+            elif line := self._line(event):
+                self._write(f"lifecycle-magic: {plain(line)}\n")
+
+    def _write(self, text: str) -> None:
+        try:
+            self._stream.write(text)
+            self._stream.flush()
+        except (OSError, ValueError):
+            pass  # the stream is closed
+
+    def _line(self, event: Event) -> str:
+        if isinstance(event, Notice):
+            return event.text
+        if isinstance(event, BuildStep):
+            return self._step_line(event)
+        if isinstance(event, Transition):
+            return self._transition_line(event)
+        return ""
+
+    def _step_line(self, event: BuildStep) -> str:
+        if event.status == "output":
+            return ""
+        title = " ".join(event.text.split())
+        if event.status == "running":
+            return f"{event.cls}: {title}"
+        after = ""
+        if event.seconds is not None and event.status != "cached":
+            after = f" after {seconds(event.seconds)}"
+        return f"{event.cls}: {event.status}{after}: {title}"
+
+    def _transition_line(self, event: Transition) -> str:
+        if event.state in (State.STARTING, State.EXITING):
+            self._began[event.container] = event.at
+            if event.state is State.EXITING:
+                self._exiting.add(event.container)
+            return ""
+        if event.state in WARM_STATES and event.previous is State.ENTERING:
+            return f"{event.cls}: warm{self._took(event)}"
+        if event.state in ENDED_STATES:
+            self._exiting.discard(event.container)
+            return f"{event.cls}: {event.state.value}{self._took(event)}: {event.why}"
+        return ""
+
+    def _took(self, event: Transition) -> str:
+        began = self._began.pop(event.container, None)
+        return "" if began is None else f" after {seconds(max(0.0, event.at - began))}"

@@ -1,0 +1,155 @@
+"""The commands of ``%lifecycle`` and ``lifecycle-magic`` for running classes, each declared once.
+
+A declaration has the name, the help and the arguments. `lifecycle_magic.ui.commands` and
+`lifecycle_magic.ui.cli.main` add the code. This module imports nothing heavy: loading the extension
+needs it for ``%lifecycle?``.
+"""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import dataclass
+from typing import Literal
+
+__all__ = ["COMMANDS", "LOG_LINES", "Argument", "Command", "Place", "describe"]
+
+Place = Literal["notebook", "terminal"]
+"""Where a command is available: in ``%lifecycle`` or in ``lifecycle-magic``."""
+
+_BOTH: frozenset[Place] = frozenset({"notebook", "terminal"})
+_NOTEBOOK: frozenset[Place] = frozenset({"notebook"})
+
+LOG_LINES = 50
+"""How many lines ``logs`` prints by default."""
+_HISTORY_ENTRIES = 20
+
+
+@dataclass(frozen=True)
+class Argument:
+    """One argument: a flag such as ``-n``, or ``name``, which is positional.
+
+    ``long`` is a second flag with the same meaning. ``is_switch`` is true for a flag without a
+    value; the value of other flags is a whole number. ``is_optional`` is for ``name``.
+    """
+
+    flag: str
+    help: str
+    long: str = ""
+    is_switch: bool = False
+    is_optional: bool = False
+    default: int | None = None
+    places: frozenset[Place] = _BOTH
+
+    @property
+    def usage(self) -> str:
+        """The argument as shown in the help: ``NAME``, ``[NAME]``, ``[--all]`` or ``[-n N]``."""
+        if not self.flag.startswith("-"):
+            return f"[{self.flag.upper()}]" if self.is_optional else self.flag.upper()
+        return f"[{self.flag}]" if self.is_switch else f"[{self.flag} N]"
+
+    def add_to(self, parser: argparse.ArgumentParser) -> None:
+        """Add the argument to a parser."""
+        if not self.flag.startswith("-"):
+            parser.add_argument(self.flag, help=self.help, nargs="?" if self.is_optional else None)
+            return
+        flags = (self.flag, self.long) if self.long else (self.flag,)
+        if self.is_switch:
+            parser.add_argument(*flags, help=self.help, action="store_true")
+        else:
+            parser.add_argument(*flags, help=self.help, type=int, default=self.default)
+
+
+@dataclass(frozen=True)
+class Command:
+    """One command: its name, its help, and its arguments."""
+
+    name: str
+    help: str
+    arguments: tuple[Argument, ...] = ()
+    places: frozenset[Place] = _BOTH
+
+    @property
+    def takes_name(self) -> bool:
+        """Whether the command takes the name of a class or container."""
+        return any(one.flag == "name" for one in self.arguments)
+
+    def usage(self, place: Place) -> str:
+        """Return the command with its arguments, as the help shows it."""
+        return " ".join([self.name, *(one.usage for one in self.arguments if place in one.places)])
+
+    def add_to(self, parser: argparse.ArgumentParser, place: Place) -> None:
+        """Add the command's arguments to a parser."""
+        for one in self.arguments:
+            if place in one.places:
+                one.add_to(parser)
+
+
+def describe() -> str:
+    """Return every command of ``%lifecycle`` with its help, a line each."""
+    rows = [(one.usage("notebook"), one.help) for one in COMMANDS.values()]
+    width = max(len(usage) for usage, _ in rows)
+    return "\n".join(f"  {usage:<{width}}  {help}" for usage, help in rows)
+
+
+_NAME = Argument("name", "the name of a class or container")
+
+COMMANDS: dict[str, Command] = {
+    one.name: one
+    for one in (
+        Command(
+            "ps",
+            "list running containers, or kept images and volumes",
+            (
+                Argument("--all", "of every session", is_switch=True, places=_NOTEBOOK),
+                Argument(
+                    "--images", "list kept images and volumes with their sizes", is_switch=True
+                ),
+            ),
+        ),
+        Command(
+            "logs",
+            "print the output of a class or container, or of a class's last image build",
+            (
+                _NAME,
+                Argument("-n", f"number of lines (default: {LOG_LINES}; of a build: all)"),
+                Argument("--build", "print the output of the last image build", is_switch=True),
+            ),
+        ),
+        Command(
+            "stop",
+            "stop containers, wait for their exit hooks, and print how they ended",
+            (Argument("name", _NAME.help, is_optional=True),),
+            _NOTEBOOK,
+        ),
+        Command(
+            "restart",
+            "start new containers, then stop the previous ones",
+            (_NAME,),
+            _NOTEBOOK,
+        ),
+        Command(
+            "history",
+            "print how containers ended, in earlier sessions too",
+            (
+                Argument(
+                    "-n",
+                    f"number of containers (default: {_HISTORY_ENTRIES})",
+                    default=_HISTORY_ENTRIES,
+                ),
+            ),
+        ),
+        Command("why", "print what changed since a class's previous build", (_NAME,), _NOTEBOOK),
+        Command("doctor", "check the engines, the sandbox, the state folder and the limits"),
+        Command(
+            "prune",
+            "remove what ended sessions left, unused images, and with --volumes unused volumes",
+            (
+                Argument("--all", "this session's images too", is_switch=True, places=_NOTEBOOK),
+                Argument(
+                    "--volumes", "also remove unused volumes and their content", is_switch=True
+                ),
+                Argument("-y", "do not ask", long="--yes", is_switch=True),
+            ),
+        ),
+    )
+}

@@ -1,0 +1,290 @@
+"""The progress of a deployment, computed from the session's events: the facts that a card shows.
+
+`Progress.take` reads one event; `Progress.view` returns a frozen `View` of all events so far. This
+module displays nothing, waits for nothing and reads no clock: all times come from the events.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from lifecycle_magic.lifecycle.states import BuildStep, Event, Notice, State, Transition
+from lifecycle_magic.services.service import Change
+from lifecycle_magic.spec.class_spec import ClassSpec
+from lifecycle_magic.spec.options import Options
+
+__all__ = ["TAIL_LINES", "Address", "Progress", "Row", "View", "changed", "headline"]
+
+TAIL_LINES = 20
+"""Lines of a failed step's output that are shown."""
+
+Status = Literal["running", "cached", "done", "failed", "note"]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One step. ``seconds`` is None while it runs; ``detail`` is its last line of output."""
+
+    title: str
+    status: Status
+    seconds: float | None = None
+    detail: str = ""
+
+
+@dataclass(frozen=True)
+class Address:
+    """The address of a method that answers HTTP; ``link`` is its URL for the user's browser."""
+
+    method: str
+    url: str
+    link: str
+
+
+@dataclass(frozen=True)
+class View:
+    """Everything that a card shows. ``tail`` is the last output of the step that failed."""
+
+    name: str
+    engine: str
+    status: Literal["running", "done", "failed"]
+    headline: str
+    rows: tuple[Row, ...]
+    notices: tuple[str, ...]
+    tail: tuple[str, ...]
+    seconds: float | None
+    addresses: tuple[Address, ...] = ()
+
+
+class Progress:
+    """The deployment of the class ``name``; its rows show the names of the hooks.
+
+    ``began`` is in seconds since the epoch, like the times of the events. ``service`` is the
+    class's key in the session.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        began: float,
+        *,
+        enter: tuple[str, ...] = (),
+        exit: tuple[str, ...] = (),
+        service: str = "",
+    ) -> None:
+        self._name = name
+        self._service = service
+        self._enter = enter
+        self._exit = exit
+        self._engine = ""
+        self._began = began
+        self._rows: list[Row] = []
+        self._since: dict[int, float] = {}  # row → its start, while it runs
+        self._steps: dict[int, int] = {}  # build step → its row, while it runs
+        self._containers: dict[str, int] = {}  # container → its row, while it starts or ends
+        self._starting: set[int] = set()  # the rows about the start of a container
+        self._aside: set[str] = set()  # containers that only run a build hook
+        self._output: deque[str] = deque(maxlen=TAIL_LINES)
+        self._partial = ""
+        self._notices: list[str] = []
+        self._addresses: tuple[Address, ...] = ()
+        self._headline = "done"
+        self._status: Literal["running", "done", "failed"] = "running"
+        self._ended: float | None = None
+
+    def take(self, event: Event) -> bool:
+        """Apply one event; return whether it is more than another line of a step's output."""
+        if isinstance(event, Notice):
+            if event.cls not in (None, self._name) or event.text in self._notices:
+                return False
+            self._notices.append(event.text)
+            return True
+        if (event.cls, event.service) != (self._name, self._service):
+            return False
+        if isinstance(event, BuildStep):
+            return self._take_step(event)
+        return self._take_move(event) if isinstance(event, Transition) else False
+
+    def say(self, headline: str) -> None:
+        """Set the headline that is shown after the end."""
+        self._headline = headline
+
+    def note(self, text: str) -> None:
+        """Add a line below the steps."""
+        self._notices.append(text)
+
+    def serve(self, addresses: tuple[Address, ...]) -> None:
+        """Set the addresses of the methods that answer HTTP."""
+        self._addresses = addresses
+
+    def engine(self, name: str) -> None:
+        """Set the name of the engine, which is unknown at first."""
+        self._engine = name
+
+    def end(self, at: float, error: BaseException | None = None) -> None:
+        """End the deployment: running steps fail with ``error``, or continue in the background."""
+        self._ended = at
+        self._status = "done" if error is None else "failed"
+        ending = set(self._containers.values()) - self._starting
+        for row in list(self._since):
+            if error is None or row in ending:
+                self._rows[row] = dataclasses.replace(self._rows[row], status="note")
+            else:
+                self._close(row, "failed", at)
+
+    def view(self) -> View:
+        """Return what to show now."""
+        return View(
+            name=self._name,
+            engine=self._engine,
+            status=self._status,
+            headline=self._headline if self._ended is not None else self._doing(),
+            rows=tuple(self._rows),
+            notices=tuple(self._notices),
+            tail=self._tail() if self._status == "failed" else (),
+            seconds=None if self._ended is None else self._ended - self._began,
+            addresses=self._addresses,
+        )
+
+    def _doing(self) -> str:
+        """Return the headline while the deployment runs."""
+        if self._steps:
+            return "building its image"
+        return "starting a container" if self._starting else "looking for its image"
+
+    # --- steps of the image ------------------------------------------------------------------
+
+    def _take_step(self, event: BuildStep) -> bool:
+        row = self._steps.get(event.step)
+        if event.status == "output":
+            if row is not None:
+                self._print(row, event.text)
+            return False
+        if event.status == "running":
+            self._output.clear()
+            self._partial = ""
+            if row is None:  # otherwise it is retried in another way
+                self._steps[event.step] = self._open(event.text, event.at)
+            return True
+        if row is None:
+            row = self._open(event.text, event.at)
+        self._steps.pop(event.step, None)
+        self._close(row, event.status, event.at, event.seconds)
+        return True
+
+    def _print(self, row: int, text: str) -> None:
+        *lines, self._partial = (self._partial + text).split("\n")
+        self._output.extend(line.rsplit("\r", 1)[-1] for line in lines)
+        last = next((line for line in reversed(self._tail()) if line.strip()), "")
+        self._rows[row] = dataclasses.replace(self._rows[row], detail=last)
+
+    def _tail(self) -> tuple[str, ...]:
+        partial = (self._partial,) if self._partial.strip() else ()
+        return (*self._output, *partial)[-TAIL_LINES:]
+
+    # --- containers --------------------------------------------------------------------------
+
+    def _take_move(self, event: Transition) -> bool:
+        if self._steps and event.previous is State.BUILDING:
+            self._aside.add(event.container)
+        if event.container in self._aside:
+            return False
+        row = self._containers.pop(event.container, None)
+        if row is not None:
+            self._close(row, "failed" if event.state is State.FAILED else "done", event.at)
+        title = self._title(event.state)
+        if title and (row is not None or event.state in (State.STARTING, State.DRAINING)):
+            # A container that was exiting before belongs to an earlier card.
+            row = self._containers[event.container] = self._open(title, event.at)
+            if event.state in (State.STARTING, State.ENTERING):
+                self._starting.add(row)
+        return row is not None
+
+    def _title(self, state: State) -> str:
+        if state is State.STARTING:
+            return "container"
+        if state is State.ENTERING and self._enter:
+            return ", ".join(f"{name}()" for name in self._enter)
+        if state is State.DRAINING:
+            return "previous container: finishing its running calls"
+        if state is State.EXITING:
+            hooks = ", ".join(f"{name}()" for name in self._exit)
+            return f"previous container: {hooks}" if hooks else ""
+        return ""
+
+    # --- rows --------------------------------------------------------------------------------
+
+    def _open(self, title: str, at: float) -> int:
+        self._rows.append(Row(title, "running"))
+        self._since[len(self._rows) - 1] = at
+        return len(self._rows) - 1
+
+    def _close(self, row: int, status: Status, at: float, seconds: float | None = None) -> None:
+        began = self._since.pop(row, at)
+        if seconds is None:
+            seconds = max(0.0, at - began)
+        # The output of a failed step is shown below all rows; that of other steps is not shown.
+        self._rows[row] = Row(self._rows[row].title, status, seconds)
+
+
+def headline(
+    change: Change,
+    old: ClassSpec | None,
+    new: ClassSpec,
+    *,
+    why: str = "",
+    around: Sequence[str] = (),
+) -> str:
+    """Return what a deployment did and why, in one line.
+
+    ``why`` is the flag that requested it; ``around`` lists the changes outside of the class.
+    """
+    enter = ", ".join(f"{name}()" for name in new.enter)
+    if change is Change.NEW or old is None:
+        return "ready"
+    if change is Change.UNCHANGED:
+        return "unchanged: the containers keep running"
+    if change is Change.SWAPPED:
+        names = changed(old.code_parts, new.code_parts, new.name)
+        kept = (
+            f"; the state that {enter} loaded is kept" if enter else "; the live instance is kept"
+        )
+        return f"{_listed(names) or 'code'} reloaded{kept}"
+    names = [why] if why else [*around, *_differing(old.options, new.options)]
+    names += changed(old.state_parts, new.state_parts, new.name)
+    if set(old.enter) != set(new.enter) or set(old.build) != set(new.build):
+        names.append("hooks")
+    because = f", because of {why}" if why else ""
+    if not why and names:
+        because = f", because {_listed(names)} changed"
+    return f"new containers{because}; the previous ones run their exit hooks"
+
+
+def changed(old: Mapping[str, str], new: Mapping[str, str], cls: str) -> list[str]:
+    """Return the names of the parts that differ, those of the class without its name."""
+    names = [*new, *(name for name in old if name not in new)]
+    return [_short(name, cls) for name in names if old.get(name) != new.get(name)]
+
+
+def _short(name: str, cls: str) -> str:
+    bare = name.rpartition(" (")[0] or name
+    return bare.removeprefix(f"{cls}.")
+
+
+def _differing(old: Options, new: Options) -> list[str]:
+    """Return the names of the changed options that need new containers; values may be secrets."""
+    names = [field.name for field in dataclasses.fields(Options)]
+    return [
+        name
+        for name in names
+        if dataclasses.replace(old, **{name: getattr(new, name)}).key() != old.key()
+    ]
+
+
+def _listed(names: list[str], most: int = 4) -> str:
+    if len(names) > most:
+        return f"{', '.join(names[:most])} and {len(names) - most} more"
+    return ", ".join(names)

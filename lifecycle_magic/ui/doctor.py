@@ -1,0 +1,259 @@
+"""``doctor``: check this machine for what the product needs, and report a fix for each problem.
+
+A check reads and changes nothing. A check that fails is itself reported as a finding.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import resource
+import shlex
+import shutil
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from lifecycle_magic.container.record import ContainerRecord
+from lifecycle_magic.engines.process.store import tree_size
+from lifecycle_magic.errors import missing_module
+from lifecycle_magic.exception import EngineError
+from lifecycle_magic.host import process_limit
+from lifecycle_magic.host.safe_folder import open_safely
+from lifecycle_magic.session import shortages
+from lifecycle_magic.session.shortages import FULL_DISK
+from lifecycle_magic.ui.panel.snapshot import damaged_folders
+from lifecycle_magic.ui.panel.text import age, plain, size
+from lifecycle_magic.wire import descriptors
+
+__all__ = ["Finding", "examine", "text"]
+
+Verdict = Literal["ok", "warn", "fail"]
+LOW_DISK_BYTES = 2 << 30  # an image with a few packages needs about that much
+
+
+@dataclass(frozen=True)
+class Finding:
+    """The result of one check: name, verdict, details, and a fix unless the verdict is ``ok``."""
+
+    what: str
+    verdict: Verdict
+    details: str
+    fix: str = ""
+
+
+def examine(root: Path) -> list[Finding]:
+    """Check engines, sandbox, the state folder ``root``, and limits. Takes about a second."""
+    docker = _safely("Docker", _docker)
+    process = _safely("process engine", _process)
+    if docker.verdict != "ok" and process.verdict != "ok":
+        docker = Finding(docker.what, "fail", docker.details, docker.fix)
+    return [
+        _safely("Python", _python),
+        docker,
+        process,
+        _safely("sandbox", _sandbox),
+        _safely("chosen engine", _chosen),
+        _safely("state", lambda: _state(root)),
+        _safely("disk", lambda: _disk(root)),
+        _safely("sessions", lambda: _sessions(root)),
+        _safely("memory limits", _memory_limits),
+        _safely("open files", _open_files),
+        _safely("processes", _processes),
+        _safely("shared memory", _shared_memory),
+    ]
+
+
+def text(findings: list[Finding]) -> str:
+    """Return the findings as lines, each fix below its finding."""
+    width = max(len(finding.what) for finding in findings)
+    lines = []
+    for finding in findings:
+        details = " ".join(plain(finding.details).split())
+        lines.append(f"{finding.verdict:<4}  {finding.what:<{width}}  {details}")
+        if finding.fix and finding.verdict != "ok":
+            lines.append(f"{'':<4}  {'':<{width}}  → {finding.fix}")
+    return "\n".join(lines)
+
+
+def _safely(what: str, check: Callable[[], Finding]) -> Finding:
+    try:
+        return check()
+    except Exception as error:
+        return Finding(what, "warn", f"the check failed: {type(error).__name__}: {error}")
+
+
+def _python() -> Finding:
+    minor = f"{sys.version_info.major}.{sys.version_info.minor}"
+    details = f"{platform.python_version()}: containers run Python {minor} as well"
+    return Finding("Python", "ok", details)
+
+
+def _docker() -> Finding:
+    from lifecycle_magic.engines.docker.engine import DockerEngine
+
+    engine = DockerEngine()
+    try:
+        found = engine.check()
+        ways = {"unix": "containers connect to a Unix socket", "tcp": "containers connect by TCP"}
+        return Finding("Docker", "ok", f"{found}; {ways[engine._transport]}")
+    except EngineError as error:
+        return Finding("Docker", "warn", str(error), "start Docker Engine, if you want to use it")
+    finally:
+        engine.close()
+
+
+def _process() -> Finding:
+    from lifecycle_magic.engines.process.engine import ProcessEngine
+
+    try:
+        return Finding("process engine", "ok", ProcessEngine().check())
+    except EngineError as error:
+        return Finding("process engine", "warn", str(error), "use Docker Engine")
+
+
+def _sandbox() -> Finding:
+    from lifecycle_magic.engines.process import sandbox
+
+    probed = sandbox.probe()
+    if probed.path is not None:
+        return Finding("sandbox", "ok", f"{probed.told} at {probed.path}")
+    fix = f"{probed.fix}; without a sandbox, processes share this machine's files and network"
+    return Finding("sandbox", "warn", probed.told, fix)
+
+
+def _chosen() -> Finding:
+    wanted = os.environ.get("LIFECYCLE_MAGIC_ENGINE") or "auto"
+    from lifecycle_magic.engines.choose import choose
+
+    try:
+        engine, _ = choose(wanted)
+    except EngineError as error:
+        return Finding(
+            "chosen engine",
+            "fail",
+            f"LIFECYCLE_MAGIC_ENGINE={wanted}: {error}",
+            "start that engine, or set LIFECYCLE_MAGIC_ENGINE=auto",
+        )
+    except ValueError as error:
+        return Finding("chosen engine", "fail", str(error), "set it to auto, docker or process")
+    return Finding("chosen engine", "ok", f"{engine.name} (LIFECYCLE_MAGIC_ENGINE={wanted})")
+
+
+def _state(root: Path) -> Finding:
+    try:
+        doubtful = open_safely(root)
+    except EngineError as error:
+        details, _, fix = str(error).partition(" Fix: ")
+        return Finding("state", "fail", details, fix)
+    if doubtful:
+        details, _, fix = doubtful[0].partition(" Fix: ")
+        return Finding("state", "warn", details, fix)
+    if lacking := shortages.state_folder(root):
+        details, _, fix = lacking.partition(" Fix: ")
+        return Finding("state", "fail", details, fix)
+    details = f"{root} uses {size(tree_size(root))}"
+    # A Unix socket's path may have 107 characters (unix(7)), session, container and file included.
+    if len(os.fsencode(root)) > 107 - len("/run/12345678/lm-") - 24 - len("-12345678/sock"):
+        fix = "set LIFECYCLE_MAGIC_STATE to a shorter path"
+        return Finding("state", "warn", f"{details}; its path is too long for some sockets", fix)
+    if missing_module.noexec(root):
+        fix = "set LIFECYCLE_MAGIC_STATE to a folder on a file system without noexec"
+        return Finding(
+            "state", "warn", f"{details}; compiled packages can't be loaded from there", fix
+        )
+    return Finding("state", "ok", details)
+
+
+def _disk(root: Path) -> Finding:
+    free = shutil.disk_usage(next(one for one in (root, *root.parents) if one.is_dir())).free
+    details = f"{size(free)} free on the disk of the state folder"
+    if free < FULL_DISK:
+        return Finding("disk", "fail", f"full: {details}", "free space: docker system prune")
+    if free < LOW_DISK_BYTES:
+        return Finding("disk", "warn", details, "free space: %lifecycle prune, docker system prune")
+    return Finding("disk", "ok", details)
+
+
+def _sessions(root: Path) -> Finding:
+    from lifecycle_magic.host.owner import Owner
+    from lifecycle_magic.host.paths import matching
+
+    live, dead, damaged = 0, [], []
+    for folder in matching(root / "run", "[!.]*/"):
+        owner = Owner.read(folder / "owner.json")
+        if owner is None:
+            damaged.append(folder / "owner.json")
+        elif owner.alive():
+            live += 1
+        else:
+            dead.append(folder)
+        damaged += map(ContainerRecord.path, damaged_folders(folder))
+    details = f"{live} live"
+    if damaged:
+        details += f"; unreadable records: {', '.join(map(str, damaged[:3]))}"
+        details += ", ..." if damaged[3:] else ""
+        names = " ".join(sorted({shlex.quote(str(one.parent)) for one in damaged[:3]}))
+        return Finding("sessions", "warn", details, f"rm -r {names}, once nothing runs there")
+    if not dead:
+        return Finding("sessions", "ok", details)
+    import time
+
+    oldest = age(time.time() - min(folder.stat().st_mtime for folder in dead))
+    details += f", {len(dead)} whose kernel has exited, the oldest {oldest} ago"
+    fix = "exit hooks may still run there; %lifecycle history cleans up and shows how they ended"
+    return Finding("sessions", "warn", details, fix)
+
+
+def _memory_limits() -> Finding:
+    """Check for the memory controller, which the ``memory`` option needs (cgroups(7))."""
+    unified = Path("/sys/fs/cgroup/cgroup.controllers")
+    try:
+        if unified.exists():
+            there = "memory" in unified.read_text().split()
+            kind = "cgroup v2"
+        else:
+            there = Path("/sys/fs/cgroup/memory").is_dir()
+            kind = "cgroup v1"
+    except OSError as error:
+        return Finding("memory limits", "warn", f"the check failed: {error}")
+    if there:
+        return Finding("memory limits", "ok", f"{kind} with a memory controller; Docker uses it")
+    fix = "mount it, or boot with cgroup_enable=memory; without it memory= has no effect"
+    return Finding("memory limits", "warn", f"{kind} without a memory controller", fix)
+
+
+def _open_files() -> Finding:
+    """Compare the hard limit, up to which a session raises its own, with what containers need."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    details = f"at most {_count(hard)} in a process, {_count(soft)} by default"
+    if 0 <= hard < descriptors.FEW:
+        return Finding("open files", "warn", details, "ulimit -n 4096, before the kernel starts")
+    return Finding("open files", "ok", details)
+
+
+def _processes() -> Finding:
+    """Check that a limit stops a class on the process engine from starting endless processes."""
+    details = process_limit.bound()
+    if details:
+        return Finding("processes", "ok", details)
+    return Finding(
+        "processes",
+        "warn",
+        "no limit on the number of processes that a class on the process engine may start",
+        "ulimit -u 4096, before the kernel starts (root ignores it; Docker limits each container)",
+    )
+
+
+def _shared_memory() -> Finding:
+    details, _, fix = shortages.shared_memory().partition(" Fix: ")
+    if details:
+        return Finding("shared memory", "warn", details, fix)
+    found = os.statvfs(shortages.SHM)
+    return Finding("shared memory", "ok", f"{size(found.f_bavail * found.f_frsize)} free")
+
+
+def _count(limit: int) -> str:
+    return "any number" if limit == resource.RLIM_INFINITY else str(limit)

@@ -1,0 +1,1 @@
+"""The cell magic ``%%lifecycle_cls`` and the line magic ``%lifecycle``."""

@@ -1,0 +1,119 @@
+"""Drafts: the lifecycle classes of a running cell, from the class statement to the cell's end.
+
+The class statement leaves a handle. The declaration is a *draft* until the first call or the end of
+the cell: the cell can still assign attributes of the class, and nothing outside of the namespace
+has changed. The first call deploys the draft in the middle of the cell.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from lifecycle_magic.handles.remote import Cls
+from lifecycle_magic.session import session as sessions
+from lifecycle_magic.session.registry import Lookup, Variant, claim
+from lifecycle_magic.spec.class_spec import ClassSpec, read_class
+from lifecycle_magic.spec.options import Options
+
+if TYPE_CHECKING:
+    from lifecycle_magic.services.service import Service
+    from lifecycle_magic.ui.notebook.card import Card
+
+__all__ = ["PREFIX", "Draft"]
+
+PREFIX = "cell/"
+"""Prefix of the keys of cells' services in the session; an app's services have the app's name."""
+
+
+class Draft:
+    """The class behind a handle of this cell.
+
+    While open, it is the cell's own declaration; later, the newest one of its name. ``deploy``
+    deploys the declaration and returns the card that shows it.
+    """
+
+    def __init__(
+        self,
+        cls: type,
+        options: Options,
+        deploy: Callable[[Draft], Card | None],
+        may_follow: Callable[[Lookup], bool],
+    ) -> None:
+        self._read = read_class(cls, options)
+        self._deploy = deploy
+        self._open = True
+        self._changed = False
+        self.lookup: Lookup = claim(PREFIX + self._read.name, self._read, may_follow)
+        self.key = self.lookup.key
+        self.handle = Cls(self)
+        self.card: Card | None = None
+        self.was_deployed = False
+        self.has_failed = False
+
+    @property
+    def cls(self) -> type:
+        """The class that this cell defined, even if its name was redefined later."""
+        return self._read.cls
+
+    @property
+    def spec(self) -> ClassSpec:
+        """The declaration: this one while it is open, afterwards the newest of its name."""
+        if not self._open:
+            return self.lookup.spec
+        if self._changed:
+            self._read = read_class(self._read.cls, self._read.options)
+            self._changed = False
+        return self._read
+
+    def __call__(self) -> Service:
+        """Deploy the declaration if it is open, and return its service."""
+        self.settle()
+        return self.lookup()
+
+    def settle(self) -> None:
+        """Deploy the declaration if it is open. Raises the error that keeps it from running."""
+        if not self._open:
+            return
+        self.has_failed = True  # until it has succeeded
+        self.card = self._deploy(self)
+        self.has_failed = False
+        self.was_deployed = True
+
+    def accept(self) -> None:
+        """Make this the newest declaration of its name, which its service runs or will run."""
+        spec = self.spec
+        self._open = False
+        self.lookup.follow(spec)
+
+    def close(self) -> None:
+        """Drop this declaration and use the newest one of its name."""
+        self._open = False
+
+    @property
+    def is_open(self) -> bool:
+        """Return whether the declaration may still change."""
+        return self._open
+
+    def variant(self, options: dict[str, Any]) -> Variant:
+        """Return the lookup of the class with other options."""
+        return Variant(self, options)
+
+    def change(self, change: Callable[[type], None], said: str) -> None:
+        """Change the class while its declaration is open; otherwise raise `InvalidError`."""
+        if not self._open:
+            self.lookup.change(change, said)
+        change(self._read.cls)
+        self._changed = True
+
+    def has_made(self, cls: type) -> bool:
+        """Return whether ``cls`` is, or derives from, a class declared under this name."""
+        return issubclass(cls, self._read.cls) or self.lookup.has_made(cls)
+
+    def hold(self, handle: Cls) -> None:
+        """Register a handle of this name, by a weak reference."""
+        self.lookup.hold(handle)
+
+    def publish(self) -> str:
+        """Let containers call the class by its key, and return the key."""
+        return sessions.publish(self.key, self)

@@ -1,0 +1,246 @@
+"""Reducers for values that pickle by a name, or not at all, although their content can travel.
+
+Each reducer takes such a value apart as ``__reduce__`` would. A reducer is found by the name of the
+type, so that no library has to be imported.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import Any
+
+Reduced = tuple[Any, ...]
+
+
+def reducer_of(kind: type) -> Callable[[Any], Reduced | None] | None:
+    """Return the reducer for values of exactly this type; None if pickle handles the type well."""
+    found = _REDUCERS.get(kind.__name__)
+    if found is None or kind.__module__ not in found:
+        return None
+    return found[kind.__module__]
+
+
+# --- functools -----------------------------------------------------------------------------------
+
+
+def _cached_property(value: Any) -> Reduced:
+    return make_cached_property, (value.func, value.attrname, value.__doc__)
+
+
+def make_cached_property(function: Any, name: str | None, doc: str | None) -> Any:
+    """Return a ``functools.cached_property`` that knows its name."""
+    import functools
+
+    made = functools.cached_property(function)
+    made.attrname, made.__doc__ = name, doc
+    return made
+
+
+def _cached_function(value: Any) -> Reduced | None:
+    parameters = getattr(value, "cache_parameters", None)
+    if parameters is None or _is_importable(value):
+        return None
+    own = {name: one for name, one in vars(value).items() if name not in _OF_CACHED}
+    return make_cached_function, (value.__wrapped__, parameters()), own, None, None, fill_values
+
+
+_OF_CACHED = ("__wrapped__", "cache_parameters")
+
+
+def make_cached_function(function: Any, parameters: dict[str, Any]) -> Any:
+    """Return a function with an empty ``functools.lru_cache``."""
+    import functools
+
+    return functools.lru_cache(**parameters)(function)
+
+
+def fill_values(made: Any, values: dict[str, Any]) -> None:
+    """Set the attributes of an object."""
+    vars(made).update(values)
+
+
+# --- typing --------------------------------------------------------------------------------------
+
+
+def _new_type(value: Any) -> Reduced | None:
+    if _is_importable(value):
+        return None
+    own = (value.__module__, value.__qualname__)
+    return make_new_type, (value.__name__, value.__supertype__, *own)
+
+
+def make_new_type(name: str, supertype: Any, module: str, qualname: str) -> Any:
+    """Return a ``typing.NewType``."""
+    import typing
+
+    kind: Any = typing.NewType
+    made = kind(name, supertype)
+    made.__module__, made.__qualname__ = module, qualname
+    return made
+
+
+def _type_parameter(value: Any) -> Reduced | None:
+    if _is_importable(value):
+        return None
+    return make_type_parameter, (type(value), value.__name__, value.__module__)
+
+
+def make_type_parameter(kind: Any, name: str, module: str) -> Any:
+    """Return a ``ParamSpec`` or ``TypeVarTuple``."""
+    made = kind(name)
+    made.__module__ = module
+    return made
+
+
+def _type_alias(value: Any) -> Reduced | None:
+    if _is_importable(value):
+        return None
+    return make_type_alias, (value.__name__, value.__value__, value.__type_params__)
+
+
+def make_type_alias(name: str, value: Any, parameters: tuple[Any, ...]) -> Any:
+    """Return what a ``type`` statement of Python 3.12 creates."""
+    import typing
+
+    return typing.TypeAliasType(name, value, type_params=parameters)  # type: ignore[attr-defined]
+
+
+# --- sentinels, weak containers ------------------------------------------------------------------
+
+
+def _sentinel(names: dict[str, str]) -> Callable[[Any], Reduced | None]:
+    def reduce(value: Any) -> Reduced | None:
+        module = sys.modules[type(value).__module__]
+        name = names[type(value).__name__]
+        return (getattr, (module, name)) if getattr(module, name, None) is value else None
+
+    return reduce
+
+
+_SENTINELS = {
+    "_MISSING_TYPE": "MISSING",
+    "_HAS_DEFAULT_FACTORY_CLASS": "_HAS_DEFAULT_FACTORY",
+    "_KW_ONLY_TYPE": "KW_ONLY",
+}
+
+
+def _weak_mapping(value: Any) -> Reduced:
+    return type(value), (dict(value),)
+
+
+def _weak_reference(value: Any) -> Reduced:
+    return make_weak_reference, (value(),)
+
+
+def make_weak_reference(target: Any) -> Any:
+    """Return a weak reference; a dead one for None."""
+    import weakref
+
+    class Dead:
+        pass
+
+    return weakref.ref(Dead() if target is None else target)
+
+
+# --- contextlib ---------------------------------------------------------------------------------
+
+
+def _context_manager(value: Any) -> Reduced | None:
+    # As a decorator it recreates itself for each call, from these same three values.
+    return (type(value), (value.func, value.args, value.kwds)) if _is_unused(value.gen) else None
+
+
+def _is_unused(generator: Any) -> bool:
+    """Return whether no code of a generator, sync or async, has run yet."""
+    kind = "gi" if hasattr(generator, "gi_frame") else "ag"
+    frame = getattr(generator, f"{kind}_frame")
+    if frame is None or getattr(generator, f"{kind}_running"):
+        return False
+    suspended = getattr(generator, f"{kind}_suspended", None)
+    if suspended is not None:
+        return not suspended
+    # Python 3.10 has no such attribute, 3.11 none of async generators.
+    import opcode
+
+    last: int = frame.f_lasti
+    return last < 0 or opcode.opname[frame.f_code.co_code[last]] == "RETURN_GENERATOR"
+
+
+# --- logging -------------------------------------------------------------------------------------
+
+
+def _logger(value: Any) -> Reduced | None:
+    from lifecycle_magic.wire import loggers
+
+    return loggers.make_logger, (value.name, loggers.settings_of(value))
+
+
+# --- context variables ---------------------------------------------------------------------------
+
+
+def _context_variable(value: Any) -> Reduced:
+    from lifecycle_magic.wire import context_variables
+
+    return context_variables.reduce(value)
+
+
+# --- files, IPython, starlette -------------------------------------------------------------------
+
+
+def _file(value: Any) -> Reduced | None:
+    # cloudpickle would send the unread content, as an object that is not a file.
+    if value in (sys.stdout, sys.stderr, sys.__stdout__, sys.__stderr__):
+        return None
+    raise TypeError("cannot pickle an open file")
+
+
+def _shell_list(value: Any) -> Reduced:
+    return list, (list(value),)
+
+
+def _shell_text(value: Any) -> Reduced:
+    return str, (str(value),)
+
+
+def _state(value: Any) -> Reduced:
+    # Unpickled as it is, its __getattr__ would look for _state, and recurse.
+    return type(value), (dict(value._state),)
+
+
+def _is_importable(value: Any) -> bool:
+    """Return whether the value is found by its name in a module that exists where it arrives."""
+    module = getattr(value, "__module__", None)
+    if module is None or module == "__main__":
+        return False
+    from cloudpickle import cloudpickle
+
+    found: Any = sys.modules.get(module)
+    if found is None or module in cloudpickle.list_registry_pickle_by_value():
+        return False
+    for name in getattr(value, "__qualname__", value.__name__).split("."):
+        found = getattr(found, name, None)
+    return found is value
+
+
+_REDUCERS: dict[str, dict[str, Callable[[Any], Reduced | None]]] = {
+    "cached_property": {"functools": _cached_property},
+    "_lru_cache_wrapper": {"functools": _cached_function},
+    "NewType": {"typing": _new_type},
+    "ParamSpec": {"typing": _type_parameter},
+    "TypeVarTuple": {"typing": _type_parameter},
+    "TypeAliasType": {"typing": _type_alias},
+    **{name: {"dataclasses": _sentinel(_SENTINELS)} for name in _SENTINELS},
+    "WeakKeyDictionary": {"weakref": _weak_mapping},
+    "WeakValueDictionary": {"weakref": _weak_mapping},
+    "ReferenceType": {"weakref": _weak_reference},
+    "_GeneratorContextManager": {"contextlib": _context_manager},
+    "_AsyncGeneratorContextManager": {"contextlib": _context_manager},
+    "ContextVar": dict.fromkeys(("_contextvars", "contextvars"), _context_variable),
+    "Logger": {"logging": _logger},
+    "RootLogger": {"logging": _logger},
+    "TextIOWrapper": {"_io": _file},
+    "SList": {"IPython.utils.text": _shell_list},
+    "LSString": {"IPython.utils.text": _shell_text},
+    "State": {"starlette.datastructures": _state},
+}
