@@ -5,7 +5,7 @@ import { dirname, resolve } from "node:path";
 import { build } from "esbuild";
 
 const here = dirname(fileURLToPath(import.meta.url));
-const out = resolve(process.argv[2] ?? `${here}/../lifecycle_magic/panel/static`);
+const out = resolve(process.argv[2] ?? `${here}/../lifecycle_magic/ui/panel/static`);
 
 await build({
   absWorkingDir: here,

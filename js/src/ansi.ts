@@ -1,5 +1,5 @@
-// A log as lines of styled pieces of plain text. Whatever comes in, what comes out is text and names
-// of colours: nothing here makes markup. Pure.
+// A log as lines of styled pieces of plain text. The output is only text and names of colours; this
+// module never produces markup. Pure.
 
 export interface Piece {
   text: string;
@@ -42,18 +42,18 @@ function applied(style: Style, parameters: string): Style {
   return now;
 }
 
-/** What can't be shown as it is: control characters, and those that turn the writing's direction. */
+/** Replace characters that can't be displayed: controls, and changes of the writing direction. */
 function inert(text: string): string {
   return text.replace(CONTROL, "\u00b7");
 }
 
-/** A progress bar writes a line over and over: the last one counts. */
+/** A progress bar rewrites its line: keep the last version. */
 function overwritten(line: string): string {
   const parts = line.split("\r");
   return parts.findLast((part) => part !== "") ?? "";
 }
 
-/** The lines of `text`; a line's end is "\n", and a last line without one is a line too. */
+/** Split `text` into lines at "\n"; a last line without "\n" is a line too. */
 export function lines(text: string): Line[] {
   const all = text.split("\n");
   if (all.at(-1) === "") all.pop();
@@ -65,7 +65,7 @@ export function lines(text: string): Line[] {
   });
 }
 
-/** One line, without its end, that begins with `style`; and the style that the next one begins with. */
+/** Parse one line without its end, which begins with `style`; also return the next line's style. */
 export function parsed(raw: string, style: Style): [Line, Style] {
   const line: Line = [];
   let length = 0;
@@ -74,7 +74,7 @@ export function parsed(raw: string, style: Style): [Line, Style] {
     const shown = inert(piece);
     const room = LONGEST - length;
     length += shown.length;
-    const cut = shown.length > room ? `${shown.slice(0, room)} … (the line goes on)` : shown;
+    const cut = shown.length > room ? `${shown.slice(0, room)} … (line truncated)` : shown;
     line.push({ text: cut, style: named(style) });
   };
   const kept = overwritten(raw);
@@ -92,20 +92,20 @@ export function plain(line: Line): string {
   return line.map((piece) => piece.text).join("");
 }
 
-/** Where `needle` is in `hay`, in any case: [start, end] of each place. */
+/** Find `needle` in `hay`, ignoring case: [start, end] of each match. */
 export function places(hay: string, needle: string): [number, number][] {
   if (!needle) return [];
   const found: [number, number][] = [];
   const low = hay.toLowerCase();
   const sought = needle.toLowerCase();
-  if (low.length !== hay.length) return []; // a letter that grows when it is made small
+  if (low.length !== hay.length) return []; // a letter whose lower case is longer
   for (let at = low.indexOf(sought); at >= 0; at = low.indexOf(sought, at + sought.length)) {
     found.push([at, at + sought.length]);
   }
   return found;
 }
 
-/** A line with the pieces at `where` marked, so that they can be shown as hits. */
+/** Split a line at the matches `where`, and mark the pieces that are hits. */
 export function marked(line: Line, where: readonly [number, number][]): (Piece & { hit: boolean })[] {
   const out: (Piece & { hit: boolean })[] = [];
   let start = 0;

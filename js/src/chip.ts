@@ -1,10 +1,10 @@
-// A state as a shape, a word and a colour, in this order of importance.
+// A state as a shape, a word and a colour, the most important first.
 
 import { attribute, h, svg, text, type Part } from "./dom";
 import type { State } from "./types";
 
-// In a box of 12 by 12. Filled shapes are at work, outlines are at rest, triangles are on their way
-// out, squares are over.
+// In a box of 12 by 12. Filled shapes are busy, outlines are idle, triangles are stopping, squares
+// have exited.
 const SHAPES: Record<State, string> = {
   building: "M2 9.5h8M3.5 6.5h5M5 3.5h2",
   starting: "M6 2a4 4 0 0 1 4 4",

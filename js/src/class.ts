@@ -1,4 +1,4 @@
-// One class: its figures, its build, its containers, and the question before anything is lost.
+// One class: its figures, its build, its containers, and the confirmation before state is lost.
 
 import { Chip } from "./chip";
 import { COLUMNS, ContainerRow, type Hands } from "./container";
@@ -8,7 +8,7 @@ import type { ClassFacts, ContainerFacts, Life, Page, State, Step, Verb } from "
 import { WebLink } from "./web";
 import { count, destroys, elapsed, endOfBuild, isGone, loss, seconds, shortName } from "./words";
 
-/** With more containers than this a class begins folded. */
+/** A class with more containers than this is folded at first. */
 const OPEN = 12;
 
 const DOING: Record<Verb, string> = {
@@ -145,7 +145,7 @@ export class ClassRow implements Part {
 
   private open(value: boolean): void {
     this.opened = value;
-    this.again(); // the rows of a folded class were not kept up
+    this.again(); // the rows of a folded class were not updated
   }
 
   private unfold(): void {
@@ -173,7 +173,7 @@ export class ClassRow implements Part {
     const here = all.filter(([name]) => !this.hooks.has(name)).map(([, life]) => life);
     text(this.name, facts.name);
     this.name.title = facts.name;
-    const told = [facts.name, facts.app && `of app ${facts.app}`, facts.variant && "with options of its own"].filter(Boolean).join(" ");
+    const told = [facts.name, facts.app && `of app ${facts.app}`, facts.variant && "with its own options"].filter(Boolean).join(" ");
     attribute(this.element, "aria-label", told);
     shown(this.variant, facts.variant);
     this.updateChips(facts, here, live);
@@ -214,7 +214,8 @@ export class ClassRow implements Part {
 
   private whyNone(facts: ClassFacts): string {
     if (facts.build.some((step) => step.status === "running")) return "No container yet.";
-    if (facts.declared) return "Declared. The first call builds its image and starts a container.";
+    if (facts.failed) return `Failed. The next call tries again.\n${facts.failed}`;
+    if (facts.declared) return "Declared. The first call builds the image and starts a container.";
     if (facts.needs_arguments) {
       return `No container. It takes arguments: ${facts.name}(…) starts one with its first call.`;
     }
@@ -260,7 +261,7 @@ export class ClassRow implements Part {
     build.forEach((step, n) => this.steps.parts.get(`${n}`)?.update(step, now));
   }
 
-  // --- the question ----------------------------------------------------------------------------
+  // --- the confirmation ------------------------------------------------------------------------
 
   private press(verb: Verb, target: string, opener: HTMLElement): void {
     if (!destroys(verb)) {
@@ -303,7 +304,7 @@ export class ClassRow implements Part {
     no.focus(); // a second Enter destroys nothing
   }
 
-  /** What was pressed and not yet taken by the kernel: target → verb. */
+  /** Show the requests that the kernel has not accepted yet: target → verb. */
   pending(asked: ReadonlyMap<string, Verb>, usable: boolean): void {
     const verb = asked.get(this.key) ?? null;
     for (const [name, element] of Object.entries(this.buttons) as ["warm" | "restart" | "stop", HTMLButtonElement][]) {

@@ -1,4 +1,4 @@
-// One container: a row of the table of its class, and a line below it while there is something to say.
+// One container: a row in the table of its class, with a line below it for details.
 
 import { Chip } from "./chip";
 import { attribute, button, h, shown, svg, text, type Part } from "./dom";
@@ -14,7 +14,7 @@ export interface Hands {
   logs(target: string): void;
 }
 
-/** A figure with its limit and the last minutes. */
+/** A figure with its limit and a sparkline of the last minutes. */
 class Gauge implements Part {
   readonly element = h("div", { class: "lcm-gauge" });
   private readonly figure = h("span", { class: "lcm-figure" });
@@ -51,7 +51,7 @@ class Gauge implements Part {
     const most = figures.reduce<number>((top, one) => Math.max(top, one ?? 0), 0);
     const line = path(times, figures, now, limit ?? Math.max(most * 1.25, 1e-3), WIDTH, HEIGHT);
     attribute(this.line, "d", line);
-    const one = line.lastIndexOf("M") === 0; // an area only under a line that is in one piece
+    const one = line.lastIndexOf("M") === 0; // an area only under an unbroken line
     const start = /^M([\d.]+)/.exec(line)?.[1];
     const end = /L([\d.]+) [\d.]+$/.exec(line)?.[1];
     attribute(this.area, "d", one && start && end ? `${line}L${end} ${HEIGHT}L${start} ${HEIGHT}Z` : "");
@@ -151,7 +151,7 @@ export class ContainerRow implements Part {
     shown(this.more, why !== "" || tail !== "");
   }
 
-  /** The verb that was pressed and not yet taken by the kernel; null when none is. */
+  /** Show the request that the kernel has not accepted yet; null for none. */
   pending(verb: Verb | null, usable: boolean): void {
     attribute(this.stop, "aria-disabled", usable && !verb ? null : "true");
     attribute(this.kill, "aria-disabled", usable && !verb ? null : "true");

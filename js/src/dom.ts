@@ -1,4 +1,4 @@
-// Making and changing elements without a framework. Text goes in as text only; nothing is parsed.
+// Creating and changing elements without a framework. Text is set as text only; nothing is parsed.
 
 type Child = Node | string | null;
 
@@ -22,7 +22,7 @@ export function svg(tag: string, attributes: Record<string, string>, ...children
   return element;
 }
 
-/** Each of these changes nothing where nothing changed: focus, selection and scrolling stay. */
+/** These functions write only on a change, so focus, selection and scrolling are kept. */
 export function text(element: Element, value: string): void {
   if (element.textContent !== value) element.textContent = value;
 }
@@ -40,7 +40,7 @@ export interface Part {
   readonly element: HTMLElement;
 }
 
-/** The children of an element, one for each key, made once and kept in order. */
+/** The children of an element, one for each key, created once and kept in order. */
 export class Keyed<P extends Part> {
   readonly parts = new Map<string, P>();
 
@@ -70,12 +70,12 @@ export class Keyed<P extends Part> {
   }
 }
 
-/** Keep the focus on the page when what had it goes: on the first of these that can be seen. */
+/** Move the focus to the first visible one of these elements, after the focused one was removed. */
 export function focusFirst(...elements: (HTMLElement | null | undefined)[]): void {
   elements.find((element) => element?.isConnected && !element.closest("[hidden]"))?.focus();
 }
 
-/** A button that can be unavailable and still be reached with the keyboard, so it can say why. */
+/** A button that stays reachable by keyboard when it is unavailable. */
 export function button(label: string, spoken: string, press: () => void, kind = ""): HTMLButtonElement {
   const element = h(
     "button",

@@ -1,17 +1,17 @@
-// Whether the kernel is there, and telling it that somebody looks. No DOM: the clock, the timer and
-// the model are handed in.
+// The connection to the kernel: whether it is alive, and reporting to it that the panel is visible. No
+// DOM: the clock, the timer and the model are passed in.
 //
-// The kernel sends a beat at least every 6 s while somebody looks. What the model held before the
-// first beat came may be of a kernel that is long gone, so until then nothing is called live.
+// The kernel sends a beat at least every 6 s while the panel is visible. Data from before the first
+// beat may come from a kernel that has exited, so the panel is not shown as live until then.
 
 import type { Model } from "./types";
 
 export type Bond =
-  | "waiting" // nothing was heard yet
+  | "waiting" // no beat yet
   | "live"
   | "silent" // the beats stopped
-  | "gone" // the front end says that the connection is closed
-  | "over"; // the kernel says that the session is over
+  | "gone" // the front end reports a closed connection
+  | "over"; // the kernel reports that the session is closed
 
 export const RENEW = 10;
 export const SILENT = 12;
@@ -19,7 +19,7 @@ export const FIRST = 8;
 
 export class Link {
   bond: Bond = "waiting";
-  /** What to add to this page's clock to get the kernel's; seconds. */
+  /** Seconds to add to this page's clock to get the kernel's time. */
   offset = 0;
   private heard: number;
   private told = -Infinity;
@@ -34,37 +34,37 @@ export class Link {
     this.heard = clock();
   }
 
-  /** Seconds since the last sign of life. */
+  /** Seconds since the last beat. */
   get silence(): number {
     return this.clock() - this.heard;
   }
 
-  /** The time by the kernel's clock; it stands at the last beat while the kernel is not heard. */
+  /** The time by the kernel's clock; without a live kernel, the time of the last beat. */
   now(): number {
     return this.bond === "live" ? this.clock() + this.offset : this.model.get("beat");
   }
 
-  /** A beat came. */
+  /** Record a beat. */
   beat(): void {
     this.heard = this.clock();
     this.offset = this.model.get("beat") - this.heard;
     this.bond = this.model.get("session").open === false ? "over" : "live";
   }
 
-  /** The front end lost the kernel, or has one again under which this panel is not known. */
+  /** Record that the kernel was lost, or restarted without this panel. */
   lost(): void {
     if (this.bond !== "over") this.bond = "gone";
   }
 
-  /** The panel can be seen, or can't any more. */
+  /** Record whether the panel is visible. */
   show(visible: boolean): void {
     if (visible === this.visible) return;
     this.visible = visible;
-    if (visible && this.bond !== "gone") this.heard = this.clock(); // no beats came: none were asked for
+    if (visible && this.bond !== "gone") this.heard = this.clock(); // no beats are sent to a hidden panel
     this.say();
   }
 
-  /** Once a second: renew, and notice silence. Whether the bond changed. */
+  /** Renew and detect silence, once a second. Return whether the bond changed. */
   tick(): boolean {
     if (!this.visible) return false;
     if (this.clock() - this.told >= RENEW) this.say();

@@ -1,8 +1,8 @@
-// The log of one class or container: its tail, followed, searched, and nothing but text.
+// The log of one class or container: its tail, with follow and search, as plain text.
 //
-// What stands there stays: only what is new is added, only what the kernel has cut off goes, so a
-// selection, the place that was scrolled to and the match that was gone to survive, and what was read
-// aloud is not read again.
+// Rows are kept: only new text is added, and only text that the kernel has cut off is removed. So the
+// selection, the scroll position and the current match are kept, and a screen reader does not repeat
+// text.
 
 import { type Line, marked, parsed, places, plain, PLAIN, type Style } from "./ansi";
 import { attribute, button, h, shown, text, type Part } from "./dom";
@@ -10,7 +10,7 @@ import { attribute, button, h, shown, text, type Part } from "./dom";
 interface Row {
   element: HTMLElement;
   raw: string;
-  /** The style that the line begins with: colours go on across lines. */
+  /** The style at the start of the line: colours continue across lines. */
   style: Style;
   line: Line;
   marks: HTMLElement[];
@@ -34,7 +34,7 @@ export class LogView implements Part {
   private scrolled = 0;
   private target: string | null = null;
   private raw = "";
-  /** What was cut off before `raw`; UTF-16 units. */
+  /** The length of the text cut off before `raw`, in UTF-16 units. */
   private start = 0;
   private rows: Row[] = [];
   private next: Style = PLAIN;
@@ -59,7 +59,7 @@ export class LogView implements Part {
     this.body.addEventListener("scroll", () => {
       const { scrollHeight, scrollTop, clientHeight } = this.body;
       const atEnd = scrollHeight - scrollTop - clientHeight < 24;
-      const back = scrollTop < this.scrolled; // else it is the log that grew, or its box that changed
+      const back = scrollTop < this.scrolled; // otherwise the log or its box changed size
       this.scrolled = scrollTop;
       if (atEnd ? !this.following : this.following && back) this.follow(atEnd, false);
     });
@@ -71,7 +71,7 @@ export class LogView implements Part {
     this.follow(true);
   }
 
-  /** Show the log of a class or container under this title; null shows none. */
+  /** Show the log of a class or container with this title; null hides the log. */
   show(target: string | null, title = ""): void {
     shown(this.element, target !== null);
     if (target === this.target) return;
@@ -89,9 +89,9 @@ export class LogView implements Part {
     this.search.focus();
   }
 
-  /** `raw` is what there is of the log now, `start` how much was cut off before it. */
+  /** Show `raw`, the present part of the log; `start` is the length of what was cut off before it. */
   update(raw: string, start: number, waiting: boolean): void {
-    text(this.empty, waiting ? "Asking for it…" : "Nothing was printed yet.");
+    text(this.empty, waiting ? "Loading…" : "No output yet.");
     shown(this.empty, !raw);
     if (start === this.start && raw === this.raw) return;
     const gone = start - this.start;
@@ -114,7 +114,7 @@ export class LogView implements Part {
     this.list.replaceChildren();
   }
 
-  /** The kernel cut `count` units off at the front. */
+  /** Remove `count` units at the front, which the kernel has cut off. */
   private drop(count: number, start: number): void {
     this.raw = this.raw.slice(count);
     this.start = start;
@@ -136,7 +136,7 @@ export class LogView implements Part {
   private add(more: string): void {
     if (!more) return;
     const last = this.rows.at(-1);
-    // A line that was not at its end goes on.
+    // Continue an unfinished line.
     const open = last && !last.raw.endsWith("\n") ? last : null;
     const pieces = more.split(/(?<=\n)/);
     if (open) {
@@ -152,7 +152,7 @@ export class LogView implements Part {
     this.list.append(...made.map((row) => row.element));
   }
 
-  /** Write a line; returns the style that it ends with. */
+  /** Render a line; return the style at its end. */
   private fill(row: Row): Style {
     const [line, style] = parsed(row.raw.replace(/\n$/, ""), row.style);
     row.line = line;
@@ -184,7 +184,7 @@ export class LogView implements Part {
     text(this.hits, !this.search.value ? "" : found.length ? told : "no match");
   }
 
-  /** Go to the next match, or the one before; from nowhere to the last one. */
+  /** Go to the next or previous match; at first, to the last match. */
   private step(by: number): void {
     const found = this.matches();
     if (!found.length) return;

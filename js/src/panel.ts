@@ -1,4 +1,4 @@
-// What anywidget loads: one panel for each place where the widget is shown.
+// The entry point for anywidget: one panel for each display of the widget.
 
 import { h } from "./dom";
 import type { Model } from "./types";
@@ -9,7 +9,7 @@ interface Kernel {
 }
 type Slot = (kernel: unknown, status: string) => void;
 
-// `crypto.randomUUID` is not there on a page that comes by plain HTTP from another host.
+// `crypto.randomUUID` is missing on a page that was loaded by plain HTTP from another host.
 const name = (): string => Math.random().toString(36).slice(2, 12);
 
 function render({ model, el }: { model: Model & { widget_manager?: { kernel?: Kernel } }; el: HTMLElement }): () => void {
@@ -17,7 +17,7 @@ function render({ model, el }: { model: Model & { widget_manager?: { kernel?: Ke
   el.classList.add("lcm-panel-host");
   el.append(view.element);
   const end = view.start();
-  // The kernel leaves a note below the panel, for when the notebook is opened without it.
+  // The saved notebook has a note below the panel for when it is opened without the kernel.
   const left = h("style");
   el.append(left);
   const session = model.get("session").id ?? "";
@@ -33,7 +33,7 @@ function render({ model, el }: { model: Model & { widget_manager?: { kernel?: Ke
   document.addEventListener("visibilitychange", look);
   window.addEventListener("pagehide", end);
 
-  // JupyterLab tells of a kernel's death at once; elsewhere the beats that stop tell of it.
+  // JupyterLab reports a kernel's end at once; elsewhere it is detected by missing beats.
   const signal = model.widget_manager?.kernel?.statusChanged;
   const slot: Slot = (_, status) => {
     if (["restarting", "autorestarting", "dead", "terminating"].includes(status)) {

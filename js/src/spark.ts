@@ -1,4 +1,4 @@
-// The last minutes of a container as a line. Pure.
+// The sparkline of a container's last minutes. Pure.
 
 import type { Page } from "./types";
 
@@ -9,7 +9,7 @@ export interface Samples {
   memory: (number | null)[];
 }
 
-/** Seconds that a sparkline goes back: as far as there are samples, within these bounds. */
+/** Bounds of the time range of a sparkline, in seconds. */
 const LONGEST = 180;
 const SHORTEST = 30;
 
@@ -18,7 +18,7 @@ export function span(times: readonly number[], now: number): number {
   return Math.max(SHORTEST, now - first);
 }
 
-/** One container's samples out of both pages. */
+/** Collect one container's samples from both pages. */
 export function samplesOf(name: string, pages: readonly Page[]): Samples {
   const found: Samples = { t: [], cpu: [], memory: [] };
   for (const page of pages) {
@@ -41,8 +41,8 @@ export function latest(figures: readonly (number | null)[]): number | null {
 /**
  * The path of an SVG of `width` by `height` in which the right edge is `now` and the upper one `top`.
  *
- * The kernel sends no sample that is like the one before, so a figure holds until the next one comes,
- * the last one until now; a null is where nobody looked. Empty with less than two points in time.
+ * The kernel skips samples that equal the previous one, so a figure is valid until the next one, and
+ * the last one until now; null marks a gap. The path is empty with fewer than two points in time.
  */
 export function path(
   times: readonly number[],

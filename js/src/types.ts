@@ -1,6 +1,6 @@
-// What the kernel tells: the records of lifecycle_magic/panel/facts.py and fold.py, as feed.py sends
-// them and widget.py names them. Times are seconds, points in time are seconds since the epoch by
-// the kernel's clock.
+// The data of the kernel: the records of lifecycle_magic/ui/panel/facts.py and event_facts.py, as
+// feed.py sends them under the names of widget.py. Durations are in seconds, times in seconds since the
+// epoch by the kernel's clock.
 
 export type State =
   | "building"
@@ -35,6 +35,8 @@ export interface ClassFacts {
   app: string;
   variant: boolean;
   declared: boolean;
+  /** The shortened error of a deployment that failed; "" without one. */
+  failed: string;
   engine: string;
   image: string;
   options: string[];
@@ -52,13 +54,15 @@ export interface ClassFacts {
   web: Web[];
 }
 
-/** An address that answers HTTP: `url` on the kernel's machine, `link` where the kernel knows how the
- * user's browser gets there. */
+/** An address that answers HTTP: `url` on the kernel's machine, `link` for the user's browser as far as
+ * the kernel knows. `warning` is empty, or reports another user's server on an address that clients
+ * may try. */
 export interface Web {
   method: string;
   port: number;
   url: string;
   link: string;
+  warning: string;
 }
 
 export interface Exit {
@@ -78,7 +82,7 @@ export interface ContainerFacts {
   ended: number | null;
   exits: Exit[];
   tail: string;
-  /** What it only runs for the image; "" of a container that takes calls. */
+  /** The build hook that it runs for the image; "" for a container that takes calls. */
   build_hook: string;
 }
 
@@ -90,7 +94,7 @@ export interface Life {
   since: number;
   calls: number;
   running: number;
-  /** When the longest of the running calls began. */
+  /** The start of the longest running call. */
   call: number | null;
   why: string;
 }
@@ -119,7 +123,7 @@ export interface Traits {
   log_shown: string;
   log_old: string;
   log_new: string;
-  /** How much was cut off before `log_old`; UTF-16 units. */
+  /** The length of the text cut off before `log_old`, in UTF-16 units. */
   log_cut: number;
   notices: Notice[];
   acks: string[];

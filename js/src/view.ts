@@ -1,4 +1,4 @@
-// The whole panel: reads the traits, keeps what this page alone knows, and draws at most once a frame.
+// The whole panel: it reads the traits, keeps this page's own state, and draws at most once a frame.
 
 import { ClassRow } from "./class";
 import { attribute, focusFirst, h, Keyed, shown, text } from "./dom";
@@ -70,8 +70,8 @@ export class View {
     this.empty = h(
       "div",
       { class: "lcm-empty", hidden: "" },
-      h("p", {}, h("strong", {}, "Nothing runs in this session yet.")),
-      h("p", {}, "A cell like this one puts a class into a container of its own. It then shows up here, with its calls, its log, and buttons to stop and restart it."),
+      h("p", {}, h("strong", {}, "No container runs in this session yet.")),
+      h("p", {}, "A cell like this one runs a class in its own container. The class then appears here with its calls, its log, and buttons to stop and restart it."),
       h("pre", { tabindex: "0", "aria-label": "An example of a cell" }, EXAMPLE),
     );
     this.element.append(
@@ -90,7 +90,7 @@ export class View {
     );
   }
 
-  /** Draw now, and whenever something changes; the function returned ends it. */
+  /** Draw now and after each change; return a function that ends this. */
   start(): () => void {
     const changed = (): void => this.soon();
     const beat = (): void => this.link.beat();
@@ -177,21 +177,21 @@ export class View {
       waiting: "connecting",
       live: this.doing || "live",
       silent: "no answer",
-      gone: "kernel gone",
-      over: "session over",
+      gone: "kernel exited",
+      over: "session closed",
     };
     text(this.state, words[bond]);
     this.state.title = session.pid ? `session ${session.id}, kernel process ${session.pid}` : "";
     const at = beat ? new Date(beat * 1000).toLocaleTimeString() : "";
-    const was = at ? ` What stands here is how it was at ${at}.` : "";
+    const was = at ? ` The panel shows the state at ${at}.` : "";
     const alerts: Record<Bond, string> = {
       waiting: "",
       live: "",
       silent: beat && this.link.silence < 3600
         ? `The kernel does not answer.${was}`
-        : `The kernel does not answer: this panel may be of a session that has ended.${was} Run %lifecycle to open the panel of the session of now.`,
-      gone: `The kernel was restarted or has ended; its containers run their exit by themselves.${was} Run %lifecycle to open the panel again.`,
-      over: "This session is over: the extension was unloaded, and its containers are gone. %load_ext lifecycle_magic begins a new one.",
+        : `The kernel does not answer: this panel may be of a session that has ended.${was} Run %lifecycle to open the panel of the current session.`,
+      gone: `The kernel was restarted or has exited; its containers run their exit hooks by themselves.${was} Run %lifecycle to open the panel again.`,
+      over: "This session is closed: the extension was unloaded, and its containers have exited. Run %load_ext lifecycle_magic to start a new one.",
     };
     text(this.alert, alerts[bond]);
     shown(this.alert, alerts[bond] !== "");
@@ -220,7 +220,7 @@ export class View {
     this.log.update(there ? whole : "", there ? (this.model.get("log_cut") ?? 0) : 0, !there);
   }
 
-  // --- what is pressed ---------------------------------------------------------------------------
+  // --- requests ----------------------------------------------------------------------------------
 
   private showLog(target: string): void {
     if (target) this.logOpener = this.element.querySelector(":focus");
@@ -238,11 +238,11 @@ export class View {
     this.draw();
   }
 
-  /** Forget what the kernel has taken: from there on the state tells. */
+  /** Drop the requests that the kernel has accepted: the state shows the rest. */
   private settle(): void {
     for (const id of this.model.get("acks")) this.asked.delete(id);
     const late = [...this.asked.values()].some(({ at }) => this.clock() - at > 3);
-    this.doing = late ? "live, the kernel has not taken the request yet" : this.asked.size ? "asked" : "";
+    this.doing = late ? "live, the kernel has not accepted the request yet" : this.asked.size ? "requested" : "";
     if (this.link.bond !== "live") this.asked.clear();
   }
 }

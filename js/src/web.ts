@@ -1,30 +1,30 @@
-// An address that answers HTTP, as a link that works where this page is.
+// An address that answers HTTP, as a link that works from this page.
 
-import { h, text, type Part } from "./dom";
+import { h, shown, text, type Part } from "./dom";
 import type { Web } from "./types";
 
-/** Where the page is: its host, and JupyterLab's base url as an absolute one, "" elsewhere. */
+/** The location of the page: its host, and JupyterLab's absolute base URL, "" elsewhere. */
 export interface Place {
   host: string;
   base: string;
 }
 
-/** What a JupyterLab page says of itself. */
+/** Read the location from the page. */
 export function here(): Place {
   let base = "";
   try {
     const told = JSON.parse(document.getElementById("jupyter-config-data")?.textContent ?? "{}") as { baseUrl?: string };
     if (told.baseUrl) base = new URL(told.baseUrl, location.href).href;
   } catch {
-    // a page that is not JupyterLab's
+    // not a JupyterLab page
   }
   return { host: location.hostname, base };
 }
 
 const LOCAL = /^(localhost|.*\.localhost|127\.\d+\.\d+\.\d+|\[::1\])$/;
 
-/** How the browser reaches it: where the kernel's own address means another machine, by way of
- * jupyter-server-proxy. Null if nothing leads there. */
+/** Return the URL for the browser, or null if there is none. If the kernel's own address would mean
+ * another machine, the URL goes through jupyter-server-proxy. */
 export function reach(web: Web, place: Place): string | null {
   const away = web.link === web.url && !LOCAL.test(place.host) && place.base !== "";
   const url = away ? `${place.base.replace(/\/$/, "")}/proxy/${web.port}/` : web.link;
@@ -35,15 +35,18 @@ export class WebLink implements Part {
   readonly element = h("li");
   private readonly method = h("code");
   private readonly link = h("a", { target: "_blank", rel: "noopener" });
+  private readonly warning = h("p", { class: "lcm-web-warning", role: "alert" });
 
   constructor() {
-    this.element.append(this.method, " answers at ", this.link);
+    this.element.append(this.method, " answers at ", this.link, this.warning);
   }
 
   update(web: Web): void {
     const url = reach(web, here());
     text(this.method, web.method);
     text(this.link, url ?? web.url);
+    text(this.warning, web.warning && `Warning: ${web.warning}`);
+    shown(this.warning, web.warning !== "");
     if (url === null) this.link.removeAttribute("href");
     else if (this.link.getAttribute("href") !== url) this.link.setAttribute("href", url);
   }

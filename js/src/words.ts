@@ -1,4 +1,4 @@
-// Facts as people read them. Pure; the Python side's panel/text.py has the same units.
+// Facts in human-readable form. Pure; ui/panel/text.py uses the same units.
 
 import type { ClassFacts, ContainerFacts, Life, State, Verb } from "./types";
 
@@ -21,7 +21,7 @@ export function age(value: number): string {
   return `${Math.max(0, Math.floor(value))} s`;
 }
 
-/** A time that is running: whole seconds, so that it is calm. */
+/** A running time, in whole seconds so that it changes only once a second. */
 export function elapsed(value: number): string {
   const whole = Math.max(0, Math.floor(value));
   if (whole < 60) return `${whole} s`;
@@ -53,7 +53,7 @@ export const isWarm = (state: State): boolean => state === "idle" || state === "
 export const isStarting = (state: State): boolean =>
   state === "building" || state === "starting" || state === "entering";
 
-/** Containers by state, the most telling first: "1 busy · 2 idle". */
+/** Containers by state, the most important first: "1 busy · 2 idle". */
 export function summary(lives: readonly Life[]): string {
   const order: State[] = [
     "building", "starting", "entering", "busy", "idle", "draining", "exiting",
@@ -65,48 +65,49 @@ export function summary(lives: readonly Life[]): string {
     .join(" · ");
 }
 
-/** Whether a button has to ask before it does what it says. */
+/** Return whether a button needs a confirmation. */
 export function destroys(verb: Verb): boolean {
   return verb !== "warm";
 }
 
-/** What the user loses by it, and what still happens. */
+/** Describe what the user loses by an action, and what still happens. */
 export function loss(verb: Verb, cls: ClassFacts, lives: readonly Life[]): string {
   const here = lives.filter((life) => !isGone(life.state));
   const kept = cls.enter.length ? `What ${listed(cls.enter)} made` : "The live instance";
   const many = here.length > 1 ? " in each of them" : "";
   const running = here.reduce((sum, life) => sum + life.running, 0);
   const calls = running ? `${count(running, "running call")} ` : "";
-  const exit = cls.exit.length ? `${listed(cls.exit)} runs` : "it goes";
+  const exit = cls.exit.length ? `${listed(cls.exit)} runs` : "it stops";
   if (verb === "kill") {
     const call = calls ? ` and ${calls.trim()} fail${running === 1 ? "s" : ""}` : "";
     const skipped = cls.exit.length ? `; ${listed(cls.exit)} does not run to its end` : "";
     return `${kept} is lost${call}${skipped}.`;
   }
-  const first = calls ? `${calls}end${running === 1 ? "s" : ""} first, then ` : "Then ";
   if (verb === "restart") {
-    return `New containers come up first. ${kept} in the former ones is lost: ${first.toLowerCase()}${exit}.`;
+    const first = calls ? `${calls}end${running === 1 ? "s" : ""} first, then ` : "then ";
+    return `New containers start first. ${kept} in the previous ones is lost: ${first}${exit}.`;
   }
+  const first = calls ? `${calls}${running === 1 ? "is" : "are"} cancelled first, then ` : "Then ";
   if (here.length && here.every((life) => isStarting(life.state))) {
-    return `It is not warm yet: it is ended as it is, and ${
+    return `It is not ready yet: it is stopped at once, and ${
       cls.exit.length ? `${listed(cls.exit)} does not run` : "what it has made is lost"
     }.`;
   }
   return `${kept}${many} is lost. ${first}${exit}.`;
 }
 
-/** What is lost with a container that runs a build hook. */
+/** Describe what is lost with a container that runs a build hook. */
 export function endOfBuild(hooks: readonly string[]): string {
-  return `The build ends in the middle of ${hooks.join(", ")} and fails; the next call begins it again.`;
+  return `The build stops during ${hooks.join(", ")} and fails; the next call starts it again.`;
 }
 
-/** The short part of a container's name that tells it from the others. */
+/** Return the short part of a container's name that identifies it. */
 export function shortName(name: string): string {
   const last = name.lastIndexOf("-");
   return last > 0 ? name.slice(last + 1) : name;
 }
 
-/** How a container ended, with how long each exit hook took. */
+/** Describe how a container ended, with the duration of each exit hook. */
 export function ending(facts: ContainerFacts, life: Life): string {
   const hooks = facts.exits
     .map((exit) => `${exit.hook}() ${exit.error === null ? "took" : "raised after"} ${seconds(exit.seconds)}`)

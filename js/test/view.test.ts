@@ -8,7 +8,7 @@ let model: Fake;
 let view: View;
 
 const cls = (name: string, more: Partial<ClassFacts> = {}): ClassFacts => ({
-  key: `cell/${name}`, name, app: "", variant: false, declared: false, engine: "docker",
+  key: `cell/${name}`, name, app: "", variant: false, declared: false, failed: "", engine: "docker",
   image: "python:3.11-slim", options: ["cpu=2"], enter: ["load"], exit: ["close"],
   needs_arguments: false, pools: 1, most: 4, calls: 1234, failures: 2, p50: 0.0042, p99: 1.5,
   build: [], steps: 0, web: [], ...more,
@@ -165,7 +165,7 @@ describe("buttons", () => {
   it("ask before they destroy, say what is lost, and take no for an answer", () => {
     named("Stop Model").focus();
     named("Stop Model").click();
-    expect(one(".lcm-ask").textContent).toContain("What load() made is lost. 1 running call ends first, then close() runs.");
+    expect(one(".lcm-ask").textContent).toContain("What load() made is lost. 1 running call is cancelled first, then close() runs.");
     const ask = one(".lcm-ask");
     expect(ask.getAttribute("role")).toBe("alertdialog");
     expect(document.getElementById(ask.getAttribute("aria-describedby")!)?.textContent).toContain("load() made is lost");
@@ -208,7 +208,7 @@ describe("buttons", () => {
     view.draw();
     named("Stop Model").click();
     expect(seen(one(".lcm-ask"))).toBe(false);
-    expect(one(".lcm-alert").textContent).toContain("The kernel was restarted or has ended");
+    expect(one(".lcm-alert").textContent).toContain("The kernel was restarted or has exited");
     expect(view.element.dataset["bond"]).toBe("gone");
   });
 
@@ -406,17 +406,26 @@ describe("a build hook's container", () => {
 
   it("is stopped with the build", () => {
     named("Stop Model").click();
-    expect(one(".lcm-ask").textContent).toContain("The build ends in the middle of bake() and fails");
+    expect(one(".lcm-ask").textContent).toContain("The build stops during bake() and fails");
     expect(one(".lcm-ask").textContent).not.toContain("load()");
   });
 });
 
 it("links the addresses that answer HTTP", () => {
   const url = "http://127.0.0.1:28948/";
-  start({ classes: [cls("Model", { web: [{ method: "Model.predict", port: 28948, url, link: url }] })] });
+  start({ classes: [cls("Model", { web: [{ method: "Model.predict", port: 28948, url, link: url, warning: "" }] })] });
   const link = one(".lcm-web a");
   expect(one(".lcm-web").textContent).toBe(`Model.predict answers at ${url}`);
+  expect(one(".lcm-web-warning").hidden).toBe(true);
   expect([link.getAttribute("href"), link.getAttribute("target"), link.getAttribute("rel")]).toEqual([url, "_blank", "noopener"]);
+});
+
+it("warns where another user listens on the usual port of an address", () => {
+  const url = "http://127.0.0.1:28949/";
+  const warning = "Model.predict: the usual port 28948 is taken by <b>eve</b>";
+  start({ classes: [cls("Model", { web: [{ method: "Model.predict", port: 28949, url, link: url, warning }] })] });
+  expect(one(".lcm-web-warning").textContent).toBe(`Warning: ${warning}`);
+  expect(one(".lcm-web-warning").hidden).toBe(false);
 });
 
 it("tells classes of one name apart by their app", () => {

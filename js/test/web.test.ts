@@ -1,7 +1,7 @@
 import { expect, it } from "vitest";
 import { reach } from "../src/web";
 
-const web = { method: "predict", port: 28948, url: "http://127.0.0.1:28948/", link: "http://127.0.0.1:28948/" };
+const web = { method: "predict", port: 28948, url: "http://127.0.0.1:28948/", link: "http://127.0.0.1:28948/", warning: "" };
 const hub = { host: "hub.example.org", base: "https://hub.example.org/user/me/" };
 
 it("is the address itself on the kernel's machine", () => {

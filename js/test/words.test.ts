@@ -5,7 +5,7 @@ import { age, elapsed, ending, loss, seconds, shortName, size, summary } from ".
 const life = (state: State, running = 0): Life => ({ state, since: 0, calls: 0, running, call: null, why: "" });
 
 const model: ClassFacts = {
-  key: "cell/Model", name: "Model", app: "", web: [], variant: false, declared: false, engine: "docker",
+  key: "cell/Model", name: "Model", app: "", web: [], variant: false, declared: false, failed: "", engine: "docker",
   image: "python:3.11-slim", options: [], enter: ["load"], exit: ["close"], needs_arguments: false,
   pools: 1, most: 1, calls: 0, failures: 0, p50: null, p99: null, build: [], steps: 0,
 };
@@ -34,17 +34,17 @@ describe("what a button destroys", () => {
 
   it("names the calls that run", () => {
     expect(loss("stop", model, [life("busy", 2), life("idle")])).toBe(
-      "What load() made in each of them is lost. 2 running calls end first, then close() runs.",
+      "What load() made in each of them is lost. 2 running calls are cancelled first, then close() runs.",
     );
   });
 
   it("is told for a restart, a start that is cut off and a kill", () => {
-    expect(loss("restart", model, [life("busy", 1)])).toContain("New containers come up first. What load() made in the former ones is lost: 1 running call ends first, then close() runs.");
+    expect(loss("restart", model, [life("busy", 1)])).toContain("New containers start first. What load() made in the previous ones is lost: 1 running call ends first, then close() runs.");
     expect(loss("stop", model, [life("entering")])).toContain("close() does not run");
     expect(loss("kill", model, [life("draining", 1)])).toBe(
       "What load() made is lost and 1 running call fails; close() does not run to its end.",
     );
-    expect(loss("stop", { ...model, enter: [], exit: [] }, [life("idle")])).toBe("The live instance is lost. Then it goes.");
+    expect(loss("stop", { ...model, enter: [], exit: [] }, [life("idle")])).toBe("The live instance is lost. Then it stops.");
   });
 });
 
