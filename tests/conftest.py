@@ -6,26 +6,32 @@ reason; in CI, which sets everything up itself, it fails instead.
 
 from __future__ import annotations
 
-import gc
+import contextlib
 import os
 import shutil
 import signal
 import sys
 import tempfile
 import time
-import warnings
 from collections.abc import Iterator
-from contextlib import closing
 from pathlib import Path
 from typing import NoReturn
 
+import answering
 import docker
 import docker.errors
 import pytest
 import requests
 
-# A shell that starts this in the background has it ignore SIGINT, which tests send to themselves.
+from lifecycle_magic.engines.process import sandbox
+
+# A shell that starts this in the background has it ignore SIGINT, which tests send to themselves;
+# nohup does so with SIGHUP, and what tests start would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+# Tests of libraries that would change other tests by being there: see test_values_of_libraries.
+collect_ignore = [] if os.environ.get("TEST_LIBRARIES") else ["libraries"]
 
 IN_CI = os.environ.get("CI") == "true"
 BASE_IMAGE = f"python:{sys.version_info.major}.{sys.version_info.minor}-slim"
@@ -39,26 +45,12 @@ def missing(reason: str) -> NoReturn:
     pytest.skip(reason)
 
 
-def _client() -> docker.DockerClient | str:
-    """A client of the engine that answers, or why there is none."""
-    # docker-py leaves its sockets open when nothing answers; they go here, and quietly.
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ResourceWarning)
-        try:
-            return docker.from_env(timeout=60)
-        except docker.errors.DockerException as error:
-            reason = str(error)
-        gc.collect()
-    return reason
-
-
 @pytest.fixture(scope="session")
 def need_docker() -> Iterator[docker.DockerClient]:
     """A client of an engine that answers and has the base image."""
-    client = _client()
-    if isinstance(client, str):
-        missing(f"no Docker engine answers ({client}): run `make engine`")
-    with closing(client):
+    with answering.client() as client:
+        if isinstance(client, str):
+            missing(f"no Docker engine answers ({client}): run `make engine`")
         try:
             client.images.get(BASE_IMAGE)
         except docker.errors.ImageNotFound:
@@ -68,9 +60,17 @@ def need_docker() -> Iterator[docker.DockerClient]:
 
 @pytest.fixture(scope="session")
 def need_bwrap() -> str:
-    """The path of bubblewrap."""
-    path = shutil.which("bwrap")
-    return path or missing("bwrap is not on the path: install bubblewrap")
+    """The path of a bubblewrap that works here: an installed one may be forbidden."""
+    probed = sandbox.probe()
+    return probed.path or missing(f"no sandbox: {probed.told}; {probed.fix}")
+
+
+@pytest.fixture
+def need_mounts(request: pytest.FixtureRequest) -> None:
+    """An engine that has paths and a network of its own: Docker, or processes in a sandbox."""
+    params = getattr(request.node, "callspec", None)
+    if params is None or "docker" not in params.params.values():
+        request.getfixturevalue("need_bwrap")
 
 
 @pytest.fixture(scope="session")
@@ -116,11 +116,26 @@ def state_dir() -> Iterator[Path]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("LIFECYCLE_MAGIC_STATE", str(path))
         yield path
+    _discard_ended(path)
     # A keeper may still be removing its instance's folder: two removers get in each other's way.
     deadline = time.monotonic() + 10
     while path.exists() and time.monotonic() < deadline:
         shutil.rmtree(path, ignore_errors=True)
     assert not path.exists(), f"something still writes below {path}"
+
+
+def _discard_ended(state: Path) -> None:
+    """Remove the containers of kernels that were killed, as a next session's sweep would."""
+    names = [path.name for path in state.glob("run/*/lm-*")]
+    if not names:
+        return
+    with answering.client() as client:
+        if isinstance(client, str):
+            return
+        for name in names:
+            with contextlib.suppress(docker.errors.APIError, requests.RequestException):
+                client.api.wait(name, timeout=10)
+                client.api.remove_container(name, v=True)
 
 
 def _containers(client: docker.DockerClient) -> dict[str, str]:
@@ -150,19 +165,19 @@ _left = pytest.StashKey[list[str]]()
 def pytest_sessionstart(session: pytest.Session) -> None:
     if not IN_CI or hasattr(session.config, "workerinput"):
         return
-    client = _client()
-    if not isinstance(client, str):
-        with closing(client):
+    with answering.client() as client:
+        if not isinstance(client, str):
             session.config.stash[_before] = frozenset(_containers(client))
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """In CI, where nobody else starts containers, one that is left fails the run."""
     before = session.config.stash.get(_before, None)
-    client = _client() if before is not None else "not asked for"
-    if before is None or isinstance(client, str):
+    if before is None:
         return
-    with closing(client):
+    with answering.client() as client:
+        if isinstance(client, str):
+            return
         left = [
             name
             for id_, name in _containers(client).items()

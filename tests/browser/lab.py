@@ -177,12 +177,21 @@ class Notebook:
 
     def wait(self, cell: int) -> str:
         """Wait until a cell has ended; its output as text. Fails if it raised."""
+        text = self._ended(cell)
+        assert "Traceback" not in text, text
+        return text
+
+    def failure(self, cell: int) -> str:
+        """Wait until a cell has raised; return its output as text."""
+        text = self._ended(cell)
+        assert "Traceback" in text, text
+        return text
+
+    def _ended(self, cell: int) -> str:
         number = self.root.locator(".jp-CodeCell").nth(cell).locator(".jp-InputArea-prompt")
         expect(number).to_have_text(re.compile(r"^\[\d+\]:$"))
         output = self.root.locator(".jp-CodeCell").nth(cell).locator(".jp-OutputArea").first
-        text = output.inner_text()
-        assert "Traceback" not in text, text
-        return text
+        return output.inner_text()
 
     def run(self, cell: int) -> str:
         self.begin(cell)

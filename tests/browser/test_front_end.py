@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
-from lifecycle_magic.panel import widget
+from lifecycle_magic.ui.panel import widget
 
 STATIC = Path(widget.__file__).with_name("static")
 

@@ -12,14 +12,15 @@ from pathlib import Path
 from typing import Any
 
 import docker
+from kernel.harness import wait_for
 
-from lifecycle_magic.engines import processes
 from lifecycle_magic.engines.base import LABEL, Engine, Launch
-from lifecycle_magic.engines.docker import DockerEngine
-from lifecycle_magic.engines.process import ProcessEngine
-from lifecycle_magic.engines.store import InstanceRecord, Store
-from lifecycle_magic.image import Image
-from lifecycle_magic.paths import state_root
+from lifecycle_magic.engines.docker.engine import DockerEngine
+from lifecycle_magic.engines.process import process_table
+from lifecycle_magic.engines.process.engine import ProcessEngine
+from lifecycle_magic.engines.process.store import InstanceRecord, Store
+from lifecycle_magic.host.paths import state_root
+from lifecycle_magic.images.image import Image
 
 GUEST = """
 import json, os, signal, socket, subprocess, sys, threading
@@ -192,8 +193,9 @@ class ProcessBench(Bench):
         """Let the guest end, and wait until its keeper has cleared up."""
         keeper = self.record(far).keeper
         far.hang_up()
-        assert processes.wait_gone([keeper], 60)
+        assert process_table.wait_gone([keeper], 60)
 
     def close(self) -> None:
         super().close()
-        assert not list((state_root() / "instances").iterdir())
+        instances = state_root() / "instances"
+        wait_for(lambda: not list(instances.iterdir()), "the keepers' removal of their instances")

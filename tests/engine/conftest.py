@@ -14,9 +14,9 @@ from engine.web import street as make_street
 from engine.work import Site
 
 import lifecycle_magic as lm
-from lifecycle_magic import session
-from lifecycle_magic.engines.docker import DockerEngine
-from lifecycle_magic.engines.process import ProcessEngine
+from lifecycle_magic.engines.docker.engine import DockerEngine
+from lifecycle_magic.engines.process.engine import ProcessEngine
+from lifecycle_magic.session import session
 
 
 @pytest.fixture

@@ -6,10 +6,14 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import docker
 import docker.errors
+import pytest
+
+from lifecycle_magic.engines.docker import api, kept
 
 
 def ids(client: docker.DockerClient, *, all: bool = False, **filters: Any) -> set[str]:
@@ -36,3 +40,19 @@ def remove_made_by(client: docker.DockerClient, marks: list[str], **filters: Any
     for id_ in ids(client, **filters):
         if is_made_by(client, id_, marks):
             remove(client, id_)
+
+
+@contextlib.contextmanager
+def removing_only(ours: Callable[[], set[str]]) -> Iterator[None]:
+    """Let `prune` remove nothing but images and volumes whose id or name is in ``ours`` then.
+
+    What it finds and how it removes are unchanged. Other tests make images and containers on
+    the same engine at any time, also between a listing and a removal.
+    """
+
+    def guarded(remove: Callable[..., Any], what: str, **options: Any) -> bool:
+        return what in ours() and api.removed(remove, what, **options)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(kept, "removed", guarded)
+        yield

@@ -18,18 +18,18 @@ import docker.errors
 import pytest
 from engine import docker_images
 
-from lifecycle_magic import hooks
+from lifecycle_magic.building import build_log, builder
+from lifecycle_magic.building.builder import BuiltImage
+from lifecycle_magic.decorators import hooks
 from lifecycle_magic.engines.base import OnStep
-from lifecycle_magic.engines.docker import DockerEngine
-from lifecycle_magic.engines.docker_names import ROLE, tag
+from lifecycle_magic.engines.docker.engine import DockerEngine
+from lifecycle_magic.engines.docker.names import ROLE, tag
 from lifecycle_magic.exception import BuildError, EngineError
-from lifecycle_magic.image import Image
-from lifecycle_magic.options import Options
-from lifecycle_magic.recipes.recipe import FileDigests
-from lifecycle_magic.services import builder, buildlog
-from lifecycle_magic.services.builder import Built
-from lifecycle_magic.spec import ClassSpec, read_class
-from lifecycle_magic.state import BuildStep, Event, Notice
+from lifecycle_magic.images.image import Image
+from lifecycle_magic.images.steps import FileDigests
+from lifecycle_magic.lifecycle.states import BuildStep, Event, Notice
+from lifecycle_magic.spec.class_spec import ClassSpec, read_class
+from lifecycle_magic.spec.options import Options
 
 # One group with the tests that prune: an image of ours that came up in between would go as well.
 pytestmark = [pytest.mark.docker, pytest.mark.xdist_group("docker-images")]
@@ -75,7 +75,7 @@ class Site:
         self.commands: dict[str, str] = {}
         self.mark = secrets.token_hex(8)
 
-    def ensure(self, spec: ClassSpec, *, force: bool = False) -> Built:
+    def ensure(self, spec: ClassSpec, *, force: bool = False) -> BuiltImage:
         self.events, self.ran, self.engine.asked = [], [], []
         return builder.ensure(spec, self.engine, self.run_hook, self.events.append, force=force)
 
@@ -266,19 +266,19 @@ def test_the_whole_output_of_the_last_build_is_kept_and_named_where_it_failed(
 ) -> None:
     image = recipe.run_commands("seq 500")
     site.ensure(two_hooks(image))
-    path = buildlog.find("Model")
+    path = build_log.find("Model")
     assert path is not None
-    text = buildlog.read(path)
+    text = build_log.read(path)
     assert text.count("--- done after") == 4
     assert "\n".join(map(str, range(1, 501))) in text
     site.ensure(two_hooks(image))  # all of it is there: nothing new to tell
-    assert buildlog.read(path) == text
+    assert build_log.read(path) == text
     site.commands["bake"] = "echo no luck; exit 1"
     with pytest.raises(BuildError) as caught:
         site.ensure(one_hook(image))
     assert str(path) in str(caught.value)
     assert "%lifecycle logs Model --build" in str(caught.value)
-    text = buildlog.read(path)
+    text = build_log.read(path)
     assert "no luck\n--- failed after" in text
     assert "500" not in text  # of an earlier build
     assert path.parent.stat().st_mode & 0o777 == 0o700
@@ -315,7 +315,7 @@ def test_two_that_want_the_same_image_make_it_once(site: Site, recipe: Image) ->
     spec = one_hook(recipe)
     entered, go_on = threading.Event(), threading.Event()
     told: list[Event] = []
-    built: list[Built] = []
+    built: list[BuiltImage] = []
 
     @contextlib.contextmanager
     def slow(image: str, hook: str, printed: Callable[[str], None]) -> Iterator[str]:
@@ -342,7 +342,7 @@ def test_two_that_want_the_same_image_make_it_once(site: Site, recipe: Image) ->
     assert site.ran == ["bake"]
     assert len({one.image for one in built}) == 1
     notices = [event.text for event in told if isinstance(event, Notice)]
-    assert "Model: waiting for another kernel that makes the same image" in notices
+    assert "Model: waiting for another kernel that builds the same image" in notices
 
 
 def test_locks_are_private_and_below_the_state_root(

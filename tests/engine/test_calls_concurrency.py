@@ -216,7 +216,7 @@ def test_a_thread_of_the_users_own_prints_into_the_log(site: Site) -> None:
             thread.start()
             thread.join()
 
-    from lifecycle_magic import session
+    from lifecycle_magic.session import session
 
     work = site.instance(lm.concurrent(max_inputs=2)(Loud))
     work.start.remote()

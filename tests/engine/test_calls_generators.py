@@ -9,7 +9,7 @@ import threading
 from typing import Any
 
 import pytest
-from engine.work import Site
+from engine.work import Site, time_limit
 
 from lifecycle_magic.exception import ContainerDied, MethodTimeout, SerializationError
 
@@ -221,11 +221,11 @@ def test_two_generators_at_once_where_a_container_takes_two(site: Site) -> None:
 
 
 def test_a_generator_that_takes_too_long_is_interrupted_after_its_items(site: Site) -> None:
-    work = site.instance(timeout=1)
+    work = site.instance()
     before = work.who.remote()
     site.go("a")
     got: list[Any] = []
-    with pytest.raises(MethodTimeout, match="timeout=1 s"):
+    with time_limit(work.who, 2), pytest.raises(MethodTimeout, match="timeout=2 s"):
         got.extend(work.steps.remote_gen("a"))
     assert got == [0]
     assert work.who.remote() == before

@@ -13,7 +13,7 @@ import pytest
 KERNEL = """
 import json, os, sys
 import lifecycle_magic as lm
-from lifecycle_magic import session
+from lifecycle_magic.session import session
 
 app = lm.App("same")
 

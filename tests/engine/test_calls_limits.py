@@ -9,7 +9,7 @@ import threading
 from typing import Any
 
 import pytest
-from engine.work import Folder, Site, Work
+from engine.work import Folder, Site, Work, time_limit
 
 import lifecycle_magic as lm
 from lifecycle_magic.exception import (
@@ -35,7 +35,7 @@ def retries(count: int, **given: Any) -> lm.Retries:
 @pytest.mark.parametrize("method", ["hold", "hold_async"])
 @pytest.mark.parametrize("way", ["remote", "spawn", "aio", "map"])
 def test_an_attempt_that_takes_too_long_is_interrupted(site: Site, way: str, method: str) -> None:
-    work = site.instance(timeout=0.2)
+    work = site.instance()
     before = work.who.remote()
     method = getattr(work, method)
     calls = {
@@ -44,7 +44,8 @@ def test_an_attempt_that_takes_too_long_is_interrupted(site: Site, way: str, met
         "aio": lambda: asyncio.run(_await(method.remote.aio("a"))),
         "map": lambda: list(method.map(["a"])),
     }
-    with pytest.raises(MethodTimeout, match=r"took longer than timeout=0\.2 s and was interrupted"):
+    too_long = "took longer than timeout=1 s and was interrupted"
+    with time_limit(work.who, 1), pytest.raises(MethodTimeout, match=too_long):
         calls[way]()
     site.folder.wait("interrupted-a")
     assert work.who.remote() == before
@@ -79,7 +80,7 @@ def test_each_attempt_has_the_whole_time(site: Site) -> None:
                 self.hold("never")
             return tries
 
-    work = site.instance(Second, timeout=0.3, retries=retries(1))
+    work = site.instance(Second, timeout=2, retries=retries(1))
     assert work.slow_first.remote() == 2
     assert list(work.slow_first.map([1])) == [3]
 
@@ -88,9 +89,10 @@ def test_each_attempt_has_the_whole_time(site: Site) -> None:
 def test_a_method_that_ignores_its_timeout_costs_its_container(
     site: Site, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    work = site.instance(timeout=0.2)
+    work = site.instance()
     before = work.who.remote()
-    with pytest.raises(MethodTimeout, match="did not stop when interrupted; its container is repl"):
+    too_long = "did not stop when interrupted; its container is replaced"
+    with time_limit(work.who, 1), pytest.raises(MethodTimeout, match=too_long):
         work.deaf.remote("a")
     assert "did not stop within 5 s" in capfd.readouterr().err
     assert work.who.remote() != before
@@ -98,7 +100,7 @@ def test_a_method_that_ignores_its_timeout_costs_its_container(
 
 def test_a_map_whose_input_takes_too_long_goes_on_with_the_others(site: Site) -> None:
     site.go("a", "c")
-    work = site.instance(timeout=0.3)
+    work = site.instance(timeout=2)
     got = list(work.hold.map(["a", "b", "c"], return_exceptions=True))
     assert got[0::2] == ["a", "c"]
     assert isinstance(got[1], MethodTimeout)
@@ -124,18 +126,18 @@ class SlowStart:
 
 def test_a_start_that_takes_too_long_says_which_option_gives_it_longer(site: Site) -> None:
     work = site.instance(SlowStart, startup_timeout=1)
-    with pytest.raises(StartTimeout, match=r"within startup_timeout=1 s.*Give it longer"):
+    with pytest.raises(StartTimeout, match=r"within startup_timeout=1 s.*Fix: set a longer"):
         work.hello.remote()
     site.folder.note("ready")
     assert work.hello.remote() == "hello"
 
 
 def test_a_start_does_not_count_as_part_of_an_attempt(site: Site) -> None:
-    work = site.instance(SlowStart, timeout=0.3)
+    work = site.instance(SlowStart, timeout=2)
     call = work.hello.spawn()
     site.folder.wait("entering")
     with pytest.raises(TimeoutError, match="has not returned within"):
-        call.get(timeout=0.4)  # longer than `timeout`, and nothing came of it
+        call.get(timeout=2.5)  # longer than `timeout`, and nothing came of it
     site.folder.note("ready")
     assert call.get(timeout=60) == "hello"
 
@@ -180,13 +182,13 @@ def test_what_a_dead_container_was_running_is_tried_in_another(site: Site) -> No
 def test_without_retries_a_death_fails_what_ran_and_nothing_else(site: Site) -> None:
     work = site.instance()
     calls = [work.die.spawn("a"), work.echo.spawn(1), work.echo.spawn(2)]
-    with pytest.raises(ContainerDied, match=r"the container of Work\.die went .*exit code 3"):
+    with pytest.raises(ContainerDied, match=r"the container of Work\.die exited .*exit code 3"):
         calls[0].get()
     assert [call.get() for call in calls[1:]] == [1, 2]
 
 
 def test_a_timeout_is_tried_again(site: Site) -> None:
-    work = site.instance(timeout=0.2, retries=retries(1))
+    work = site.instance(timeout=1, retries=retries(1))
     with pytest.raises(MethodTimeout):
         work.hold.remote("a")
     assert site.folder.count("began-a") == 2

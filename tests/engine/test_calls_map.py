@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 from engine.work import Site, wait_for
 
-from lifecycle_magic.calling.mapping import WINDOW
+from lifecycle_magic.calls.map.mapping import WINDOW
 from lifecycle_magic.exception import ContainerDied, SerializationError
 
 pytestmark = pytest.mark.process
@@ -295,7 +295,7 @@ def test_a_map_goes_on_with_the_containers_that_do_start(
     work = site.instance(Exclusive, max_containers=2)
     assert list(work.use.map(range(100))) == list(range(100))
     assert site.folder.count("attempt") <= 1 + 3
-    assert "another container did not start, going on with 1" in capsys.readouterr().err
+    assert "another container did not start, 1 continue" in capsys.readouterr().err
 
 
 # --- leaving early --------------------------------------------------------------------------------
@@ -492,7 +492,7 @@ def test_the_plain_forms_work_while_this_thread_runs_an_event_loop(site: Site) -
     work = site.instance(max_containers=2)
 
     async def cell() -> list[Any]:
-        started = work.who_async.remote()
+        started = work.who_async.spawn()
         return [
             list(work.echo.map(range(3))),
             list(work.echo.starmap([(1, 2)])),

@@ -15,8 +15,9 @@ import pytest
 from engine.plain import declare
 
 import lifecycle_magic as lm
-from lifecycle_magic import engines, session
+from lifecycle_magic.engines.choose import choose
 from lifecycle_magic.exception import InputCancelled, WireError
+from lifecycle_magic.session import session
 
 
 @pytest.fixture
@@ -57,7 +58,7 @@ def test_aio_awaits_sync_and_async_methods(plain: Any) -> None:
         ]
 
     assert asyncio.run(main()) == [3, 4, 5]
-    assert plain().add_later.remote(5).get() == 6
+    assert plain().add_later.remote(5) == 6
 
 
 def test_cancelling_the_task_interrupts_the_method_and_spares_the_container(
@@ -118,11 +119,13 @@ def test_auto_falls_back_to_processes_and_says_why(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/nobody")
-    engine, told = engines.choose("auto")
+    engine, told = choose("auto")
     assert engine.name == "process"
-    assert "Docker does not answer" in told
+    assert "no Docker engine answers" in told
+    assert "doctor" in told
+    assert len(told) < 100
 
 
 def test_an_engine_that_does_not_exist_is_refused() -> None:
     with pytest.raises(lm.exception.InvalidError, match="auto, docker and process"):
-        engines.choose("podman")
+        choose("podman")

@@ -9,18 +9,18 @@ import pytest
 from engine.work import Folder, Site, Work, wait_for
 
 import lifecycle_magic as lm
-from lifecycle_magic import session
-from lifecycle_magic.calling.mapping import Mapping
-from lifecycle_magic.calling.pump import Pump
-from lifecycle_magic.exception import StartError
-from lifecycle_magic.state import WARM, Notice
+from lifecycle_magic.calls.map.mapping import MapRun
+from lifecycle_magic.calls.map.pump import Pump
+from lifecycle_magic.exception import InputCancelled, StartError
+from lifecycle_magic.lifecycle.states import WARM_STATES, Notice
+from lifecycle_magic.session import session
 
 pytestmark = pytest.mark.process
 
 
 def warm() -> int:
     """How many containers the session has that could take an input."""
-    return sum(container.state in WARM for container in session.current().containers())
+    return sum(container.state in WARM_STATES for container in session.current().containers())
 
 
 # --- more of them --------------------------------------------------------------------------------
@@ -146,13 +146,13 @@ def test_what_waits_behind_a_slow_input_is_taken_back(site: Site) -> None:
 def test_the_next_input_is_at_the_container_when_one_ends(site: Site) -> None:
     """It begins although nothing moves in the kernel any more."""
     work = site.instance()
-    mapping = Mapping(work.hold._pool(), "hold")
+    mapping = MapRun(work.hold._pool(), "hold")
     pump = mapping._pump
     assert isinstance(pump, Pump)
     mapping.feed(((name,), {}) for name in "ab")
-    wait_for(lambda: [len(lane.sent) for lane in pump._lanes] == [2], "both are sent")
+    wait_for(lambda: [len(slot.sent) for slot in pump._slots] == [2], "both are sent")
     go_on = threading.Event()
-    pump.tell(go_on.wait)  # type: ignore[arg-type]
+    pump.post(go_on.wait)  # type: ignore[arg-type]
     site.go("a")
     site.folder.wait("began-b")
     go_on.set()
@@ -306,13 +306,13 @@ def test_a_first_call_from_many_threads_at_once_deploys_once(site: Site) -> None
     assert len(set(answers)) == 1
 
 
-def test_stopping_the_app_ends_what_waits_and_runs_every_exit(site: Site) -> None:
+def test_stopping_the_app_cancels_calls_and_runs_every_exit(site: Site) -> None:
     work = site.instance()
     running, waiting = work.hold.spawn("a"), work.hold.spawn("b")
     site.folder.wait("began-a")
-    site.go("a")
     site.app.stop()
-    assert running.get() == "a"
+    with pytest.raises(InputCancelled, match=r"app\.stop\(\)"):
+        running.get()
     with pytest.raises(StartError, match=r"app\.stop\(\)"):
         waiting.get()
     assert site.folder.count("exit") == 1

@@ -115,7 +115,7 @@ def test_gather_raises_the_first_exception_and_cancels_the_others(site: Site) ->
 def test_an_async_method_gives_a_call_to_await_or_to_get(site: Site) -> None:
     work = site.instance()
     site.go("a", "b")
-    assert work.hold_async.remote("a").get() == "a"
+    assert work.hold_async.remote("a") == "a"
 
     async def main() -> Any:
         return await work.hold_async.remote("b")
@@ -190,7 +190,7 @@ def test_a_coroutine_that_takes_long_to_be_cancelled_is_waited_for(site: Site) -
             return "hello"
 
     tidy = site.instance(Tidy)
-    call = tidy.work.remote()
+    call = tidy.work.spawn()
     site.folder.wait("began")
     call.cancel()
     assert tidy.hello.remote() == "hello"

@@ -126,7 +126,7 @@ def test_a_method_called_the_wrong_way_says_which_is_right(call: Any, says: str)
 )
 def test_a_method_without_an_instance_says_so(call: Any) -> None:
     model = lm.App("wrong", engine="process").cls(Work)
-    with pytest.raises(InvalidError, match=r"Work\.echo needs an instance: write Work\(\)\.echo"):
+    with pytest.raises(InvalidError, match=r"needs an instance\. Fix: write Work\(\)\.echo"):
         call(model)
 
 

@@ -178,7 +178,7 @@ def test_ctrl_c_ends_the_run_with_the_exit_hooks_run(script: Path):
     with waiting(script) as run:
         told = interrupt(run)
     assert run.returncode == 130
-    assert "interrupted; the containers run their exit" in told
+    assert "interrupted; the containers run their exit hooks" in told
     assert "closed after 0 calls" in told
     assert "Model: exited after" in told
 
@@ -186,11 +186,13 @@ def test_ctrl_c_ends_the_run_with_the_exit_hooks_run(script: Path):
 def test_mistakes_on_the_command_line_are_one_line(script: Path):
     told = cli("run", str(script))
     assert told.returncode == 1
-    assert told.stderr.startswith("lifecycle-magic: script.py has several entry points; name one:")
+    assert told.stderr.startswith(
+        "lifecycle-magic: script.py has several entry points. Fix: name one of"
+    )
     told = cli("run", "nope.py")
     assert (told.returncode, told.stderr) == (
         1,
-        "lifecycle-magic: nope.py is no file: name a Python script\n",
+        "lifecycle-magic: nope.py is not a file. Fix: give the path of a Python script\n",
     )
     told = cli("run", f"{script}::later")
     assert told.returncode == 2
@@ -213,7 +215,7 @@ def test_ps_and_logs_see_what_another_process_runs(script: Path):
     assert name not in cli("ps").stdout
     gone = cli("logs", name)
     assert "closed after 0 calls" in gone.stdout
-    assert f"{name} is gone" in gone.stderr
+    assert f"{name} has exited" in gone.stderr
     history = cli("history", "-n", "1").stdout
     assert f"[{name}]" in history
     assert "close()  ok in" in history
@@ -239,7 +241,7 @@ def test_logs_of_a_build_are_there_when_the_script_that_built_has_ended(tmp_path
 def test_logs_of_something_unknown_is_an_error():
     told = cli("logs", "nobody")
     assert told.returncode == 1
-    assert "no class and no container is called 'nobody'" in told.stderr
+    assert "no class or container is named 'nobody'" in told.stderr
 
 
 def test_doctor_finds_the_engine_that_is_used():
@@ -265,11 +267,11 @@ def test_prune_removes_images_that_nothing_runs_on(
         monkeypatch.setenv("LIFECYCLE_MAGIC_STATE", state)
         with waiting(script) as run:
             told = cli("prune", "-y")
-            assert (told.returncode, told.stdout) == (0, "nothing was left to remove\n")
+            assert (told.returncode, told.stdout) == (0, "nothing to remove\n")
             interrupt(run)
         told = cli("prune", "-y")
         assert told.stdout.startswith("process: removed image ")
-        assert cli("prune", "-y").stdout == "nothing was left to remove\n"
+        assert cli("prune", "-y").stdout == "nothing to remove\n"
         assert cli("run", f"{script}::main").returncode == 0
 
 

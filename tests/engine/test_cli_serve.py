@@ -127,7 +127,7 @@ def test_a_script_is_served_follows_its_edits_and_leaves_in_order(serving: Servi
         assert client.get(url, params={"x": 4}).json() == {"y": 12, "v": 2, "calls": 1}
 
         serving.script.write_text("app = (")
-        serving.wait("what served before goes on")
+        serving.wait("the previous version still serves")
         assert client.get(url, params={"x": 4}).json() == {"y": 12, "v": 2, "calls": 2}
 
         serving.process.send_signal(signal.SIGTERM)
@@ -147,4 +147,4 @@ def test_a_script_without_web_methods_says_so(tmp_path: Path) -> None:
         text=True,
     )
     assert told.returncode == 1
-    assert "plain.py has nothing to serve: put @fastapi_endpoint()" in told.stderr
+    assert "plain.py has no web endpoint. Fix: put @fastapi_endpoint()" in told.stderr

@@ -17,13 +17,13 @@ import pytest
 from engine.work import Folder, wait_for
 
 import lifecycle_magic as lm
-from lifecycle_magic import session
-from lifecycle_magic.calling import calls
+from lifecycle_magic.calls import sync
+from lifecycle_magic.decorators.hooks import build, method
 from lifecycle_magic.exception import BuildError, Error
-from lifecycle_magic.hooks import build, method
-from lifecycle_magic.options import Options
 from lifecycle_magic.services.service import Change, Service
-from lifecycle_magic.spec import ClassSpec, read_class
+from lifecycle_magic.session import session
+from lifecycle_magic.spec.class_spec import ClassSpec, read_class
+from lifecycle_magic.spec.options import Options
 
 MARK = secrets.token_hex(8)
 
@@ -53,12 +53,14 @@ def declared(version: int, folder: Path, *, fails: bool = False) -> ClassSpec:
             return version
 
     image = lm.Image.debian_slim().env({"MARK": MARK})
+    if (weights := folder / "weights").exists():
+        image = image.workdir("/root").add_local_file(weights, "/root/weights")
     volumes = {path: lm.Volume.from_path(path)}
     return read_class(Model, Options.make("Model", image=image, volumes=volumes))
 
 
 def get(service: Service) -> Any:
-    return calls.call(service.pool((), {}), "get", (), {})
+    return sync.call(service.pool((), {}), "get", (), {})
 
 
 def outcome(function: Callable[[], Any]) -> Callable[[], Any]:
@@ -104,14 +106,14 @@ def test_what_runs_serves_new_handles_and_can_be_stopped_while_the_next_image_is
     going = outcome(lambda: service.stop("the test stops it"))()
     assert len(going) == 2  # the one that runs a build hook as well
     for one in going:
-        wait_for(one.gone.is_set, "the container's end")
+        wait_for(one.exited.is_set, "the container's end")
     assert isinstance(deployed(), BuildError)
     (tmp_path / "hold").unlink()
     assert service.deploy(declared(2, tmp_path)) is Change.REPLACED
     assert get(service) == 2
 
 
-def test_calls_that_wait_for_a_build_that_fails_all_hear_of_it_and_the_next_one_tries_again(
+def test_calls_that_wait_for_a_failing_build_all_raise_and_so_does_the_next_one(
     service: Service, tmp_path: Path
 ) -> None:
     notes = Folder(str(tmp_path))
@@ -128,6 +130,57 @@ def test_calls_that_wait_for_a_build_that_fails_all_hear_of_it_and_the_next_one_
         assert isinstance(error, BuildError)
         assert "no weights" in str(error)
     assert notes.count("baking.3") == 1
+    for _ in range(2):
+        with pytest.raises(BuildError, match="no weights") as caught:
+            get(service)
+        assert "Fix: to retry it" in caught.value.__notes__[-1]
+        assert len(caught.value.__notes__) == 1
+    assert notes.count("baking.3") == 1, "nothing has changed"
+
+
+@pytest.fixture
+def failed(service: Service, tmp_path: Path) -> Service:
+    """A service whose first build has failed, with an image that has a local file."""
+    (tmp_path / "weights").write_text("none")
+    service.declare(declared(3, tmp_path, fails=True))
     with pytest.raises(BuildError, match="no weights"):
         get(service)
-    assert notes.count("baking.3") == 2
+    assert Folder(str(tmp_path)).count("baking.3") == 1
+    return service
+
+
+def test_a_build_that_failed_runs_again_when_a_file_that_it_reads_has_changed(
+    failed: Service, tmp_path: Path
+) -> None:
+    (tmp_path / "weights").write_text("some")
+    with pytest.raises(BuildError, match="no weights"):
+        get(failed)
+    assert Folder(str(tmp_path)).count("baking.3") == 2
+
+
+def test_a_build_that_failed_runs_again_when_it_is_asked_for(
+    failed: Service, tmp_path: Path
+) -> None:
+    failed.retry_failed_build()
+    with pytest.raises(BuildError, match="no weights"):
+        get(failed)
+    failed.declare(declared(3, tmp_path, fails=True))  # the cell is run again
+    with pytest.raises(BuildError, match="no weights"):
+        get(failed)
+    assert Folder(str(tmp_path)).count("baking.3") == 3
+
+
+def test_a_build_that_was_stopped_runs_again_with_the_next_call(
+    service: Service, tmp_path: Path
+) -> None:
+    notes = Folder(str(tmp_path))
+    service.declare(declared(4, tmp_path))
+    (tmp_path / "hold").touch()
+    first = outcome(lambda: get(service))
+    notes.wait("baking.4")
+    going = service.stop("the test stops it")
+    assert isinstance(first(), Error)
+    for one in going:
+        wait_for(one.exited.is_set, "the container's end")
+    (tmp_path / "hold").unlink()
+    assert get(service) == 4

@@ -18,13 +18,13 @@ import docker.types
 import pytest
 from engine import docker_images
 
-from lifecycle_magic.engines import docker_context
 from lifecycle_magic.engines.base import LABEL, StepOutput
-from lifecycle_magic.engines.docker import DockerEngine
-from lifecycle_magic.engines.docker_names import ROLE, tag
-from lifecycle_magic.engines.docker_progress import Progress, pulled
+from lifecycle_magic.engines.docker import build_context
+from lifecycle_magic.engines.docker.engine import DockerEngine
+from lifecycle_magic.engines.docker.names import ROLE, tag
+from lifecycle_magic.engines.docker.progress import Progress, pulled
 from lifecycle_magic.exception import BuildError
-from lifecycle_magic.image import Image
+from lifecycle_magic.images.image import Image
 
 docker_test = pytest.mark.docker
 
@@ -253,7 +253,7 @@ def test_where_the_hosts_uv_can_t_do_it_the_images_own_pip_does(
     image = Image.debian_slim().run_commands(shop.unique())
     built = shop.build(image.pip_install("six==1.16.0", extra_options="--progress-bar=off"))
     assert "Successfully installed six-1.16.0" in shop.output()  # uv has no such option
-    assert shop.statuses()[2:] == [(2, "running"), (2, "running"), (2, "done")]
+    assert shop.statuses()[2:] == [(2, "running"), (2, "done")]
     assert shop.run(built, "python3 -m six && echo fine") == "fine\n"
     (tmp_path / "Dockerfile").write_text(
         f"FROM {built}\nRUN useradd -m somebody\nUSER somebody\nENV HOME=/home/somebody\n"
@@ -297,13 +297,13 @@ def test_a_package_that_does_not_exist_is_named_with_what_to_check(
     shop: Workshop, method: str
 ) -> None:
     name = "lifecycle-magic-no-such-package"
-    with pytest.raises(BuildError, match=f"(?s)step 1 of 1.*{name}.*Mend: check the package's na"):
+    with pytest.raises(BuildError, match=f"(?s)step 1 of 1.*{name}.*Fix: check the package's na"):
         shop.build(getattr(Image.debian_slim(), method)(name))
 
 
 @docker_test
 def test_a_debian_package_that_does_not_exist_is_named_with_what_to_check(shop: Workshop) -> None:
-    with pytest.raises(BuildError, match=r"(?s)Unable to locate package.*Mend: check the Debian"):
+    with pytest.raises(BuildError, match=r"(?s)Unable to locate package.*Fix: check the Debian"):
         shop.build(Image.debian_slim().apt_install("lifecycle-magic-no-such-package"))
 
 
@@ -386,14 +386,11 @@ def test_prune_removes_images_of_ours_and_keeps_what_it_is_told_to(shop: Worksho
     shop.build(Image.from_registry(parent).run_commands(shop.unique()))
     kept = shop.build(Image.debian_slim().run_commands(shop.unique()))
     ours, _, _ = shop.keys
-    others = {
-        image["Id"]
-        for image in shop.client.api.images(filters={"label": f"{ROLE}=image"})
-        if not {tag(key) for key in shop.keys} & set(image["RepoTags"] or ())
-    }
     shop.engine.young = -1.0
-    removed = shop.engine.prune(keep=frozenset({*others, shop.keys[2]}))
-    assert {f"image {tag(key)}" for key in shop.keys[:2]} == set(removed)
+    with docker_images.removing_only(lambda: set(map(tag, shop.keys))):
+        removed = shop.engine.prune(keep=frozenset({shop.keys[2]}))
+    images = {one for one in removed if one.startswith("image ")}
+    assert {f"image {tag(key)}" for key in shop.keys[:2]} == images
     assert shop.engine.find(ours) is None
     assert shop.engine.find(shop.keys[2]) == kept
 
@@ -402,15 +399,11 @@ def test_prune_removes_images_of_ours_and_keeps_what_it_is_told_to(shop: Worksho
 @docker_test
 def test_prune_keeps_what_a_container_runs_on(shop: Workshop) -> None:
     built = shop.build(Image.debian_slim().run_commands(shop.unique()))
-    others = frozenset(
-        image["Id"]
-        for image in shop.client.api.images(filters={"label": f"{ROLE}=image"})
-        if image["Id"] != built
-    )
     container = shop.client.containers.run(built, ["sleep", "1000"], detach=True)
     shop.engine.young = -1.0
     try:
-        assert shop.engine.prune(keep=others) == []
+        with docker_images.removing_only(lambda: set(map(tag, shop.keys))):
+            assert shop.engine.prune(keep=frozenset()) == []
     finally:
         container.remove(force=True)
     assert shop.engine.find(shop.keys[0]) == built
@@ -437,7 +430,8 @@ def test_what_a_failed_build_of_a_dockerfile_leaves_is_listed_and_pruned(
     assert left <= ours  # nothing that we could not find again
     assert {one.name for one in shop.engine.kept()} >= {name[:19] for name in left}
     shop.engine.young = -1.0
-    shop.engine.prune(keep=frozenset(ours - left))
+    with docker_images.removing_only(lambda: left):
+        shop.engine.prune(keep=frozenset())
     assert not ids(mark)
 
 
@@ -451,7 +445,7 @@ def test_what_a_failed_build_of_a_dockerfile_leaves_is_listed_and_pruned(
 )
 def test_the_label_comes_after_each_from_and_nowhere_else(marked: str) -> None:
     expected = marked.replace("+\n", f'LABEL {ROLE}="image"\n')
-    assert docker_context.labelled(marked.replace("+\n", "")) == expected
+    assert build_context.labelled(marked.replace("+\n", "")) == expected
 
 
 # --- the engine's stream -------------------------------------------------------------------------
@@ -496,7 +490,7 @@ def test_colours_are_taken_out() -> None:
 
 
 @pytest.mark.parametrize(
-    ("printed", "mend"),
+    ("printed", "fix"),
     [
         ("ERROR: No matching distribution found for x", "check the package's name and version"),
         (
@@ -511,10 +505,10 @@ def test_colours_are_taken_out() -> None:
         ("SSLError(CERTIFICATE_VERIFY_FAILED)", "company's own CA"),
     ],
 )
-def test_common_failures_come_with_the_mend(printed: str, mend: str) -> None:
+def test_common_failures_come_with_the_mend(printed: str, fix: str) -> None:
     failure = {"error": "it failed", "errorDetail": {"code": 1, "message": "it failed"}}
     last = re.escape(printed.splitlines()[-1])
-    with pytest.raises(BuildError, match=rf"{last}\nMend: .*{mend}"):
+    with pytest.raises(BuildError, match=rf"{last}\nFix: .*{fix}"):
         follow(["x"], [*START, *STEP, *stream(printed), failure])
 
 
@@ -554,7 +548,7 @@ def test_a_pull_is_one_step_that_counts_its_layers(
 
 def test_a_pull_that_fills_the_disk_says_so_and_nothing_of_the_name() -> None:
     words = "failed to register layer: write /usr/lib/x: no space left on device"
-    with pytest.raises(BuildError, match=r"x: no space left.*\nMend: .*disk is full") as caught:
+    with pytest.raises(BuildError, match=r"x: no space left.*\nFix: .*disk is full") as caught:
         pulled([{"error": words}], "python:3.11-slim", None)
     assert "name" not in str(caught.value)
 

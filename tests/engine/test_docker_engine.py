@@ -21,10 +21,10 @@ import pytest
 from engine.bench import DockerBench
 
 from lifecycle_magic.engines.base import Ended, Mount
-from lifecycle_magic.engines.docker import DockerEngine
-from lifecycle_magic.engines.docker_names import ROLE, VOLUME_PREFIX
+from lifecycle_magic.engines.docker.engine import DockerEngine
+from lifecycle_magic.engines.docker.names import ROLE, VOLUME_PREFIX
 from lifecycle_magic.exception import EngineError, EngineUnavailable
-from lifecycle_magic.image import Image
+from lifecycle_magic.images.image import Image
 from lifecycle_magic.volume import Volume
 
 pytestmark = pytest.mark.docker
@@ -274,6 +274,8 @@ def test_an_ephemeral_volume_goes_with_its_container(
     )
     far.hang_up()
     assert in_docker.engine.ended(far.id) == Ended(0)
+    in_docker.engine.discard(far.id)
+    in_docker.engine.close()  # which waits for it
     with pytest.raises(docker.errors.NotFound):
         need_docker.volumes.get(volume)
 

@@ -11,10 +11,11 @@ import pytest
 from engine.work import Folder, Site
 
 import lifecycle_magic as lm
-from lifecycle_magic import commands, session
-from lifecycle_magic.containers.container import running_in
+from lifecycle_magic.container.registry import running_in
 from lifecycle_magic.exception import StartError
-from lifecycle_magic.history import Entry
+from lifecycle_magic.lifecycle.history import Entry
+from lifecycle_magic.session import session
+from lifecycle_magic.ui import commands
 
 
 class Slow:
@@ -63,7 +64,7 @@ def test_stop_ends_a_container_that_still_enters(site_on_each: Site) -> None:
     with pytest.raises(StartError, match=r"app\.stop\(\)"):
         waiting.get()
     assert session.current().containers() == []
-    assert told(container.name).why == "it was ended before it was up: app.stop()"
+    assert told(container.name).why == "it was stopped before it was ready: app.stop()"
     assert site_on_each.folder.events() == {"entering"}
     site_on_each.folder.note("enter")
     site_on_each.folder.note("leave")
@@ -78,7 +79,7 @@ def test_an_interrupted_start_ends_its_container(site: Site) -> None:
     with pytest.raises(KeyboardInterrupt):
         service.pool((site.folder.path,), {}).warm()
     [entry] = session.current().history.entries()[-1:]
-    assert entry.why == "it was ended before it was up: the wait for it was interrupted"
+    assert entry.why == "it was stopped before it was ready: the wait for it was interrupted"
     site.folder.note("enter")
     site.folder.note("leave")
     assert slow.echo.spawn(5).get(60) == 5
@@ -98,7 +99,7 @@ def test_a_stop_that_was_interrupted_forgets_nothing(site: Site) -> None:
     assert container.name in str(commands.run("ps", current))
     threading.Timer(0, site.folder.note, ["leave"]).start()
     assert session.close("the test is over") == [container]
-    assert container.gone.is_set()
+    assert container.exited.is_set()
     assert [hook.hook for hook in told(container.name).hooks] == ["leave"]
     assert not current.folder.exists()
 

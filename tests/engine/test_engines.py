@@ -13,12 +13,13 @@ from pathlib import Path
 
 import pytest
 from engine.bench import Bench, DockerBench, ProcessBench
+from kernel.harness import wait_for
 
 from lifecycle_magic.engines.base import LABEL, Ended, Mount
-from lifecycle_magic.engines.docker import DockerEngine
-from lifecycle_magic.engines.process import ProcessEngine
+from lifecycle_magic.engines.docker.engine import DockerEngine
+from lifecycle_magic.engines.process.engine import ProcessEngine
 from lifecycle_magic.exception import EngineError
-from lifecycle_magic.image import Image
+from lifecycle_magic.images.image import Image
 from lifecycle_magic.volume import Volume
 
 IN_DOCKER = pytest.param("in_docker", marks=pytest.mark.docker)
@@ -181,12 +182,18 @@ def test_an_ephemeral_volume_is_empty_and_its_containers_own(walled: Bench) -> N
 
 
 @pytest.mark.parametrize("code", [0, 7])
-def test_a_container_removes_itself_and_its_exit_code_is_known(bench: Bench, code: int) -> None:
+def test_the_exit_code_is_known_and_a_discarded_container_is_removed(
+    bench: Bench, code: int
+) -> None:
     far = bench.start()
     with pytest.raises(ConnectionError):
         far.ask(f"os._exit({code})")
     assert bench.engine.ended(far.id) == Ended(code)
-    assert far.id not in {found.id for found in bench.engine.containers()}
+    bench.engine.discard(far.id)
+    wait_for(
+        lambda: far.id not in {found.id for found in bench.engine.containers()},
+        "the removal of the container",
+    )
 
 
 def test_how_a_container_ended_that_never_was_is_not_known(bench: Bench) -> None:

@@ -14,13 +14,13 @@ from conftest import missing
 from engine.work import wait_for
 
 import lifecycle_magic as lm
-from lifecycle_magic import session
 from lifecycle_magic.exception import BuildError, EngineError
+from lifecycle_magic.session import session
 
 pytestmark = pytest.mark.process
 
 SIZE = 48 << 20
-FULL = r"(?s)[Nn]o space left on device.*Mend: .* full: free some room, as with %lifecycle prune"
+FULL = r"(?s)[Nn]o space left on device.*Fix: .* full: free some space, as with %lifecycle prune"
 SPACE: dict[str, Any] = {"__name__": "__main__", "lm": lm}
 exec(
     """
@@ -44,7 +44,7 @@ def disk(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     if os.geteuid() != 0:
         missing("mounting a small disk needs root")
     with tempfile.TemporaryDirectory(prefix="lm-") as folder:
-        command = ["mount", "-t", "tmpfs", "-o", f"size={SIZE}", "tmpfs", folder]
+        command = ["mount", "-t", "tmpfs", "-o", f"size={SIZE},mode=0700", "tmpfs", folder]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
             missing(f"no small disk can be mounted: {done.stderr.strip()}")

@@ -13,8 +13,8 @@ import sys
 from pathlib import Path
 
 import lifecycle_magic as lm
-from lifecycle_magic import session
-from lifecycle_magic.state import Notice
+from lifecycle_magic.lifecycle.states import Notice
+from lifecycle_magic.session import session
 
 PROGRAMS = Path(__file__).with_name("guide")
 COMMAND = Path(sys.executable).with_name("lifecycle-magic")

@@ -10,7 +10,7 @@ from engine.hardening import declare
 from kernel.harness import wait_for
 
 import lifecycle_magic as lm
-from lifecycle_magic import session
+from lifecycle_magic.session import session
 
 pytestmark = pytest.mark.docker
 

@@ -15,9 +15,9 @@ from pathlib import Path
 import pytest
 
 import lifecycle_magic as lm
-from lifecycle_magic import session
-from lifecycle_magic.history import Entry
-from lifecycle_magic.state import Notice
+from lifecycle_magic.lifecycle.history import Entry
+from lifecycle_magic.lifecycle.states import Notice
+from lifecycle_magic.session import session
 
 pytestmark = pytest.mark.xdist_group("hooks-order")
 
@@ -186,7 +186,7 @@ def life(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
         with app.run():
             derived = handle(str(journal))
             values = [derived.count.remote(number) for number in range(SYNC_CALLS)]
-            waited = [derived.wait.remote().get(timeout=60) for _ in range(2)]
+            waited = [derived.wait.spawn().get(timeout=60) for _ in range(2)]
     finally:
         unsubscribe()
     (entry,) = [

@@ -21,9 +21,9 @@ from engine import docker_images
 from kernel.harness import event_loop_of_this_thread, own_kernel
 
 import lifecycle_magic as lm
-from lifecycle_magic import session
-from lifecycle_magic.services import why as builds
-from lifecycle_magic.state import BuildStep, Event, Notice
+from lifecycle_magic.building import rebuild_reasons as builds
+from lifecycle_magic.lifecycle.states import BuildStep, Event, Notice
+from lifecycle_magic.session import session
 
 CELL = """
 import os
@@ -246,6 +246,7 @@ def test_an_edit_of_the_recipe_runs_everything_above_it_again(
 
 
 @pytest.mark.process
+@pytest.mark.usefixtures("need_mounts")
 def test_an_added_file_counts_by_its_content(notebook: Notebook, tmp_path: Path) -> None:
     file = tmp_path / "data"
     file.write_text("1")
@@ -262,13 +263,7 @@ def test_an_added_file_counts_by_its_content(notebook: Notebook, tmp_path: Path)
 @pytest.mark.process
 @pytest.mark.parametrize(
     "options",
-    [
-        {"cpu": 1},
-        {"secrets": [lm.Secret.from_dict({"TOKEN": "1"})]},
-        {"env": {"MODE": "2"}},
-        {"exit_grace": 3},
-        {"timeout": 100},
-    ],
+    [{"cpu": 1}, {"exit_grace": 3}, {"timeout": 100}],
     ids=lambda options: next(iter(options)),
 )
 def test_other_options_of_the_class_build_nothing(
@@ -276,6 +271,22 @@ def test_other_options_of_the_class_build_nothing(
 ) -> None:
     notebook.run(CELL)
     notebook.run(CELL, **options)
+    assert notebook.ran == NOTHING
+
+
+@pytest.mark.process
+def test_variables_and_names_of_secrets_run_the_hooks_again(notebook: Notebook) -> None:
+    def token(value: str) -> list[lm.Secret]:
+        return [lm.Secret.from_dict({"TOKEN": value})]
+
+    notebook.run(CELL, env={"MODE": "1"})
+    notebook.run(CELL, env={"MODE": "2"})
+    assert notebook.ran == HOOKS
+    notebook.run(CELL, env={"MODE": "1"})
+    assert notebook.ran == NOTHING
+    notebook.run(CELL, secrets=token("1"))
+    assert notebook.ran == HOOKS
+    notebook.run(CELL, secrets=token("2"))
     assert notebook.ran == NOTHING
 
 
@@ -462,8 +473,8 @@ def test_two_fresh_kernels_with_the_same_cell_build_it_once(
     else:
         image = f"lm.Image.debian_slim().run_commands('echo {mark} > made')"
     run = f"""
-        from lifecycle_magic import session
-        from lifecycle_magic.state import BuildStep
+        from lifecycle_magic.session import session
+        from lifecycle_magic.lifecycle.states import BuildStep
         events = []
         session.current().bus.subscribe(events.append)
         Model = lm.App().cls(Model, image={image})
@@ -492,7 +503,7 @@ def test_two_fresh_kernels_with_the_same_cell_build_it_once(
 def why(notebook: Notebook, name: str = "Model") -> list[str]:
     """What ``%lifecycle why`` says, without its head."""
     services = [one for one in session.current().services.values() if one.name == name]
-    return [line.strip() for line in services[-1].why().splitlines()[1:]]
+    return [line.strip() for line in services[-1].build_reason().splitlines()[1:]]
 
 
 @pytest.mark.process
@@ -506,15 +517,15 @@ def test_why_names_what_changed_and_what_that_runs_again(
     )
     assert why(notebook) == [
         "fetch() runs again: LIMIT changed",
-        "prepare() runs again: it lies on fetch()",
+        "prepare() runs again: it is built on fetch()",
     ]
     told = [one.text for one in notebook.events if isinstance(one, Notice)]
     assert told == why(notebook)  # in the card, before it is done
     notebook.run(cell, lm.Image.debian_slim().run_commands("true 1"))
-    assert why(notebook)[-1] == "all of it was there, from an earlier build"
+    assert why(notebook)[-1] == "all layers exist from an earlier build"
     notebook.run(cell, lm.Image.debian_slim().run_commands("true 2"))
     assert why(notebook)[0] == "the recipe runs again: step 1, true 2, step 1, true 1 changed"
-    assert why(notebook)[-1] == "prepare() runs again: it lies on the recipe"
+    assert why(notebook)[-1] == "prepare() runs again: it is built on the recipe"
 
 
 @pytest.fixture
@@ -560,7 +571,7 @@ def test_why_only_looks(
         docker_notebook.run(WHERE, lm.Image.from_registry(name))
         need_docker.images.remove(name)
         assert why(docker_notebook) == [
-            f"the base image {name} is pulled: it is not here as it is now"
+            f"the base image {name} is pulled: this version is not here"
         ]
         base.tag(name)
         docker_notebook.run(WHERE, lm.Image.from_dockerfile(file))

@@ -17,14 +17,14 @@ from engine import docker_images
 from kernel.harness import wait_for
 
 import lifecycle_magic as lm
-from lifecycle_magic import session
 from lifecycle_magic.engines.base import Engine, Kept
-from lifecycle_magic.engines.docker import DockerEngine
-from lifecycle_magic.engines.docker_names import ROLE
-from lifecycle_magic.keeping import Ledger
-from lifecycle_magic.owner import Owner
-from lifecycle_magic.paths import private_folder
-from lifecycle_magic.terminal import pruning
+from lifecycle_magic.engines.docker.engine import DockerEngine
+from lifecycle_magic.engines.docker.names import ROLE, VOLUME_PREFIX
+from lifecycle_magic.host.ledger import Ledger
+from lifecycle_magic.host.owner import Owner
+from lifecycle_magic.host.paths import private_folder
+from lifecycle_magic.session import session
+from lifecycle_magic.ui import prune as pruning
 
 SPACE: dict[str, Any] = {"__name__": "__main__", "lm": lm}
 exec(
@@ -62,6 +62,7 @@ def is_used(name: str) -> bool:
     return kept is not None and kept.used
 
 
+@pytest.mark.usefixtures("need_mounts")
 def test_a_named_volume_is_shared_by_two_classes_listed_and_kept_until_removed(
     engine_name: str, volume: lm.Volume, request: pytest.FixtureRequest
 ) -> None:
@@ -122,7 +123,7 @@ class Model:
     @lm.method()
     def get(self): return "fine"
 if sys.argv[3:]:
-    from lifecycle_magic import session
+    from lifecycle_magic.session import session
     session.current()
 else:
     print(Model().get.remote(), flush=True)
@@ -158,15 +159,21 @@ def another_session(folder: Path, *arguments: str) -> Iterator[Callable[[], list
 
 def images_of(engine: Engine, mark: str) -> set[str]:
     """The images that were made from a recipe with this mark."""
-    if not isinstance(engine, DockerEngine):
-        return {one.name for one in engine.kept() if one.kind == "image"}
+    if isinstance(engine, DockerEngine):
+        return {one for one in marked_images(mark) if one.startswith("sha256:")}
+    return {one.name for one in engine.kept() if one.kind == "image"}
+
+
+def marked_images(mark: str) -> set[str]:
+    """The ids and names of the images of Docker with this mark."""
+    found = set()
     with contextlib.closing(docker.from_env()) as client:
-        found = set()
         for one in docker_images.ids(client, label=f"{ROLE}=image"):
             with contextlib.suppress(docker.errors.APIError):  # another test's, and gone meanwhile
-                if f"MARK={mark}" in client.api.inspect_image(one)["Config"]["Env"]:
-                    found.add(one)
-        return found
+                image = client.api.inspect_image(one)
+                if f"MARK={mark}" in image["Config"]["Env"]:
+                    found |= {one, *image["RepoTags"]}
+    return found
 
 
 def prune(
@@ -184,18 +191,16 @@ def prune(
     others = private_folder(root / "run" / secrets.token_hex(4))
     Owner.me().write(others / "owner.json")
     names = {one.name for one in engine.kept() if one.kind == "volume"}
-    Ledger(root, others).volumes(names - {volume})
-    if isinstance(engine, DockerEngine):
-        with contextlib.closing(docker.from_env()) as client:
-            images = client.images.list(filters={"label": f"{ROLE}=image"})
-        Ledger(root, others).images({str(one.id) for one in images} - images_of(engine, mark))
-        engine.young, young = young, engine.young
-    try:
-        return pruning.prune(session.current(), everything=True, volumes=bool(volume), ask=ask)
-    finally:
+    Ledger(root, others).add_volumes(names - {volume})
+    with contextlib.ExitStack() as stack:
+        stack.callback(shutil.rmtree, others)
         if isinstance(engine, DockerEngine):
+            stack.enter_context(
+                docker_images.removing_only(lambda: {*marked_images(mark), VOLUME_PREFIX + volume})
+            )
+            stack.callback(setattr, engine, "young", engine.young)
             engine.young = young
-        shutil.rmtree(others)
+        return pruning.prune(session.current(), everything=True, volumes=bool(volume), ask=ask)
 
 
 @pytest.mark.xdist_group("docker-images")
@@ -231,6 +236,7 @@ def test_prune_leaves_a_young_image_of_docker_which_may_be_of_a_session_elsewher
     assert not engine.find(key)
 
 
+@pytest.mark.usefixtures("need_mounts")
 def test_prune_keeps_the_volume_that_a_living_session_declared_before_any_call(
     engine_name: str, volume: lm.Volume, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
@@ -249,6 +255,7 @@ def test_prune_keeps_the_volume_that_a_living_session_declared_before_any_call(
 
 
 @pytest.mark.process
+@pytest.mark.usefixtures("need_mounts")
 def test_prune_leaves_volumes_alone_unless_it_is_told_to(
     monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 ) -> None:

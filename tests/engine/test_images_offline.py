@@ -15,8 +15,8 @@ from engine.test_images_edits import a_base_with_the_label, remove_images
 SCRIPT = """
 import sys
 import lifecycle_magic as lm
-from lifecycle_magic import session
-from lifecycle_magic.state import BuildStep
+from lifecycle_magic.session import session
+from lifecycle_magic.lifecycle.states import BuildStep
 
 BASE = sys.argv[1]
 image = lm.Image.from_registry(BASE) if BASE else lm.Image.debian_slim()

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 import lifecycle_magic as lm
-from lifecycle_magic import session
 from lifecycle_magic.exception import InvalidError
-from lifecycle_magic.state import BuildStep, Event
+from lifecycle_magic.lifecycle.states import BuildStep, Event
+from lifecycle_magic.session import session
 
 
 class Notebook:
@@ -210,7 +210,7 @@ def test_a_package_that_the_image_lacks_is_named_with_the_line_that_adds_it(
     with pytest.raises(ModuleNotFoundError, match=r'\.pip_install\("hypothesis"\)') as caught:
         model().get.remote()
     assert caught.value.name == "hypothesis"
-    assert "image of Model does not have it" in str(caught.value)
+    assert "image of Model does not have it" in "".join(caught.value.__notes__)
 
 
 def test_a_package_that_is_called_differently_is_named_as_pip_knows_it(notebook: Notebook) -> None:

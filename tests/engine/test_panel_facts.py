@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -10,9 +11,10 @@ import pytest
 from engine.work import Site, Work, wait_for
 
 import lifecycle_magic as lm
-from lifecycle_magic import commands, session
-from lifecycle_magic.exception import BuildError
-from lifecycle_magic.panel.feed import Feed
+from lifecycle_magic.exception import BuildError, InvalidError
+from lifecycle_magic.session import session
+from lifecycle_magic.ui import commands
+from lifecycle_magic.ui.panel.feed import Feed
 
 
 class Panel:
@@ -115,6 +117,21 @@ def test_figures_of_a_class_outlive_its_containers(site: Site, panel: Panel) -> 
         assert after[figure] == before[figure]
 
 
+def test_restart_of_a_class_that_needs_arguments_and_has_no_container_names_the_fix(
+    site: Site, panel: Panel
+) -> None:
+    site.instance().echo.remote(1)
+    current = session.current()
+    key = f"{site.app.name}/Work"
+    session.wait_gone(current.stop([key]))
+    told = r"no container is running, and Work\(\.\.\.\) needs .* Fix: call a method.*Work"
+    with pytest.raises(InvalidError, match=told):
+        commands.run(f"restart {key}", current)
+    panel.feed.do("1", "restart", key).join()
+    panel.feed.look()
+    assert any(re.search(told, one["text"]) for one in panel.state["notices"])
+
+
 @pytest.mark.parametrize("how", ["class", "container", "command"])
 def test_a_build_hook_shows_while_it_runs_and_is_ended_by_stop(
     how: str, site_on_each: Site, panel: Panel
@@ -143,6 +160,50 @@ def test_a_build_hook_shows_while_it_runs_and_is_ended_by_stop(
     assert model.say.remote("built") == "built", "the next call builds again"
     hooks = [one for one in panel.containers(key).values() if one["build_hook"]]
     assert [one["name"] for one in hooks] == [name], "one that has run needs no row"
+
+
+def test_a_failed_build_and_a_failed_start_are_shown_with_their_last_lines(
+    site_on_each: Site, panel: Panel
+) -> None:
+    app = site_on_each.app
+
+    @app.cls()
+    class Unbuilt:
+        @lm.build()
+        def bake(self) -> None:
+            print("last line of the build")
+            raise ValueError("no weights")
+
+        @lm.method()
+        def answer(self) -> int:
+            return 1
+
+    @app.cls()
+    class Unstarted:
+        @lm.enter()
+        def load(self) -> None:
+            print("last line of the start")
+            raise ValueError("no model")
+
+        @lm.method()
+        def answer(self) -> int:
+            return 1
+
+    for model in (Unbuilt(), Unstarted()):
+        with pytest.raises(Exception, match="no "):
+            model.answer.remote()
+    shown = panel.cls(f"{app.name}/Unbuilt")["failed"]
+    assert "bake()" in shown
+    assert "no weights" in shown
+    assert any(
+        one["state"] == "failed" for one in panel.containers(f"{app.name}/Unstarted").values()
+    )
+    wait_for(lambda: str(commands.run("ps", session.current())).count(" failed ") >= 2, "the ends")
+    text = str(commands.run("ps", session.current()))
+    assert "no weights" in text
+    assert "enter failed" in text
+    assert "last line of the start" in text
+    assert "declared" not in text
 
 
 def collecting(errors: list[BaseException], call: Callable[[], Any]) -> Callable[[], None]:

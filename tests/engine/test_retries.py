@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 import lifecycle_magic as lm
-from lifecycle_magic.pools import inputs
+from lifecycle_magic.calls import input
 
 # Longer than it takes until an interrupt is repeated, so that the second attempt would get it.
-SECONDS = inputs.INSIST + 1
+SECONDS = input.SECOND_INTERRUPT_SECONDS + 1
 
 
 class Hangs:

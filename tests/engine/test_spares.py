@@ -7,15 +7,16 @@ from typing import Any
 import pytest
 from kernel.harness import wait_for
 
-from lifecycle_magic import session
-from lifecycle_magic.calling import calls
+from lifecycle_magic.calls import sync
+from lifecycle_magic.container.endings import Ending, EndKind
+from lifecycle_magic.decorators.hooks import enter, exit, method
 from lifecycle_magic.exception import InvalidError
-from lifecycle_magic.history import History
-from lifecycle_magic.hooks import enter, exit, method
-from lifecycle_magic.options import Options
+from lifecycle_magic.lifecycle.history import History
+from lifecycle_magic.lifecycle.states import State
 from lifecycle_magic.services.service import Change, Service
-from lifecycle_magic.spec import ClassSpec, read_class
-from lifecycle_magic.state import State
+from lifecycle_magic.session import session
+from lifecycle_magic.spec.class_spec import ClassSpec, read_class
+from lifecycle_magic.spec.options import Options
 
 
 def declared(version: int, **options: Any) -> ClassSpec:
@@ -44,7 +45,7 @@ def service(engine_name: str) -> Any:
 
 
 def get(service: Service) -> Any:
-    return calls.call(service.pool((), {}), "get", (), {})
+    return sync.call(service.pool((), {}), "get", (), {})
 
 
 def spare_of(service: Service) -> Any:
@@ -70,10 +71,10 @@ def test_a_spare_for_another_launch_is_not_taken(service: Service) -> None:
     service.deploy(declared(1, buffer_containers=1, env={"OTHER": "1"}))
     assert get(service) == 1
     assert spare.plan.setup.cls == b""
-    assert spare.gone.wait(20), "it is dismissed when there is a better one"
+    assert spare.exited.wait(20), "it is dismissed when there is a better one"
 
 
-def test_a_spare_that_nobody_needed_leaves_no_trace(service: Service) -> None:
+def test_an_unused_spare_leaves_no_trace(service: Service) -> None:
     service.deploy(declared(1, buffer_containers=1))
     get(service)
     spare = spare_of(service)
@@ -89,8 +90,8 @@ def test_a_spare_that_was_killed_is_no_error(service: Service) -> None:
     service.deploy(declared(1, buffer_containers=1))
     get(service)
     spare = spare_of(service)
-    spare.kill("the test kills it")
-    assert spare.gone.wait(20)
+    spare.end(Ending(EndKind.KILL, "the test kills it"), wait=True)
+    assert spare.exited.wait(20)
     service.deploy(declared(2, buffer_containers=1))
     assert get(service) == 2
 
@@ -101,6 +102,6 @@ def test_without_buffer_containers_there_is_none(service: Service) -> None:
     assert len(service.containers()) == 1
 
 
-def test_a_refused_launch_is_told_by_the_call(service: Service) -> None:
+def test_a_refused_launch_is_raised_by_the_call(service: Service) -> None:
     with pytest.raises(InvalidError):
         declared(1, buffer_containers=-1)

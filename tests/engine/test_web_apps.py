@@ -32,7 +32,7 @@ from schemathesis.checks import (
 )
 
 import lifecycle_magic as lm
-from lifecycle_magic import session
+from lifecycle_magic.session import session
 
 pytestmark = pytest.mark.xdist_group("web-apps")
 
@@ -259,7 +259,7 @@ def test_an_application_without_a_framework_will_do(apps: Any, street: Street) -
     assert (answer.status_code, answer.text) == (202, "bare")
 
 
-def test_an_application_that_says_nothing_is_an_error(
+def test_an_application_without_a_response_is_an_error(
     apps: Any, street: Street, capfd: pytest.CaptureFixture[str]
 ) -> None:
     assert street.client.get(apps.bare.web_url + "silent").status_code == 500
@@ -277,7 +277,7 @@ def test_an_answer_that_breaks_off_is_seen_to_be_incomplete(
     assert street.client.get(apps.bare.web_url).text == "bare"
 
 
-def test_a_broken_route_is_told_here_alone(
+def test_a_broken_route_is_reported_only_in_the_notebook(
     apps: Any, street: Street, capfd: pytest.CaptureFixture[str]
 ) -> None:
     answer = street.client.get(apps.api.web_url + "broken")
@@ -427,10 +427,10 @@ def test_a_server_that_never_listens_is_a_failed_start(
     answer = street.client.get(street.cls(Deaf)().serve.web_url)
     assert answer.status_code == 503
     assert "retry-after" in answer.headers
-    printed_until(capfd, "within 0.2 s: have it listen on 127.0.0.1 or 0.0.0.0")
+    printed_until(capfd, "within 0.2 s. Fix: make it listen on 127.0.0.1 or 0.0.0.0")
 
 
-def test_a_port_that_is_taken_is_told(street: Street, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_used_port_is_reported(street: Street, capfd: pytest.CaptureFixture[str]) -> None:
     port = free_port()
 
     class Taken:
@@ -443,10 +443,11 @@ def test_a_port_that_is_taken_is_told(street: Street, capfd: pytest.CaptureFixtu
             notes().note("never")
 
     assert street.client.get(street.cls(Taken)().serve.web_url).status_code == 503
-    printed_until(capfd, f"something listens on port {port} already")
+    printed_until(capfd, f"another process listens on port {port} already")
     assert not street.folder.count("never")
 
 
+@pytest.mark.usefixtures("need_mounts")
 def test_servers_answer_without_a_network(street: Street) -> None:
     port = free_port()
 
@@ -504,7 +505,7 @@ def test_a_failing_startup_is_a_failed_enter(
 
 
 @pytest.mark.parametrize("kind", ["asgi_app", "wsgi_app"])
-def test_a_factory_that_forgets_to_return_is_told(
+def test_a_factory_without_a_return_value_is_reported(
     kind: str, street: Street, capfd: pytest.CaptureFixture[str]
 ) -> None:
     class Forgetful:

@@ -77,7 +77,7 @@ def test_a_container_that_is_killed_in_a_request_fails_that_one_alone(
     first = street.request("GET", url, params={"name": "killed"})
     street.folder.wait("began-killed")
     second = street.request("GET", url, params={"name": "waiting"})
-    wait_for(lambda: mortal.stay._pool()._waiting, "the second one waits")
+    wait_for(lambda: mortal.stay._pool().waiting, "the second one waits")
     street.go("waiting")
     (container,) = street.containers("Mortal")
     container.kill()
@@ -119,11 +119,11 @@ class Slow:
 def test_a_time_limit_is_a_gateways_or_a_requests(
     street: Street, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    slow = street.cls(Slow, timeout=1)()
+    slow = street.cls(Slow, timeout=2)()
     assert street.client.post(slow.reads.web_url, content=b"abc").json() == 3
     assert street.client.get(slow.sleeps.web_url).status_code == 504
     street.folder.wait("interrupted-slow")
-    printed_until(capfd, "longer than timeout=1 s")
+    printed_until(capfd, "longer than timeout=2 s")
     with Raw(slow.reads.web_url) as raw:
         raw.request("POST /\nContent-Length: 10", b"abc")
         assert raw.head()[0] == 408

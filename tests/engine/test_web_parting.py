@@ -17,6 +17,7 @@ from websockets.exceptions import ConnectionClosedError
 from websockets.sync.client import connect
 
 import lifecycle_magic as lm
+from lifecycle_magic.container.endings import Ending, EndKind
 
 pytestmark = [pytest.mark.xdist_group("web-parting")]
 
@@ -54,7 +55,7 @@ def here(engine_name: str, tmp_path: Path) -> Iterator[Street]:
         yield one
 
 
-def test_clients_of_a_container_that_goes_are_sent_away_and_exit_runs(here: Street) -> None:
+def test_clients_of_a_draining_container_are_disconnected_and_exit_runs(here: Street) -> None:
     many = lm.concurrent(max_inputs=4)(Endless)
     url = here.cls(many, exit_grace=1)().app.web_url
     with (
@@ -66,7 +67,7 @@ def test_clients_of_a_container_that_goes_are_sent_away_and_exit_runs(here: Stre
         lines = answer.iter_lines()
         assert next(lines) == "data: tick"
         (container,) = here.live("Endless")
-        container.drain("the test wants it to go")
+        container.end(Ending(EndKind.DRAIN, "the test wants it to go"))
         with pytest.raises(ConnectionClosedError) as closed:
             socket.recv()
         assert closed.value.rcvd is not None
@@ -75,5 +76,5 @@ def test_clients_of_a_container_that_goes_are_sent_away_and_exit_runs(here: Stre
             for _ in lines:
                 pass
     here.folder.wait("exit")
-    container.gone.wait(60)
+    container.exited.wait(60)
     assert container.state.value == "exited"

@@ -273,7 +273,7 @@ def test_an_answer_comes_while_the_request_is_being_sent(streams: Any) -> None:
 @pytest.mark.parametrize(
     ("app", "mib"), [("web", LARGE), ("wsgi", 64), ("server", 64)], ids=["asgi", "wsgi", "server"]
 )
-def test_a_large_body_goes_up_whole_in_little_memory(
+def test_a_large_body_is_uploaded_completely_in_little_memory(
     app: str, mib: int, streams: Any, street: Street
 ) -> None:
     piece = bytes(range(256)) * (MIB // 256)
@@ -442,7 +442,7 @@ def test_a_client_that_leaves_in_the_middle_ends_the_writer(streams: Any, street
 
 def test_all_places_are_free_again(streams: Any, street: Street) -> None:
     """After everything that was done above, cut off and left alone."""
-    wait_for(lambda: len(streams.stay._pool()._idle) == 32, "every one of the container's places")
+    wait_for(lambda: len(streams.stay._pool().idle) == 32, "every one of the container's places")
     assert street.folder.count("enter") == 1
 
 

@@ -12,14 +12,14 @@ from typing import Any
 import httpx
 import pytest
 from engine.inside import NOTES
-from engine.work import PATIENCE, Folder
+from engine.work import PATIENCE, Folder, compile_again
 from kernel.harness import Where, wait_for
 
 import lifecycle_magic as lm
-from lifecycle_magic import session
-from lifecycle_magic.containers.container import Container
+from lifecycle_magic.container.container import Container
+from lifecycle_magic.session import session
 
-IMAGE = lm.Image.debian_slim().uv_pip_install("fastapi", "flask", "websockets")
+IMAGE = lm.Image.debian_slim().pip_install("fastapi", "flask", "websockets")
 
 
 class Street:
@@ -32,6 +32,7 @@ class Street:
         self.client = httpx.Client(trust_env=False, timeout=PATIENCE)
 
     def cls(self, cls: type, **options: Any) -> Any:
+        compile_again(cls)
         return self.app.cls(cls, **self.options(**options))
 
     def options(self, **options: Any) -> dict[str, Any]:

@@ -14,6 +14,7 @@ import time
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
+from types import FunctionType
 from typing import Any
 
 import lifecycle_magic as lm
@@ -214,6 +215,25 @@ class Work:
         yield threading.Lock()
 
 
+@contextlib.contextmanager
+def time_limit(method: Any, seconds: float) -> Iterator[None]:
+    """Give the calls in here a ``timeout``, by a method of their class.
+
+    The others of a test may take their time on a busy machine.
+    """
+    pool = method._pool()
+    before, pool.timeout = pool.timeout, seconds
+    yield
+    pool.timeout = before
+
+
+def compile_again(cls: type) -> None:
+    """Make a class of a test's function what a cell makes when it is run again: of new code."""
+    for value in vars(cls).values():
+        if isinstance(value, FunctionType):
+            value.__code__ = value.__code__.replace()
+
+
 class Site:
     """A test's own app and folder. ``instance`` is `Work`, or another class, with options."""
 
@@ -222,6 +242,7 @@ class Site:
         self.folder = Folder(str(folder))
 
     def cls(self, cls: type = Work, **options: Any) -> Any:
+        compile_again(cls)
         volumes = {self.folder.path: lm.Volume.from_path(self.folder.path)}
         return self.app.cls(cls, volumes=volumes, **options)
 

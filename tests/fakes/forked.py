@@ -23,24 +23,26 @@ from typing import Any, Literal, cast
 
 import cloudpickle
 
-from lifecycle_magic.containers.container import Container
-from lifecycle_magic.containers.slots import Plan
+from lifecycle_magic.container.container import Container
+from lifecycle_magic.container.endings import Ending, EndKind
+from lifecycle_magic.container.slots import Plan
 from lifecycle_magic.engines.base import Ended, Engine, Found, Launch, Listener
-from lifecycle_magic.methods import Method
-from lifecycle_magic.monitor import Monitor
-from lifecycle_magic.options import Options
-from lifecycle_magic.pools.pool import Pool
-from lifecycle_magic.pools.sizing import Limits
+from lifecycle_magic.handles.methods import Method
+from lifecycle_magic.lifecycle.states import Event
+from lifecycle_magic.pool.pool import Pool
+from lifecycle_magic.pool.sizing import Limits
 from lifecycle_magic.services import bundle
-from lifecycle_magic.spec import ClassSpec, read_class
-from lifecycle_magic.state import Event
+from lifecycle_magic.spec.class_spec import ClassSpec, read_class
+from lifecycle_magic.spec.options import Options
+from lifecycle_magic.threads.event_loop import EventLoop
 from lifecycle_magic.wire.messages import Setup, Swap
 
 _PARENT = """
 import os, signal, sys
 sys.path.insert(0, sys.argv[1])
-import asyncio, cloudpickle
-from lifecycle_magic.guest import failures, supervisor, worker
+from lifecycle_magic.guest import failures, start, worker
+for name in sys.argv[2:]:
+    __import__(name)
 
 signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # reaped by themselves
 for line in sys.stdin.buffer:
@@ -51,7 +53,8 @@ for line in sys.stdin.buffer:
         null = os.open(os.devnull, os.O_RDWR)
         os.dup2(null, 0)
         os.dup2(null, 1)
-        os._exit(supervisor.main(line.rstrip(b"\\n").decode()))
+        os.close(null)
+        os._exit(start.main(line.rstrip(b"\\n").decode()))
     sys.stdout.buffer.write(b"%d\\n" % pid)
     sys.stdout.buffer.flush()
 """
@@ -62,12 +65,13 @@ class ForkEngine:
 
     name: Literal["process"] = "process"
 
-    def __init__(self) -> None:
+    def __init__(self, imports: tuple[str, ...] = ("asyncio", "cloudpickle")) -> None:
+        """``imports`` are there before a container starts, which makes the start faster."""
         self.root = Path(tempfile.mkdtemp(prefix="lm-fork-"))
         self._lock = threading.Lock()
         self._launched: list[Found] = []
         self._process = subprocess.Popen(
-            [sys.executable, "-c", _PARENT, str(bundle.guest_folder())],
+            [sys.executable, "-c", _PARENT, str(bundle.guest_folder()), *imports],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
         )
@@ -96,6 +100,21 @@ class ForkEngine:
             pid = self._process.stdout.readline().decode().strip()
         self._launched.append(Found(pid, launch.name, launch.labels, running=True))
         return pid
+
+    def surroundings(
+        self, launch: Launch, env: dict[str, str], *, hook: bool
+    ) -> tuple[None, tuple[str, ...]]:
+        """Return nothing: a fork has its surroundings."""
+        return None, ()
+
+    def clear_run_folder(self, container: str, run_dir: Path) -> None:
+        """Do nothing: all that is written is this user's."""
+
+    def leaves_behind(self, run_dir: Path) -> bool:
+        return False
+
+    def discard(self, container: str) -> None:
+        """Do nothing: there are only processes."""
 
     def kill(self, container: str) -> None:
         """As an engine does: everything in the container ends at once."""
@@ -140,7 +159,7 @@ class Forked:
         self.spec: ClassSpec = read_class(cls, Options.make(cls.__name__, **options))
         self.events: list[Event] = []
         self.made: list[Container] = []
-        self.monitor = Monitor("forked-monitor")
+        self.event_loop = EventLoop("forked-event-loop")
         self._engine = engine
         self._code = _by_value(cls)
         self._arguments = cloudpickle.dumps((args, {}))
@@ -148,7 +167,7 @@ class Forked:
         self.pool = Pool(
             cls.__name__,
             self._make,
-            self.monitor,
+            self.event_loop,
             limits=Limits.of(self.spec),
             timeout=given.timeout,
             retries=given.retries,
@@ -160,19 +179,20 @@ class Forked:
     def __exit__(self, *exc: object) -> None:
         self.pool.close("the test is over")
         for container in self.made:
-            if not container.gone.wait(20):
-                container.kill("it did not go")
-                container.gone.wait(20)
+            if not container.exited.wait(20):
+                container.end(Ending(EndKind.KILL, "it did not go"), wait=True)
+                container.exited.wait(20)
         looked = threading.Event()
-        self.monitor.soon(looked.set)
+        self.event_loop.call_soon(looked.set)
         looked.wait(20)  # at what the last ones left in their sockets, though nobody waits for it
-        self.monitor.stop()
+        self.event_loop.stop()
 
     def __getattr__(self, name: str) -> Method:
         if name not in self.spec.methods:
             raise AttributeError(name)
         method = self.spec.methods[name]
-        return Method(method, f"{self.spec.name}.{name}", lambda: self.pool, object, object)
+        where = f"{self.spec.name}.{name}"
+        return Method(name, lambda: method, where, lambda: self.pool, object, object)
 
     def swap(self, cls: type, sent: object = None) -> None:
         """Put the code of another class under what runs, as a cell that is run again does.
@@ -181,30 +201,27 @@ class Forked:
         """
         spec = read_class(cls, Options.make(cls.__name__))
         self._code = _by_value(cls)
-        self.pool.swap(Swap(_by_value(sent) if sent else self._code, spec.exit))
+        if sent is not None:
+            other = type(cls.__name__, (cls,), {"sent": sent, "__module__": cls.__module__})
+        self.pool.swap(Swap(_by_value(other) if sent else self._code, spec.exit))
 
     def alive(self) -> list[Container]:
-        return [container for container in list(self.made) if not container.gone.is_set()]
+        return [container for container in list(self.made) if not container.exited.is_set()]
 
-    def _make(self, on_gone: Callable[[Container], None]) -> Container:
+    def _make(self, on_exited: Callable[[Container], None]) -> Container:
         name = f"c{secrets.token_hex(4)}"
         run_dir = self._engine.root / name
         run_dir.mkdir(mode=0o700)
         launch = Launch(name, "", run_dir, bundle.guest_folder(), {})
         spec = self.spec
         setup = Setup(self._code, self._arguments, spec.enter, spec.exit, {}, 1 << 24)
-        plan = Plan(spec.name, launch, setup, spec.max_inputs, 10.0, 60.0, None)
+        grace = min(spec.options.exit_grace, 10.0)
+        plan = Plan(spec.name, launch, setup, spec.max_inputs, grace, 60.0, None)
         engine = cast(Engine, self._engine)
-        container = Container(plan, engine, self.monitor, self.events.append, on_gone)
+        container = Container(plan, engine, self.event_loop, self.events.append, on_exited)
         self.made.append(container)
         return container
 
 
 def _by_value(cls: Any) -> bytes:
-    module = sys.modules[cls.__module__]
-    cloudpickle.register_pickle_by_value(module)
-    try:
-        code: bytes = cloudpickle.dumps(cls)
-        return code
-    finally:
-        cloudpickle.unregister_pickle_by_value(module)
+    return bundle.pack_class(cls).data

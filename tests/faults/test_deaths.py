@@ -63,7 +63,7 @@ def test_a_kernel_killed_while_its_container_starts_leaves_nothing(
         lambda: all(any(word in one for word in idle) for one in where.leftovers(state_dir)),
         "no running container",
     )
-    entry = kernel.obituary(name, where)
+    entry = kernel.describe_end(name, where)
     assert where.leftovers(state_dir) == []
     assert not where.folder.exists()
     assert entry["state"] == "failed"
@@ -102,7 +102,7 @@ def test_a_kernel_killed_while_enter_runs_ends_it_and_there_is_no_exit(
     doomed.kill()
     where.wait_gone(state_dir)
     assert diary.events() == ["loading"]
-    entry = kernel.obituary("KilledInEnter", where)
+    entry = kernel.describe_end("KilledInEnter", where)
     assert (entry["state"], entry["why"]) == ("failed", "the kernel is gone")
     assert not where.folder.exists()
 
@@ -121,7 +121,7 @@ def test_an_enter_that_ends_after_its_kernel_is_followed_by_exit(
     doomed.kill()
     where.wait_gone(state_dir)
     assert diary.events() == ["loading", "loaded", "exit begun", "exit done"]
-    entry = kernel.obituary("LateEnter", where)
+    entry = kernel.describe_end("LateEnter", where)
     assert entry["state"] == "exited"
 
 
@@ -232,7 +232,7 @@ def test_a_container_killed_while_idle_is_replaced_by_the_next_call(
     wait_for(lambda: not kernel.containers("KilledIdle"), "the kernel to notice")
     assert kernel.run("print(KilledIdle().hello.remote(5))").strip() == "5"
     assert diary.events() == ["entered", "entered"]
-    entry = kernel.obituary("KilledIdle", where)
+    entry = kernel.describe_end("KilledIdle", where)
     assert entry["state"] == "failed"
     assert "killed from outside" in entry["why"]
     where.wait_gone(state_dir)
@@ -265,7 +265,7 @@ def test_a_container_killed_while_exiting_is_told(
     diary.wait("exit begun")
     where.kill()
     kernel.outcome(cell)
-    entry = kernel.obituary("KilledExiting", where)
+    entry = kernel.describe_end("KilledExiting", where)
     assert entry["state"] == "failed"
     assert "killed from outside" in entry["why"]
     assert "app.stop()" in entry["why"]

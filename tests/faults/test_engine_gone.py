@@ -34,11 +34,15 @@ pytestmark = [
 
 
 class OwnEngine:
-    """A ``dockerd`` with folders, socket and ``containerd`` of its own, and no network."""
+    """A ``dockerd`` with folders, socket and ``containerd`` of its own, and no network.
 
-    def __init__(self, folder: Path) -> None:
+    With ``live_restore`` its containers live through its end.
+    """
+
+    def __init__(self, folder: Path, *, live_restore: bool = False) -> None:
         self.folder = folder
         self.url = f"unix://{folder}/sock"
+        self._options = ["--live-restore"] if live_restore else []
         self.start()
 
     def start(self) -> None:
@@ -51,6 +55,7 @@ class OwnEngine:
                     *("dockerd", f"--data-root={folder}/data", f"--exec-root={folder}/exec"),
                     *(f"--pidfile={folder}/pid", f"--host={self.url}"),
                     *("--bridge=none", "--iptables=false", "--ip6tables=false"),
+                    *self._options,
                 ],
                 stdout=log,
                 stderr=log,
@@ -114,16 +119,25 @@ class OwnEngine:
         shutil.rmtree(self.folder / "exec", ignore_errors=True)
 
 
+@contextlib.contextmanager
+def engine_in(
+    folder: Path, source: docker.DockerClient, *, live_restore: bool = False
+) -> Iterator[OwnEngine]:
+    """An engine that keeps its files in ``folder`` and has the base image of ``source``."""
+    if shutil.which("dockerd") is None or os.geteuid() != 0:
+        missing("a second engine takes root and dockerd: run `make engine` as root")
+    with contextlib.ExitStack() as stack:
+        engine = OwnEngine(folder, live_restore=live_restore)
+        stack.callback(engine.close)
+        engine.load(source)
+        yield engine
+
+
 @pytest.fixture(scope="module")
 def own_engine(
     need_docker: docker.DockerClient, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[OwnEngine]:
-    if shutil.which("dockerd") is None or os.geteuid() != 0:
-        missing("a second engine takes root and dockerd: run `make engine` as root")
-    with contextlib.ExitStack() as stack:
-        engine = OwnEngine(tmp_path_factory.mktemp("engine"))
-        stack.callback(engine.close)
-        engine.load(need_docker)
+    with engine_in(tmp_path_factory.mktemp("engine"), need_docker) as engine:
         yield engine
 
 
@@ -175,9 +189,45 @@ def test_a_call_whose_engine_and_container_go_fails_with_the_reason(
     kernel, cell, _ = held
     own_engine.kill()
     own_engine.kill_containers()
-    with pytest.raises(CellFailed, match=r"Held\.hold went.*engine does not answer") as failed:
+    with pytest.raises(CellFailed, match=r"Held\.hold exited.*engine does not answer") as failed:
         kernel.outcome(cell)
     assert failed.value.name == "ContainerDied"
     own_engine.start()
     assert kernel.run("print(Held().hello.remote(4))").strip() == "4"
     assert diary.events() == ["entered", "holding", "entered"]
+
+
+def test_with_live_restore_a_container_lives_through_its_engines_restart_and_exits(
+    need_docker: docker.DockerClient,
+    diary: Diary,
+    tmp_path: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    folder = tmp_path_factory.mktemp("live")  # short: containerd's socket lies in it
+    with (
+        engine_in(folder, need_docker, live_restore=True) as engine,
+        contextlib.closing(engine.client()) as client,
+        own_kernel(tmp_path / "tmp", {"DOCKER_HOST": engine.url}) as kernel,
+    ):
+        kernel.run(preamble("docker", diary) + subject("Kept", 0) + subject("Left", 0))
+        kernel.run("Kept().hello.remote(1), Left().hello.remote(1)", timeout=120)
+        kept, left = kernel.container("Kept"), kernel.container("Left")
+        engine.kill()
+        engine.start()
+        assert kernel.run("print(Kept().hello.remote(2), Left().hello.remote(3))") == "2 3\n"
+        assert diary.events() == ["entered"] * 2  # they are the same containers
+        client.containers.get(kept.id).stop()
+        diary.wait("exit done")
+        wait_for(lambda: kept.id not in ids(client), "the removal of the container that ended")
+        kernel.kill()
+        diary.wait("exit done", 2)
+        client.api.wait(left.id)
+        assert left.id in ids(client)  # nobody was there to remove it
+        with own_kernel(tmp_path / "later", {"DOCKER_HOST": engine.url}) as later:
+            assert later.describe_end("Left", left)["state"] == "exited"
+            wait_for(lambda: not ids(client), "the next session to remove what was left")
+
+
+def ids(client: docker.DockerClient) -> set[str]:
+    """Every container of an engine."""
+    return {one["Id"] for one in client.api.containers(all=True)}

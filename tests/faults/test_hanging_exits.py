@@ -64,7 +64,7 @@ def test_a_hook_that_hangs_is_killed_and_told_when_the_kernel_is_gone(
         other.kill()
     where.wait_gone(state_dir)
     assert diary.events() == ["entered", "exit begun"]
-    entry = kernel.obituary(name, where)
+    entry = kernel.describe_end(name, where)
     assert entry["state"] == "failed"
     assert entry["why"] == "it was killed: exit did not end within its grace of 1 s"
     assert not where.folder.exists()

@@ -71,7 +71,7 @@ def interrupted(kernel: OwnKernel, cell: str) -> CellFailed:
     return failed.value
 
 
-@pytest.mark.parametrize("call", ["sleep.remote()", "block.remote().get()"])
+@pytest.mark.parametrize("call", ["sleep.remote()", "block.remote().get()", "block.spawn().get()"])
 def test_interrupting_a_running_method_keeps_the_container_warm(
     call: str, kernel: OwnKernel, diary: Diary
 ) -> None:

@@ -16,8 +16,9 @@ import pytest
 from conftest import BASE_IMAGE
 from kernel.harness import Diary, own_kernel, preamble, subject
 
-from lifecycle_magic import session
-from lifecycle_magic.history import Entry
+from lifecycle_magic.lifecycle.history import Entry
+from lifecycle_magic.lifecycle.states import Notice
+from lifecycle_magic.session import session
 
 pytestmark = [pytest.mark.kernel]
 
@@ -36,7 +37,7 @@ def dead_session(
     (folder / "owner.json").write_text(json.dumps(told))
     card = {"cls": "Left", "engine": engine, "began": 1e9}
     card |= {"address": address} if address else {}
-    (folder / run_dir / "card.json").write_text(json.dumps(card))
+    (folder / f"card-{run_dir}.json").write_text(json.dumps(card))
     return folder
 
 
@@ -52,13 +53,30 @@ def test_a_container_that_was_made_and_never_started_is_removed(
     try:
         with own_kernel(tmp_path / "tmp") as kernel:
             [entry] = [one for one in kernel.history("Left") if one["container"] == name]
-        assert entry["why"] == "its kernel went before it had come up; no hook had run"
+        assert entry["why"] == "its kernel exited before the container was ready; no hook had run"
         with pytest.raises(docker.errors.NotFound):
             made.reload()
         assert not folder.exists()
     finally:
         with contextlib.suppress(docker.errors.NotFound):
             made.remove(force=True)
+
+
+@pytest.mark.docker
+def test_a_user_hears_nothing_of_an_engine_that_only_the_sweep_asked(
+    need_docker: docker.DockerClient, state_dir: Path
+) -> None:
+    dead_session(state_dir, f"lm-left-{secrets.token_hex(4)}", "docker")
+    one = session.Session()
+    notices: list[str] = []
+    one.bus.subscribe(lambda event: notices.append(event.text), [Notice])
+    one.swept()
+    assert one.uses("docker")
+    assert notices == []
+    one.engine("docker")
+    one.engine("docker")
+    assert [notice.partition(" ")[0] for notice in notices] == ["engine:"]
+    one.close("the test is over")
 
 
 @pytest.mark.process
@@ -74,9 +92,9 @@ def test_a_machine_that_went_down_under_a_container_is_told(
         where.kill()
         kernel.kill()
     with own_kernel(tmp_path / "later") as later:
-        entry = later.obituary("PowerLoss", where)
+        entry = later.describe_end("PowerLoss", where)
     assert entry["state"] == "failed"
-    assert entry["why"].startswith("its exit did not run to its end: it was killed, or")
+    assert entry["why"].startswith("its exit did not finish: it was killed, or")
     assert diary.events() == ["entered"]
     assert where.leftovers(state_dir) == []
     assert not where.folder.exists()
@@ -140,7 +158,7 @@ def test_what_ran_before_the_machine_went_down_needs_no_engine(
     folder = dead_session(state_dir, name, "docker", boot="another")
     (folder / name / "log").touch()
     [entry] = swept(name)
-    assert entry.why.startswith("its exit did not run to its end")
+    assert entry.why.startswith("its exit did not finish")
     assert not folder.exists()
 
 

@@ -25,11 +25,13 @@ from pathlib import Path
 from queue import Empty
 from typing import Any
 
+import answering
 import docker
 import psutil
 import requests
 from jupyter_client import BlockingKernelClient, KernelManager
 from jupyter_core.utils import ensure_event_loop
+from kernel.users import User
 
 LABEL_SESSION = "lifecycle-magic.session"
 MARKER = "LIFECYCLE_MAGIC_INSTANCE"
@@ -250,7 +252,7 @@ class Kernel:
         told = self.run(
             """
             import json as _json
-            from lifecycle_magic import session as _session
+            from lifecycle_magic.session import session as _session
             _s = _session.current()
             print(_json.dumps([
                 [_s.id, str(_s.folder), c.name, c.id]
@@ -273,7 +275,7 @@ class Kernel:
         told = self.run(
             f"""
             import dataclasses as _dataclasses, json as _json
-            from lifecycle_magic import session as _session
+            from lifecycle_magic.session import session as _session
             _s = _session.current()
             _s.swept()
             if {sweep}: _session.sweep(_s.root, _s)
@@ -285,7 +287,7 @@ class Kernel:
         found: list[dict[str, Any]] = json.loads(told)
         return found
 
-    def obituary(self, cls: str, where: Where) -> dict[str, Any]:
+    def describe_end(self, cls: str, where: Where) -> dict[str, Any]:
         """What the history tells of one container: exactly one entry."""
         [entry] = [one for one in self.history(cls, sweep=True) if one["container"] == where.name]
         return entry
@@ -306,12 +308,16 @@ class Where:
     def leftovers(self, root: Path) -> list[str]:
         """Everything of this container that is still there, each in words."""
         found = []
-        with contextlib.closing(docker.from_env()) as client:
-            label = f"{LABEL_SESSION}={self.session}"
-            some = client.containers.list(
-                all=True, filters={"label": label, "name": self.name}, ignore_removed=True
-            )
-            found += [f"container {one.name} ({one.status})" for one in some]
+        label = f"{LABEL_SESSION}={self.session}"
+        with answering.client() as client:
+            if not isinstance(client, str):
+                some = client.containers.list(
+                    all=True, filters={"label": label, "name": self.name}, ignore_removed=True
+                )
+                # One that ended after its kernel stays until a session sweeps.
+                found += [
+                    f"container {one.name} ({one.status})" for one in some if one.status != "exited"
+                ]
         found += [f"process {pid}: {told}" for pid, told in self.processes().items()]
         run_dir = str(self.folder / self.name)
         sockets = Path("/proc/net/unix").read_text().splitlines()
@@ -360,9 +366,11 @@ class Where:
 
 
 class OwnKernel(Kernel):
-    """A kernel that this process started with `jupyter_client`."""
+    """A kernel that this process started with `jupyter_client`, as ``user`` if one is given."""
 
-    def __init__(self, tmp: Path, env: dict[str, str] | None = None) -> None:
+    def __init__(
+        self, tmp: Path, env: dict[str, str] | None = None, user: User | None = None
+    ) -> None:
         tmp.mkdir(parents=True, exist_ok=True)
         self.tmp = tmp
         # By Unix sockets: of TCP ports chosen in advance, another test's kernel may take one.
@@ -370,6 +378,10 @@ class OwnKernel(Kernel):
         self.manager = KernelManager(
             kernel_name="python3", transport="ipc", connection_file=f"{self._sockets}/kernel.json"
         )
+        if user is not None:
+            user.own(self._sockets)
+            spec = self.manager.kernel_spec
+            spec.argv = [*user.prefix, sys.executable, *spec.argv[1:]]
         self.manager.start_kernel(
             env=kernel_environment(tmp) | (env or {}),
             stdout=subprocess.DEVNULL,
@@ -415,8 +427,10 @@ def kernel_environment(tmp: Path) -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def own_kernel(tmp: Path, env: dict[str, str] | None = None) -> Iterator[OwnKernel]:
-    kernel = OwnKernel(tmp, env)
+def own_kernel(
+    tmp: Path, env: dict[str, str] | None = None, user: User | None = None
+) -> Iterator[OwnKernel]:
+    kernel = OwnKernel(tmp, env, user)
     try:
         yield kernel
     finally:
@@ -461,10 +475,12 @@ class Server:
         self.url = f"http://127.0.0.1:{port}/api"
         home = tmp.with_name(f"{tmp.name}-home")
         home.mkdir(exist_ok=True)
-        with open(home / "log", "wb") as log:
+        self.log = home / "log"
+        with open(self.log, "wb") as log:
             self.process = subprocess.Popen(
                 [
-                    *(sys.executable, "-m", "jupyter_server", "--allow-root", "--no-browser"),
+                    *(sys.executable, "-X", "faulthandler", "-m", "jupyter_server"),
+                    *("--allow-root", "--no-browser"),
                     *("--ip=127.0.0.1", f"--port={port}", "--ServerApp.port_retries=0"),
                     f"--ServerApp.root_dir={home}",
                 ],
@@ -475,7 +491,7 @@ class Server:
                 stdin=subprocess.DEVNULL,
                 start_new_session=True,
             )
-        wait_for(self._answers, f"an answer of the server; its log is {home / 'log'}")
+        wait_for(self._answers, f"an answer of the server; its log is {self.log}")
 
     def _answers(self) -> bool:
         try:
@@ -504,7 +520,12 @@ class Server:
         """Send the server a signal and wait for its end."""
         if self.process.poll() is None:
             self.process.send_signal(number)
-        self.process.wait(PATIENCE)
+        try:
+            self.process.wait(PATIENCE)
+        except subprocess.TimeoutExpired:
+            self.process.send_signal(signal.SIGABRT)  # it writes where its threads are
+            self.process.wait(PATIENCE)
+            raise AssertionError(f"the server didn't end: {self.log.read_text()}") from None
 
 
 @contextlib.contextmanager

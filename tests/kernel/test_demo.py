@@ -9,7 +9,7 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from lifecycle_magic import demo
+from lifecycle_magic.ui.cli import demo
 
 pytestmark = pytest.mark.kernel
 
@@ -20,7 +20,7 @@ def run(folder: Path, *cells: str) -> tuple[subprocess.CompletedProcess[str], Pa
     nbformat.write(notebook, source)
     code = f"""
 import pathlib, sys
-from lifecycle_magic import demo
+from lifecycle_magic.ui.cli import demo
 sys.exit(demo.run(pathlib.Path({str(target)!r}), pathlib.Path({str(source)!r})))
 """
     told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
@@ -38,7 +38,7 @@ def test_it_prints_what_each_cell_printed_and_where_the_executed_notebook_lies(t
         "4",
         "── cell 3: import os; os.getcwd()",
         repr(str(tmp_path)),
-        f"The executed notebook: {target}",
+        f"Executed notebook: {target}",
     ]
     assert nbformat.read(target, as_version=4).cells[1].outputs[0].data["text/plain"] == "4"
 

@@ -100,9 +100,9 @@ ENGINE_OVER_TCP = {
     "plain": "ProcessEngine(sandbox=False, transport='tcp')",
 }
 OVER_TCP = """\
-from lifecycle_magic import session
-from lifecycle_magic.engines.docker import DockerEngine
-from lifecycle_magic.engines.process import ProcessEngine
+from lifecycle_magic.session import session
+from lifecycle_magic.engines.docker.engine import DockerEngine
+from lifecycle_magic.engines.process.engine import ProcessEngine
 session.current()._engines[options["engine"]] = {engine}
 """
 
@@ -151,7 +151,7 @@ def nbclient_at_the_end_of_the_notebook(life: Life) -> None:
         + subject(life.cls, SECONDS).replace("@app.cls(**options)\n", ""),
         f"{life.cls}().hello.remote(7)",
         f"""
-from lifecycle_magic import session
+from lifecycle_magic.session import session
 s = session.current()
 [c] = s.containers()
 open({str(told)!r}, "w").write(json.dumps([s.id, str(s.folder), c.name, c.id]))

@@ -26,7 +26,7 @@ def test_app_stop_returns_when_exit_has_run(
     kernel.run("app.stop()")
     assert diary.events() == WENT
     where.wait_gone(state_dir)
-    entry = kernel.obituary("Stopped", where)
+    entry = kernel.describe_end("Stopped", where)
     assert (entry["state"], entry["why"]) == ("exited", "app.stop()")
     assert not (where.folder / where.name).exists()
     assert kernel.run("print(Stopped().hello.remote(6))").strip() == "6"
@@ -63,7 +63,7 @@ def test_a_stop_from_outside_runs_exit(
     where.wait_gone(state_dir)
     assert diary.events() == WENT
     wait_for(lambda: not kernel.containers("StoppedOutside"), "the kernel to hear of it")
-    entry = kernel.obituary("StoppedOutside", where)
+    entry = kernel.describe_end("StoppedOutside", where)
     assert (entry["state"], entry["why"]) == ("exited", "it was stopped from outside (SIGTERM)")
     assert kernel.run("print(StoppedOutside().hello.remote(5))").strip() == "5"
 

@@ -5,24 +5,25 @@ from pathlib import Path
 
 import pytest
 
-from lifecycle_magic import arguments
-from lifecycle_magic.arguments import parse
 from lifecycle_magic.exception import InvalidError
-from lifecycle_magic.image import Image
-from lifecycle_magic.options import Options, Retries
+from lifecycle_magic.images.image import Image
+from lifecycle_magic.spec.options import Options
+from lifecycle_magic.spec.retries import Retries
+from lifecycle_magic.ui.notebook import options_line
+from lifecycle_magic.ui.notebook.options_line import parse
 
 AS_FLAGS_OF_THEIR_OWN = {"image", "env", "secrets", "volumes"}
 
 
 def test_every_option_of_a_class_can_be_written_in_the_magic():
     fields = {field.name for field in dataclasses.fields(Options)}
-    written = {f.flag[2:].replace("-", "_") for _, flags in arguments.GROUPS for f in flags}
+    written = {f.flag[2:].replace("-", "_") for _, flags in options_line.GROUPS for f in flags}
     assert fields - AS_FLAGS_OF_THEIR_OWN <= written
 
 
 def test_the_help_lists_every_flag_and_the_defaults():
-    told = arguments.describe()
-    for _, flags in arguments.GROUPS:
+    told = options_line.describe()
+    for _, flags in options_line.GROUPS:
         for flag in flags:
             assert f"  {flag.flag}" in told
             assert flag.help in told
@@ -30,7 +31,7 @@ def test_the_help_lists_every_flag_and_the_defaults():
 
 
 def test_no_options_are_the_defaults():
-    assert parse("") == arguments.Request(Options())
+    assert parse("") == options_line.Request(Options())
 
 
 @pytest.mark.parametrize(
@@ -114,7 +115,7 @@ def test_a_secret_in_the_line_is_refused_and_not_repeated():
         ("--memroy 3", "no option --memroy: did you mean --memory?"),
         ("--volumes w:/w", "did you mean --volume?"),
         ("--keep-warm 1", "use min_containers"),
-        ("--region us-east", "no meaning on your own machine"),
+        ("--region us-east", "--region does nothing here: containers run on your own machine"),
         ("--zzz", "%%lifecycle_cls? lists them"),
         ("--memory -1", "memory=-1 must be a whole number of MiB, 1 or more"),
         ("--cpu many", "cpu='many' must be a number of cores above 0"),
@@ -123,13 +124,13 @@ def test_a_secret_in_the_line_is_refused_and_not_repeated():
         ("numpy", "'numpy' belongs to no option"),
         ("--run 'echo", "close the quotes"),
         ("--env A", "write --env A=value"),
-        ("--image x --python 3.11", "--python is for the default base"),
+        ("--image x --python 3.11", "--python applies to the default base"),
         ("--volume a:/w b:/w", "two volumes at /w"),
         ("--volume a", "--volume"),
         ("--pip 'two words'", "two words"),
     ],
 )
-def test_a_mistake_is_told_with_its_mend(line: str, told: str):
+def test_a_mistake_is_reported_with_the_fix(line: str, told: str):
     with pytest.raises(InvalidError) as raised:
         parse(line)
     assert told in str(raised.value)

@@ -1,6 +1,4 @@
-"""The arithmetic of the benchmarks: who takes turns with whom, when a bound is met, and what the
-README says of it.
-"""
+"""The arithmetic of the benchmarks: turns of contenders, met bounds, and the README's figures."""
 
 from __future__ import annotations
 
@@ -17,7 +15,7 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture
 def figures(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """The module, from the source tree: the benchmarks are no part of what is installed."""
+    """Return the module from the source tree, because the benchmarks are not installed."""
     monkeypatch.syspath_prepend(str(ROOT))
     return importlib.import_module("benchmarks.figures")
 
@@ -81,7 +79,7 @@ def test_a_bound_is_met_up_to_its_limit(figures: Any, measured: float, met: bool
     assert figures.Bound("at most a second", "us", measured, 1.0).met is met
 
 
-def test_the_table_tells_samples_bounds_and_what_is_missing(figures: Any) -> None:
+def test_the_table_shows_samples_bounds_and_missing_contenders(figures: Any) -> None:
     found = figures.Figures(
         (figures.Sample("call", "us", (0.00004,) * 200),),
         (figures.Bound("call: quick", "us", 0.00004, 0.00003),),
@@ -124,19 +122,26 @@ def results(figures: Any, seconds: float) -> Any:
     return json.loads(figures.as_json(found, {"cores": 2, "processor": "one"}))
 
 
-def test_the_readme_names_a_missed_bound_and_why(figures: Any, publish: Any) -> None:
+def test_the_readme_counts_missed_bounds(figures: Any, publish: Any) -> None:
+    assert "1 of the 1 bounds that the benchmarks set are missed" in publish.summary(
+        results(figures, 0.5)
+    )
+    assert "no bound is missed" in publish.summary(results(figures, 0.01))
+
+
+def test_the_page_names_a_missed_bound_and_why(figures: Any, publish: Any) -> None:
     text = publish.section(results(figures, 0.5))
     assert "**Missed**: 1 of the 1 bounds" in text
     assert "500 ms on docker, where 100 ms are allowed. Ray took 1.0 s" in text
 
 
-def test_the_readme_says_when_all_bounds_are_met(figures: Any, publish: Any) -> None:
+def test_the_page_states_when_all_bounds_are_met(figures: Any, publish: Any) -> None:
     assert "All 1 bounds that the benchmarks set are met." in publish.section(
         results(figures, 0.01)
     )
 
 
-def test_the_readme_claims_nothing_of_bounds_that_were_not_measured(
+def test_the_page_claims_nothing_of_bounds_that_were_not_measured(
     figures: Any, publish: Any
 ) -> None:
     told = {**results(figures, 0.01), "missing": ["ray: it is not here"]}
@@ -151,8 +156,9 @@ def test_the_plot_draws_a_bar_for_each_contender(figures: Any, publish: Any) -> 
     assert [bar.get("class") for bar in bars] == ["ours", "least", "theirs"]
 
 
-def test_readme_and_plot_are_those_of_the_results(publish: Any) -> None:
+def test_readme_page_and_plot_are_those_of_the_results(publish: Any) -> None:
     measured = json.loads(publish.RESULTS.read_text())
-    readme = publish.README.read_text()
-    assert publish.put(readme, publish.section(measured)) == readme
+    readme, page = publish.README.read_text(), publish.PAGE.read_text()
+    assert publish.put(readme, publish.summary(measured)) == readme
+    assert publish.put(page, publish.section(measured)) == page
     assert publish.plot.draw(measured) == publish.PLOT.read_text()

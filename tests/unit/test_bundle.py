@@ -1,15 +1,19 @@
-"""The code that travels: the guest's folder, and a class with what it refers to."""
+"""The code that travels: the guest's folder, and a class with everything that it refers to."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
 import types
+from pathlib import Path
 
-import cloudpickle
 import pytest
 
+from lifecycle_magic.fingerprint import origin
 from lifecycle_magic.services import bundle
+from lifecycle_magic.wire import name_table
+
+pytestmark = pytest.mark.every_python
 
 
 def test_the_guest_folder_is_made_once_and_runs_by_itself() -> None:
@@ -17,12 +21,23 @@ def test_the_guest_folder_is_made_once_and_runs_by_itself() -> None:
     assert bundle.guest_folder() == folder
     told = subprocess.run(
         [sys.executable, "-I", "-c", f"import sys; sys.path.insert(0, {str(folder)!r});"
-         "import lifecycle_magic.guest.supervisor, cloudpickle; print(cloudpickle.__file__)"],
+         "import lifecycle_magic.guest.start, cloudpickle; print(cloudpickle.__file__)"],
         capture_output=True,
         text=True,
         check=True,
     )  # fmt: skip
     assert told.stdout.startswith(str(folder))
+
+
+def test_a_module_in_folders_without_init_files_is_found_before_it_is_imported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inner = tmp_path / "plain_folder" / "inner" / "most"
+    inner.mkdir(parents=True)
+    (inner / "module.py").write_text("")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert origin.file_of("plain_folder.inner.most.module") == str(inner / "module.py")
+    assert not [name for name in sys.modules if name.startswith("plain_folder")]
 
 
 def test_a_module_that_is_imported_under_another_name_does_not_stand_in_the_way(
@@ -32,4 +47,5 @@ def test_a_module_that_is_imported_under_another_name_does_not_stand_in_the_way(
     odd.__file__ = "/nowhere/_odd.so"
     monkeypatch.setitem(sys.modules, "package._odd", odd)
     assert not bundle.is_local(odd)
-    assert cloudpickle.loads(bundle.pickle_class(type("Model", (), {}))).__name__ == "Model"
+    data = bundle.pack_class(type("Model", (), {})).data
+    assert name_table.read(data, {}).cls.__name__ == "Model"

@@ -9,14 +9,14 @@ from html.parser import HTMLParser
 
 import pytest
 
-from lifecycle_magic import hooks
-from lifecycle_magic.arguments import parse
-from lifecycle_magic.card import Card, Terminal, as_html, as_text
-from lifecycle_magic.progress import Address, Progress, Row, View
+from lifecycle_magic.decorators import hooks
+from lifecycle_magic.lifecycle.states import BuildStep, Notice
 from lifecycle_magic.services.service import Change, Service
-from lifecycle_magic.session import Session
-from lifecycle_magic.spec import read_class
-from lifecycle_magic.state import BuildStep, Notice
+from lifecycle_magic.session.session import Session
+from lifecycle_magic.spec.class_spec import read_class
+from lifecycle_magic.ui.deployment import Address, Progress, Row, View
+from lifecycle_magic.ui.notebook.card import Card, Terminal, as_html, as_text
+from lifecycle_magic.ui.notebook.options_line import parse
 
 RUNNING = View(
     name="Model",
@@ -175,7 +175,7 @@ def test_a_closed_stream_is_no_error():
 
 
 class Recorder:
-    """Keeps what a card shows; the final view sets `ended`."""
+    """A display that keeps what a card shows; the final view sets `ended`."""
 
     def __init__(self) -> None:
         self.views: list[View] = []
@@ -249,7 +249,7 @@ def test_events_after_the_end_are_not_shown(session: Session):
     assert len(sink.views) == count
 
 
-def test_an_error_is_shown_and_goes_on(session: Session):
+def test_an_error_is_shown_and_raised(session: Session):
     sink = Recorder()
     card = Card(SPEC, Service(session, "Model"), sink)
     with pytest.raises(ValueError, match="no such"), card:
@@ -258,7 +258,7 @@ def test_an_error_is_shown_and_goes_on(session: Session):
     assert sink.views[-1].headline == "ValueError: no such"
 
 
-def test_lazy_and_arguments_are_told(session: Session):
+def test_lazy_and_arguments_are_reported(session: Session):
     sink = Recorder()
     with Card(SPEC, Service(session, "Model"), sink) as card:
         card.declared()
@@ -273,7 +273,7 @@ def test_a_card_outside_of_ipython_breaks_nothing(session: Session, capsys):
     assert "Model: ready" in capsys.readouterr().out
 
 
-def test_addresses_are_told_as_text_and_as_links():
+def test_addresses_are_shown_as_text_and_as_links():
     progress = Progress("Model", 0.0)
     here, there = "http://127.0.0.1:28948/", "https://hub.example.org/user/me/proxy/28949/"
     progress.serve((Address("predict", here, here), Address("rank", here, there)))

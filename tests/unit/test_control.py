@@ -1,4 +1,4 @@
-"""What a supervisor says over the control connection, and what is told of an end."""
+"""Messages of a supervisor on the control connection, and reports of a container's end."""
 
 from __future__ import annotations
 
@@ -6,35 +6,42 @@ import json
 import re
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-from lifecycle_magic.containers.control import Control, Exiting, Printed, Told
+from lifecycle_magic.container.control import (
+    ControlConnection,
+    ExitStarted,
+    PrintedOutput,
+    SupervisorMessage,
+)
 from lifecycle_magic.engines.base import Ended
-from lifecycle_magic.guest.notes import line
-from lifecycle_magic.monitor import Monitor
-from lifecycle_magic.report import Report, obituary
+from lifecycle_magic.guest.json_lines import encode_line
+from lifecycle_magic.lifecycle.report import Report, describe_end
+from lifecycle_magic.threads.event_loop import EventLoop
+from lifecycle_magic.wire import clock
 
 
 class Supervisor:
-    """The far end of a connection, and what this end was told by it."""
+    """The container's end of a connection, and the messages that it received."""
 
-    def __init__(self, monitor: Monitor) -> None:
+    def __init__(self, event_loop: EventLoop) -> None:
         here, self.sock = socket.socketpair()
-        self.told: list[Told] = []
+        self.told: list[SupervisorMessage] = []
         self.ends = 0
         self.ended = threading.Event()
-        self.control = Control(here, monitor, self.told.append, self._on_end)
+        self.control = ControlConnection(here, event_loop, self.told.append, self._on_end)
         self.control.watch()
 
     def _on_end(self) -> None:
         self.ends += 1
         self.ended.set()
 
-    def heard(self, *lines: bytes) -> list[Told]:
-        """What comes of these, said by one who leaves then."""
+    def heard(self, *lines: bytes) -> list[SupervisorMessage]:
+        """Send these messages, close the connection, and return the messages that arrived."""
         self.sock.sendall(b"".join(lines))
         self.sock.close()
         assert self.ended.wait(20)
@@ -43,26 +50,26 @@ class Supervisor:
 
 @pytest.fixture
 def supervisor() -> Iterator[Supervisor]:
-    monitor = Monitor("control-test")
-    made = Supervisor(monitor)
+    event_loop = EventLoop("control-test")
+    made = Supervisor(event_loop)
     yield made
     made.sock.close()
     assert made.ended.wait(20)
-    monitor.stop()
+    event_loop.stop()
     assert made.ends == 1
 
 
 REPORT = {"container": "c1", "orderly": True, "entered": True, "why": "it was asked to"}
 
 
-def test_what_it_says_is_told_in_order(supervisor: Supervisor) -> None:
+def test_messages_are_shown_in_order(supervisor: Supervisor) -> None:
     assert supervisor.heard(
-        line(event="log", stream="stderr", text="loading", shown=False),
-        line(event="exiting", why="it was asked to"),
-        line(event="ended", report=REPORT),
+        encode_line(event="log", stream="stderr", text="loading", shown=False),
+        encode_line(event="exiting", why="it was asked to"),
+        encode_line(event="ended", report=REPORT),
     ) == [
-        Printed("stderr", "loading", shown=False),
-        Exiting("it was asked to"),
+        PrintedOutput("stderr", "loading", shown=False),
+        ExitStarted("it was asked to"),
         Report("c1", orderly=True, entered=True, why="it was asked to"),
     ]
 
@@ -82,25 +89,29 @@ def test_what_it_says_is_told_in_order(supervisor: Supervisor) -> None:
 def test_what_makes_no_sense_costs_nothing_of_what_follows(
     supervisor: Supervisor, nonsense: dict[str, Any]
 ) -> None:
-    heard = supervisor.heard(line(**nonsense), line(event="exiting", why="so"))
-    assert heard == [Exiting("so")]
+    heard = supervisor.heard(encode_line(**nonsense), encode_line(event="exiting", why="so"))
+    assert heard == [ExitStarted("so")]
 
 
 def test_what_is_no_json_ends_the_connection(supervisor: Supervisor) -> None:
-    assert supervisor.heard(b"junk\n", line(event="exiting", why="so")) == []
+    assert supervisor.heard(b"junk\n", encode_line(event="exiting", why="so")) == []
 
 
 def test_it_is_told_what_it_is_asked(supervisor: Supervisor) -> None:
-    supervisor.control.interrupt(7)
+    began = clock.now()
+    supervisor.control.interrupt(7, time.monotonic())
     supervisor.control.exit("it is idle")
     with supervisor.sock.makefile() as lines:
-        asked = [json.loads(lines.readline()) for _ in range(2)]
-    assert asked == [{"do": "cancel", "call": 7}, {"do": "exit", "why": "it is idle"}]
+        cancel, leave = [json.loads(lines.readline()) for _ in range(2)]
+    assert (cancel["do"], cancel["call"], cancel["clock"]) == ("cancel", 7, clock.name())
+    assert began - 0.001 <= cancel["since"] <= clock.now()
+    assert cancel["seconds"] >= 0
+    assert leave == {"do": "exit", "why": "it is idle", "at_once": False}
 
 
 def test_one_that_is_gone_may_be_asked_all_the_same(supervisor: Supervisor) -> None:
     supervisor.heard()
-    supervisor.control.interrupt(7)
+    supervisor.control.interrupt(7, 0.5)
     supervisor.control.exit("it is idle")
 
 
@@ -111,12 +122,39 @@ def test_one_that_is_gone_may_be_asked_all_the_same(supervisor: Supervisor) -> N
         (None, Ended(137, oom=True), "we did", "", "we did"),
         (None, Ended(137, oom=True), "", "", r"ran out of memory .*\(limit of 64 MiB\)"),
         (None, Ended(137), "", "", r"^it was killed from outside \(exit code 137\)$"),
-        (None, None, "", "", "^it was killed from outside, or its engine went away$"),
-        (None, Ended(None), "", "so", r"^it was killed from outside, while it was going \(so\)$"),
+        (None, None, "", "", "^it was killed from outside, or its engine stopped$"),
+        (
+            None,
+            Ended(None),
+            "",
+            "so",
+            r"^it was killed from outside, while it was stopping \(so\)$",
+        ),
     ],
 )
-def test_an_end_is_told_by_whoever_knows_best(
+def test_an_end_is_described_by_its_best_source(
     report: Report | None, ended: Ended | None, killed: str, leaving: str, told: str
 ) -> None:
-    sentence = obituary(report, ended, killed=killed, leaving=leaving, memory_limit=64)
+    sentence = describe_end(report, ended, killed=killed, leaving=leaving, memory_limit=64)
     assert re.search(told, sentence)
+
+
+@pytest.mark.parametrize(
+    ("own", "around", "told"),
+    [
+        (64, 64, r"\(limit of 64 MiB\); give it more with memory=$"),
+        (None, 512, r"the container around this kernel has 512 MiB in all\. Fix: give that one"),
+        (None, None, r"this machine has no more\. Fix: load less"),
+    ],
+)
+def test_an_out_of_memory_report_names_the_limit(
+    own: int | None, around: int | None, told: str
+) -> None:
+    killed = {**REPORT, "orderly": False, "oom": True, "memory_limit": around}
+    assert re.search(told, Report(**killed).summary(own))  # type: ignore[arg-type]
+
+
+def test_a_worker_that_could_not_be_forked_is_reported() -> None:
+    why = "its worker could not be forked: Resource temporarily unavailable"
+    told = Report(container="c", orderly=False, entered=False, why=why).summary()
+    assert told.startswith("no further process or thread can be started")

@@ -1,4 +1,4 @@
-"""What is asked of engines that are not here: other security modules, fewer limits, GPUs."""
+"""Launch options for engines not available here: other security modules, fewer limits, GPUs."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from lifecycle_magic.engines.base import Launch
-from lifecycle_magic.engines.docker_facts import Facts
-from lifecycle_magic.engines.docker_launch import config, review
+from lifecycle_magic.engines.docker.facts import Facts
+from lifecycle_magic.engines.docker.launch import config, review
 
 FACTS = Facts.of(
     {
@@ -45,7 +45,7 @@ def test_where_users_are_remapped_root_may_enter_the_run_folder() -> None:
     assert host_config(LAUNCH, replace(FACTS, security=("name=userns",)))["UsernsMode"] == "host"
 
 
-def test_limits_that_the_engines_kernel_lacks_are_left_out_and_told() -> None:
+def test_limits_that_the_engines_kernel_lacks_are_left_out_and_reported() -> None:
     launch = replace(LAUNCH, cpu=2.0, memory=512)
     bare = replace(FACTS, limits_memory=False, limits_cpu=False, limits_pids=False)
     asked = {"Memory", "MemorySwap", "NanoCpus", "PidsLimit"}
@@ -65,7 +65,7 @@ def test_cores_are_capped_at_the_engines() -> None:
     assert host_config(replace(LAUNCH, cpu=64.0))["NanoCpus"] == 4_000_000_000
 
 
-def test_a_memory_limit_above_what_the_engine_has_is_told() -> None:
+def test_a_memory_limit_above_what_the_engine_has_is_reported() -> None:
     told = review(replace(LAUNCH, memory=1 << 20), FACTS, unix=True)
     assert told.refused == ()
     assert told.ignored == ("memory=1048576: the engine has only 8192 MiB",)
@@ -89,7 +89,7 @@ def test_gpus_are_asked_for_by_id() -> None:
 @pytest.mark.parametrize(
     ("asked", "told"), [(1, False), ("any", False), ("all", False), ("T4", True), ("H100:8", True)]
 )
-def test_a_gpu_model_that_can_not_be_chosen_is_told(asked: str | int, told: bool) -> None:
+def test_a_gpu_model_that_can_not_be_chosen_is_reported(asked: str | int, told: bool) -> None:
     ignored = review(replace(LAUNCH, gpu=asked), FACTS, unix=True).ignored
     assert bool(ignored) is told
     assert all(repr(asked) in text for text in ignored)
@@ -98,3 +98,12 @@ def test_a_gpu_model_that_can_not_be_chosen_is_told(asked: str | int, told: bool
 def test_docker_desktop_is_known_by_its_name() -> None:
     assert not FACTS.desktop
     assert replace(FACTS, system="Docker Desktop").desktop
+
+
+def test_containers_know_the_machine_by_name_but_on_an_old_engine_or_without_network() -> None:
+    assert host_config(LAUNCH)["ExtraHosts"] == ["host.docker.internal:host-gateway"]
+    assert "ExtraHosts" not in host_config(replace(LAUNCH, block_network=True))
+    old = Facts.of({"OSType": "linux"}, "1.40")
+    assert "ExtraHosts" not in host_config(LAUNCH, old)
+    assert any("20.10" in text for text in review(LAUNCH, old, unix=True).ignored)
+    assert Facts.of({}, "1.41").host_gateway

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from lifecycle_magic.recipes.dockerfiles import images_in
+from lifecycle_magic.images.dockerfiles import images_in
 
 
 @pytest.mark.parametrize(

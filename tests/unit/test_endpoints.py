@@ -10,10 +10,16 @@ from typing import Any
 import pytest
 
 import lifecycle_magic as lm
-from lifecycle_magic.endpoints import asgi_app, fastapi_endpoint, web_endpoint, web_server, wsgi_app
+from lifecycle_magic.decorators.endpoints import (
+    asgi_app,
+    fastapi_endpoint,
+    web_endpoint,
+    web_server,
+    wsgi_app,
+)
+from lifecycle_magic.decorators.marks import WebMarks, marks_of
 from lifecycle_magic.exception import InvalidError
-from lifecycle_magic.marks import WebMarks, marks_of
-from lifecycle_magic.spec import read_class
+from lifecycle_magic.spec.class_spec import read_class
 
 
 def marks(fn: Any) -> WebMarks:
@@ -37,7 +43,7 @@ def test_web_endpoint_is_the_older_name() -> None:
     assert lm.web_endpoint is lm.fastapi_endpoint
 
 
-def test_what_is_said_is_kept() -> None:
+def test_printed_lines_are_kept() -> None:
     @fastapi_endpoint(
         method="post", label="my-label", docs=True, requires_proxy_auth=True, cors=["https://a.b:8"]
     )
@@ -140,6 +146,6 @@ except lm.exception.InvalidError as error:
         [sys.executable, "-c", program], capture_output=True, text=True, check=True
     )
     assert re.search(
-        r"Model\.predict answers HTTP.*lacks uvicorn: pip install 'lifecycle-magic\[web\]'",
+        r"Model\.predict answers HTTP.*uvicorn is not .*Fix: pip install 'lifecycle-magic\[web\]'",
         ran.stdout,
     )

@@ -1,4 +1,4 @@
-"""The examples in docstrings do what they say; those that need an engine are marked +SKIP."""
+"""The examples in docstrings work as shown; those that need an engine are marked +SKIP."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ EXAMPLES = [
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: example.name)
-def test_an_example_does_what_it_says(example: doctest.DocTest) -> None:
+def test_an_example_prints_what_it_shows(example: doctest.DocTest) -> None:
     told: list[str] = []
     runner = doctest.DocTestRunner(optionflags=doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS)
     runner.run(example, out=told.append)

@@ -1,4 +1,4 @@
-"""What changes a fingerprint and what does not, as a table of edits to one cell."""
+"""Fingerprints: which edits of a cell change them, as a table."""
 
 from __future__ import annotations
 
@@ -14,7 +14,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lifecycle_magic.digests import fingerprint
+from lifecycle_magic.fingerprint import fingerprint
+
+pytestmark = pytest.mark.every_python
 
 CELL = '''
 import math
@@ -440,14 +442,14 @@ def test_what_is_looked_up_by_a_text_is_named_once(read: str) -> None:
 
 @pytest.fixture
 def beside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder of modules beside the notebook."""
+    """Return a folder of modules next to the notebook."""
     monkeypatch.syspath_prepend(str(tmp_path))
     for name in ("beside_one", "beside_two", "beside_kit"):
         monkeypatch.delitem(sys.modules, name, raising=False)
     return tmp_path
 
 
-def test_a_module_beside_the_notebook_counts_by_what_is_read_of_it() -> None:
+def test_a_local_module_counts_by_the_names_read_from_it() -> None:
     def digest_of(source: str) -> str:
         module = ModuleType("beside_live")
         exec(source, vars(module))
@@ -475,7 +477,7 @@ def test_an_import_inside_a_function_counts_by_the_file(beside: Path) -> None:
     assert print_of(source).digest != before.digest
 
 
-def test_a_package_beside_the_notebook_counts_with_the_submodule_that_is_imported(
+def test_a_local_package_counts_with_the_imported_submodule(
     beside: Path,
 ) -> None:
     kit = beside / "beside_kit"
@@ -617,8 +619,8 @@ def test_the_digest_is_the_same_in_another_process_with_another_hash_seed() -> N
     program = textwrap.dedent(
         """
         import sys
-        from lifecycle_magic.digests import fingerprint
-        from lifecycle_magic.digests.attributes import attributes_of
+        from lifecycle_magic.fingerprint import fingerprint
+        from lifecycle_magic.fingerprint.own_attributes import attributes_of
         space = {"__name__": "__main__"}
         exec(sys.stdin.read(), space)
         cls = space["Model"]

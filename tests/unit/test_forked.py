@@ -1,4 +1,4 @@
-"""What a pool and its containers go through, with the real guest: see `fakes.forked`."""
+"""A pool and its containers, with the real guest: see `fakes.forked`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ from engine.work import wait_for
 from fakes.forked import Forked, ForkEngine
 
 import lifecycle_magic as lm
-from lifecycle_magic.calling import calls
+from lifecycle_magic.calls.input import Input
+from lifecycle_magic.container.endings import Ending, EndKind
 from lifecycle_magic.exception import (
     BuildError,
     ContainerDied,
@@ -25,14 +26,16 @@ from lifecycle_magic.exception import (
     StartError,
     WireError,
 )
-from lifecycle_magic.monitor import Monitor
-from lifecycle_magic.pools.crashloop import CRASH_LOOP
-from lifecycle_magic.pools.inputs import Input
-from lifecycle_magic.pools.pool import Pool
-from lifecycle_magic.pools.replacing import replace
-from lifecycle_magic.pools.sizing import Limits
-from lifecycle_magic.state import State
+from lifecycle_magic.lifecycle.states import State
+from lifecycle_magic.pool.crash_loop import MAX_CRASHES
+from lifecycle_magic.pool.pool import Pool
+from lifecycle_magic.pool.replacement import replace
+from lifecycle_magic.pool.sizing import Limits
+from lifecycle_magic.threads.event_loop import EventLoop
+from lifecycle_magic.threads.sigint import run_forwarding
 from lifecycle_magic.wire.frames import Kind
+
+pytestmark = pytest.mark.every_python
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +53,7 @@ class Loud:
 
     @lm.method()
     def shout(self, lines: int) -> None:
-        """Long lines on two threads at once: longer than what a pipe takes in one piece."""
+        """Print long lines on two threads at once, each longer than a pipe takes in one piece."""
         import sys
         import threading
 
@@ -68,10 +71,10 @@ class Loud:
         """As a child would that writes wherever it can."""
         import sys
 
-        notes = sys.stdout._notes  # type: ignore[attr-defined]
-        notes.tell("print", stream="stdout")
+        notes = sys.stdout._pipe  # type: ignore[attr-defined]
+        notes.send("print", stream="stdout")
         notes._lines.append(b"no note\n")
-        notes.tell("nothing")
+        notes.send("nothing")
 
     @lm.exit()
     def leave(self) -> None:
@@ -106,7 +109,7 @@ def meet(path: str) -> None:
 
 @lm.concurrent(max_inputs=2)
 class Two:
-    """Takes two inputs at once. What it says is what its code says."""
+    """A class that takes two inputs at once. Its results show which version of its code runs."""
 
     def said(self) -> str:
         return "old"
@@ -121,7 +124,7 @@ class Two:
 
     @lm.method()
     def hold(self, path: str) -> list[str]:
-        """What it says when it begins, and when somebody reads at ``path``."""
+        """Return the code's version at the start and after ``path`` is read."""
         first = self.said()
         meet(path)
         return [first, self.said()]
@@ -133,9 +136,17 @@ class Two:
         yield self.said()
 
 
-class TwoNew(Two):
-    def said(self) -> str:
-        return "new"
+def edited(cls: type, **members: Any) -> type:
+    """The class as its cell declares it after an edit of these members."""
+    kept = {k: v for k, v in vars(cls).items() if k not in ("__dict__", "__weakref__")}
+    return type(cls)(cls.__name__, cls.__bases__, {**kept, **members})
+
+
+def new(self: Any) -> str:
+    return "new"
+
+
+TwoNew = edited(Two, said=new)
 
 
 class One:
@@ -144,12 +155,11 @@ class One:
     said, say, echo, hold, count = Two.said, Two.say, Two.echo, Two.hold, Two.count
 
 
-class OneNew(One):
-    said = TwoNew.said
+OneNew = edited(One, said=new)
 
 
 class Late:
-    """Stands for a class whose code takes until somebody reads at ``path``, and for ever then."""
+    """An argument that, when it is unpickled, blocks until ``path`` is read, and then forever."""
 
     def __init__(self, path: Path) -> None:
         self.path = str(path)
@@ -236,9 +246,15 @@ def test_no_call_gets_the_answer_to_a_change_of_code_that_was_interrupted(
     with Forked(engine, One) as work:
         assert work.echo.remote(0) == 0
         threading.Thread(target=interrupt, daemon=True).start()
-        defer = calls.interrupts_to(work.pool.interrupt_swap)
-        with pytest.raises(KeyboardInterrupt), defer if deploying else contextlib.nullcontext():
-            work.swap(OneNew, Late(fifo))
+
+        def swap(cls: type) -> None:
+            work.swap(cls, Late(fifo))
+
+        def deploy(cls: type) -> None:
+            run_forwarding(work.pool.interrupt_swap, swap, cls)
+
+        with pytest.raises(KeyboardInterrupt):
+            (deploy if deploying else swap)(OneNew)
         assert [work.echo.remote(number) for number in range(5)] == list(range(5))
         assert work.say.remote() == "new"
         assert len(work.made) == 2
@@ -253,7 +269,7 @@ def test_code_that_does_not_load_in_time_costs_the_container(
         threading.Thread(target=fifo.read_text, daemon=True).start()
         work.swap(OneNew, Late(fifo))
         assert work.say.remote() == "new"
-        assert "did not load its new code" in work.made[0].obituary()
+        assert "did not load its new code" in work.made[0].explain_exit()
 
 
 def test_an_answer_to_something_else_is_found_out(engine: ForkEngine) -> None:
@@ -261,7 +277,7 @@ def test_an_answer_to_something_else_is_found_out(engine: ForkEngine) -> None:
         assert work.echo.remote(0) == 0
         stray = Input(work.pool, "echo", ("stray",), {})
         work.made[0].slots[0].channel.send(Kind.CALL, stray.payload)
-        with pytest.raises(WireError, match=r"One.echo got an answer that is not its own"):
+        with pytest.raises(WireError, match=r"One.echo got the answer of another input"):
             work.echo.remote(1)
         assert [work.echo.remote(number) for number in range(5)] == list(range(5))
 
@@ -270,7 +286,7 @@ def test_an_answer_to_something_else_is_found_out(engine: ForkEngine) -> None:
 
 
 class Leaves(One):
-    """Its exit takes until somebody reads at ``path``."""
+    """A class whose exit takes until the file at ``path`` is read."""
 
     def __init__(self, path: str) -> None:
         self.path = path
@@ -300,15 +316,15 @@ def test_a_call_that_waits_is_not_kept_by_an_exit_that_takes_long(
         waiting = work.echo.spawn(1)
         with fifo.open():  # it has begun
             if how == "drained":
-                work.made[0].drain("it is not needed")
+                work.made[0].end(Ending(EndKind.DRAIN, "it is not needed"))
             else:
                 os.kill(int(work.made[0].id or ""), signal.SIGTERM)
         assert waiting.get() == 1
-        assert not work.made[0].gone.is_set()
+        assert not work.made[0].exited.is_set()
         with contextlib.suppress(ContainerDied):  # where it was stopped in the middle
             running.get()
         threading.Thread(target=leaving.read_text, daemon=True).start()
-        work.made[0].gone.wait(20)
+        work.made[0].exited.wait(20)
         threading.Thread(target=leaving.read_text, daemon=True).start()
 
 
@@ -355,28 +371,28 @@ def test_a_start_that_fails_before_there_is_a_container_is_not_tried_for_ever(
 ) -> None:
     tried: list[Any] = []
 
-    def make(on_gone: Any) -> Any:
-        tried.append(on_gone)
+    def make(on_exited: Any) -> Any:
+        tried.append(on_exited)
         assert len(tried) < 100
         raise error("no such thing")
 
-    monitor = Monitor("forked-monitor")
-    pool = Pool("Model", make, monitor, limits=Limits(least=1))
+    event_loop = EventLoop("forked-event-loop")
+    pool = Pool("Model", make, event_loop, limits=Limits(least=1))
     for _ in range(2):
         tried.clear()
         with pytest.raises(error):
             pool.warm()
         while starting := [t for t in threading.enumerate() if t.name == "Model-start"]:
             starting[0].join()
-        assert len(tried) <= CRASH_LOOP
-    monitor.stop()
+        assert len(tried) <= MAX_CRASHES
+    event_loop.stop()
 
 
 def test_who_interrupts_a_start_leaves_those_who_wait_to_another(
     engine: ForkEngine, fifo: Path
 ) -> None:
     class Enters:
-        """The first one never comes up."""
+        """A class whose first container never becomes ready."""
 
         def __init__(self, path: str) -> None:
             import signal
@@ -428,14 +444,14 @@ def test_a_replacement_of_several_pools_is_whole_or_none(
         with pytest.raises(OSError, match="no weights"):
             replace([one.pool, other.pool], "there is new code")
         for work in (one, other):
-            work.made[1].gone.wait(20)
+            work.made[1].exited.wait(20)
         assert one.pool.containers == one.made[:1]
         assert other.pool.containers == other.made[:1]
         assert (one.echo.remote(1), other.echo.remote(2)) == (1, 2)
         broken.unlink()
         replace([one.pool, other.pool], "there is new code")
         for work in (one, other):
-            work.made[0].gone.wait(20)
+            work.made[0].exited.wait(20)
             assert work.made[0].state is State.EXITED
             assert work.echo.remote(3) == 3
 
@@ -443,13 +459,11 @@ def test_a_replacement_of_several_pools_is_whole_or_none(
 # --- what a thread or a process may hold --------------------------------------------------------
 
 
-def test_a_thread_that_keeps_the_only_slot_from_coming_free_is_told(
-    engine: ForkEngine, fifo: Path
-) -> None:
+def test_a_thread_that_blocks_the_only_slot_is_reported(engine: ForkEngine, fifo: Path) -> None:
     with Forked(engine, One) as work:
         streamed = work.count.remote_gen(str(fifo))
         assert next(streamed) == "old"
-        with pytest.raises(InvalidError, match=r"One.echo would wait for ever.*max_containers=2"):
+        with pytest.raises(InvalidError, match=r"One.echo would wait forever.*max_containers=2"):
             work.echo.remote(1)
         other = threading.Thread(target=work.echo.remote, args=(1,))
         other.start()  # which may well wait
@@ -479,7 +493,7 @@ def test_many_inputs_at_once_get_the_open_files_that_they_need(engine: ForkEngin
             return number
 
     with Forked(engine, Many) as work:
-        assert work.echo.remote(1).get() == 1
+        assert work.echo.remote(1) == 1
 
 
 def test_more_than_the_process_may_have_is_refused_by_name(engine: ForkEngine) -> None:

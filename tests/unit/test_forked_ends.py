@@ -1,7 +1,8 @@
-"""How containers end and what is told of it, with the real guest: see `fakes.forked`."""
+"""The ends of containers and the reports of them, with the real guest: see `fakes.forked`."""
 
 from __future__ import annotations
 
+import asyncio
 import os
 import pickle
 import shutil
@@ -15,11 +16,14 @@ import pytest
 from fakes.forked import Forked, ForkEngine
 
 import lifecycle_magic as lm
+from lifecycle_magic.container.endings import Ending, EndKind
 from lifecycle_magic.exception import ContainerDied, RemoteError, WireError
-from lifecycle_magic.guest.failures import MAX_TOLD
-from lifecycle_magic.pools import crashloop, pool, replacing, scaledown, swapping, wish
-from lifecycle_magic.state import WARM, State
+from lifecycle_magic.guest.failures import MAX_TRACEBACK_CHARS
+from lifecycle_magic.lifecycle.states import WARM_STATES, State
+from lifecycle_magic.pool import crash_loop, pending_start, pool, replacement, scale_down, swap
 from lifecycle_magic.wire.frames import Kind
+
+pytestmark = pytest.mark.every_python
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +62,7 @@ class Complains(Echo):
         pass
 
 
-def test_long_errors_of_many_exit_hooks_are_all_told(engine: ForkEngine) -> None:
+def test_long_errors_of_many_exit_hooks_are_all_reported(engine: ForkEngine) -> None:
     with Forked(engine, Complains) as work:
         assert work.echo.remote(1) == 1
     [container] = work.made
@@ -69,12 +73,12 @@ def test_long_errors_of_many_exit_hooks_are_all_told(engine: ForkEngine) -> None
     assert (last.hook, last.error) == ("last", None)
     for one in failed:
         assert one.error is not None
-        assert len(one.error) < MAX_TOLD + 100
+        assert len(one.error) < MAX_TRACEBACK_CHARS + 100
         assert f"ValueError: {one.hook}xxx" in one.error
         assert one.error.rstrip().endswith("xxx")
 
 
-def test_a_report_that_no_folder_takes_is_still_told(engine: ForkEngine) -> None:
+def test_a_report_that_can_not_be_stored_is_still_shown(engine: ForkEngine) -> None:
     with Forked(engine, Echo) as work:
         assert work.echo.remote(1) == 1
         shutil.rmtree(work.made[0].plan.launch.run_dir)
@@ -86,12 +90,12 @@ def test_an_obituary_does_not_repeat_itself(engine: ForkEngine) -> None:
     with Forked(engine, Echo) as work:
         os.kill(work.pid.remote(), signal.SIGSTOP)  # so that it can't leave
         [container] = work.made
-        container.drain("it is over")
-        container.kill("")
-        assert container.gone.wait(20)
-    told = container.obituary()
-    assert told == "it was killed from outside, or its engine went away, " + (
-        "while it was going (it is over)"
+        container.end(Ending(EndKind.DRAIN, "it is over"))
+        container.end(Ending(EndKind.KILL, ""), wait=True)
+        assert container.exited.wait(20)
+    told = container.explain_exit()
+    assert told == "it was killed from outside, or its engine stopped, " + (
+        "while it was stopping (it is over)"
     )
     assert container.history[-1].endswith(f": {told}")
 
@@ -142,9 +146,9 @@ def test_a_frame_that_no_worker_sends_is_no_answer_and_its_slot_is_not_used_agai
             ways[way]()
         assert [work.echo.remote(number) for number in range(3)] == [0, 1, 2]
         first, second = work.made
-    assert first.killed.startswith("its connection broke: ")
+    assert first.kill_reason.startswith("its connection broke: ")
     assert second.state is State.EXITED
-    assert second.killed == ""
+    assert second.kill_reason == ""
 
 
 @pytest.mark.parametrize(("kind", "payload"), WRONG[1:])  # READY is what enter ends with
@@ -159,11 +163,11 @@ def test_a_frame_that_no_worker_sends_in_enter_ends_the_start(
     with Forked(engine, Strays) as work:
         with pytest.raises(WireError, match="and is replaced"):
             work.echo.remote(1)
-        assert work.made[0].gone.wait(20)
+        assert work.made[0].exited.wait(20)
 
 
 class Fails(Echo):
-    """Its start fails as it is told to."""
+    """A class whose start fails in the given way."""
 
     def __init__(self, how: str) -> None:
         if how == "exit in __init__":
@@ -182,22 +186,29 @@ def test_an_enter_that_fails_fails_each_call_in_the_same_way(engine: ForkEngine)
         for _ in range(5):
             with pytest.raises(ValueError, match="no weights"):
                 work.echo.remote(1)
-            assert work.made[-1].gone.wait(20)
+            assert work.made[-1].exited.wait(20)
 
 
 @pytest.mark.parametrize("how", ["exit in __init__", "exit in enter"])
-def test_sys_exit_at_the_start_is_told_as_what_it_is(engine: ForkEngine, how: str) -> None:
-    refused = pytest.raises(RemoteError, match=r"sys\.exit.*\(code 3\)")
-    with Forked(engine, Fails, how) as work, refused as failed:
-        work.echo.remote(1)
-    assert "so there is no container" in str(failed.value)
-    assert "stays warm" not in str(failed.value)
+def test_sys_exit_at_the_start_is_reported_as_such(engine: ForkEngine, how: str) -> None:
+    with Forked(engine, Fails, how) as work:
+        with pytest.raises(SystemExit) as left:
+            work.echo.remote(1)
+        with pytest.raises(RemoteError, match=r"sys\.exit.*\(code 3\)") as failed:
+            asyncio.run(work.echo.remote.aio(1))
+    assert left.value.code == failed.value.code == 3
+    [note] = left.value.__notes__
+    for told in (note, str(failed.value)):
+        assert "so there is no container" in told
+        assert "stays warm" not in told
 
 
 class Interrupter:
-    """Raises KeyboardInterrupt at the ``at``-th line of a pool and of `wish` that is traced."""
+    """Raises KeyboardInterrupt at the ``at``-th traced line of a pool and of `pending_start`."""
 
-    files = tuple(one.__file__ for one in (crashloop, pool, replacing, scaledown, swapping, wish))
+    files = tuple(
+        one.__file__ for one in (crash_loop, pool, replacement, scale_down, swap, pending_start)
+    )
 
     def __init__(self, at: int) -> None:
         self.left = at
@@ -227,12 +238,12 @@ def test_wherever_an_interrupt_of_a_start_comes_the_next_call_works(
             before = sys.gettrace()
             sys.settrace(interrupter)
             try:
-                work.pool.warm() if how == "warm" else replacing.replace([work.pool], "new code")
+                work.pool.warm() if how == "warm" else replacement.replace([work.pool], "new code")
             except KeyboardInterrupt:
                 pass
             finally:
                 sys.settrace(before)
             interrupted = interrupter.left <= 0
             assert work.echo.spawn(5).get(20) == 5
-            assert len([one for one in work.made if one.state in WARM]) == 1
+            assert len([one for one in work.made if one.state in WARM_STATES]) == 1
     assert steps > 10

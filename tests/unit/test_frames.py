@@ -1,4 +1,4 @@
-"""Frames: what is sent arrives, however the stream is cut; what is no frame is refused."""
+"""Frames arrive however the stream is cut, and invalid frames are refused."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lifecycle_magic.exception import WireError
-from lifecycle_magic.wire.frames import HEADER, INBOX, MAGIC, MAX_BUFFERS, Channel, Kind
+from lifecycle_magic.wire.frames import HEADER, INBOX_BYTES, MAGIC, MAX_BUFFERS, Channel, Kind
 
 
 @pytest.fixture
@@ -37,7 +37,9 @@ def frame(kind: int, payload: bytes, buffers: tuple[bytes, ...] = ()) -> bytes:
     )
 
 
-payloads = st.one_of(st.binary(max_size=200), st.integers(INBOX - 40, INBOX + 40).map(bytes))
+payloads = st.one_of(
+    st.binary(max_size=200), st.integers(INBOX_BYTES - 40, INBOX_BYTES + 40).map(bytes)
+)
 
 
 @settings(deadline=None, max_examples=60)
@@ -165,8 +167,8 @@ def test_a_frame_that_was_read_ahead_is_known_of(ends: tuple[socket.socket, Chan
     raw, channel = ends
     raw.sendall(frame(Kind.OUTPUT, b"one") + frame(Kind.RESULT, b"two"))
     assert channel.receive() is not None
-    assert channel.buffered
+    assert channel.has_buffered
     second = channel.receive()
     assert second is not None
     assert bytes(second.payload) == b"two"
-    assert not channel.buffered
+    assert not channel.has_buffered

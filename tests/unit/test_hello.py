@@ -31,7 +31,7 @@ def ends() -> Iterator[tuple[socket.socket, socket.socket]]:
 
 
 class Dialler(threading.Thread):
-    """The guest's side, on a thread of its own; ``refusal`` is what it was told."""
+    """The guest's end of a connection on a thread of its own; ``refusal`` is the answer it got."""
 
     def __init__(self, sock: socket.socket, told: hello.Hello) -> None:
         super().__init__()
@@ -61,7 +61,7 @@ def test_a_container_with_the_right_token_gets_in(
     assert dialler.refusal == ""
 
 
-def test_a_wrong_token_is_refused_and_is_no_error_of_ours(
+def test_a_wrong_token_is_refused_and_is_no_error_of_the_package(
     ends: tuple[socket.socket, socket.socket],
 ) -> None:
     guest, kernel = ends
@@ -114,18 +114,18 @@ def test_a_first_frame_that_is_too_long_is_refused(
     assert hello.admit(kernel, TOKEN) is None
 
 
-def test_a_caller_that_says_nothing_is_refused(ends: tuple[socket.socket, socket.socket]) -> None:
+def test_a_silent_caller_is_refused(ends: tuple[socket.socket, socket.socket]) -> None:
     guest, kernel = ends
     guest.shutdown(socket.SHUT_WR)
     assert hello.admit(kernel, TOKEN) is None
 
 
-def test_the_boot_file_is_private_and_is_gone_once_it_was_taken(tmp_path: Path) -> None:
+def test_the_boot_file_is_private_and_is_removed_after_it_was_read(tmp_path: Path) -> None:
     path = tmp_path / "boot.json"
-    boot = hello.Boot("unix:/run/lifecycle/sock", TOKEN, "lm-model-1", 1, 30.0)
+    boot = hello.BootFile("unix:/run/lifecycle/sock", TOKEN, "lm-model-1", 1, 30.0)
     boot.write(str(path))
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
-    assert hello.Boot.take(str(path)) == boot
+    assert hello.BootFile.read_and_delete(str(path)) == boot
     assert not path.exists()
 
 

@@ -9,9 +9,17 @@ from typing import Any
 import pytest
 
 import lifecycle_magic as lm
-from lifecycle_magic import hooks
+from lifecycle_magic.decorators import hooks
+from lifecycle_magic.decorators.marks import (
+    BatchMarks,
+    BuildMarks,
+    ConcurrentMarks,
+    MethodMarks,
+    marks_of,
+)
 from lifecycle_magic.exception import InvalidError
-from lifecycle_magic.marks import BatchMarks, BuildMarks, ConcurrentMarks, MethodMarks, marks_of
+
+pytestmark = pytest.mark.every_python
 
 
 def test_a_decorator_hands_back_the_very_function() -> None:
@@ -58,7 +66,7 @@ def test_marks_of_several_decorators_add_up() -> None:
     assert not many.is_hook
 
 
-def test_concurrent_goes_on_a_class_too() -> None:
+def test_concurrent_decorates_a_class_too() -> None:
     @lm.concurrent(max_inputs=3)
     class Model: ...
 
@@ -185,7 +193,7 @@ MISTAKES: dict[str, tuple[str, tuple[str, ...]]] = {
         "@lm.build(forced=True)\n    def f(self): ...",
         ("@build", "forced", "force, timeout"),
     ),
-    "a snapshot": ("@lm.enter(snap=True)\n    def f(self): ...", ("@enter", "snap", "no options")),
+    "a step": ("@lm.enter(step=1)\n    def f(self): ...", ("@enter", "step", "snap")),
     "a timeout of zero": ("@lm.build(timeout=0)\n    def f(self): ...", ("@build", "timeout=0")),
     "a shared default": (
         "f: list = lm.parameter(default=[])",
@@ -195,7 +203,7 @@ MISTAKES: dict[str, tuple[str, tuple[str, ...]]] = {
 
 
 @pytest.mark.parametrize("mistake", MISTAKES)
-def test_a_mistake_is_one_error_at_its_line_that_names_the_mend(mistake: str) -> None:
+def test_a_mistake_is_one_error_at_its_line_with_the_fix(mistake: str) -> None:
     body, expected = MISTAKES[mistake]
     with pytest.raises(InvalidError) as caught:
         exec(f"class Model:\n    {body}\n", {"lm": lm, "functools": functools})
@@ -204,8 +212,8 @@ def test_a_mistake_is_one_error_at_its_line_that_names_the_mend(mistake: str) ->
     assert "<locals>" not in message
 
 
-def test_a_decorator_for_methods_on_a_class_says_where_it_goes() -> None:
-    with pytest.raises(InvalidError, match=r"@method goes on a method.*Model"):
+def test_a_decorator_for_methods_on_a_class_names_its_place() -> None:
+    with pytest.raises(InvalidError, match=r"@method belongs on a method.*Model"):
 
         @lm.method()
         class Model: ...
@@ -239,7 +247,7 @@ def test_an_instance_has_what_was_given_and_defaults_for_the_rest() -> None:
     assert (one.state, two.state) == (0, 7)
 
 
-def test_a_parameter_without_a_value_says_so() -> None:
+def test_a_parameter_without_a_value_is_reported() -> None:
     with pytest.raises(AttributeError, match="depth of Sized has no value"):
         _ = Sized().depth
 
@@ -256,7 +264,7 @@ def test_the_missing_default_is_one_object_after_pickling() -> None:
     assert pickle.loads(pickle.dumps(hooks.MISSING)) is hooks.MISSING
 
 
-def test_is_local_says_no_in_a_container(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_is_local_returns_false_in_a_container(monkeypatch: pytest.MonkeyPatch) -> None:
     assert lm.is_local()
     monkeypatch.setattr(hooks, "_remote", True)
     assert not lm.is_local()
@@ -264,7 +272,7 @@ def test_is_local_says_no_in_a_container(monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_the_decorators_need_the_standard_library_alone() -> None:
     program = (
-        "import sys; before = set(sys.modules); import lifecycle_magic.hooks\n"
+        "import sys; before = set(sys.modules); import lifecycle_magic.decorators.hooks\n"
         "new = {m.partition('.')[0] for m in set(sys.modules) - before}\n"
         "print(*sorted(new - sys.stdlib_module_names))\n"
         "print(*sorted(m for m in sys.modules if m.startswith('lifecycle_magic.')))"
@@ -274,4 +282,11 @@ def test_the_decorators_need_the_standard_library_alone() -> None:
     )
     packages, ours = done.stdout.splitlines()
     assert packages.split() == ["lifecycle_magic"]
-    assert ours.split() == [f"lifecycle_magic.{name}" for name in ("exception", "hooks", "marks")]
+    names = (
+        "decorators",
+        "decorators.classes",
+        "decorators.hooks",
+        "decorators.marks",
+        "exception",
+    )
+    assert ours.split() == [f"lifecycle_magic.{name}" for name in names]

@@ -1,4 +1,4 @@
-"""Notebooks are kept without outputs: what they show depends on who runs them, and where."""
+"""Notebooks are stored without outputs, because outputs depend on the machine and the user."""
 
 from __future__ import annotations
 

@@ -7,13 +7,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from lifecycle_magic.exception import InvalidError
-from lifecycle_magic.image import Image
-from lifecycle_magic.options import Options, Retries
+from lifecycle_magic.images.image import Image
 from lifecycle_magic.secret import Secret
+from lifecycle_magic.spec import options
+from lifecycle_magic.spec.options import Options
+from lifecycle_magic.spec.retries import Retries
+from lifecycle_magic.ui.notebook import options_line
 from lifecycle_magic.volume import Volume
 
 MINOR = f"{sys.version_info.major}.{sys.version_info.minor}"
@@ -67,7 +70,7 @@ MISTAKES: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
     "a pair of three": ({"memory": (1, 2, 3)}, ("memory=(1, 2, 3)", "pair")),
     "a misspelling": ({"memroy": 1}, ("memroy", "did you mean memory?")),
     "an unknown option": ({"zzz": 1}, ("zzz", "cpu", "memory")),
-    "a region": ({"region": "eu"}, ("region", "your own machine", "remove")),
+    "a schedule": ({"schedule": "daily"}, ("schedule", "your scheduler", "remove")),
     "keep_warm": ({"keep_warm": 1}, ("keep_warm", "min_containers")),
     "concurrency_limit": ({"concurrency_limit": 1}, ("concurrency_limit", "max_containers")),
     "idle timeout": ({"container_idle_timeout": 1}, ("scaledown_window",)),
@@ -107,7 +110,7 @@ MISTAKES: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
 
 
 @pytest.mark.parametrize("mistake", MISTAKES)
-def test_a_mistake_names_class_option_value_and_mend(mistake: str) -> None:
+def test_a_mistake_names_class_option_value_and_fix(mistake: str) -> None:
     given, expected = MISTAKES[mistake]
     with pytest.raises(InvalidError) as caught:
         Options.make("Model", **given)
@@ -121,6 +124,7 @@ NAMES = st.sampled_from([item.name for item in dataclasses.fields(Options)])
 ANYTHING = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5)
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # a loaded machine is slow
 @given(st.dictionaries(NAMES, ANYTHING | st.lists(ANYTHING) | st.tuples(ANYTHING, ANYTHING)))
 def test_whatever_is_given_either_holds_or_is_an_invalid_error(given: dict[str, Any]) -> None:
     try:
@@ -185,7 +189,7 @@ def test_the_key_is_the_same_in_another_process_and_holds_no_secret_to_guess(
     tmp_path: Path,
 ) -> None:
     program = (
-        "from lifecycle_magic.options import Options\n"
+        "from lifecycle_magic.spec.options import Options\n"
         "from lifecycle_magic.secret import Secret\n"
         "print(Options.make('M', cpu=2, env={'B': '1', 'A': '2'}).key())\n"
         "print(Options.make('M', secrets=[Secret.from_dict({'PIN': '1234'})]).key())"
@@ -196,3 +200,22 @@ def test_the_key_is_the_same_in_another_process_and_holds_no_secret_to_guess(
     plain, secret = done.stdout.split()
     assert plain == Options.make("M", cpu=2, env={"A": "2", "B": "1"}).key()
     assert secret != Options.make("M", secrets=[Secret.from_dict({"PIN": "1234"})]).key()
+
+
+def test_an_option_is_declared_once() -> None:
+    names = [field.name for field in dataclasses.fields(Options)]
+    assert list(options.declared()) == names
+    for name, one in options.declared().items():
+        assert one.help, name
+        assert not one.help.endswith("."), name
+    shown = options_line.describe()
+    assert all(f"--{name.replace('_', '-')}" in shown for name in names if name not in LISTS)
+
+
+LISTS = ("image", "env", "secrets", "volumes")  # the magic has flags of their own for these
+
+
+@pytest.mark.parametrize("name", ["single_use_containers", "max_inputs"])
+def test_an_option_of_modal_without_an_equivalent_is_an_error(name: str) -> None:
+    with pytest.raises(InvalidError, match=f"{name} is not supported"):
+        Options.make("Model", **{name: True})

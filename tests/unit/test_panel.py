@@ -1,4 +1,4 @@
-"""What the panel tells and when, without a browser and without an engine."""
+"""Messages of the panel and their times, without a browser and without an engine."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from typing import Any
 import pytest
 
 from lifecycle_magic.engines.base import Usage
-from lifecycle_magic.history import Entry
-from lifecycle_magic.logs import KEPT, Logs
-from lifecycle_magic.options import Options
-from lifecycle_magic.panel import facts
-from lifecycle_magic.panel.feed import Feed
-from lifecycle_magic.panel.fold import MOST_NOTICES, NOTICE, Fold, Step
-from lifecycle_magic.panel.pace import INTERVAL, LEASE, TICK, Pace
-from lifecycle_magic.panel.pages import Samples, Text
-from lifecycle_magic.report import ExitHook
+from lifecycle_magic.lifecycle.history import Entry
+from lifecycle_magic.lifecycle.logs import MAX_CHARACTERS, Logs
+from lifecycle_magic.lifecycle.report import ExitHook
+from lifecycle_magic.lifecycle.states import BuildStep, LogLine, Notice, State, Transition
 from lifecycle_magic.secret import Secret
 from lifecycle_magic.services.service import Service
-from lifecycle_magic.session import Session
-from lifecycle_magic.state import BuildStep, LogLine, Notice, State, Transition
+from lifecycle_magic.session.session import Session
+from lifecycle_magic.spec.options import Options
+from lifecycle_magic.ui.panel import facts
+from lifecycle_magic.ui.panel.event_facts import MAX_NOTICE_CHARS, MAX_NOTICES, Fold, Step
+from lifecycle_magic.ui.panel.feed import Feed
+from lifecycle_magic.ui.panel.pace import LEASE_SECONDS, POLL_SECONDS, UPDATE_SECONDS, Pace
+from lifecycle_magic.ui.panel.pages import Samples, Text
 
 # --- pages ---------------------------------------------------------------------------------------
 
@@ -97,7 +97,7 @@ def test_a_sample_like_the_last_one_is_none():
     assert samples.new == {"t": [1, 5, 7], "of": {"a": [0.0, 100, 0.0, 100, 0.5, 100]}}
 
 
-def test_figures_that_creep_are_told():
+def test_slowly_growing_figures_are_reported():
     samples = Samples()
     for n in range(5):
         samples.add(2 * n, {"a": Usage(0.0, (100 + n) << 20)})
@@ -115,7 +115,7 @@ def test_where_nobody_looked_there_is_a_gap():
 # --- pace ----------------------------------------------------------------------------------------
 
 
-def test_nothing_is_due_while_nobody_looks():
+def test_nothing_is_due_while_no_page_is_visible():
     pace = Pace()
     pace.dirty = True
     assert pace.due(0.0) is None
@@ -128,36 +128,36 @@ def test_nothing_is_due_while_nobody_looks():
 def test_updates_keep_their_distance_and_a_look_at_nothing_new_is_rarer():
     pace = Pace()
     pace.see("page", True, 0.0)
-    pace.began(0.0)
-    assert pace.due(0.0) == TICK
+    pace.start_update(0.0)
+    assert pace.due(0.0) == POLL_SECONDS
     pace.dirty = True
-    assert pace.due(0.1) == pytest.approx(INTERVAL - 0.1)
+    assert pace.due(0.1) == pytest.approx(UPDATE_SECONDS - 0.1)
     assert pace.due(1.0) == 0.0
 
 
 def test_a_page_that_went_without_a_word_is_believed_for_one_lease():
     pace = Pace()
     pace.see("page", True, 0.0)
-    assert pace.looked(LEASE - 1)
-    assert not pace.looked(LEASE)
+    assert pace.is_watched(LEASE_SECONDS - 1)
+    assert not pace.is_watched(LEASE_SECONDS)
 
 
 def test_no_lease_ends_while_a_cell_runs_and_each_has_time_to_be_renewed_after_it():
     pace = Pace()
     pace.see("page", True, 0.0)
     pace.hold(True, 1.0)
-    assert pace.looked(1000.0)
+    assert pace.is_watched(1000.0)
     pace.hold(False, 1000.0)
-    assert pace.looked(1000.0 + LEASE - 1)
-    assert not pace.looked(1000.0 + LEASE)
+    assert pace.is_watched(1000.0 + LEASE_SECONDS - 1)
+    assert not pace.is_watched(1000.0 + LEASE_SECONDS)
 
 
-def test_one_page_that_goes_leaves_the_others():
+def test_one_page_that_closes_leaves_the_others():
     pace = Pace()
     pace.see("one", True, 0.0)
     pace.see("two", True, 0.0)
     pace.see("one", False, 1.0)
-    assert pace.looked(2.0)
+    assert pace.is_watched(2.0)
 
 
 # --- facts ---------------------------------------------------------------------------------------
@@ -185,7 +185,7 @@ def test_a_build_is_folded_step_by_step():
     assert (second.status, second.seconds) == ("cached", 0.0)
 
 
-def test_a_failed_step_keeps_its_last_line_and_the_next_build_begins_anew():
+def test_a_failed_step_keeps_its_last_line_and_the_next_build_starts_from_zero():
     fold = Fold()
     fold.take(step("running"))
     fold.take(step("output", text="ERROR: no match\n"))
@@ -199,12 +199,12 @@ def test_notices_are_bounded_in_number_and_length():
     fold = Fold()
     for n in range(50):
         fold.take(Notice("Model", f"{n} " + "x" * 10_000, 1.0, "warning"))
-    assert len(fold.notices) == MOST_NOTICES
+    assert len(fold.notices) == MAX_NOTICES
     assert fold.notices[-1].text.startswith("49 ")
-    assert all(len(said.text) <= NOTICE for said in fold.notices)
+    assert all(len(said.text) <= MAX_NOTICE_CHARS for said in fold.notices)
 
 
-def test_no_value_of_a_secret_or_of_the_environment_is_told():
+def test_no_value_of_a_secret_or_of_the_environment_is_shown():
     options = Options.make(
         "Model",
         env={"TOKEN": "hunter2"},
@@ -212,7 +212,7 @@ def test_no_value_of_a_secret_or_of_the_environment_is_told():
         cpu=2,
         scaledown_window=90,
     )
-    told = facts.told_options(options)
+    told = facts.option_summary(options)
     assert told == ("cpu=2", "scaledown_window=90", "env=TOKEN", "secrets=1")
 
 
@@ -224,7 +224,7 @@ def entry(name: str, **more: Any) -> Entry:
     return Entry(**given | more)
 
 
-def test_the_last_that_are_gone_are_told_with_their_reason_and_last_lines():
+def test_the_last_exited_containers_are_shown_with_reason_and_last_lines():
     gone = [entry(f"c{n}") for n in range(20)]
     gone[-1] = dataclasses.replace(
         gone[-1], tail="x" * 9000 + "\nlast", hooks=(ExitHook("close", 1.0, "Traceback"),)
@@ -232,7 +232,7 @@ def test_the_last_that_are_gone_are_told_with_their_reason_and_last_lines():
     told, lives = facts.containers([], gone, {"cell/Model"}, {}, 0.0)
     assert [one.name for one in told] == ["c19", "c18", "c17", "c16", "c15"]
     assert told[0].tail.endswith("\nlast")
-    assert len(told[0].tail) <= facts.LAST_LINES
+    assert len(told[0].tail) <= facts.TAIL_CHARS
     assert told[0].exits == (facts.Exit("close", 1.0, "Traceback"),)
     assert lives["c19"].why == "it was killed"
 
@@ -276,12 +276,12 @@ def test_a_follower_reads_nothing_twice_and_only_of_its_container():
 
 def test_a_follower_that_was_away_for_long_gets_what_is_kept():
     logs = Logs()
-    piece = "x" * (KEPT // 4)
+    piece = "x" * (MAX_CHARACTERS // 4)
     for n in range(8):
         logs.take(line(f"{n}{piece}"))
     text, position = logs.since(1, "cell/Model")
     assert text.startswith("5")
-    assert len(text) <= KEPT
+    assert len(text) <= MAX_CHARACTERS
     assert position == 8
 
 
@@ -289,7 +289,7 @@ def test_a_follower_that_was_away_for_long_gets_what_is_kept():
 
 
 class Told:
-    """Stands where the widget is: what was sent, and what a front end then has."""
+    """A stand-in for the widget: the sent messages, and the state of a front end that got them."""
 
     def __init__(self) -> None:
         self.sent: list[dict[str, Any]] = []
@@ -324,7 +324,7 @@ def feed(session: Session, told: Told) -> Iterator[Feed]:
     feed.close()
 
 
-def test_the_first_look_tells_everything_and_the_next_one_nothing(feed: Feed, told: Told):
+def test_the_first_look_sends_everything_and_the_next_one_nothing(feed: Feed, told: Told):
     feed.look()
     assert told.last() == {
         "session", "classes", "containers", "lives", "samples_old", "samples_new",
@@ -377,12 +377,13 @@ def test_a_container_that_went_is_read_from_the_history(feed: Feed, told: Told, 
     assert told.state["lives"]["c1"][0] == "failed"
 
 
-def test_a_wish_that_can_not_be_granted_is_answered_and_told(feed: Feed, told: Told):
+def test_a_failed_action_is_answered_and_reported(feed: Feed, told: Told):
     feed.do("id1", "warm", "cell/Nothing").join()
     feed.look()
     assert told.state["acks"] == ["id1"]
     assert told.state["notices"][0]["text"] == (
-        "could not warm cell/Nothing: InvalidError: this class is not in the session any more"
+        "could not warm cell/Nothing: InvalidError: this class is no longer part of the session. "
+        "Fix: run its cell again"
     )
 
 
@@ -393,7 +394,7 @@ def test_a_wish_that_is_none_does_nothing(feed: Feed, told: Told):
     assert told.state["acks"] == ["id1"]
 
 
-def test_the_feed_sends_by_itself_when_somebody_looks(session: Session):
+def test_the_feed_sends_by_itself_while_a_page_is_visible(session: Session):
     import threading
 
     sent = threading.Event()
@@ -403,7 +404,7 @@ def test_the_feed_sends_by_itself_when_somebody_looks(session: Session):
     feed.close()
 
 
-def test_the_end_of_the_session_is_told(session: Session, told: Told):
+def test_the_end_of_the_session_is_reported(session: Session, told: Told):
     is_open = True
     feed = Feed(session, told, lambda: is_open)
     feed.look()
@@ -415,12 +416,12 @@ def test_the_end_of_the_session_is_told(session: Session, told: Told):
 
 def test_the_panel_is_public_under_its_name_though_a_package_has_it_too():
     import lifecycle_magic as lm
-    from lifecycle_magic import session as sessions
-    from lifecycle_magic.panel.widget import panel
+    from lifecycle_magic.session import session as sessions
+    from lifecycle_magic.ui.panel.widget import panel
 
     first = lm.panel()
     assert first is panel()
-    assert "nothing runs" in str(first)
+    assert "no container is running" in str(first)
     sessions.close("the test is over")
     assert lm.panel() is not first
     assert first.session["open"] is False

@@ -1,16 +1,23 @@
-"""What goes over the wire: by the C pickler where that will do, by value where it must."""
+"""Values on the wire: by the C pickler where possible, by value where necessary."""
 
 from __future__ import annotations
 
+import dataclasses
+import os
 import pickle
 import subprocess
 import sys
+from collections import OrderedDict
+from contextvars import ContextVar
 from typing import Any
 
 import numpy as np
 import pytest
 
-from lifecycle_magic.wire.pickling import OUT_OF_BAND, dumps, dumps_by_value, loads
+from lifecycle_magic.wire import native_types
+from lifecycle_magic.wire.pickling import OUT_OF_BAND_BYTES, dumps, dumps_by_value, loads
+
+pytestmark = pytest.mark.every_python
 
 
 def there_and_back(value: Any) -> Any:
@@ -25,10 +32,10 @@ def test_plain_values_come_back(value: Any) -> None:
     assert there_and_back(value) == value
 
 
-def test_large_arrays_travel_beside_the_pickle() -> None:
-    array = np.arange(OUT_OF_BAND, dtype=np.uint8)
+def test_large_arrays_travel_outside_the_pickle() -> None:
+    array = np.arange(OUT_OF_BAND_BYTES, dtype=np.uint8)
     data, buffers = dumps([array, array[:10].copy()])
-    assert [buffer.raw().nbytes for buffer in buffers] == [OUT_OF_BAND]
+    assert [buffer.raw().nbytes for buffer in buffers] == [OUT_OF_BAND_BYTES]
     assert len(data) < 1000
 
 
@@ -51,6 +58,146 @@ def test_a_view_that_is_not_contiguous_comes_back() -> None:
 def test_what_can_not_be_pickled_raises() -> None:
     with pytest.raises((TypeError, pickle.PicklingError)):
         dumps(number for number in range(3))
+
+
+def test_the_result_of_a_shell_line_travels_as_a_list() -> None:
+    """Containers have no IPython."""
+    from IPython.utils.text import LSString, SList
+
+    lines = SList(["b", "a"])
+    for value in (lines, [1, {"lines": lines}], ((), {"text": LSString("x")})):
+        data, _ = dumps(value)
+        assert b"IPython" not in data
+        assert loads(data) == value
+    assert type(there_and_back(lines)) is list
+
+
+class KeyOnly(Exception):
+    def __init__(self, *, code: int) -> None:
+        super().__init__("key only")
+        self.code = code
+
+
+class Prefixed(ValueError):
+    def __init__(self, text: str) -> None:
+        super().__init__(f"prefix: {text}")
+
+
+class Nothing(OSError):
+    def __init__(self) -> None:
+        super().__init__(2, "fixed")
+
+
+class ByItself(Exception):
+    def __init__(self, one: int, two: int) -> None:
+        super().__init__(f"{one} {two}")
+        self.both = one, two
+
+    def __reduce__(self) -> Any:
+        return ByItself, self.both
+
+
+@dataclasses.dataclass
+class Holder:
+    error: BaseException
+
+
+@pytest.mark.parametrize(
+    "wrapped",
+    [
+        lambda error: error,
+        lambda error: [error],
+        lambda error: {"a": ({error: 1},)},
+        lambda error: Holder(error),
+        lambda error: (7, "method", (error,), {}),
+        lambda error: (7, "method", ([error],), {"key": error}),
+        lambda error: (error, "four", (), {}),
+        lambda error: np.array([error, None], dtype=object),
+        lambda error: [1.5] * 10_000 + [error],
+    ],
+)
+@pytest.mark.parametrize(
+    "error",
+    [
+        KeyOnly(code=3),
+        Prefixed("a"),
+        Nothing(),
+        ByItself(1, 2),
+        KeyError("k"),
+        OSError(2, "x", "f"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_an_exception_inside_a_value_arrives_as_it_was(error: Any, wrapped: Any) -> None:
+    """No constructor runs: it need not take the exception's ``args``."""
+    back = _exceptions_in(there_and_back(wrapped(error)))
+    assert back
+    for one in back:
+        assert type(one) is type(error)
+        assert (str(one), one.args, vars(one)) == (str(error), error.args, vars(error))
+    assert len({id(one) for one in back}) == 1
+
+
+def _exceptions_in(value: Any) -> list[BaseException]:
+    if isinstance(value, BaseException):
+        return [value]
+    if isinstance(value, Holder):
+        return [value.error]
+    if isinstance(value, dict):
+        return [found for pair in value.items() for one in pair for found in _exceptions_in(one)]
+    if isinstance(value, (list, tuple, np.ndarray)):
+        return [found for one in value for found in _exceptions_in(one)]
+    return []
+
+
+def test_types_that_no_module_names_are_the_same_types() -> None:
+    kinds = [
+        *map(type, ({}.keys(), {}.values(), {}.items(), iter([]), iter({}), iter(int, 1))),
+        *map(type, (None, ..., NotImplemented, vars(int), [].__len__, len, sys, dumps)),
+        type(number for number in range(3)),
+        type(OrderedDict().keys()),
+    ]
+    assert there_and_back(kinds) == kinds
+    assert there_and_back({"kinds": [(kind, 1) for kind in kinds]}) == {
+        "kinds": [(kind, 1) for kind in kinds]
+    }
+
+
+def test_a_type_that_can_not_be_found_again_is_refused() -> None:
+    with pytest.raises(TypeError, match=r"this Python has no type builtins\.nowhere"):
+        native_types.find("builtins", "nowhere")
+
+
+VALUE: ContextVar[int] = ContextVar("VALUE", default=1)
+
+
+def test_a_context_variable_is_the_same_one_where_it_has_been() -> None:
+    mine: ContextVar[Any] = ContextVar("mine", default=5)
+    assert there_and_back([mine, {"a": mine}]) == [mine, {"a": mine}]
+    assert there_and_back(VALUE) is VALUE
+    other: ContextVar[Any] = ContextVar("mine")
+    assert there_and_back(other) is other
+
+
+def test_a_context_variable_arrives_with_its_default_and_value() -> None:
+    program = (
+        "import contextvars, pickle, sys\n"
+        "one, two = pickle.load(sys.stdin.buffer)\n"
+        "empty = contextvars.Context()\n"
+        "print(one.name, one.get(), empty.run(one.get), two.name, two.get('none'))\n"
+    )
+    one: ContextVar[Any] = ContextVar("one", default=5)
+    two: ContextVar[Any] = ContextVar("two")
+    one.set([7])
+    root = __file__.rpartition("/tests/")[0]
+    told = subprocess.run(
+        [sys.executable, "-c", program],
+        input=dumps_by_value((one, two)),
+        env={**os.environ, "PYTHONPATH": root},
+        capture_output=True,
+        check=True,
+    )
+    assert told.stdout.decode().split("\n")[0] == "one [7] 5 two none"
 
 
 def test_what_was_defined_in_main_travels_by_value() -> None:

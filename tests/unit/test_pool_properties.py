@@ -1,9 +1,9 @@
-"""Whatever happens to its containers, a pool answers every input once.
+"""A pool answers every input once, whatever happens to its containers.
 
-Hypothesis chooses what happens and in which order, as a plain list of steps: maps begin, are read a
-little, are left; calls are made; containers are killed, whole or only what runs the user's code,
-die while they start, leave as in a scale-down, or are ended from outside. The guest, the pool and
-everything between them are real; see `fakes.forked`.
+Hypothesis chooses events and their order as a plain list of steps: maps start, are read partly and
+are abandoned; calls are made; containers are killed, completely or only the worker, exit while they
+start, exit as in a scale-down, or are ended from outside. The guest, the pool and all parts between
+them are real; see `fakes.forked`.
 """
 
 from __future__ import annotations
@@ -25,15 +25,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import lifecycle_magic as lm
-from lifecycle_magic.containers.container import Container
+from lifecycle_magic.container.container import Container
+from lifecycle_magic.container.endings import Ending, EndKind
 from lifecycle_magic.exception import ContainerDied, StartError
-from lifecycle_magic.state import WARM
+from lifecycle_magic.lifecycle.states import WARM_STATES
 
 
 class Arrives:
-    """An argument that notes that it arrived: before the method begins, and before anything tells
-    that it did.
-    """
+    """An argument that records its arrival, before the method starts and before any report."""
 
     def __init__(self, folder: str, number: int) -> None:
         self.path = f"{folder}/{number}"
@@ -43,15 +42,15 @@ class Arrives:
 
 
 class Writes:
-    """Notes each input that begins, so that one that begins twice is found out.
+    """A class that records each input that starts, so that an input that starts twice is noticed.
 
-    While there is a file ``dies`` its containers die as soon as they are up.
+    While the file ``dies`` exists, its containers exit as soon as they are ready.
     """
 
     def __init__(self, path: str, fails: bool, dies: str) -> None:
         self.fails = fails
         self.file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
-        if os.path.exists(dies):
+        with contextlib.suppress(FileNotFoundError):  # another container may die instead
             os.unlink(dies)
             os._exit(9)
 
@@ -78,7 +77,7 @@ class Open:
     failed: StartError | None = None
 
     def read(self, most: int) -> bool:
-        """Take up to ``most`` results; whether that was not the end."""
+        """Take up to ``most`` results; return whether more may follow."""
         for _ in range(most):
             try:
                 self.got.append(next(self.results))
@@ -96,9 +95,7 @@ class WritesTwo(Writes):
 
 
 class Life:
-    """One pool, and what is done with it. Steps name what they mean by number, modulo what is
-    there.
-    """
+    """One pool and the actions on it. Steps refer to objects by number, modulo their count."""
 
     def __init__(
         self, engine: ForkEngine, retries: int, containers: int, two: bool, window: float | None
@@ -180,7 +177,7 @@ class Life:
     # --- what happens to containers ----------------------------------------------------------
 
     def warm(self, which: int) -> Container | None:
-        warm = [one for one in self.work.alive() if one.state in WARM and one.id is not None]
+        warm = [one for one in self.work.alive() if one.state in WARM_STATES and one.id is not None]
         return warm[which % len(warm)] if warm else None
 
     def kill(self, which: int) -> None:
@@ -188,19 +185,19 @@ class Life:
             self.engine.kill(container.id or "")
 
     def kill_worker(self, which: int) -> None:
-        """What runs the user's code dies; the container's first process tells how."""
+        """Kill the worker; the container's first process reports how it ended."""
         if container := self.warm(which):
             with contextlib.suppress(ProcessLookupError, FileNotFoundError, IndexError):
                 os.kill(self.engine.worker(container.id or ""), signal.SIGKILL)
 
     def die_at_start(self) -> None:
-        """The next container that starts will not come up."""
+        """Make the next container fail during its start."""
         self.deaths_at_start += 1
         self.dies.touch()
 
     def scale_down(self, which: int) -> None:
         if container := self.warm(which):
-            container.drain("it is not needed")
+            container.end(Ending(EndKind.DRAIN, "it is not needed"))
 
     def end_from_outside(self, which: int) -> None:
         """As ``docker stop`` does."""
@@ -211,7 +208,7 @@ class Life:
     # --- what has to hold ----------------------------------------------------------------------
 
     def end(self) -> None:
-        """Read everything, and look at what ran."""
+        """Read all results, and check the inputs that ran."""
         self.dies.unlink(missing_ok=True)
         with self.work:
             for one in self.open:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from pathlib import Path
 
 import pytest
 
-from lifecycle_magic.engines import environment
-from lifecycle_magic.engines.keeper import remove_tree
-from lifecycle_magic.engines.steps import inside
-from lifecycle_magic.engines.store import ImageRecord, Store, copy_tree, write
+from lifecycle_magic.engines import pip_settings
+from lifecycle_magic.engines.process import environments
+from lifecycle_magic.engines.process.keeper import remove_tree
+from lifecycle_magic.engines.process.run_steps import inside
+from lifecycle_magic.engines.process.store import ImageRecord, Store, copy_tree, write
 from lifecycle_magic.exception import EngineError
 
 # --- paths in a snapshot -----------------------------------------------------------------------
@@ -43,18 +46,45 @@ def test_links_in_a_circle_are_an_error(tmp_path: Path) -> None:
 # --- settings ----------------------------------------------------------------------------------
 
 
-def test_pips_settings_are_told_to_uv(tmp_path: Path) -> None:
+def uv_variables(host: dict[str, str]) -> dict[str, str]:
+    """Return the variables that uv gets for pip's settings, without this machine's certificates."""
+    settings = pip_settings.read({"XDG_CONFIG_DIRS": "/nowhere", **host}, prefix="/nowhere")
+    settings.pop("cert", None)
+    return pip_settings.uv_variables(settings, host)
+
+
+def test_pips_settings_are_given_to_uv(tmp_path: Path) -> None:
     (tmp_path / "pip.conf").write_text(
         "[global]\nindex-url = https://mirror.invalid/simple\n"
         "extra-index-url =\n  https://a.invalid\n  https://b.invalid\n"
-        "[install]\nfind-links = /w /v\n"
+        "trusted_host = a.invalid\nno-binary = numpy,scipy\npre = yes\n"
+        "[install]\nfind-links = /w ~/v\nconstraint = /c.txt\n"
     )
     host = {"PIP_CONFIG_FILE": str(tmp_path / "pip.conf"), "HOME": str(tmp_path)}
-    assert environment.pip_settings(host) == {
-        "UV_DEFAULT_INDEX": "https://mirror.invalid/simple",
+    assert uv_variables(host) == {
+        "UV_INDEX_URL": "https://mirror.invalid/simple",
         "UV_INDEX": "https://a.invalid https://b.invalid",
-        "UV_FIND_LINKS": "/w,/v",
+        "UV_FIND_LINKS": f"/w,{os.path.expanduser('~/v')}",
+        "UV_INSECURE_HOST": "a.invalid",
+        "UV_CONSTRAINT": "/c.txt",
+        "UV_PRERELEASE": "allow",
     }
+    assert pip_settings.uv_options(pip_settings.read(host)) == [
+        "--no-binary=numpy",
+        "--no-binary=scipy",
+    ]
+
+
+@pytest.mark.parametrize(
+    "path", ["xdg/pip/pip.conf", ".pip/pip.conf", ".config/pip/pip.conf", "prefix/pip.conf"]
+)
+def test_pips_files_are_read_where_pip_reads_them(tmp_path: Path, path: str) -> None:
+    (tmp_path / path).parent.mkdir(parents=True)
+    (tmp_path / path).write_text("[global]\nextra-index-url = https://file.invalid\n")
+    host = {"HOME": str(tmp_path), "XDG_CONFIG_DIRS": f"{tmp_path}/none:{tmp_path}/xdg"}
+    found = pip_settings.read(host, str(tmp_path / "prefix"))
+    assert found["extra-index-url"] == ["https://file.invalid"]
+    assert "extra-index-url" not in pip_settings.read({**host, "PIP_CONFIG_FILE": os.devnull})
 
 
 def test_pips_variables_go_before_its_files(tmp_path: Path) -> None:
@@ -64,23 +94,23 @@ def test_pips_variables_go_before_its_files(tmp_path: Path) -> None:
         "PIP_INDEX_URL": "https://variable.invalid",
         "HOME": str(tmp_path),
     }
-    assert environment.pip_settings(host)["UV_DEFAULT_INDEX"] == "https://variable.invalid"
+    assert uv_variables(host)["UV_INDEX_URL"] == "https://variable.invalid"
 
 
-def test_uvs_own_settings_win_over_pips(tmp_path: Path) -> None:
+def test_uvs_own_indexes_win_over_pips(tmp_path: Path) -> None:
     host = {"UV_INDEX": "https://uv.invalid", "PIP_INDEX_URL": "https://pip.invalid"}
-    assert environment.pip_settings(host) == {}
+    assert "UV_INDEX_URL" not in uv_variables(host)
 
 
 def test_credentials_in_a_url_are_not_shown() -> None:
     text = "GET https://user:pa55@mirror.invalid/x and git+https://t0ken@host.invalid/y"
-    told = environment.redact(text)
+    told = environments.redact(text)
     assert told == "GET https://***@mirror.invalid/x and git+https://***@host.invalid/y"
 
 
 def test_a_clean_environment_has_nothing_of_the_hosts_but_what_is_listed() -> None:
     host = {"TOKEN": "s3cret", "PATH": "/evil", "HTTPS_PROXY": "p", "SSL_CERT_FILE": "c"}
-    clean = environment.clean_environment(host, home="/root", venv="/opt/venv")
+    clean = environments.clean_environment(host, home="/root", venv="/opt/venv")
     assert "TOKEN" not in clean
     assert clean["PATH"].startswith("/opt/venv/bin:")
     assert "/evil" not in clean["PATH"]
@@ -90,7 +120,7 @@ def test_a_clean_environment_has_nothing_of_the_hosts_but_what_is_listed() -> No
 # --- the store ---------------------------------------------------------------------------------
 
 
-def test_a_folder_that_is_not_published_is_gone_after_the_block(tmp_path: Path) -> None:
+def test_a_folder_that_is_not_published_is_removed_after_the_block(tmp_path: Path) -> None:
     store = Store(tmp_path)
 
     def half() -> None:
@@ -130,11 +160,26 @@ def test_an_image_whose_environment_is_broken_is_not_found(tmp_path: Path) -> No
     python.symlink_to(target)
     place = store.folder("images") / "k"
     place.mkdir()
-    record = ImageRecord(venv="v", env={"A": "b"}, workdir="/w")
+    record = ImageRecord(venv="v", prefixes=(str(tmp_path),), env={"A": "b"}, workdir="/w")
     write(place / "image.json", record)
     assert store.image("k") == record
     target.unlink()  # the host's Python was upgraded
     assert store.image("k") is None
+
+
+def test_an_image_without_the_folders_of_its_python_is_found_for_that_python_alone(
+    tmp_path: Path,
+) -> None:
+    store = Store(tmp_path)
+    (tmp_path / "python3").touch()
+    for name, target in (("ours", Path(sys.executable).resolve()), ("other", tmp_path / "python3")):
+        python = store.folder("venvs") / name / "bin/python"
+        python.parent.mkdir(parents=True)
+        python.symlink_to(target)
+        (store.folder("images") / name).mkdir()
+        write(store.folder("images") / name / "image.json", ImageRecord(venv=name))
+    assert store.image("ours") == ImageRecord(venv="ours")
+    assert store.image("other") is None
 
 
 @pytest.mark.parametrize("name", ["", "..", "a/b", ".hidden", "/etc"])
@@ -156,7 +201,7 @@ def test_a_copy_keeps_modes_links_and_empty_folders(tmp_path: Path) -> None:
     assert (copy / "link").readlink() == Path("/nowhere")
 
 
-def test_a_tree_goes_whatever_modes_its_folders_have(tmp_path: Path) -> None:
+def test_a_tree_is_removed_whatever_modes_its_folders_have(tmp_path: Path) -> None:
     (tmp_path / "root/locked/deep").mkdir(parents=True)
     (tmp_path / "root/locked/deep/file").touch()
     (tmp_path / "root/locked/deep").chmod(0)

@@ -2,12 +2,12 @@ from __future__ import annotations
 
 import pytest
 
-from lifecycle_magic import hooks
-from lifecycle_magic.options import Options
-from lifecycle_magic.progress import TAIL, Progress, Row, changed, headline
+from lifecycle_magic.decorators import hooks
+from lifecycle_magic.lifecycle.states import BuildStep, LogLine, Notice, State, Transition
 from lifecycle_magic.services.service import Change
-from lifecycle_magic.spec import ClassSpec, read_class
-from lifecycle_magic.state import BuildStep, LogLine, Notice, State, Transition
+from lifecycle_magic.spec.class_spec import ClassSpec, read_class
+from lifecycle_magic.spec.options import Options
+from lifecycle_magic.ui.deployment import TAIL_LINES, Progress, Row, changed, headline
 
 
 def step(status: str, text: str, at: float, *, number: int = 1, cls: str = "Model") -> BuildStep:
@@ -67,14 +67,14 @@ def test_the_container_of_a_build_hook_is_no_row_of_its_own(progress: Progress):
     assert progress.view().rows == (Row("train()", "done", 8.0),)
 
 
-def test_a_former_container_goes_on_after_the_end(progress: Progress):
+def test_a_previous_container_continues_after_the_end(progress: Progress):
     start(progress, "new", 101.0)
     progress.take(move("old", State.IDLE, State.DRAINING, 104.0))
     progress.take(move("old", State.DRAINING, State.EXITING, 104.5))
     progress.end(105.0)
     assert progress.view().rows[-2:] == (
-        Row("former container: its running calls end", "done", 0.5),
-        Row("former container: close()", "note"),
+        Row("previous container: finishing its running calls", "done", 0.5),
+        Row("previous container: close()", "note"),
     )
     assert progress.view().seconds == 5.0
 
@@ -116,15 +116,15 @@ def test_a_failure_shows_the_last_lines_of_its_step(progress: Progress):
     progress.take(step("output", "of the first step\n", 101.5))
     progress.take(step("done", "one", 102.0))
     progress.take(step("running", "two", 102.0, number=2))
-    for number in range(TAIL + 5):
+    for number in range(TAIL_LINES + 5):
         progress.take(step("output", f"line {number}\n", 103.0, number=2))
     progress.take(step("output", "no newline", 103.0, number=2))
     progress.take(step("failed", "two", 104.0, number=2))
     progress.end(105.0, RuntimeError("two failed"))
     view = progress.view()
     assert view.status == "failed"
-    assert view.tail[-2:] == (f"line {TAIL + 4}", "no newline")
-    assert len(view.tail) == TAIL
+    assert view.tail[-2:] == (f"line {TAIL_LINES + 4}", "no newline")
+    assert len(view.tail) == TAIL_LINES
     assert [row.status for row in view.rows] == ["done", "failed"]
 
 
@@ -135,7 +135,7 @@ def test_what_still_runs_when_an_error_ends_it_has_failed(progress: Progress):
     assert progress.view().rows[-1] == Row("load(), connect()", "failed", 2.0)
 
 
-def test_the_headline_says_what_is_done_until_it_says_what_was(progress: Progress):
+def test_the_headline_names_the_current_step_and_then_the_result(progress: Progress):
     progress.say("ready")
     assert progress.view().headline == "looking for its image"
     progress.take(step("running", "one", 101.0))
@@ -166,14 +166,16 @@ def model(size: int = 1, factor: int = 1, **options: object) -> ClassSpec:
     return read_class(Model, Options.make("Model", **options))
 
 
-def test_a_swap_says_what_was_reloaded_and_what_is_kept():
+def test_a_swap_names_reloaded_and_kept_parts():
     told = headline(Change.SWAPPED, model(), model(factor=2))
-    assert told == "predict() reloaded, what load() made is kept"
+    assert told == "predict() reloaded; the state that load() loaded is kept"
 
 
-def test_a_replacement_says_what_changed():
+def test_a_replacement_names_the_change():
     told = headline(Change.REPLACED, model(), model(size=2))
-    assert told == "new containers, because helper() changed; former ones run their exit"
+    assert (
+        told == "new containers, because helper() changed; the previous ones run their exit hooks"
+    )
 
 
 def test_a_replacement_names_options_and_never_their_values():
@@ -188,9 +190,9 @@ def test_an_option_that_keeps_containers_is_no_reason():
     assert "because cpu changed" in told
 
 
-def test_a_replacement_that_was_asked_for_says_by_what():
+def test_a_requested_replacement_names_its_option():
     told = headline(Change.REPLACED, model(), model(), why="--fresh")
-    assert told == "new containers, because of --fresh; former ones run their exit"
+    assert told == "new containers, because of --fresh; the previous ones run their exit hooks"
 
 
 def test_unchanged_and_new():
@@ -202,3 +204,13 @@ def test_changed_parts_are_named_as_people_write_them():
     old = {"Model.load() (method)": "1", "K (constant)": "1", "gone (constant)": "1"}
     new = {"Model.load() (method)": "2", "K (constant)": "1", "f() (function)": "1"}
     assert changed(old, new, "Model") == ["load()", "f()", "gone"]
+
+
+def test_what_changed_around_the_class_comes_before_its_own_parts() -> None:
+    told = headline(Change.REPLACED, model(), model(size=2), around=("helpers.py",))
+    assert told.startswith("new containers, because helpers.py, ")
+    told = headline(Change.REPLACED, model(), model(), around=("the base image",))
+    assert (
+        told
+        == "new containers, because the base image changed; the previous ones run their exit hooks"
+    )

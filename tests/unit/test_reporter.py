@@ -1,14 +1,14 @@
-"""What a script's terminal is told."""
+"""The output of a script in a terminal."""
 
 from __future__ import annotations
 
 import io
 
-from lifecycle_magic.state import BuildStep
-from lifecycle_magic.terminal.reporter import Reporter
+from lifecycle_magic.lifecycle.states import BuildStep
+from lifecycle_magic.ui.cli.reporter import Reporter
 
 
-def test_every_step_is_told_when_it_begins_and_with_its_time_when_it_ends() -> None:
+def test_every_step_is_reported_at_its_start_and_with_its_time_at_its_end() -> None:
     stream = io.StringIO()
     reporter = Reporter(stream)
     for number, status, text, seconds in (

@@ -1,4 +1,4 @@
-"""The bubblewrap command line, and what of the host goes into it. Nothing is run but `probe`."""
+"""The bubblewrap command line and the parts of the host in it. Nothing is run except `probe`."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from lifecycle_magic.engines import sandbox
-from lifecycle_magic.engines.sandbox import Bind, Sandbox, command_line
+from lifecycle_magic.engines.process import sandbox
+from lifecycle_magic.engines.process.sandbox import Bind, Sandbox, command_line
+from lifecycle_magic.ui import doctor
 
 
 def _box(**changes: object) -> Sandbox:
@@ -67,7 +68,7 @@ def test_an_ordinary_user_asks_for_no_capability() -> None:
     assert not {"--cap-drop", "--cap-add"} & set(command_line("bwrap", _box(), ["true"]))
 
 
-def test_shm_size_is_told_in_bytes() -> None:
+def test_shm_size_is_sent_in_bytes() -> None:
     line = command_line("bwrap", _box(shm_size=64), ["true"])
     assert line[line.index("--size") + 1] == str(64 * 1024 * 1024)
     assert line.index("/dev") < line.index("/dev/shm")
@@ -121,20 +122,71 @@ def test_a_volume_goes_anywhere_else(path: str) -> None:
     assert not sandbox.reserved(path)
 
 
-def test_a_machine_without_bubblewrap_is_told_so(
+def test_a_machine_without_bubblewrap_is_asked_to_install_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert sandbox.probe() == (None, "bubblewrap (bwrap) is not on the PATH")
+    probed = sandbox.probe()
+    assert probed.path is None
+    assert probed.told == "bubblewrap (bwrap) is not on the PATH"
+    assert probed.fix == "install bubblewrap"
 
 
-def test_a_bubblewrap_that_may_not_is_quoted(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    fake = tmp_path / "bwrap"
+def _forbidden(folder: Path) -> None:
+    fake = folder / "bwrap"
     fake.write_text("#!/bin/sh\necho 'No permissions to create new namespace' >&2\nexit 1\n")
     fake.chmod(0o755)
+
+
+def test_a_bubblewrap_that_is_forbidden_is_quoted_and_not_to_be_installed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _forbidden(tmp_path)
     monkeypatch.setenv("PATH", str(tmp_path))
-    path, why = sandbox.probe()
-    assert path is None
-    assert "No permissions to create new namespace" in why
+    probed = sandbox.probe()
+    assert probed.path is None
+    assert "is installed but not permitted here" in probed.told
+    assert "No permissions to create new namespace" in probed.told
+    assert "permit" in probed.fix
+    assert "install" not in probed.fix
+
+
+def test_doctor_distinguishes_a_missing_and_a_forbidden_bubblewrap(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert "install bubblewrap" in doctor._sandbox().fix
+    _forbidden(tmp_path)
+    found = doctor._sandbox()
+    assert found.verdict == "warn"
+    assert "install" not in found.fix
+    assert "permit" in found.fix
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "fix"),
+    [
+        ("user/max_user_namespaces", "0", "sysctl -w user.max_user_namespaces=10000"),
+        ("kernel/unprivileged_userns_clone", "0", "kernel.unprivileged_userns_clone=1"),
+        (
+            "kernel/apparmor_restrict_unprivileged_userns",
+            "1",
+            "kernel.apparmor_restrict_unprivileged_userns=0",
+        ),
+    ],
+)
+def test_the_kernel_setting_that_forbids_namespaces_is_named(
+    name: str, value: str, fix: str, tmp_path: Path
+) -> None:
+    setting = tmp_path / "proc/sys" / name
+    setting.parent.mkdir(parents=True)
+    setting.write_text(f"{value}\n")
+    (tmp_path / ".dockerenv").touch()
+    assert fix in sandbox._permission(tmp_path)
+
+
+def test_a_container_around_this_one_is_named(tmp_path: Path) -> None:
+    (tmp_path / ".dockerenv").touch()
+    assert "seccomp=unconfined" in sandbox._permission(tmp_path)
+    (tmp_path / ".dockerenv").unlink()
+    assert "user_namespaces(7)" in sandbox._permission(tmp_path)

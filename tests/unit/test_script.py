@@ -7,12 +7,16 @@ from pathlib import Path
 import pytest
 
 from lifecycle_magic.exception import InvalidError
-from lifecycle_magic.terminal import script
+from lifecycle_magic.ui.cli import script
+from lifecycle_magic.ui.cli.entry_options import parse
+from lifecycle_magic.ui.cli.main_module import run_as_main
+
+pytestmark = pytest.mark.every_python
 
 
 @pytest.fixture(autouse=True)
 def own_main() -> Iterator[None]:
-    """`script.load` takes the place of ``__main__``, of the path and of the arguments."""
+    """`run_as_main` takes the place of ``__main__``, of the path and of the arguments."""
     main, path, arguments = sys.modules["__main__"], list(sys.path), list(sys.argv)
     yield
     sys.modules["__main__"], sys.path[:], sys.argv[:] = main, path, arguments
@@ -37,7 +41,7 @@ TWO = ONE + "@app.local_entrypoint()\ndef other(): ...\n"
 def test_a_script_runs_as_main_with_its_folder_first_on_the_path(tmp_path: Path):
     (tmp_path / "beside.py").write_text("value = 3")
     path = write(tmp_path, "import sys, beside\nname, arguments = __name__, list(sys.argv)")
-    module = script.load(path, ["--x", "1"])
+    module = run_as_main(path, ["--x", "1"])
     assert module.name == "__main__"
     assert module.arguments == [str(path), "--x", "1"]
     assert sys.path[0] == str(tmp_path)
@@ -46,16 +50,16 @@ def test_a_script_runs_as_main_with_its_folder_first_on_the_path(tmp_path: Path)
 
 
 def test_a_missing_script_is_named():
-    with pytest.raises(InvalidError, match=r"nope\.py is no file"):
-        script.load(Path("nope.py"))
+    with pytest.raises(InvalidError, match=r"nope\.py is not a file"):
+        run_as_main(Path("nope.py"))
 
 
 def test_the_only_entry_point_needs_no_name(tmp_path: Path):
-    assert script.entrypoint(script.load(write(tmp_path, ONE)), None).__name__ == "main"
+    assert script.entrypoint(run_as_main(write(tmp_path, ONE)), None).__name__ == "main"
 
 
 def test_one_of_several_is_named(tmp_path: Path):
-    module = script.load(write(tmp_path, TWO))
+    module = run_as_main(write(tmp_path, TWO))
     assert script.entrypoint(module, "other").__name__ == "other"
 
 
@@ -64,14 +68,14 @@ def test_one_of_several_is_named(tmp_path: Path):
     [
         ("x = 1", None, "put @app.local_entrypoint() above"),
         ("x = 1", "main", "no entry point 'main': it has none"),
-        (TWO, None, "name one: script.py::main, script.py::other"),
+        (TWO, None, "Fix: name one of script.py::main, script.py::other"),
         (TWO, "nope", "it has main, other"),
     ],
 )
-def test_an_entry_point_that_can_not_be_told_is_a_clear_error(
+def test_an_unknown_entry_point_is_a_clear_error(
     tmp_path: Path, text: str, name: str | None, told: str
 ):
-    module = script.load(write(tmp_path, text))
+    module = run_as_main(write(tmp_path, text))
     with pytest.raises(InvalidError) as raised:
         script.entrypoint(module, name)
     assert told in str(raised.value)
@@ -89,7 +93,7 @@ def entry(
 
 def test_parameters_are_options_of_their_type():
     words = ["--count", "3", "--rate=2", "--loud", "--out-dir", "/tmp", "--untyped", "x"]
-    assert script.parse(entry, words, "run") == {
+    assert parse(entry, words, "run") == {
         "count": 3,
         "rate": 2.0,
         "name": "a",
@@ -97,7 +101,7 @@ def test_parameters_are_options_of_their_type():
         "out_dir": Path("/tmp"),
         "untyped": "x",
     }
-    assert script.parse(entry, ["--count=1", "--no-loud", "--out_dir=x"], "run")["loud"] is False
+    assert parse(entry, ["--count=1", "--no-loud", "--out_dir=x"], "run")["loud"] is False
 
 
 @pytest.mark.parametrize(
@@ -105,31 +109,74 @@ def test_parameters_are_options_of_their_type():
     [
         ([], "--count"),
         (["--count", "many"], "invalid int value: 'many'"),
-        (["--count", "1", "--nope"], "unrecognized arguments: --nope"),
+        (["--count", "1", "--nope"], "unknown option --nope: it takes --help, --count"),
+        (["--count", "1", "--out-dri=x"], "unknown option --out-dri: did you mean --out-dir?"),
+        (["--count", "1", "--lou"], "unknown option --lou: did you mean --loud?"),
+        (["--count", "1", "word"], "unexpected argument 'word'"),
     ],
 )
 def test_a_wrong_command_line_ends_with_a_message(words: list[str], told: str, capsys):
     with pytest.raises(SystemExit) as left:
-        script.parse(entry, words, "run")
+        parse(entry, words, "run")
     assert left.value.code == 2
     assert told in capsys.readouterr().err
 
 
+def test_help_lists_the_options_with_their_types(capsys):
+    with pytest.raises(SystemExit) as left:
+        parse(entry, ["--help"], "run")
+    assert left.value.code == 0
+    shown = capsys.readouterr().out
+    assert "--count COUNT" in shown
+    assert "int, required" in shown
+    assert "float, default: 0.5" in shown
+
+
+def test_a_parameter_without_annotation_has_the_type_of_its_default():
+    def main(count=3, name="a", loud=False, where=Path("x"), help=1, nothing=None): ...
+
+    words = ["--count=4", "--name=5", "--loud", "--where=y", "--help=2", "--nothing=6"]
+    assert parse(main, words, "run") == {
+        "count": 4,
+        "name": "5",
+        "loud": True,
+        "where": Path("y"),
+        "help": 2,
+        "nothing": "6",
+    }
+
+
+def test_each_annotation_counts_for_itself():
+    def main(x: int, y: NotDefined = None): ...  # type: ignore[name-defined]  # noqa: F821
+
+    with pytest.raises(InvalidError, match="parameter y is annotated with 'NotDefined'"):
+        parse(main, ["--x=1"], "run")
+
+
 def test_parameters_that_no_command_line_can_give_are_refused():
+    def twice(x: bool, no_x: int): ...
+
+    def by_place(x: int, /): ...
+
+    with pytest.raises(InvalidError, match="parameter no_x has the same option as another one"):
+        parse(twice, [], "run")
+    with pytest.raises(InvalidError, match="x is positional-only"):
+        parse(by_place, [], "run")
+
     def takes_list(names: list[str]): ...
 
     def takes_any(*names: str): ...
 
     with pytest.raises(InvalidError, match="parameter names is a list"):
-        script.parse(takes_list, [], "run")
+        parse(takes_list, [], "run")
     with pytest.raises(InvalidError, match=r"\*names can't be written"):
-        script.parse(takes_any, [], "run")
+        parse(takes_any, [], "run")
 
 
 def test_a_report_begins_at_the_script(tmp_path: Path):
     path = write(tmp_path, "def inner():\n    return 1 / 0\n\ninner()\n")
     with pytest.raises(ZeroDivisionError) as raised:
-        script.load(path)
+        run_as_main(path)
     told = script.report(raised.value, path)
     files = [line.split('"')[1] for line in told.splitlines() if line.lstrip().startswith("File")]
     assert set(files) == {str(path)}
@@ -140,7 +187,7 @@ def test_a_report_begins_at_the_script(tmp_path: Path):
 def test_a_syntax_error_in_the_script_shows_its_line(tmp_path: Path):
     path = write(tmp_path, "x = (1\n")
     with pytest.raises(SyntaxError) as raised:
-        script.load(path)
+        run_as_main(path)
     told = script.report(raised.value, path)
     assert f'File "{path}", line 1' in told
     assert "lifecycle_magic" not in told

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import subprocess
 import traceback
 from pathlib import Path
 
@@ -41,9 +42,9 @@ def test_equal_secrets_are_equal() -> None:
 @pytest.mark.parametrize(
     ("given", "why"),
     [
-        ({"A B": VALUE}, "no name of an environment variable"),
-        ({1: VALUE}, "no name of an environment variable"),
-        ({"A": VALUE.encode()}, "must be a text, not bytes"),
+        ({"A B": VALUE}, "not a valid name of an environment variable"),
+        ({1: VALUE}, "not a valid name of an environment variable"),
+        ({"A": VALUE.encode()}, "must be a string, not bytes"),
         ({"A": VALUE + "\0"}, "NUL"),
     ],
 )
@@ -69,7 +70,7 @@ def test_the_local_environment_gives_what_it_has_now(monkeypatch: pytest.MonkeyP
 
 def test_all_that_is_not_set_here_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TOKEN", VALUE)
-    with pytest.raises(InvalidError, match="not set here: ONE_MISSING, TWO_MISSING:") as caught:
+    with pytest.raises(InvalidError, match=r"not set here: ONE_MISSING, TWO_MISSING\.") as caught:
         Secret.from_local_environ(["ONE_MISSING", "TOKEN", "TWO_MISSING"])
     assert VALUE not in str(caught.value)
 
@@ -106,6 +107,13 @@ def test_a_dotenv_file_that_is_not_there_is_named(tmp_path: Path) -> None:
         Secret.from_dotenv(tmp_path, filename="missing.env")
 
 
-def test_named_secrets_are_refused_with_what_to_use() -> None:
-    with pytest.raises(InvalidError, match=r"from_name\('aws'\).*from_local_environ"):
-        Secret.from_name("aws", environment_name="main")
+@pytest.mark.parametrize("name", ["TOKEN", "A"])
+def test_a_value_that_no_program_could_get_is_refused_with_the_limit(name: str) -> None:
+    most = 131_071 - len(name) - 1
+    fits = Secret.from_dict({name: "x" * most}).values()
+    subprocess.run(["/bin/true"], env=fits, check=True)
+    with pytest.raises(InvalidError, match=rf"{name} has 131072 bytes.*131071 bytes") as refused:
+        Secret.from_dict({name: "x" * (most + 1)})
+    assert "xxx" not in str(refused.value)
+    with pytest.raises(OSError, match="too long"):
+        subprocess.run(["/bin/true"], env={name: "x" * (most + 1)}, check=True)

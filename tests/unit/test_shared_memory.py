@@ -13,72 +13,24 @@ from typing import Any
 
 import numpy as np
 import pytest
+from channel_pair import Pair
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lifecycle_magic.exception import WireError
-from lifecycle_magic.wire import shared
-from lifecycle_magic.wire.frames import HEADER, MAGIC, MOVED, PACK, PACKED, SHARED, Channel, Kind
+from lifecycle_magic.wire.frames import (
+    HEADER,
+    MAGIC,
+    MOVED,
+    PACK_BYTES,
+    PACKED,
+    SHARED,
+    Channel,
+    Kind,
+)
 from lifecycle_magic.wire.pickling import dumps, loads
-from lifecycle_magic.wire.segment import FREE, LEASED, NAME, Segment
-from lifecycle_magic.wire.shared import THRESHOLD, Shared
-
-
-class Pair:
-    """Two ends of one channel in this process, with shared memory between them."""
-
-    def __init__(self, limit: int = shared.LIMIT) -> None:
-        data, sides = socket.socketpair(), socket.socketpair()
-        self.here, self.there = Channel(data[0]), Channel(data[1])
-        self.here.shared, self.there.shared = Shared(sides[0], limit), Shared(sides[1], limit)
-
-    def carry(self, value: Any) -> Any:
-        """``value`` as it comes out at the other end."""
-        sender = threading.Thread(target=self.here.send, args=(Kind.RESULT, *dumps(value)))
-        sender.start()
-        frame = self.there.receive()
-        sender.join()
-        assert frame is not None
-        return loads(frame.payload, buffers=frame.buffers)
-
-    def answer(self, work: Callable[[Any], Any], value: Any) -> Any:
-        """What ``work`` makes of ``value`` at the other end, as it comes back here."""
-        frames = []
-
-        def there() -> None:
-            frame = self.there.receive()
-            assert frame is not None
-            got = loads(frame.payload, buffers=frame.buffers)
-            del frame
-            made = work(got)
-            del got
-            payload, buffers = dumps(made)
-            del made
-            self.there.send_on(Kind.RESULT, payload, buffers)
-
-        worker = threading.Thread(target=there)
-        worker.start()
-        self.here.send(Kind.CALL, *dumps(value))
-        frames.append(self.here.receive())
-        worker.join()
-        frame = frames.pop()
-        assert frame is not None
-        return loads(frame.payload, buffers=frame.buffers)
-
-    @property
-    def copied(self) -> bool:
-        """Whether the other end ever copied anything into shared memory."""
-        assert self.there.shared is not None
-        return bool(self.there.shared.mine)
-
-    @property
-    def segments(self) -> list[Segment]:
-        assert self.here.shared is not None
-        return self.here.shared.mine
-
-    def close(self) -> None:
-        self.here.close()
-        self.there.close()
+from lifecycle_magic.wire.segment import FREE, LEASED, NAME
+from lifecycle_magic.wire.shared import SEGMENT_MIN_BYTES
 
 
 @pytest.fixture
@@ -94,7 +46,7 @@ def make() -> Iterator[Callable[..., Pair]]:
         pair.close()
 
 
-LARGE = THRESHOLD // 8 + 1000  # of float64
+LARGE = SEGMENT_MIN_BYTES // 8 + 1000  # of float64
 
 
 def test_a_large_array_arrives_equal_and_writable(make: Callable[..., Pair]) -> None:
@@ -208,9 +160,9 @@ def test_an_answer_that_moves_is_whole_only_with_its_last_byte(make: Callable[..
     pair.there.send_on(Kind.RESULT, payload, buffers)
     assert sent[3] == MOVED
     for byte in sent:
-        assert pair.here.whole() is False
+        assert pair.here.read_available() is False
         pair.there.sock.sendall(bytes([byte]))
-    assert pair.here.whole() is True
+    assert pair.here.read_available() is True
     back = pair.here.receive()
     assert back is not None
     assert np.array_equal(loads(back.payload, buffers=back.buffers)[1], np.arange(2 * LARGE))
@@ -222,20 +174,20 @@ def test_a_segment_moves_back_once(make: Callable[..., Pair]) -> None:
     segment = pair.segments[0]
     head = HEADER.pack(MAGIC, Kind.RESULT, MOVED, 0, 1, 0) + (8).to_bytes(8, "little")
     pair.there.sock.sendall(head + segment.name + (4096).to_bytes(8, "little"))
-    with pytest.raises(WireError, match="given away"):
+    with pytest.raises(WireError, match="not with the other side"):
         pair.here.receive()
     assert np.array_equal(kept, 2 * np.arange(LARGE))
 
 
-def test_an_empty_buffer_beside_a_large_one_travels_in_a_used_segment(
+def test_an_empty_buffer_next_to_a_large_one_travels_in_a_used_segment(
     make: Callable[..., Pair],
 ) -> None:
     pair = make()
     for _ in range(2):
-        pair.here.send(Kind.RESULT, b"", [bytearray(), bytearray(THRESHOLD + 1)])
+        pair.here.send(Kind.RESULT, b"", [bytearray(), bytearray(SEGMENT_MIN_BYTES + 1)])
         frame = pair.there.receive()
         assert frame is not None
-        assert [len(one) for one in frame.buffers] == [0, THRESHOLD + 1]
+        assert [len(one) for one in frame.buffers] == [0, SEGMENT_MIN_BYTES + 1]
         del frame
 
 
@@ -324,7 +276,7 @@ def test_several_buffers_share_a_segment(make: Callable[..., Pair]) -> None:
 
 
 def test_above_the_limit_the_socket_is_used(make: Callable[..., Pair]) -> None:
-    pair = make(limit=THRESHOLD)
+    pair = make(limit=SEGMENT_MIN_BYTES)
     array = np.arange(LARGE)
     assert np.array_equal(pair.carry(array), array)
     assert pair.segments == []
@@ -372,7 +324,7 @@ def test_a_fork_pins_what_is_leased_as_long_as_it_lives(make: Callable[..., Pair
     assert [segment.state for segment in pair.segments] == [FREE, FREE]
 
 
-def test_what_is_kept_here_stays_when_a_fork_has_gone(make: Callable[..., Pair]) -> None:
+def test_what_is_kept_here_stays_after_a_fork_has_exited(make: Callable[..., Pair]) -> None:
     pair = make()
     kept = pair.carry(np.arange(LARGE))
     child = os.fork()
@@ -396,8 +348,13 @@ def test_another_program_pins_nothing(make: Callable[..., Pair]) -> None:
 
 def test_a_large_string_takes_a_segment_and_gives_it_back(make: Callable[..., Pair]) -> None:
     pair = make()
-    text = "x" * PACK
-    for value in (text, [bytes(PACK), np.arange(LARGE)], bytes(PACK), bytearray(PACK)):
+    text = "x" * PACK_BYTES
+    for value in (
+        text,
+        [bytes(PACK_BYTES), np.arange(LARGE)],
+        bytes(PACK_BYTES),
+        bytearray(PACK_BYTES),
+    ):
         back = pair.carry(value)
         assert type(back) is type(value)
         assert back[0] == value[0]
@@ -505,7 +462,8 @@ def test_memory_that_could_shrink_is_refused(make: Callable[..., Pair]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("number", "start", "told"), [(0, 0, "fit"), (0, 1 << 40, "fit"), (1, 4096, "given away")]
+    ("number", "start", "told"),
+    [(0, 0, "fit"), (0, 1 << 40, "fit"), (1, 4096, "not with the other")],
 )
 def test_a_segment_that_can_not_have_moved_back_is_refused(
     make: Callable[..., Pair], number: int, start: int, told: str
@@ -535,3 +493,15 @@ def test_a_readonly_array_stays_readonly(make: Callable[..., Pair]) -> None:
     back = make().carry(array)
     assert not back.flags.writeable
     assert pickle.dumps(back) == pickle.dumps(array)
+
+
+def test_an_array_that_can_not_be_written_moves_back_too() -> None:
+    pair = Pair()
+    array = np.arange(100_000)
+    array.flags.writeable = False
+    back = pair.answer(lambda value: value, array)
+    assert not pair.copied
+    assert not back.flags.writeable
+    assert np.array_equal(back, array)
+    del back
+    pair.close()

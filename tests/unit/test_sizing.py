@@ -1,4 +1,4 @@
-"""How many containers a pool should have."""
+"""The number of containers that a pool should have."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import lifecycle_magic as lm
-from lifecycle_magic.options import Options
-from lifecycle_magic.pools.sizing import Limits, wanted
-from lifecycle_magic.spec import read_class
+from lifecycle_magic.pool.sizing import Limits, wanted
+from lifecycle_magic.spec.class_spec import read_class
+from lifecycle_magic.spec.options import Options
 
 
 @pytest.mark.parametrize(

@@ -12,10 +12,12 @@ from typing import Any
 import pytest
 
 import lifecycle_magic as lm
+from lifecycle_magic.decorators.marks import BatchMarks, ConcurrentMarks, has_marks
 from lifecycle_magic.exception import InvalidError
-from lifecycle_magic.marks import BatchMarks, ConcurrentMarks, has_marks
-from lifecycle_magic.options import Options
-from lifecycle_magic.spec import ClassSpec, read_class, read_function
+from lifecycle_magic.spec.class_spec import ClassSpec, read_class, read_function
+from lifecycle_magic.spec.options import Options
+
+pytestmark = pytest.mark.every_python
 
 
 class Base:
@@ -59,7 +61,7 @@ def test_hooks_run_base_class_first_and_then_as_written() -> None:
     assert list(spec.methods) == ["ping", "predict"]
 
 
-def test_a_hook_set_to_none_is_gone() -> None:
+def test_a_hook_set_to_none_is_removed() -> None:
     class Quiet(Model):
         load = None  # type: ignore[assignment]
 
@@ -102,7 +104,7 @@ def test_reading_a_class_leaves_it_as_it_was() -> None:
     assert dict(vars(Model)) == before
 
 
-def test_methods_tell_what_they_are() -> None:
+def test_a_spec_lists_the_kind_and_limits_of_each_method() -> None:
     @lm.concurrent(max_inputs=5)
     class Kinds:
         @lm.method()
@@ -230,7 +232,7 @@ MISTAKES: dict[str, tuple[str, tuple[str, ...]]] = {
 
 
 @pytest.mark.parametrize("mistake", MISTAKES)
-def test_a_mistake_is_one_error_that_names_the_method_and_the_mend(mistake: str) -> None:
+def test_a_mistake_is_one_error_with_the_method_and_the_fix(mistake: str) -> None:
     body, expected = MISTAKES[mistake]
     space: dict[str, Any] = {"lm": lm, "__name__": "__main__"}
     exec(f"class Model:\n    {body}\n", space)
@@ -260,13 +262,13 @@ def test_a_class_without_instances_is_refused() -> None:
         read_class(Colour)
 
 
-def test_class_and_function_in_each_other_s_place_are_told_apart() -> None:
+def test_class_and_function_in_each_other_s_place_are_distinguished() -> None:
     def square(x: int) -> int:
         return x
 
-    with pytest.raises(InvalidError, match=r"square is a function: use @app\.function"):
+    with pytest.raises(InvalidError, match=r"square is a function\. Fix: use @app\.function"):
         read_class(square)  # type: ignore[arg-type]
-    with pytest.raises(InvalidError, match=r"Model is a class: use @app\.cls"):
+    with pytest.raises(InvalidError, match=r"Model is a class\. Fix: use @app\.cls"):
         read_function(Model)
     with pytest.raises(InvalidError, match=r"@app\.cls goes right above a class"):
         read_class(3)  # type: ignore[arg-type]
@@ -342,7 +344,7 @@ def test_parameters_take_the_place_of_a_constructor() -> None:
 @pytest.mark.parametrize(
     ("cls", "args", "kwargs", "expected"),
     [
-        (Fields, (), {}, "missing a required argument: 'name'"),
+        (Fields, (), {}, "argument: 'name'"),
         (Fields, ("x",), {}, "takes keyword arguments"),
         (Fields, (), {"name": "x", "nmae": 1}, "nmae"),
         (Fields, (), {"name": "x", "hidden": 1}, "hidden"),
@@ -509,17 +511,17 @@ def test_a_class_that_became_a_handle_counts_as_before() -> None:
     )
 
     class Handle:
-        """Travels as the handles in `lifecycle_magic.remote` do."""
+        """Travels as the handles in `lifecycle_magic.handles.remote` do."""
 
         def __init__(self, cls: type) -> None:
             self._cls = cls
 
         def __reduce__(self) -> tuple[Any, ...]:
-            from lifecycle_magic.hooks import travel
+            from lifecycle_magic.decorators.hooks import travel
 
             return travel, (self._cls,)
 
-    Handle.__module__ = "lifecycle_magic.remote"
+    Handle.__module__ = "lifecycle_magic.handles.remote"
 
     def code_key(number: int, *, handle: bool) -> str:
         space: dict[str, Any] = {"__name__": "__main__", "lm": lm}
@@ -548,3 +550,21 @@ def test_other_options_make_another_spec_with_keys_of_its_own() -> None:
     assert other.state_key != known
     assert other.code_key == spec.code_key
     assert spec.state_key == known
+
+
+def test_a_build_hook_depends_on_the_variables_that_it_can_read() -> None:
+    class Model:
+        @lm.build()
+        def download(self) -> None: ...
+
+    def spec(**options: Any) -> ClassSpec:
+        return read_class(Model, Options.make("Model", **options))
+
+    def key(**options: Any) -> str:
+        return spec(**options).build_key("download", "base")
+
+    assert key(env={"MODEL": "a"}) == key(env={"MODEL": "a"})
+    assert len({key(), key(env={"MODEL": "a"}), key(env={"MODEL": "b"}), key(cpu=1)}) == 3
+    secret, other = (lm.Secret.from_dict({"TOKEN": value}) for value in ("x", "y"))
+    assert key(secrets=[secret]) == key(secrets=[other]) != key()
+    assert "MODEL (env)" in spec(env={"MODEL": "a"}).build_prints["download"].parts

@@ -1,5 +1,4 @@
-"""The state table: every move it has, none that it has not, and the history told when one is
-tried."""
+"""The state table: every allowed move, every refused move, and the history in the error."""
 
 from __future__ import annotations
 
@@ -10,7 +9,14 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from lifecycle_magic.state import GONE, MOVES, WARM, IllegalMove, Life, State
+from lifecycle_magic.lifecycle.states import (
+    ENDED_STATES,
+    MOVES,
+    WARM_STATES,
+    IllegalMove,
+    Life,
+    State,
+)
 
 
 def life() -> Life:
@@ -23,12 +29,12 @@ def test_every_state_has_its_moves_in_the_table(state: State) -> None:
     assert state in MOVES
 
 
-@pytest.mark.parametrize("state", sorted(GONE, key=lambda state: state.value))
-def test_what_is_gone_does_not_move_again(state: State) -> None:
+@pytest.mark.parametrize("state", sorted(ENDED_STATES, key=lambda state: state.value))
+def test_an_exited_container_does_not_move_again(state: State) -> None:
     assert MOVES[state] == frozenset()
 
 
-@pytest.mark.parametrize("state", [state for state in State if state not in GONE])
+@pytest.mark.parametrize("state", [state for state in State if state not in ENDED_STATES])
 def test_whatever_still_lives_can_fail(state: State) -> None:
     assert State.FAILED in MOVES[state]
 
@@ -38,7 +44,7 @@ def test_what_has_entered_is_exited_only_by_way_of_exiting_or_draining() -> None
     assert before == {State.STARTING, State.DRAINING, State.EXITING}
 
 
-def test_an_illegal_move_tells_the_history() -> None:
+def test_an_illegal_move_shows_the_history() -> None:
     one = life()
     one.move(State.STARTING)
     one.move(State.ENTERING)
@@ -77,7 +83,7 @@ class AnyLife(RuleBasedStateMachine):
 
     @invariant()
     def warm_means_that_enter_has_run(self) -> None:
-        if self.life.state in WARM:
+        if self.life.state in WARM_STATES:
             assert State.ENTERING in self.taken
 
 

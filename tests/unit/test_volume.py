@@ -1,12 +1,15 @@
-"""Volumes: which folder is meant, where it may be mounted, and how the magic writes it."""
+"""Volumes: their folders, allowed mount paths, and the syntax of the magic."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from lifecycle_magic.exception import InvalidError
+from lifecycle_magic.images.image import Image
+from lifecycle_magic.secret import Secret
 from lifecycle_magic.volume import Volume, check_mount_path, parse_mount
 
 
@@ -19,7 +22,7 @@ def test_equal_volumes_are_equal(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["", "-a", ".a", "a b", "a:b", "a" * 65, "ä", None])
 def test_what_is_no_name_is_refused(name: str) -> None:
-    with pytest.raises(InvalidError, match="no name of a volume"):
+    with pytest.raises(InvalidError, match="not a valid name of a volume"):
         Volume.from_name(name)
 
 
@@ -37,7 +40,7 @@ def test_a_relative_path_starts_at_the_current_folder(
 
 
 def test_a_folder_that_is_not_there_or_is_a_file_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InvalidError, match="is not there: make it first"):
+    with pytest.raises(InvalidError, match=r"does not exist\. Fix: create the folder first"):
         Volume.from_path(tmp_path / "missing")
     (tmp_path / "file").write_text("")
     with pytest.raises(InvalidError, match="is a file"):
@@ -118,10 +121,27 @@ def test_a_colon_in_a_folders_name_belongs_to_it(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("text", ["", "weights", "weights:", ":/weights", ":"])
 def test_a_mount_without_both_sides_is_refused_with_the_form(text: str, tmp_path: Path) -> None:
-    with pytest.raises(InvalidError, match="write it as NAME:/path"):
+    with pytest.raises(InvalidError, match="write NAME:/path"):
         parse_mount(text, tmp_path)
 
 
 def test_a_mounted_folder_that_is_not_there_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InvalidError, match="is not there"):
+    with pytest.raises(InvalidError, match="does not exist"):
         parse_mount("./missing:/data", tmp_path)
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        Volume.from_path,
+        lambda path: parse_mount(f"./{path}:/data", Path.cwd()),
+        lambda path: Image.debian_slim().add_local_file(path, "/tmp/x"),
+        lambda path: Image.debian_slim().add_local_dir(path, "/tmp/x"),
+        lambda path: Image.debian_slim().pip_install_from_requirements(path),
+        Image.from_dockerfile,
+        Secret.from_dotenv,
+    ],
+)
+def test_a_path_that_no_system_can_have_is_refused_by_name(use: Callable[[str], object]) -> None:
+    with pytest.raises(InvalidError, match="File name too long"):
+        use("x" * 300)

@@ -39,6 +39,10 @@ def test_a_label_leads_to_the_same_ports_every_time_and_at_last_to_any() -> None
         ("[::1]:80", "[::1]"),
         ("[::1]", "[::1]"),
         ("", ""),
+        ("[::1].evil.example", ""),
+        ("localhost:80:evil", ""),
+        ("evil@localhost", ""),
+        ("localhost, evil.example", ""),
     ],
 )
 def test_the_host_of_a_header(header: str, host: str) -> None:
@@ -78,5 +82,5 @@ def test_links_lead_through_what_the_kernel_runs_behind(environ: dict[str, str],
 
 def test_ports_are_below_those_that_the_system_hands_out() -> None:
     low = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
-    ports = itertools.islice(address.ports("any"), address.TRIES)
+    ports = itertools.islice(address.ports("any"), address.PORT_ATTEMPTS)
     assert max(ports) < max(low, 30001)

@@ -1,15 +1,15 @@
-"""What a server writes in one turn of its loop leaves in one piece, in order; nothing is lost."""
+"""Writes of one event loop iteration are sent in one piece, in order and completely."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
 
-from lifecycle_magic.web.gathering import ENOUGH, GatheringTransport
+from lifecycle_magic.web.gathering import FLUSH_BYTES, GatheringTransport
 
 
 class Written:
-    """A transport that notes what it is told."""
+    """A transport that records the calls that it gets."""
 
     def __init__(self) -> None:
         self.told: list[bytes | str] = []
@@ -27,7 +27,7 @@ class Written:
 
 
 def told(work: Callable[[GatheringTransport, Written], Awaitable[None]]) -> list[bytes | str]:
-    """What reached the transport, when ``work`` and a turn of the loop after it were over."""
+    """Return the data that reached the transport after ``work`` and one event loop iteration."""
 
     async def run() -> list[bytes | str]:
         written = Written()
@@ -68,10 +68,10 @@ def test_closing_writes_what_was_gathered_first() -> None:
 def test_much_is_written_at_once() -> None:
     async def work(transport: GatheringTransport, written: Written) -> None:
         transport.write(b"a")
-        transport.write(bytes(ENOUGH))
-        assert written.told == [b"a" + bytes(ENOUGH)]
+        transport.write(bytes(FLUSH_BYTES))
+        assert written.told == [b"a" + bytes(FLUSH_BYTES)]
 
-    assert told(work) == [b"a" + bytes(ENOUGH)]
+    assert told(work) == [b"a" + bytes(FLUSH_BYTES)]
 
 
 def test_a_transport_that_closed_meanwhile_gets_nothing_more() -> None:

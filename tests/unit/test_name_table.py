@@ -8,12 +8,15 @@ import pytest
 
 from lifecycle_magic.engines.base import Found
 from lifecycle_magic.exception import EngineUnavailable
-from lifecycle_magic.history import Entry
-from lifecycle_magic.owner import Owner
-from lifecycle_magic.panel import snapshot, told
-from lifecycle_magic.panel.snapshot import Row
-from lifecycle_magic.panel.text import Table, age, last_lines, plain, seconds, size
-from lifecycle_magic.report import ExitHook
+from lifecycle_magic.host.owner import Owner
+from lifecycle_magic.lifecycle.history import Entry
+from lifecycle_magic.lifecycle.report import ExitHook
+from lifecycle_magic.ui.panel import history_text as told
+from lifecycle_magic.ui.panel import snapshot
+from lifecycle_magic.ui.panel.snapshot import Row
+from lifecycle_magic.ui.panel.text import Table, age, last_lines, plain, seconds, size
+
+pytestmark = pytest.mark.every_python
 
 TABLE = Table(("class", "calls"), (("Model", "3"), ("<b>\x1b[31m", "12")), frozenset({"calls"}))
 
@@ -34,7 +37,7 @@ def test_a_cell_of_several_lines_stays_one_line_of_text():
     assert Table(("why",), (("one\ntwo",),)).text() == "why\none two"
 
 
-def test_an_empty_table_says_so():
+def test_an_empty_table_has_a_message():
     empty = Table(("class",), (), empty="nothing <runs>")
     assert empty.text() == "nothing <runs>"
     assert "nothing &lt;runs&gt;" in empty.html()
@@ -90,7 +93,7 @@ def test_last_lines():
 # --- ps ------------------------------------------------------------------------------------------
 
 
-def test_a_column_that_nobody_knows_is_left_out():
+def test_a_column_without_known_values_is_left_out():
     rows = (Row("Model", "lm-model-1", "docker", "running", age=5.0, owner=12),)
     assert snapshot.table(rows).headers == ("class", "container", "state", "engine", "age", "pid")
     assert snapshot.table((), "nothing runs").text() == "nothing runs"
@@ -106,7 +109,7 @@ def run_folder(root: Path, session: str, name: str, owner: Owner, **card: object
     folder.mkdir(parents=True)
     owner.write(folder.parent / "owner.json")
     told = {"cls": "Model", "engine": "process", "began": 1.0, **card}
-    (folder / "card.json").write_text(json.dumps(told))
+    folder.with_name(f"card-{name}.json").write_text(json.dumps(told))
     return folder
 
 
@@ -123,7 +126,7 @@ class Has:
 DEAD = Owner(1, "never", "another boot")
 
 
-def test_ps_of_all_sessions_tells_states_apart(tmp_path: Path):
+def test_ps_of_all_sessions_distinguishes_states(tmp_path: Path):
     run_folder(tmp_path, "a", "lives", Owner.me())
     run_folder(tmp_path, "a", "vanished", Owner.me())
     run_folder(tmp_path, "b", "leaves", DEAD)
@@ -140,7 +143,7 @@ def test_ps_of_all_sessions_tells_states_apart(tmp_path: Path):
     assert {row.owner for row in rows if row.container == "lives"} == {os.getpid()}
 
 
-def test_ps_without_an_answer_of_the_engine_says_unknown(tmp_path: Path):
+def test_ps_without_an_answer_of_the_engine_shows_unknown(tmp_path: Path):
     run_folder(tmp_path, "a", "lives", Owner.me(), engine="docker")
 
     def refuse(name: str):
@@ -163,7 +166,7 @@ def test_the_log_of_a_run_folder_is_read_across_its_two_files(tmp_path: Path):
 ENTRY = Entry("s", "lm-model-1", "Model", "docker", "exited", "app.stop()", 100.0, 102.5)
 
 
-def test_an_entry_tells_how_long_it_lived_and_each_exit_hook():
+def test_an_entry_has_the_lifetime_and_each_exit_hook():
     hooks = (ExitHook("close", 0.5, None), ExitHook("flush", 0.25, "Traceback:\n  no\n"))
     lines = told.entry(Entry(**{**ENTRY.__dict__, "hooks": hooks})).splitlines()
     assert lines[0].endswith("Model  exited after 2.5 s: app.stop()  [lm-model-1]")
@@ -175,7 +178,7 @@ def test_an_entry_tells_how_long_it_lived_and_each_exit_hook():
     ]
 
 
-def test_a_failure_tells_its_last_lines_and_an_orderly_end_does_not():
+def test_a_failure_shows_its_last_lines_and_an_orderly_end_does_not():
     tail = "\n".join(f"line {n}" for n in range(30))
     failed = told.entry(Entry(**{**ENTRY.__dict__, "state": "failed", "tail": tail}))
     assert failed.splitlines()[-1].strip() == "line 29"

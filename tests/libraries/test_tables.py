@@ -1,0 +1,99 @@
+"""Frames of pandas and polars, tables of Arrow and arrays of JAX arrive as their pickles do."""
+
+from __future__ import annotations
+
+import importlib
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+from trips import Trip, few_examples, library, plain
+
+from lifecycle_magic.wire.buffers import OUT_OF_BAND_BYTES
+
+
+@few_examples
+@given(
+    st.lists(st.one_of(st.none(), st.text(max_size=5)), min_size=1, max_size=20),
+    st.sampled_from(["object", "str", "string[python]", "string[pyarrow]", "category"]),
+    st.sampled_from([1, 200]),
+)
+def test_frames_arrive_as_pandas_pickles_them(
+    texts: list[str | None], dtype: str, times: int
+) -> None:
+    pd = library("pandas")
+    library("pyarrow")
+    size = len(texts) * times
+    frame = pd.DataFrame(
+        {
+            "text": pd.Series(texts * times, dtype=dtype),
+            "number": np.arange(size) / 3,
+            "when": pd.date_range("2020", periods=size, freq="s", tz="UTC"),
+            "whole": pd.array(range(size), dtype="Int64"),
+            "arrow": pd.array(range(size), dtype="int64[pyarrow]"),
+        },
+        index=pd.Index([f"row {n}" for n in range(size)]),
+    )
+    back, expected = Trip(frame).value, plain(frame)
+    pd.testing.assert_frame_equal(back, expected)
+    assert [str(one) for one in back.dtypes] == [str(one) for one in expected.dtypes]
+    back.loc["row 0", "number"] = 7.0
+    assert back["number"].iloc[0] == 7
+
+
+@few_examples
+@given(st.lists(st.one_of(st.none(), st.text(max_size=5)), max_size=20), st.integers(0, 5))
+def test_tables_of_arrow_arrive(texts: list[str | None], start: int) -> None:
+    pa = library("pyarrow")
+    table = pa.table(
+        {
+            "text": pa.array(texts * 300, pa.string()),
+            "list": pa.array([[1, 2], None, []] * (100 * len(texts)), pa.list_(pa.int32())),
+            "kind": pa.array(texts * 300, pa.string()).dictionary_encode(),
+        },
+        metadata={"by": "me"},
+    )
+    for value in (table, table.slice(start), table.column("text"), *table.to_batches()[:1]):
+        back = Trip([value]).value[0]
+        assert type(back) is type(value)
+        assert back.equals(value)
+        back.validate(full=True)
+        if value is table:
+            assert back.schema.equals(table.schema, check_metadata=True)
+
+
+@few_examples
+@given(st.lists(st.one_of(st.none(), st.text(max_size=5)), max_size=20), st.sampled_from([1, 400]))
+def test_frames_of_polars_arrive(texts: list[str | None], times: int) -> None:
+    pl = library("polars")
+    testing = importlib.import_module("polars.testing")
+    frame = pl.DataFrame(
+        {
+            "text": pl.Series(texts * times, dtype=pl.String),
+            "kind": pl.Series(texts * times, dtype=pl.String).cast(pl.Categorical),
+            "number": pl.Series(range(len(texts) * times), dtype=pl.Int64),
+        }
+    )
+    back = Trip([frame, frame["number"].set_sorted(), frame.lazy()]).value
+    testing.assert_frame_equal(back[0], frame)
+    testing.assert_series_equal(back[1], frame["number"])
+    assert back[1].flags == plain(frame["number"].set_sorted()).flags
+    testing.assert_frame_equal(back[2].collect(), frame)
+
+
+def test_arrays_of_jax_arrive() -> None:
+    jax = library("jax")
+    np_of = np.asarray
+    for dtype in ("float32", "bfloat16", "int8", "bool", "complex64"):
+        for shape in ((5,), (100, 100), ()):
+            value = jax.numpy.ones(shape, dtype)
+            trip = Trip({"x": value})
+            back, expected = trip.value["x"], plain(value)
+            assert type(back) is type(expected)
+            assert (back.dtype, back.shape) == (expected.dtype, expected.shape)
+            assert back.weak_type == expected.weak_type
+            assert np_of(back).tobytes() == np_of(expected).tobytes()
+            if value.nbytes >= OUT_OF_BAND_BYTES:
+                assert trip.moved == value.nbytes
+    assert Trip(jax.numpy.float32(3) * jax.numpy.ones(5000)).value.sum() == 15_000
+    assert Trip(jax.numpy.full(5000, 1.0)).value.weak_type == jax.numpy.full(5000, 1.0).weak_type
