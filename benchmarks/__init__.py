@@ -1,1 +1,1 @@
-"""What it costs, measured against bare yardsticks and against peers: ``python -m benchmarks``."""
+"""Benchmarks against bare baselines and against other libraries: ``python -m benchmarks``."""

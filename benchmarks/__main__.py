@@ -1,11 +1,11 @@
-"""``python -m benchmarks``: measure, print the tables, write results, plot and README.
+"""``python -m benchmarks``: measure, print the tables, and write results, plot and README.
 
-python -m benchmarks                    everything, on every engine, beside every peer
-python -m benchmarks --quick            a look at everything, in a fraction of the time
-python -m benchmarks --only calls,maps  parts of it
+python -m benchmarks                    everything, on every engine, with every peer
+python -m benchmarks --quick            everything, in a fraction of the time and less exactly
+python -m benchmarks calls maps         the named benchmarks
 
-Only a run in which nothing was left out writes anything: ``benchmarks/results.json``,
-``docs/figures.svg`` and the figures section of the README.
+Only a complete run writes files: ``benchmarks/results.json``, ``docs/figures.svg`` and the figures
+section of the README.
 """
 
 from __future__ import annotations
@@ -20,7 +20,20 @@ import time
 import traceback
 from collections.abc import Callable
 
-from benchmarks import builds, calls, cells, cold, ends, imports, maps, panel, publish, resting, web
+from benchmarks import (
+    builds,
+    calls,
+    cells,
+    cold,
+    ends,
+    imports,
+    maps,
+    panel,
+    payloads,
+    publish,
+    resting,
+    web,
+)
 from benchmarks.figures import Figures, as_json, table
 from benchmarks.peers import PEERS, versions
 from benchmarks.plan import Plan
@@ -28,6 +41,7 @@ from benchmarks.plan import Plan
 BENCHMARKS: dict[str, Callable[[Plan], Figures]] = {
     "imports": imports.measure,
     "calls": calls.measure,
+    "payloads": payloads.measure,
     "maps": maps.measure,
     "cold": cold.measure,
     "cells": cells.measure,
@@ -62,7 +76,7 @@ def main() -> int:
                 broken.append(f"{name}: {type(error).__name__}: {error}")
         figures += Figures(missing=tuple(broken))
     finally:
-        from lifecycle_magic import session
+        from lifecycle_magic.session import session
 
         session.close("the benchmark is over")
         shutil.rmtree(state, ignore_errors=True)
@@ -88,6 +102,7 @@ def _arguments() -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--quick", action="store_true", help="few rounds, nothing large")
+    parser.add_argument("names", nargs="*", metavar="NAME", help="the same as --only NAME,…")
     names = {"only": tuple(BENCHMARKS), "engine": ENGINES, "peers": PEERS}
     for name, there in names.items():
         parser.add_argument(
@@ -98,6 +113,11 @@ def _arguments() -> argparse.Namespace:
             help=f"some of {', '.join(there)}" + (", or none" if name == "peers" else ""),
         )
     chosen = parser.parse_args()
+    if chosen.names:
+        try:
+            chosen.only = _several(tuple(BENCHMARKS))(",".join(chosen.names))
+        except argparse.ArgumentTypeError as error:
+            parser.error(str(error))
     if not chosen.only or not chosen.engine:
         parser.error("that leaves nothing to measure")
     return chosen
@@ -116,8 +136,8 @@ def _several(there: tuple[str, ...]) -> Callable[[str], tuple[str, ...]]:
 
 
 def _engines(wanted: tuple[str, ...]) -> tuple[dict[str, str], list[str]]:
-    """Those that answer, each with what it says of itself; and why others do not."""
-    from lifecycle_magic.engines import choose
+    """Return the available engines with their descriptions, and why others are missing."""
+    from lifecycle_magic.engines.choose import choose
     from lifecycle_magic.exception import EngineUnavailable
 
     answering, missing = {}, []

@@ -1,6 +1,6 @@
-"""Making an image with a package list that nothing has yet, by us and by the image's own pip.
+"""The build of an image with a package list that is in no cache, by us and by the image's own pip.
 
-What a re-run of an unchanged cell and a method-only edit cost is measured in `benchmarks.cells`.
+`benchmarks.cells` measures re-runs of an unchanged cell and edits of a method only.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ import time
 
 from benchmarks.figures import Figures, Sample
 from benchmarks.plan import Plan
-from lifecycle_magic.engines import choose
 from lifecycle_magic.engines.base import Engine
-from lifecycle_magic.image import Image
+from lifecycle_magic.engines.choose import choose
+from lifecycle_magic.images.image import Image
 
 PACKAGES = ("scikit-learn",)
 QUICK = ("tomli",)
@@ -38,7 +38,7 @@ def measure(plan: Plan) -> Figures:
 
 
 def _build(engine: Engine, image: Image) -> float:
-    """Seconds to make the image; it is removed afterwards."""
+    """Return the seconds to make the image; remove it afterwards."""
     key = secrets.token_hex(32)
     began = time.perf_counter()
     built = engine.build(image, key, lambda _: None)

@@ -1,7 +1,7 @@
-"""Warm calls with small and large arguments: ours, bare yardsticks and peers, in turns.
+"""Warm calls with small and large arguments: ours, bare baselines and peers, measured in turns.
 
-A method that returns what it got shows with a small integer what a call costs, with everything else
-what its bytes and objects cost. One that makes a new array has to have that copied back as well.
+A method that returns its argument shows the cost of a call with a small integer, and the cost of
+bytes and objects with other arguments. A method that makes a new array has to copy that back too.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from benchmarks.plan import Plan
 from benchmarks.raw import SERVER, Raw
 
 Call = Callable[[str, Any], Any]
-"""Of the method with that name, with this argument."""
+"""A call of the method with this name, with this argument."""
 
 
 @dataclass(frozen=True)
 class Work:
-    """One kind of argument, ``size`` bytes of it: see `_work.payload`.
+    """One kind of argument with ``size`` bytes: see `_work.payload`.
 
-    ``faster`` is how many times faster than a Ray actor it must be, 0 where nothing is promised.
+    ``faster`` is how many times faster than a Ray actor the call must be; 0 for no promise.
     """
 
     name: str
@@ -64,7 +64,7 @@ WORKS = (
 )
 HUGE = Work("echo 1 GB array", "array", 1_000_000_000, 2, 1)
 HUGE_NEEDS = 10
-"""GiB of free memory: a contender may hold a gigabyte half a dozen times."""
+"""GiB of free memory, because a contender may hold a gigabyte six times."""
 THREADS = 8
 QUICK_SIZE = 10_000_000
 
@@ -91,7 +91,7 @@ class Warm:
 
 
 def measure(plan: Plan) -> Figures:
-    """A sample of each work for each engine, yardstick and peer, and what binds them."""
+    """Return a sample of each work for each engine, baseline and peer, and the bounds on them."""
     figures = Figures()
     with ExitStack() as stack:
         warm: dict[str, Call] = {}
@@ -115,7 +115,7 @@ def measure(plan: Plan) -> Figures:
 
 @contextmanager
 def peers(plan: Plan, workers: int = 1) -> Iterator[tuple[dict[str, Peer], tuple[str, ...]]]:
-    """Those that are there, running, with ``workers`` processes each; and why others are not."""
+    """Start the installed peers with ``workers`` processes each; note why others are missing."""
     with ExitStack() as stack:
         there, missing = {}, []
         for name in plan.peers:
@@ -168,7 +168,7 @@ def _bounds(work: Work, engines: list[str], found: Figures) -> Iterator[Bound]:
 
 
 def _huge(plan: Plan) -> Figures:
-    """A gigabyte, one contender at a time: together they hold more than most machines have."""
+    """Measure a gigabyte, one contender at a time: together they need too much memory."""
     print(f"  {HUGE.name}", file=sys.stderr)
     figures = Figures()
     for who in (*plan.engines, *plan.peers):
@@ -190,7 +190,7 @@ def _huge(plan: Plan) -> Figures:
 
 
 def _at_once(plan: Plan, warm: Mapping[str, Call], peers: Mapping[str, Peer]) -> Figures:
-    """Calls from several threads to one container: they queue for it."""
+    """Measure calls from several threads to one container, for which they queue."""
 
     def ours(call: Call) -> Run:
         return lambda times: _work.calls_at_once(partial(call, "echo"), THREADS, times)
@@ -204,7 +204,7 @@ def _at_once(plan: Plan, warm: Mapping[str, Call], peers: Mapping[str, Peer]) ->
 
 
 def _ours(app: lm.App, engine: str, stack: ExitStack) -> tuple[Call, Run]:
-    """Calls of a warm container, and the bare socket into the same one."""
+    """Return the calls of a warm container, and the bare socket into the same container."""
     folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="lm-bench-")))
     warm = app.cls(
         Warm,
@@ -221,7 +221,7 @@ def _ours(app: lm.App, engine: str, stack: ExitStack) -> tuple[Call, Run]:
 
 
 def _two_copies(size: int) -> Run:
-    """What moving an array there and back costs at the least, when each way copies it once."""
+    """Return the least time for an array there and back, if it is copied once in each direction."""
     source = np.ones(size, np.uint8)
     there, back = np.ones_like(source), np.ones_like(source)
 

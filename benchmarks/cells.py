@@ -1,5 +1,6 @@
-"""Running a ``%%lifecycle_cls`` cell again: unchanged, with an edited method or ``enter``, and with
-a spare container that stands by for the new code.
+"""Re-runs of a ``%%lifecycle_cls`` cell: unchanged, and with an edited method or ``enter``.
+
+An edited ``enter`` is measured with and without a spare container that waits for the new code.
 """
 
 from __future__ import annotations
@@ -12,10 +13,10 @@ from typing import Any
 
 from benchmarks.figures import Bound, Figures, Run, alternate, timed
 from benchmarks.plan import Plan
-from lifecycle_magic import session
+from lifecycle_magic.session import session
 
 ROUNDS = 7
-PATIENCE = 60.0
+TIMEOUT_SECONDS = 60.0
 
 # `took`: what enter needs for itself, so that it can be taken off.
 _CELL = """%%lifecycle_cls --engine {engine} {options}
@@ -110,19 +111,19 @@ def _held(
 
 
 def _wait_for_spare() -> None:
-    """The last one was taken by the cell before; and what was replaced has to be gone, or its end
-    would be counted.
+    """Wait for a new spare, because the cell before took the last one, and for the end of replaced
+    containers, because it would be counted otherwise.
     """
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + TIMEOUT_SECONDS
     while sorted(c.is_spare for c in session.current().containers()) != [False, True]:
         if time.monotonic() > deadline:
-            raise RuntimeError("no spare container came up")
+            raise RuntimeError("no spare container started")
         time.sleep(0.02)
 
 
 @contextmanager
 def _shell() -> Iterator[Callable[[str], Any]]:
-    """A notebook without a browser: a function that runs a cell and returns its last value."""
+    """Start IPython without a browser; yield a function that returns a cell's last value."""
     from IPython.core.interactiveshell import InteractiveShell
     from IPython.utils.capture import capture_output
     from traitlets.config import Config

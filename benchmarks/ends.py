@@ -1,4 +1,4 @@
-"""From the kernel's SIGKILL to the first line of the container's ``exit``."""
+"""The time from the kernel's SIGKILL to the first line of the container's ``exit``."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from benchmarks.plan import Plan
 
 WORK = "kernel SIGKILLed, exit begins"
 RUNS = 5
-PATIENCE = 30.0
+TIMEOUT_SECONDS = 30.0
 
 # The moment is read in the container and the signal sent here, by the one clock of one machine.
 _PROGRAM = """
@@ -61,14 +61,14 @@ def _once(engine: str) -> float:
         with kernel.stdout:
             line = kernel.stdout.readline()
             if line != b"warm\n":
-                raise RuntimeError(f"no container came up on {engine}: see above")
+                raise RuntimeError(f"no container started on {engine}: see the output above")
             began = time.time()
             os.kill(kernel.pid, signal.SIGKILL)
             kernel.wait()
         noted = Path(folder) / "began"
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + TIMEOUT_SECONDS
         while not noted.exists():
             if time.monotonic() > deadline:
-                raise RuntimeError(f"exit did not run on {engine} within {PATIENCE:g} s")
+                raise RuntimeError(f"exit did not run on {engine} within {TIMEOUT_SECONDS:g} s")
             time.sleep(0.01)  # what is measured was noted over there; this only fetches it
         return float(noted.read_text()) - began

@@ -1,8 +1,8 @@
-"""Measured times, and the bounds they are held against.
+"""Measured times, and the bounds they are compared with.
 
-A `Sample` is what one contender needed for one kind of work; a `Bound` is a promise about it. Both
-are frozen and know nothing of how they were measured, so a new row of the table is a new function
-that returns some.
+A `Sample` holds the times of one contender for one kind of work; a `Bound` is a promise about it.
+Both are frozen and independent of how they were measured, so a new row of the table is a new
+function that returns samples and bounds.
 """
 
 from __future__ import annotations
@@ -15,16 +15,15 @@ from statistics import quantiles
 from typing import Any
 
 OURS = ("docker", "process")
-"""Contenders that are ours, by engine. The first of them that did a work is what others are
-compared with."""
+"""Our contenders, by engine. Others are compared with the first that did the same work."""
 
 Run = Callable[[int], list[float]]
-"""Does the work that many times; the seconds that each took."""
+"""A function that does the work that many times and returns the seconds of each."""
 
 
 @dataclass(frozen=True)
 class Sample:
-    """How long ``who`` took for ``work``, in seconds, each time it did it."""
+    """The times of ``who`` for ``work``, in seconds, one for each repetition."""
 
     work: str
     who: str
@@ -46,7 +45,7 @@ class Sample:
 
 @dataclass(frozen=True)
 class Bound:
-    """``text`` says that ``measured`` is at most ``limit``; both are seconds."""
+    """A promise, described by ``text``: ``measured`` is at most ``limit``; both are seconds."""
 
     text: str
     who: str
@@ -60,7 +59,7 @@ class Bound:
 
 @dataclass(frozen=True)
 class Amount:
-    """``value`` of what is no time, in ``unit``, and at most ``limit`` if there is a promise."""
+    """A ``value`` that is no time, in ``unit``; at most ``limit`` if that is promised."""
 
     work: str
     who: str
@@ -75,7 +74,7 @@ class Amount:
 
 @dataclass(frozen=True)
 class Figures:
-    """What one benchmark found. ``missing`` says what could not be measured, and why."""
+    """The results of one benchmark. ``missing`` lists what could not be measured, with reasons."""
 
     samples: tuple[Sample, ...] = ()
     bounds: tuple[Bound, ...] = ()
@@ -83,11 +82,11 @@ class Figures:
     amounts: tuple[Amount, ...] = ()
 
     def median(self, who: str) -> float | None:
-        """Of the one work that all samples here are of; None if ``who`` did not do it."""
+        """Return the median of ``who`` for the one work of these samples, or None."""
         return next((sample.p50 for sample in self.samples if sample.who == who), None)
 
     def ratio(self, sample: Sample) -> float | None:
-        """How many times as long as ours it took; None if none of ours did the same work."""
+        """Return the ratio of a sample's time to ours, or None if ours did not do the same work."""
         ours = {s.who: s.p50 for s in self.samples if s.work == sample.work and s.who in OURS}
         first = next((ours[who] for who in OURS if who in ours), None)
         return sample.p50 / first if first else None
@@ -102,14 +101,14 @@ class Figures:
 
 
 class Unable(Exception):
-    """A contender can't do what was asked of it; the text says why."""
+    """A contender can't do this work; the message says why."""
 
 
 def alternate(work: str, runs: Mapping[str, Run], *, rounds: int, times: int) -> Figures:
-    """Let each contender do the work ``times`` times in turn, ``rounds`` times over.
+    """Let each contender do the work ``times`` times in turn, ``rounds`` times.
 
-    Taking turns spreads over all of them whatever else the machine is doing. The first turn of
-    each warms up, and is not counted. Who raises `Unable` is out, and named as missing.
+    Taking turns spreads other load of the machine over all contenders. The first turn of each is a
+    warm-up and is not counted. A contender that raises `Unable` is left out and listed as missing.
     """
     seconds: dict[str, list[float]] = {who: [] for who in runs}
     missing = []
@@ -128,7 +127,7 @@ def alternate(work: str, runs: Mapping[str, Run], *, rounds: int, times: int) ->
 
 
 def timed(call: Callable[[], object]) -> Run:
-    """``call`` as a contender: itself, timed from outside, as often as asked."""
+    """Return ``call`` as a contender that is timed from outside for each repetition."""
 
     def run(times: int) -> list[float]:
         seconds = []
@@ -142,7 +141,7 @@ def timed(call: Callable[[], object]) -> Run:
 
 
 def table(figures: Figures) -> str:
-    """The figures as text: what was measured, then the bounds, and last which were missed."""
+    """Return the figures as text: measurements, then bounds, and finally the missed bounds."""
     measured = [
         (
             s.work,
@@ -186,7 +185,7 @@ def _verdict(met: bool) -> str:
 
 
 def times_as_long(ratio: float | None) -> str:
-    """A ratio of times, short.
+    """Format a ratio of times in a few digits.
 
     >>> times_as_long(1.0), times_as_long(27.84), times_as_long(0.256), times_as_long(None)
     ('1 x', '28 x', '0.26 x', '')
@@ -214,7 +213,7 @@ def _columns(head: tuple[str, ...], rows: Iterable[tuple[object, ...]]) -> str:
 
 
 def human(seconds: float) -> str:
-    """Seconds with a unit that reads well.
+    """Format seconds with a unit that reads well.
 
     >>> human(0.0000412), human(0.25), human(12.0)
     ('41 us', '250 ms', '12.0 s')
@@ -229,7 +228,7 @@ def human(seconds: float) -> str:
 
 
 def as_json(figures: Figures, machine: Mapping[str, Any]) -> str:
-    """The figures for a file; of each sample its percentiles, not every time it was taken."""
+    """Return the figures for a file, with percentiles of each sample instead of all its times."""
     return json.dumps(
         {
             "machine": dict(machine),

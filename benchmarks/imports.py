@@ -1,4 +1,4 @@
-"""What ``%load_ext lifecycle_magic`` adds to a fresh interpreter that has IPython."""
+"""The import time that ``%load_ext lifecycle_magic`` adds to a fresh interpreter with IPython."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""``.map`` over small inputs: how many a second with 1, 2 and 4 containers, beside peers; and how
-many of a million are held at once.
+"""``.map`` over small inputs: inputs per second with 1, 2 and 4 containers, and with peers.
 
-Every contender does it the way its manual does, an input a task. What is measured is what the way
-there and back costs, so more processes than cores bring nothing.
+Also measured is how many of a million inputs are held at once. Every contender uses the API that
+its manual recommends, one task per input. The figures show the cost of sending and receiving, so
+more processes than cores bring nothing.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ from benchmarks.calls import peers
 from benchmarks.figures import Amount, Figures, Run, alternate
 from benchmarks.peers import _work
 from benchmarks.plan import Plan
-from lifecycle_magic import session
-from lifecycle_magic.state import WARM
+from lifecycle_magic.lifecycle.states import WARM_STATES
+from lifecycle_magic.session import session
 
 COUNTS = (1, 2, 4)
 INPUTS = 1000
 MANY = 1_000_000
-MOST_HELD = 5000
+MAX_HELD_INPUTS = 5000
 """Inputs: "at most a few thousand at a time"."""
-PATIENCE = 120.0
+TIMEOUT_SECONDS = 120.0
 
 
 class Mapped:
@@ -65,10 +65,10 @@ def _throughput(plan: Plan, count: int) -> Figures:
 def _ours(app: lm.App, engine: str, count: int) -> Run:
     mapped = app.cls(Mapped, engine=engine, min_containers=count, max_containers=count)()
     mapped.echo.remote(1)
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + TIMEOUT_SECONDS
     while _warm(engine) < count:
         if time.monotonic() > deadline:
-            raise RuntimeError(f"no {count} containers came up on {engine}")
+            raise RuntimeError(f"{count} containers did not start on {engine}")
         time.sleep(0.05)
 
     def run(times: int) -> list[float]:
@@ -80,7 +80,7 @@ def _ours(app: lm.App, engine: str, count: int) -> Run:
 
 def _warm(engine: str) -> int:
     there = session.current().containers()
-    return sum(c.engine.name == engine and c.state in WARM for c in there)
+    return sum(c.engine.name == engine and c.state in WARM_STATES for c in there)
 
 
 # In a process of its own: its peak of memory is that of the map.
@@ -130,7 +130,7 @@ def _held(engine: str, count: int) -> Figures:
     work = f"map of {count:,} inputs"
     return Figures(
         amounts=(
-            Amount(f"{work}: most held at once", engine, most, "inputs", MOST_HELD),
+            Amount(f"{work}: most held at once", engine, most, "inputs", MAX_HELD_INPUTS),
             Amount(f"{work}: memory above that of a map of 2,000", engine, grown, "MiB"),
             Amount(f"{work}: throughput", engine, 1 / each, "inputs/s"),
         )

@@ -1,7 +1,7 @@
-"""What the live panel sends for 100 containers: how often, and how many bytes.
+"""The messages of the live panel for 100 containers: how many, and how many bytes.
 
-The containers are real, of the process engine. Everything that the widget hands to Jupyter is
-counted where a kernel would put it on the wire.
+The containers are real ones of the process engine. All messages that the widget hands to Jupyter
+are counted at the place where a kernel would send them.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from benchmarks.plan import Plan
 
 COUNT = 100
 SECONDS = 10.0
-MOST_UPDATES = 5.0
+MAX_UPDATES_PER_SECOND = 5.0
 
 _PROGRAM = """
 import json, sys, threading, time
@@ -34,7 +34,7 @@ class Counted(BaseComm):
 comm.create_comm = lambda *args, **kwargs: Counted(*args, **kwargs)
 
 import lifecycle_magic as lm
-from lifecycle_magic.panel.pace import RENEW
+from lifecycle_magic.ui.panel.pace import RENEW_SECONDS
 
 class Crowd:
     @lm.method()
@@ -56,25 +56,25 @@ def measured(looks):
     began = time.monotonic()
     while (left := began + seconds - time.monotonic()) > 0:
         panel.set_state({"look": {"client": "bench", "visible": looks, "count": time.time()}})
-        time.sleep(min(left, RENEW))
+        time.sleep(min(left, RENEW_SECONDS))
     return Counted.messages / seconds, Counted.size / seconds
 
-told = {}
+sent = {}
 panel.set_state({"look": {"client": "bench", "visible": True, "count": 0}})
 while len(panel.containers) < count or len(panel.samples_new.get("of", ())) < count:
     time.sleep(0.1)
-told["idle"] = measured(True)
+sent["idle"] = measured(True)
 threading.Thread(target=work, daemon=True).start()
 while sum(life[0] == "busy" for life in panel.lives.values()) < count // 10:
     time.sleep(0.1)
-told["busy"] = measured(True)
+sent["busy"] = measured(True)
 panel.set_state({"look": {"client": "bench", "visible": False, "count": 0}})
 time.sleep(1)
-told["unseen"] = measured(False)
+sent["unseen"] = measured(False)
 Counted.messages = Counted.size = 0
 panel.send_state([name for name in panel.keys if not name.startswith("_")])
-told["whole"] = Counted.messages, Counted.size
-print(json.dumps(told), flush=True)
+sent["whole"] = Counted.messages, Counted.size
+print(json.dumps(sent), flush=True)
 """
 
 
@@ -85,12 +85,12 @@ def measure(plan: Plan) -> Figures:
         text=True,
         check=True,
     )
-    told = json.loads(done.stdout.splitlines()[-1])
+    sent = json.loads(done.stdout.splitlines()[-1])
     who = f"{COUNT} containers"
-    amounts = [Amount("panel, first state of a page", who, told["whole"][1] / 1024, "KiB")]
+    amounts = [Amount("panel, first state of a page", who, sent["whole"][1] / 1024, "KiB")]
     for name, what in {"idle": "all idle", "busy": "all busy", "unseen": "nobody looks"}.items():
-        updates, size = told[name]
-        most = 0.0 if name == "unseen" else MOST_UPDATES
+        updates, size = sent[name]
+        most = 0.0 if name == "unseen" else MAX_UPDATES_PER_SECOND
         amounts.append(Amount(f"panel, {what}: updates", who, updates, "/s", most))
         amounts.append(Amount(f"panel, {what}: bytes", who, size / 1024, "KiB/s"))
     return Figures(amounts=tuple(amounts))

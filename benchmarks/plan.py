@@ -1,4 +1,4 @@
-"""What a run measures, and how thoroughly: what every benchmark's ``measure`` gets."""
+"""The plan of a run: the contenders, and how thoroughly to measure. Each ``measure`` gets it."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Plan:
-    """``engines`` that answer and ``peers`` to measure, by name. ``quick``: a look, no figures."""
+    """The names of available ``engines`` and of ``peers``. ``quick`` runs are short and inexact."""
 
     engines: tuple[str, ...]
     peers: tuple[str, ...] = ()
     quick: bool = False
 
     def rounds(self, count: int) -> int:
-        """``count``, or what of it is enough for a look."""
+        """Return ``count``, or a small part of it for a quick run."""
         return max(2, count // 5) if self.quick else count

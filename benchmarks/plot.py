@@ -1,7 +1,7 @@
-"""The figures as a picture: one SVG without a library, legible on light and on dark.
+"""The figures as a plot: an SVG written without a library, for light and dark themes.
 
-A group for each kind of work, a bar for each contender. Scales are logarithmic, each group has its
-own.
+There is a group for each kind of work and a bar for each contender. Each group has a logarithmic
+scale of its own.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ Rows = Sequence[tuple[str, float]]
 
 
 def draw(results: Mapping[str, Any]) -> str:
-    """The SVG of a results file: medians, shortest first."""
+    """Return the SVG of a results file: medians, shortest first."""
     groups = [(title, _rows(results, work)) for work, title in GROUPS]
     groups = [(title, rows) for title, rows in groups if rows]
     drawn = []

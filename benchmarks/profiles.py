@@ -1,9 +1,8 @@
-"""What the largest gains bring: the same work with a mechanism switched off and on, and where the
-time goes then. ``python -m benchmarks.profiles`` writes them into ``docs/performance.md``.
+"""The largest gains: the same work with a mechanism switched off and on, and profiles of both.
 
-Each measurement is a process of its own, in turns, on the process engine. A thread looks at the
-stacks of the kernel's other threads every millisecond; those that wait for each other, or for
-nothing to do, do not count.
+``python -m benchmarks.profiles`` writes them into ``docs/performance.md``. Each measurement is a
+process of its own, in turns, on the process engine. A thread samples the stacks of the kernel's
+other threads every millisecond; threads that wait for each other or are idle do not count.
 """
 
 from __future__ import annotations
@@ -21,6 +20,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -28,14 +28,14 @@ import numpy as np
 import lifecycle_magic as lm
 from benchmarks.figures import human
 from benchmarks.publish import ROOT, put
-from lifecycle_magic.calling import lanes
+from lifecycle_magic.calls.map import map_slots
 from lifecycle_magic.services import bundle
 from lifecycle_magic.wire import frames
 
 ROUNDS = 3
 PAGE = ROOT / "docs" / "performance.md"
-LEAST = 4
-"""Percent of the time from which a line is shown."""
+LEAST_PERCENT = 4
+"""Percent of the time; lines with less are not shown."""
 WAITING = ("threading.py", "selectors.py", "queue.py")
 NEVER = 1 << 62
 
@@ -47,14 +47,14 @@ class Node:
 
 
 class Echo:
-    """Has its side of a mechanism switched off as well: ``shared`` or ``moving`` memory."""
+    """A class that can switch off its side of a mechanism: ``shared`` or ``moving`` memory."""
 
     @lm.enter()
     def set_up(self) -> None:
         from lifecycle_magic.wire import frames, leases
 
         if not self.shared:
-            frames.THRESHOLD = 1 << 62
+            frames.SEGMENT_MIN_BYTES = 1 << 62
         if not self.moving:
             leases.Lease.places = lambda *_: None  # type: ignore[method-assign]
 
@@ -67,15 +67,22 @@ class Echo:
         return value
 
 
+def _replace(module: ModuleType, **values: object) -> None:
+    """Set constants of a module. Raises AttributeError for a name that the module does not have."""
+    for name, value in values.items():
+        getattr(module, name)
+        setattr(module, name, value)
+
+
 def shared_memory(on: bool) -> list[float]:
-    """Seconds for 100 MB there and back; off: through the socket."""
+    """Return the seconds for 100 MB there and back; when off, they use the socket."""
     if not on:
-        frames.THRESHOLD = NEVER
+        _replace(frames, SEGMENT_MIN_BYTES=NEVER)
     return _large(shared=on)
 
 
 def moving_back(on: bool) -> list[float]:
-    """Seconds for 100 MB there and back; off: the answer is copied like any other."""
+    """Return the seconds for 100 MB there and back; when off, the answer is copied."""
     return _large(moving=on)
 
 
@@ -90,9 +97,9 @@ def _large(**mechanism: bool) -> list[float]:
 
 
 def sent_ahead(on: bool) -> list[float]:
-    """Seconds per input of a map; off: an input is sent when the one before was answered."""
+    """Return the seconds per input of a map; when off, an input waits for the last answer."""
     if not on:
-        lanes.AHEAD, lanes.SHORT = 1, float("inf")
+        _replace(map_slots, MAX_ITEMS_AHEAD=1, SHORT_ITEM_SECONDS=float("inf"))
     count = 5000
     with lm.App("profile").run() as app:
         echo = app.cls(Echo, engine="process")()
@@ -102,7 +109,7 @@ def sent_ahead(on: bool) -> list[float]:
 
 
 def compiled_guest(on: bool) -> list[float]:
-    """Seconds for a first call; off: the container compiles what it runs, each time."""
+    """Return the seconds for a first call; when off, each container compiles the guest."""
     if not on:
         bundle.py_compile.compile = lambda *_, **__: None  # type: ignore[assignment]
     seconds = []
@@ -127,7 +134,7 @@ _stacks: Counter[tuple[str, ...]] = Counter()
 
 
 def _profiled(work: Callable[[], object], times: int) -> list[float]:
-    """Time without a profile, then once more with one."""
+    """Measure once without a profile and once with one."""
     seconds = []
     for _ in range(times):
         began = time.perf_counter()
@@ -136,7 +143,7 @@ def _profiled(work: Callable[[], object], times: int) -> list[float]:
     done = threading.Event()
     sampler = threading.Thread(target=_sample, args=(done,))
     interval = sys.getswitchinterval()
-    sys.setswitchinterval(1e-4)  # or the sampler sees only who lets go of the lock
+    sys.setswitchinterval(1e-4)  # otherwise the sampler sees only threads that release the lock
     sampler.start()
     for _ in range(times):
         work()
@@ -184,7 +191,7 @@ def _flame() -> str:
     def show(node: Node, depth: int) -> None:
         for line, child in sorted(node.children.items(), key=lambda pair: -pair[1].count):
             percent = 100 * child.count / root.count
-            if percent >= LEAST:
+            if percent >= LEAST_PERCENT:
                 lines.append(f"{percent:3.0f} %  {'  ' * depth}{line}")
                 show(child, depth + 1)
 
@@ -193,7 +200,7 @@ def _flame() -> str:
 
 
 def _one(name: str, on: bool) -> tuple[list[float], str]:
-    """One measurement in a process of its own."""
+    """Make one measurement in a process of its own."""
     with tempfile.TemporaryDirectory(prefix="lm-bench-", ignore_cleanup_errors=True) as state:
         done = subprocess.run(
             [sys.executable, "-m", "benchmarks.profiles", name, "on" if on else "off"],

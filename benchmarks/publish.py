@@ -1,7 +1,7 @@
-"""What a complete run leaves behind for readers: a plot, and the figures section of the README.
+"""The published results of a complete run: a plot, a page, and a section of the README.
 
-Both are made from ``benchmarks/results.json`` alone, so the README says what was measured. After a
-change of words, ``python -m benchmarks.publish`` makes them again without measuring.
+All are made from ``benchmarks/results.json`` alone, so they match what was measured. After a change
+of wording, ``python -m benchmarks.publish`` makes them again without measuring.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ RESULTS = Path(__file__).with_name("results.json")
 ROOT = RESULTS.parents[1]
 PLOT = ROOT / "docs" / "figures.svg"
 README = ROOT / "README.md"
+PAGE = ROOT / "docs" / "figures.md"
 BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"
 
 Results = Mapping[str, Any]
@@ -50,15 +51,16 @@ _STEPS = {
 
 
 def publish() -> list[str]:
-    """Write both; the names of what was written."""
+    """Write all of them; return the names of what was written."""
     results = json.loads(RESULTS.read_text())
     PLOT.write_text(plot.draw(results))
-    README.write_text(put(README.read_text(), section(results)))
-    return [str(path.relative_to(ROOT)) for path in (PLOT, README)]
+    README.write_text(put(README.read_text(), summary(results)))
+    PAGE.write_text(put(PAGE.read_text(), section(results)))
+    return [str(path.relative_to(ROOT)) for path in (PLOT, README, PAGE)]
 
 
 def put(page: str, text: str) -> str:
-    """The page with ``text`` between the two marks."""
+    """Return the page with ``text`` between the two marks."""
     before, _, rest = page.partition(BEGIN)
     _, mark, after = rest.partition(END)
     if not mark:
@@ -66,18 +68,33 @@ def put(page: str, text: str) -> str:
     return f"{before}{BEGIN}\n\n{text}\n\n{END}{after}"
 
 
-def section(results: Results) -> str:
-    """Markdown: medians, what is bound and missed, what it costs at rest."""
-    machine = results["machine"]
-    where = f"one run on {machine['cores']} cores ({machine['processor']})"
+def summary(results: Results) -> str:
+    """Return Markdown for the README: medians, and how many bounds are missed."""
+    missed, total, which = _bounds(results)
+    held = f"{missed} of the {total} bounds that {which} are missed" if missed else "no bound is"
     return "\n".join(
         [
-            f"Measured by `make bench` in {where}, in turns. Medians;",
-            "percentiles, every payload from 64 B to 1 GB and all the rest are in",
-            "[benchmarks/results.json](benchmarks/results.json). What the largest gains come from:",
-            "[docs/performance.md](docs/performance.md).",
+            f"Measured by `make bench` in {_where(results)}, in turns; medians.",
+            f"[All figures](docs/figures.md): {held}"
+            + (", with what is known of the reasons." if missed else " missed."),
             "",
-            "![Medians beside loky, Ray, Dask and ipyparallel](docs/figures.svg)",
+            *_calls(results),
+            "",
+            *_steps(results),
+        ]
+    )
+
+
+def section(results: Results) -> str:
+    """Return Markdown for the page: medians, bounds and misses, and what it costs at rest."""
+    return "\n".join(
+        [
+            f"Measured by `make bench` in {_where(results)}, in turns. Medians;",
+            "percentiles, every payload from 64 B to 1 GB and all the rest are in",
+            "[results.json](../benchmarks/results.json). What the largest gains come from:",
+            "[performance](performance.md).",
+            "",
+            "![Medians beside loky, Ray, Dask and ipyparallel](figures.svg)",
             "",
             *_calls(results),
             "",
@@ -94,6 +111,19 @@ def section(results: Results) -> str:
             *_unmeasured(results),
         ]
     )
+
+
+def _where(results: Results) -> str:
+    machine = results["machine"]
+    return f"one run on {machine['cores']} cores ({machine['processor']})"
+
+
+def _bounds(results: Results) -> tuple[int, int, str]:
+    """Return how many bounds are missed, how many there are, and which those are."""
+    bounds, amounts = results["bounds"], results["amounts"]
+    missed = sum(not one["met"] for one in [*bounds, *amounts])
+    total = len(bounds) + sum(one["limit"] is not None for one in amounts)
+    return missed, total, "were measured" if results["missing"] else "the benchmarks set"
 
 
 def _medians(results: Results) -> dict[tuple[str, str], float]:
@@ -153,7 +183,7 @@ def _rest(results: Results) -> Iterator[str]:
 
 def _web(results: Results) -> Iterator[str]:
     median = _medians(results)
-    told = []
+    found = []
     for connections, which in (("1 connection", ""), ("8 connections", ", 16 at once")):
         work = f"HTTP request, {connections}"
         ours = [(name, median.get((work, name + which))) for name in OURS]
@@ -161,22 +191,20 @@ def _web(results: Results) -> Iterator[str]:
         if alone is None or not any(seconds for _, seconds in ours):
             continue
         cells = [f"{_cell(seconds)} on {name}" for name, seconds in ours if seconds]
-        told.append(
+        found.append(
             f"over {connections} {' and '.join(cells)} ({_cell(alone)} under uvicorn alone)"
         )
-    if told:
-        yield f"An HTTP request to a FastAPI application in a warm class takes {', '.join(told)}."
+    if found:
+        yield f"An HTTP request to a FastAPI application in a warm class takes {', '.join(found)}."
 
 
 def _missed(results: Results) -> Iterator[str]:
     bounds = [b for b in results["bounds"] if not b["met"]]
-    total = len(results["bounds"]) + sum(a["limit"] is not None for a in results["amounts"])
     over = [a for a in results["amounts"] if not a["met"]]
-    which = "were measured" if results["missing"] else "the benchmarks set"
-    if not bounds and not over:
+    count, total, which = _bounds(results)
+    if not count:
         yield f"All {total} bounds that {which} are met."
         return
-    count = len(bounds) + len(over)
     yield f"**Missed**: {count} of the {total} bounds that {which}."
     yield ""
     for text in dict.fromkeys(b["text"] for b in bounds):
@@ -200,7 +228,7 @@ def _unmeasured(results: Results) -> Iterator[str]:
 
 
 def _why(text: str, results: Results) -> str:
-    """What is known of why a bound is missed, with the measurement that says so."""
+    """Return the known reasons for a missed bound, with the measurements that show them."""
     median = _medians(results)
     if text.startswith("echo") and "Ray" in text:
         work = text.partition(":")[0]

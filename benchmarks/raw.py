@@ -1,8 +1,8 @@
-"""The yardstick of a warm call: pickle ping-pong over a Unix socket into the same container.
+"""The baseline of a warm call: pickled objects sent over a Unix socket into the same container.
 
-Nothing could be quicker and still carry Python objects between two processes: no framing but a
-length, no exceptions, no output, no interrupts. The far end is a small server in a process of its
-own, so that it shares no interpreter lock with the worker.
+Nothing that carries Python objects between two processes can be faster: there is only a length as
+framing, no exceptions, no output and no interrupts. The other end is a small server in its own
+process, so that it shares no interpreter lock with the worker.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ while True:
 
 
 class Raw:
-    """The near end. It listens at ``path``; `accept` waits until the container has dialled."""
+    """The kernel's end. It listens at ``path``; `accept` waits for the container to connect."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -64,7 +64,7 @@ class Raw:
         return seconds
 
     def close(self) -> None:
-        """The far end sees the end of its socket, and goes."""
+        """Close the socket; the server sees the end of it and exits."""
         if self._sock is not None:
             self._sock.close()
         self._listener.close()

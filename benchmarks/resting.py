@@ -1,11 +1,11 @@
-"""What a kernel and a warm container cost while nothing happens: memory, and CPU over 30 s.
+"""The cost of an idle kernel and an idle warm container: memory, and CPU over 30 s.
 
-Real kernels: a bare one, one with the extension loaded, and one with a warm class on each engine.
-All of them rest at the same time. Memory and CPU are read from outside, from ``/proc``.
+The kernels are real: a bare one, one with the extension loaded, and one with a warm class on each
+engine. All are idle at the same time. Memory and CPU are read from outside, from ``/proc``.
 
-A container is its supervisor and its worker; which processes those are, Linux tells of its data
-socket (SO_PEERCRED, unix(7)). RSS counts what both have in common twice; PSS does not, but depends
-on who else has the same interpreter mapped.
+A container is its supervisor and its worker. Linux reports which processes those are through the
+data socket (SO_PEERCRED, unix(7)). RSS counts memory that both share twice; PSS does not, but
+depends on which other processes have the same interpreter mapped.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from benchmarks.figures import Amount, Figures
 from benchmarks.plan import Plan
 
 SECONDS = 30.0
-SETTLE = 3.0
-MOST_CPU = 10.0
-"""Milliseconds of those that something may use which does nothing: nothing, and the noise."""
+SETTLE_SECONDS = 3.0
+MAX_CPU_MILLISECONDS = 10.0
+"""CPU time that an idle process may use during the measurement: none, plus noise."""
 MIB = 1 << 20
 
 _LOAD = "%load_ext lifecycle_magic"
@@ -54,7 +54,7 @@ rests.end_bare.remote()
 """
 _PEER = """
 import socket, struct
-from lifecycle_magic import session
+from lifecycle_magic.session import session
 (_container,) = session.current().containers()
 _sock = _container.slots[0].channel.sock
 if _sock.family == socket.AF_UNIX:
@@ -67,7 +67,7 @@ else:
 
 @dataclass(frozen=True)
 class Cost:
-    """Of some processes: MiB of memory, seconds of CPU since they began."""
+    """The cost of some processes: MiB of memory, and seconds of CPU since their start."""
 
     rss: float
     pss: float
@@ -96,7 +96,7 @@ def measure(plan: Plan) -> Figures:
                 continue
             groups[engine] = _family(supervisor)
             bare[engine] = _bare(kernel, groups[engine])
-        time.sleep(SETTLE)
+        time.sleep(SETTLE_SECONDS)
         before = {who: _cost(pids) for who, pids in groups.items()}
         time.sleep(seconds)
         after = {who: _cost(pids) for who, pids in groups.items()}
@@ -119,12 +119,14 @@ def _amounts(
     took = {who: (cost.cpu - before[who].cpu) * 1000 for who, cost in after.items()}
     for who, used in took.items():
         name = f"container on {who}" if who in bare else who
-        limit = MOST_CPU if who in bare else took["a bare kernel"] + MOST_CPU
+        limit = (
+            MAX_CPU_MILLISECONDS if who in bare else took["a bare kernel"] + MAX_CPU_MILLISECONDS
+        )
         yield Amount(f"CPU while idle for {seconds:g} s", name, used, "ms", limit)
 
 
 class _Kernel:
-    """A Jupyter kernel that runs what it is told."""
+    """A Jupyter kernel that runs given code."""
 
     def __init__(self, manager: Any, client: Any) -> None:
         self._client = client
@@ -132,7 +134,7 @@ class _Kernel:
         self.execute("1")
 
     def execute(self, code: str) -> str:
-        """Run a cell; what it printed. Raises RuntimeError if it raised."""
+        """Run a cell and return its output. Raises RuntimeError if the cell raised."""
         printed: list[str] = []
 
         def keep(message: dict[str, Any]) -> None:
@@ -162,7 +164,7 @@ def _kernel() -> Iterator[_Kernel]:
 
 
 def _bare(kernel: _Kernel, family: list[int]) -> Cost:
-    """A ``python3`` in the same container that has imported nothing and waits for input."""
+    """Return the cost of a ``python3`` in the same container that imports nothing."""
     kernel.execute("rests.bare.remote()")
     try:
         (child,) = set(_family(family[0])) - set(family)
@@ -185,7 +187,7 @@ def _cost(pids: list[int]) -> Cost:
 
 
 def _cpu(pid: int) -> float:
-    """Seconds on a CPU of all threads that are there, to the nanosecond where Linux keeps that."""
+    """Return the CPU seconds of all live threads, in nanoseconds where Linux counts them."""
     total = 0.0
     with contextlib.suppress(OSError):
         for task in Path(f"/proc/{pid}/task").iterdir():

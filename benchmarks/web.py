@@ -1,6 +1,6 @@
-"""HTTP requests to a warm class, beside the same FastAPI application under uvicorn alone.
+"""HTTP requests to a warm class, and to the same FastAPI application under uvicorn alone.
 
-The load comes from a process of its own, over connections that are kept open; the kernel is this
+The load comes from a process of its own, over connections that stay open; the kernel is this
 process.
 """
 
@@ -121,7 +121,7 @@ def _ours(app: lm.App, engine: str, decorate: Any) -> int:
     web = app.cls(decorate(Web), image=image, engine=engine)
     # Variants of one name would be one class.
     port = _port(web.with_options(env={"BENCH": f"{engine}-{decorate.__name__}"})().api.web_url)
-    _load(port, 1)(20)  # comes up
+    _load(port, 1)(20)  # waits until it is ready
     return port
 
 
@@ -140,13 +140,13 @@ def _concurrent(cls: type) -> type:
 
 def _load(port: int, connections: int) -> Run:
     def run(times: int) -> list[float]:
-        told = subprocess.run(
+        done = subprocess.run(
             [sys.executable, "-c", _LOAD, str(port), str(connections), str(times)],
             check=True,
             capture_output=True,
             text=True,
         )
-        seconds: list[float] = json.loads(told.stdout)
+        seconds: list[float] = json.loads(done.stdout)
         return seconds
 
     return run
@@ -168,7 +168,7 @@ def _uvicorn() -> Iterator[int]:
 
 @contextmanager
 def _spinning() -> Iterator[None]:
-    """What a cell's computation in pure Python is to the other threads of the kernel."""
+    """Run a busy Python loop in a thread, as the computation of a cell would."""
     over = threading.Event()
 
     def spin() -> None:

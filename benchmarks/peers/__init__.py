@@ -1,9 +1,9 @@
-"""Peers: other ways to keep a Python process warm and call into it from a notebook.
+"""Peers: other libraries that keep a Python process warm and call into it from a notebook.
 
-They live in an environment of their own, made by uv in the user's cache when they are first
-measured. Each runs as one child of the benchmark that keeps its worker warm and, when told on its
-standard input, calls it so many times and answers with the seconds that each call took. So all
-contenders are measured within one run, in turns, and a peer pays nothing for the way it is asked.
+They have an environment of their own, which uv makes in the user's cache at the first measurement.
+Each peer runs as a child process of the benchmark and keeps its worker warm. The benchmark sends
+it requests on standard input; it makes the requested calls and answers with the seconds of each. So
+all contenders are measured in one run, in turns, and requests cost a peer nothing.
 """
 
 from __future__ import annotations
@@ -26,8 +26,9 @@ _PACKAGES = ("dask", "distributed", "ipyparallel", "loky", "numpy", "pandas", "r
 
 
 class Peer:
-    """One peer's program while it runs, with ``workers`` processes to work. Use it in a ``with``,
-    which raises `figures.Unable` if it does not come up.
+    """The running program of one peer, with ``workers`` processes.
+
+    Use it in a ``with`` block, which raises `figures.Unable` if the program fails to start.
     """
 
     def __init__(self, name: str, python: Path, workers: int = 1) -> None:
@@ -58,8 +59,8 @@ class Peer:
     ) -> None:
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        with contextlib.suppress(BrokenPipeError):  # it has gone already
-            self._process.stdin.close()  # it stops its workers and goes
+        with contextlib.suppress(BrokenPipeError):  # it has exited already
+            self._process.stdin.close()  # it stops its workers and exits
         try:
             self._process.wait(60)
         except subprocess.TimeoutExpired:
@@ -68,11 +69,11 @@ class Peer:
         self._process.stdout.close()
 
     def run(self, times: int, *, work: str, size: int = 0) -> list[float]:
-        """Have it do the work ``times`` times; the seconds that each took.
+        """Do the work ``times`` times and return the seconds of each.
 
         ``work`` is a kind of payload that a call sends and gets back (`_work.payload`, with
-        ``size`` bytes), ``"threads"``: calls from ``size`` threads at once, or ``"map"`` over
-        ``size`` inputs. Raises `figures.Unable` if the peer can't do that.
+        ``size`` bytes), ``"threads"`` for simultaneous calls from ``size`` threads, or ``"map"``
+        over ``size`` inputs. Raises `figures.Unable` if the peer can't do that.
         """
         assert self._process.stdin is not None
         try:
@@ -80,11 +81,11 @@ class Peer:
             self._process.stdin.write(json.dumps(asked) + "\n")
             self._process.stdin.flush()
         except BrokenPipeError:
-            pass  # reading tells
-        told = self._answer()
-        if not isinstance(told, list):
-            raise Unable(str(told))
-        return [float(seconds) for seconds in told]
+            pass  # reading raises the reason
+        answer = self._answer()
+        if not isinstance(answer, list):
+            raise Unable(str(answer))
+        return [float(seconds) for seconds in answer]
 
     def _answer(self) -> object:
         assert self._process.stdout is not None
@@ -98,7 +99,7 @@ class Peer:
 
 
 def available(name: str, workers: int = 1) -> Peer | str:
-    """The peer, not started yet; or why it can't be measured here."""
+    """Return the peer, not started yet, or the reason why it can't be measured here."""
     try:
         return Peer(name, environment() / "bin" / "python", workers)
     except (OSError, subprocess.CalledProcessError) as error:
@@ -106,20 +107,20 @@ def available(name: str, workers: int = 1) -> Peer | str:
 
 
 def versions() -> dict[str, str]:
-    """Of each of the peers' packages."""
+    """Return the version of each of the peers' packages."""
     program = "import json, sys; from importlib.metadata import version as v; "
     program += "print(json.dumps({name: v(name) for name in sys.argv[1:]}))"
     python = str(environment() / "bin" / "python")
     command = [python, "-c", program, *_PACKAGES]
-    told: dict[str, str] = json.loads(subprocess.check_output(command, text=True))
-    return told
+    answer: dict[str, str] = json.loads(subprocess.check_output(command, text=True))
+    return answer
 
 
 def environment() -> Path:
-    """The peers' virtual environment, made if it is missing, for this Python and these packages."""
-    told = json.dumps([sys.version_info[:2], sys.base_prefix, _PACKAGES])
+    """Make the peers' virtual environment for this Python and these packages; return its folder."""
+    answer = json.dumps([sys.version_info[:2], sys.base_prefix, _PACKAGES])
     cache = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
-    key = hashlib.sha256(told.encode()).hexdigest()[:12]
+    key = hashlib.sha256(answer.encode()).hexdigest()[:12]
     place = cache / "lifecycle_magic" / f"peers-{key}"
     stamp = place / "installed"
     if not stamp.exists():

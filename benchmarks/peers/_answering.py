@@ -1,4 +1,4 @@
-"""What every peer's program shares. It runs in their environment, not in ours."""
+"""The part that all peers' programs share. It runs in the peers' environment."""
 
 import json
 import os
@@ -11,10 +11,10 @@ WORKERS = int(sys.argv[1])  # processes that the peer has for its work
 
 
 def answer(call, map):
-    """Until standard input ends: do the work that is asked for, and tell the seconds it took.
+    """Do the work of each request on standard input and print its seconds, until the input ends.
 
-    ``call(name, value)`` has one warm worker ``echo`` the value or return its ``negative``;
-    ``map(inputs)`` returns a list, made by all of them.
+    ``call(name, value)`` lets one warm worker ``echo`` the value or return its ``negative``;
+    ``map(inputs)`` returns a list made by all workers.
     """
     # Some peers print; that must not get between our answers.
     out = os.fdopen(os.dup(1), "w")
@@ -23,10 +23,10 @@ def answer(call, map):
     for line in sys.stdin:
         asked = json.loads(line)
         try:
-            told = _do(asked, call, map)
+            answer_line = _do(asked, call, map)
         except Exception as error:
-            told = f"{type(error).__name__}: {error}"
-        print(json.dumps(told), file=out, flush=True)
+            answer_line = f"{type(error).__name__}: {error}"
+        print(json.dumps(answer_line), file=out, flush=True)
 
 
 def _do(asked, call, map):

@@ -1,6 +1,4 @@
-"""ipyparallel: engines on this machine, one called through a direct view; a map is a
-load-balanced one.
-"""
+"""ipyparallel: local engines; a call uses a direct view, a map a load-balanced view."""
 
 import ipyparallel
 from _answering import WORKERS, answer

@@ -1,4 +1,4 @@
-"""loky: a pool of processes, reused. It keeps no state between calls."""
+"""loky: a reusable pool of processes, without state between calls."""
 
 from _answering import WORKERS, answer
 from loky import get_reusable_executor

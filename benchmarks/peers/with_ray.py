@@ -1,6 +1,4 @@
-"""Ray: actors in processes of their own, on a local Ray of as many cores; a map deals its inputs
-out to them in turn.
-"""
+"""Ray: one actor per process on a local Ray; a map sends inputs to the actors in turn."""
 
 import itertools
 import tempfile
