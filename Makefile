@@ -1,13 +1,14 @@
 # The front door: `make` lists the targets.
 .DEFAULT_GOAL := help
-.PHONY: help install demo lab test engine js lint bench profiles clean
+.PHONY: help install demo lab test test-pythons corpus differences soak fuzz engine js lint docs dist bench \
+	profiles clean
 
 BIN := .venv/bin
 # Further arguments for pytest, the benchmarks or JupyterLab: make test ARGS="tests/unit -x"
 ARGS ?=
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 install: ## make .venv with everything needed to use, develop and test
 	@scripts/install.sh lab,web,dev
@@ -32,6 +33,28 @@ test: install ## set up everything, the engine included, and run every test
 	-@scripts/js.sh
 	@$(BIN)/pytest -n 2 --dist loadgroup $(ARGS)
 
+# Interpreters: PYTHONS="python3.12 /opt/python3.13/bin/python3", or all that pyenv and the path have.
+test-pythons: install ## run unit, corpus and process engine tests on the other Pythons
+	@$(BIN)/python scripts/pythons.py $(ARGS)
+
+# Without ARGS every program runs; ARGS=names takes those with "names" in their id.
+corpus: install ## run notebook programs plain and in containers, and compare (ARGS=names)
+	@CORPUS=all $(BIN)/pytest tests/corpus -n 2 -q $(if $(ARGS),-k "$(ARGS)")
+
+soak: install ## run the tests that repeat with their full counts: programs, edits, kills, interrupts, restarts
+	@CORPUS=all CORPUS_EDITS=1000 $(BIN)/pytest tests/corpus -n 2 -q $(ARGS)
+	@LIFECYCLE_MAGIC_KILLS=1000 LIFECYCLE_MAGIC_INTERRUPTS=500 LIFECYCLE_MAGIC_CYCLES=100 \
+		$(BIN)/pytest tests/faults/test_random_moments.py tests/engine/test_resources.py -q $(ARGS)
+
+# Inputs that a decoder has not seen yet are kept in .hypothesis/corpus. Install atheris into .venv
+# to have them chosen by the lines that they reach.
+MINUTES ?= 30
+fuzz: install ## fuzz every decoder of the wire, of files and of HTTP (MINUTES=30)
+	@PYTHONPATH=tests $(BIN)/python -m attack.fuzzing --minutes $(MINUTES) $(ARGS)
+
+differences: ## write docs/differences.md from the corpus
+	@PYTHONPATH=tests $(BIN)/python tests/corpus/test_data.py
+
 engine: ## make a Docker engine answer and give it the base image
 	@scripts/engine.sh
 
@@ -44,12 +67,20 @@ lint: install ## check style, format and types
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 
-bench: install ## measure beside Ray, Dask, loky, ipyparallel (a look: ARGS=--quick)
+# Pages are in docs/_build/html. DOCS_EXECUTE=off leaves the notebooks as they are.
+docs: install ## build the documentation, run its notebooks, check its links
+	@$(BIN)/sphinx-build -W --keep-going -b html docs docs/_build/html $(ARGS)
+
+dist: install ## build the sdist and the wheel, and try the wheel in an environment of its own
+	@$(BIN)/python scripts/dist.py
+
+bench: install ## measure beside Ray, Dask, loky, ipyparallel (a look: ARGS=--quick; a part: ARGS=payloads)
+	-@scripts/test-packages.sh
 	@$(BIN)/python -m benchmarks $(ARGS)
 
 profiles: install ## measure what the largest gains bring, and where the time goes then
 	@$(BIN)/python -m benchmarks.profiles
 
 clean: ## remove .venv, caches and build outputs
-	@rm -rf .venv build dist js/node_modules .mypy_cache .pytest_cache .ruff_cache .hypothesis test-results
+	@rm -rf .venv .pythons build dist docs/_build docs/notebooks js/node_modules .mypy_cache .pytest_cache .ruff_cache .hypothesis test-results
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,6 +1,8 @@
 #!/usr/bin/env bash
 # Makes a Docker engine answer and gives it the base image; run by `make engine`, safe to run again.
 #
+#     scripts/engine.sh [MINOR...]      base images for these Pythons, such as 3.13; default: .venv's
+#
 # An engine that answers is used as it is. Otherwise, as root on Debian or Ubuntu, this installs the
 # distribution's own packages and starts dockerd itself: in containers and minimal machines nothing
 # else would start it, and a policy-rc.d often forbids services to start at install time.
@@ -127,6 +129,7 @@ suite_of() {
         debian-3.9) echo bullseye ;;
         debian-3.11) echo bookworm ;;
         debian-3.13) echo trixie ;;
+        debian-3.14) echo sid ;;
         ubuntu-3.10) echo jammy ;;
         ubuntu-3.12) echo noble ;;
         *) return 1 ;;
@@ -178,10 +181,22 @@ CONF
     mkdir -p "$root/var/cache/apt/archives/partial" "$root/var/lib/apt/lists/partial"
 }
 
-configure_apt() {
+# The archives of another release of this distribution lie beside the host's own: -updates, -security.
+archives_of() { # suite mirror
+    # shellcheck disable=SC1091
+    local own
+    own=$(. /etc/os-release && echo "$VERSION_CODENAME")
+    if [[ $1 == sid ]]; then
+        echo "$2 sid main" # has neither
+    else
+        host_archives | awk -v own="$own" -v suite="$1" '{ sub("^" own, suite, $2); print }'
+    fi
+}
+
+configure_apt() { # root suite mirror
     local root=$1
-    rm -f "$root"/etc/apt/sources.list
-    host_archives | awk '{ print "deb", $1, $2, $3 }' >"$root/etc/apt/sources.list"
+    rm -f "$root"/etc/apt/sources.list "$root"/etc/apt/sources.list.d/*
+    archives_of "$2" "$3" | awk '{ print "deb", $1, $2, $3 }' >"$root/etc/apt/sources.list"
     {
         echo 'APT::Keep-Downloaded-Packages "false";'
         echo 'Acquire::Languages "none";'
@@ -202,13 +217,15 @@ configure_python() {
     printf '[global]\ncert = /etc/ssl/certs/ca-certificates.crt\n' >"$root/etc/pip.conf"
 }
 
-stand_in() { # tag minor
+# In a subshell, whose end removes what it worked on.
+stand_in() ( # tag minor
     local tag=$1 minor=$2 suite mirror found ca=/etc/ssl/certs/ca-certificates.crt
     command -v apt-get >/dev/null && [[ $(id -u) == 0 ]] ||
         die "$tag can't be pulled, and a stand-in needs root on Debian or Ubuntu; load that image into the engine"
     suite=$(suite_of "$minor") ||
         die "$tag can't be pulled, and no release of this distribution has Python $minor as its python3;" \
-            "load that image into the engine, or make .venv anew with a python3 that has one (Debian 12: 3.11, 13: 3.13)"
+            "load that image into the engine, or make .venv anew with a python3 that has one" \
+            "(Debian: 3.11, 3.13, 3.14; Ubuntu: 3.10, 3.12)"
     say "$tag can't be pulled; making a stand-in from $suite's packages (about a minute)"
     command -v debootstrap >/dev/null || apt_install debootstrap
     [[ -n $(host_archives) ]] || apt-get update -qq
@@ -229,7 +246,7 @@ stand_in() { # tag minor
     found=$(chroot "$root" python3 -c 'import sys; print("%d.%d" % sys.version_info[:2])')
     [[ $found == "$minor" ]] || die "$suite has Python $found, not $minor: can't make $tag"
     add_host_certificates "$root"
-    configure_apt "$root"
+    configure_apt "$root" "$suite" "$mirror"
     configure_python "$root" "$minor"
     slim_down "$root"
     tar -C "$root" --one-file-system --numeric-owner \
@@ -242,12 +259,10 @@ stand_in() { # tag minor
             --message "stand-in made from the packages of $suite" \
             - "$tag" >/dev/null
     say "made $tag ($(docker image inspect --format '{{.Size}}' "$tag" | awk '{ printf "%d MB", $1 / 1e6 }'))"
-}
+)
 
-ensure_base_image() {
-    local minor tag
-    minor=$(python_minor)
-    tag=python:$minor-slim
+ensure_base_image() { # minor
+    local minor=$1 tag=python:$1-slim
     if docker image inspect "$tag" >/dev/null 2>&1; then
         say "$tag is there"
     elif timeout "$pull_timeout" docker pull --quiet "$tag" >/dev/null 2>&1; then
@@ -264,4 +279,5 @@ if [[ $(id -u) == 0 ]]; then
     flock 9
 fi
 ensure_engine
-ensure_base_image
+(($#)) || set -- "$(python_minor)"
+for minor; do ensure_base_image "$minor"; done

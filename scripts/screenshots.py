@@ -1,4 +1,4 @@
-"""Takes the pictures of the panel in docs/: a real JupyterLab, real containers, in light and dark.
+"""Take the screenshots of the panel for docs/: JupyterLab and containers, in light and dark.
 
     .venv/bin/python scripts/screenshots.py [FOLDER]
 
@@ -118,7 +118,7 @@ def main() -> None:
 
 
 def take(server: Lab, browser: Browser, out: Path) -> None:
-    """Have the session do everything that the pictures show, and take them."""
+    """Run everything that the pictures show, and take them."""
     window = browser.new_context(device_scale_factor=SCALE)
     window.set_default_timeout(90_000)
     page = window.new_page()

@@ -1,7 +1,30 @@
 #!/usr/bin/env bash
-# Debian packages that only tests need: the sandbox of the process engine and a browser.
-# As root on Debian it installs what is missing; elsewhere it names it, and the tests that need it skip.
+# What only tests need: large libraries in a folder of their own, and Debian packages (the sandbox of the
+# process engine and a browser). As root on Debian it installs the packages that are missing; elsewhere it
+# names them, and the tests that need them skip.
 set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+# torch, Arrow, polars and JAX, for the tests of values. They are not in .venv itself, because pandas makes
+# other strings where it finds Arrow, and the containers of other tests have none.
+install_libraries() {
+    local folder=$PWD/.venv/test-libraries/site-packages uv=.venv/bin/uv
+    [[ -x $uv && ! -e $folder ]] || return 0
+    printf 'test-packages: installing libraries for tests\n'
+    # Without dependencies: they would bring a second numpy. What is missing then is named here.
+    local -a into=(pip install --quiet --python .venv/bin/python --no-deps --target "$folder.new")
+    rm -rf "$folder.new"
+    "$uv" "${into[@]}" pyarrow polars polars-runtime-32 jax jaxlib ml_dtypes opt_einsum || return 0
+    # A torch for the CPU alone, where pip is configured with a folder that has one: a tenth of the size.
+    local wheels=${PIP_FIND_LINKS:-}
+    if [[ -n $wheels ]] && "$uv" "${into[@]}" --no-index --find-links "$wheels" torch 2>/dev/null; then
+        "$uv" "${into[@]}" filelock sympy mpmath networkx fsspec jinja2 markupsafe typing_extensions || return 0
+    elif [[ ${CI:-} == true ]]; then
+        "$uv" pip install --quiet --python .venv/bin/python --target "$folder.new" torch || return 0
+    fi
+    mv "$folder.new" "$folder"
+}
+install_libraries
 
 missing=()
 command -v bwrap >/dev/null || missing+=(bubblewrap)
