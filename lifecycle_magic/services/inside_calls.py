@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 
 from lifecycle_magic.container.container import Container
 from lifecycle_magic.engines.base import Engine, Listener
-from lifecycle_magic.exception import Error
+from lifecycle_magic.exception import Error, InvalidError
 from lifecycle_magic.host.paths import private_folder
 from lifecycle_magic.services.inside_connection import InsideConnection
 from lifecycle_magic.threads.event_loop import EventLoop
@@ -55,6 +55,7 @@ class InsideCalls:
         self._event_loop = event_loop
         self._find = find
         self._lock = threading.Lock()
+        self._closed = False
         self._listeners: dict[Engine, Listener] = {}
         self._containers: weakref.WeakValueDictionary[bytes, Container] = (
             weakref.WeakValueDictionary()
@@ -65,7 +66,8 @@ class InsideCalls:
     def invite(self, engine: Engine, key: str) -> Invitation | None:
         """Return a new invitation for a container of ``engine`` that runs the class ``key``.
 
-        None if this process can open no further socket: calls from inside then raise.
+        None if this process can open no further socket, or the session ends: calls from inside
+        then raise.
         """
         try:
             address = self._listener(engine).address
@@ -88,6 +90,8 @@ class InsideCalls:
 
     def _listener(self, engine: Engine) -> Listener:
         with self._lock:
+            if self._closed:  # a start that was requested before the session's end
+                raise InvalidError("the session is closed")
             found = self._listeners.get(engine)
             if found is None:
                 folder = private_folder(self._folder / f".{engine.name}")
@@ -160,6 +164,7 @@ class InsideCalls:
     def close(self) -> None:
         """Close the listeners and all connections."""
         with self._lock:
+            self._closed = True
             listeners, self._listeners = list(self._listeners.values()), {}
         for listener in listeners:
             sock = listener.sock

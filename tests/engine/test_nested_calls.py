@@ -12,6 +12,7 @@ from engine.work import Site
 
 import lifecycle_magic as lm
 from lifecycle_magic.exception import ContainerDied
+from lifecycle_magic.session import session
 
 
 @pytest.fixture
@@ -109,3 +110,15 @@ def test_a_class_that_was_declared_again_is_called_as_it_is_now(site_on_each: Si
 
     again()
     assert caller.ask.remote() == 2
+
+
+def test_a_start_that_outlives_its_session_opens_no_socket(site_on_each: Site) -> None:
+    ours = session.current()
+    work = site_on_each.instance()
+    assert work.echo.remote(1) == 1
+    [container] = ours.containers()
+    calls, engine = ours.inside_calls, container.engine
+    assert calls.invite(engine, "Model") is not None
+    calls.close()
+    assert calls.invite(engine, "Model") is None
+    assert not calls._listeners

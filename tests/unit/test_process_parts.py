@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from lifecycle_magic.engines import pip_settings
-from lifecycle_magic.engines.process import environments
+from lifecycle_magic.engines.process import environments, keeper, sandbox
 from lifecycle_magic.engines.process.keeper import remove_tree
 from lifecycle_magic.engines.process.run_steps import inside
 from lifecycle_magic.engines.process.store import ImageRecord, Store, copy_tree, write
@@ -209,3 +209,24 @@ def test_a_tree_is_removed_whatever_modes_its_folders_have(tmp_path: Path) -> No
     remove_tree(str(tmp_path / "root"))
     assert not (tmp_path / "root").exists()
     remove_tree(str(tmp_path / "root"))
+
+
+def test_a_hidden_file_that_is_gone_at_the_start_is_no_part_of_the_command(tmp_path: Path) -> None:
+    there, gone = tmp_path / "there", tmp_path / "gone"
+    there.touch()
+    hidden = [word for path in (gone, there) for word in ("--ro-bind", os.devnull, str(path))]
+    folder = ["--ro-bind", "/usr", "/usr"]
+    command = ["bwrap", *folder, *hidden, "--", "true"]
+    kept = ["bwrap", *folder, "--ro-bind", os.devnull, str(there), "--", "true"]
+    assert keeper._without_vanished(command) == kept
+
+
+def test_a_lock_is_not_hidden_and_a_file_that_appears_later_is(tmp_path: Path) -> None:
+    for name in ("group.lock", "shadow"):
+        (tmp_path / name).touch(mode=0o600)
+    assert sandbox.private_files(str(tmp_path)) == (str(tmp_path / "shadow"),)
+    (tmp_path / "keys").mkdir(mode=0o700)
+    assert set(sandbox.private_files(str(tmp_path))) == {
+        str(tmp_path / "shadow"),
+        f"{tmp_path}/keys/",
+    }

@@ -108,7 +108,7 @@ def _start(command: list[str], cwd: str, cpus: str) -> tuple[int, int | None]:
     # SIGINT could never be interrupted.
     guest = os.posix_spawn(
         command[0],
-        command,
+        _without_vanished(command),
         os.environ,
         file_actions=actions,
         setsigmask=(),
@@ -117,6 +117,22 @@ def _start(command: list[str], cwd: str, cpus: str) -> tuple[int, int | None]:
     if writer is not None:
         os.close(writer)
     return guest, reader
+
+
+def _without_vanished(command: list[str]) -> list[str]:
+    """Leave out what hides files that are gone: a program that changes ``/etc`` has removed its
+    temporary file, and bubblewrap can't mount over nothing.
+    """
+    kept: list[str] = []
+    rest = iter(command)
+    for word in rest:
+        if word != "--ro-bind":
+            kept.append(word)
+            continue
+        source, target = next(rest), next(rest)
+        if source != os.devnull or os.path.exists(target):
+            kept += (word, source, target)
+    return kept
 
 
 def _above(descriptor: int, floor: int) -> int:

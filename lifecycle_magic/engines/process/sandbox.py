@@ -9,7 +9,6 @@ hostile code, which shares the kernel and, unless ``block_network`` is set, the 
 
 from __future__ import annotations
 
-import functools
 import os
 import shutil
 import stat
@@ -158,11 +157,11 @@ def host_binds(pythons: Iterable[str], files: Iterable[str] = ()) -> tuple[Bind,
     return tuple(Bind(path, path) for path in chosen)
 
 
-@functools.cache
 def private_files(folder: str = "/etc") -> tuple[str, ...]:
     """Return the entries of ``folder`` that not every user may read; folders end with a slash.
 
-    A sandbox of root could read them: password hashes, private keys.
+    A sandbox of root could read them: password hashes, private keys. Locks are left out: they hold
+    a pid, and are there for a moment only.
     """
     found: list[str] = []
     try:
@@ -178,7 +177,7 @@ def private_files(folder: str = "/etc") -> tuple[str, ...]:
             found.append(f"{entry.path}/")
         elif stat.S_ISDIR(mode):
             found += private_files(entry.path)
-        elif stat.S_ISREG(mode) and not mode & 0o4:
+        elif stat.S_ISREG(mode) and not mode & 0o4 and not entry.name.endswith(".lock"):
             found.append(entry.path)
     return tuple(found)
 
