@@ -1,4 +1,8 @@
-"""The guides of the documentation, run block by block as they stand there."""
+"""The guides of the documentation, run block by block as they stand there.
+
+Other tests hold both engines to the same behaviour. So a page runs on one of them, and on each if
+it shows what differs between the engines.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +15,27 @@ from IPython.core.interactiveshell import InteractiveShell
 from traitlets.config import Config
 
 GUIDES = sorted((Path(__file__).parents[2] / "docs" / "guides").glob("*.md"))
+# A page that is not listed here runs on each engine.
+ONE_ENGINE = {
+    "calls": "docker",
+    "containers": "docker",
+    "secrets-volumes": "docker",
+    "web": "docker",
+    "engines": "process",
+    "hooks": "process",
+    "index": "process",
+    "modal": "process",
+    "notebook": "process",
+}
+
+
+def _cases() -> list[object]:
+    return [
+        pytest.param(page, name, id=f"{page.stem}-{name}", marks=getattr(pytest.mark, name))
+        for page in GUIDES
+        for name in ("docker", "process")
+        if ONE_ENGINE.get(page.stem, name) == name
+    ]
 
 
 @pytest.fixture
@@ -30,7 +55,7 @@ def shell(
 
 
 @pytest.mark.xdist_group("shell")
-@pytest.mark.parametrize("page", GUIDES, ids=lambda page: page.stem)
+@pytest.mark.parametrize(("page", "engine_name"), _cases(), indirect=["engine_name"])
 def test_a_guide_does_what_it_says(page: Path, shell: InteractiveShell, engine_name: str) -> None:
     ran = run(page, shell, engine_name)
     cells = [block for block in blocks(page) if block.language == "python"]
