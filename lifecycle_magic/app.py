@@ -17,6 +17,7 @@ run until the process ends.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import inspect
 import re
 from collections.abc import Callable, Iterator, Mapping
@@ -32,6 +33,7 @@ from lifecycle_magic.spec.options import Options
 if TYPE_CHECKING:
     from typing_extensions import ParamSpec, Unpack, dataclass_transform
 
+    from lifecycle_magic.handles.remote import Cls, Function
     from lifecycle_magic.handles.static_types import RemoteFunction
     from lifecycle_magic.images.image import Image
     from lifecycle_magic.services.service import Service
@@ -129,14 +131,28 @@ class App:
     def function(self, _function: Callable[P, R], /) -> RemoteFunction[P, R]: ...
     @overload
     def function(
-        self, /, *, name: str | None = None, **options: Unpack[OptionTypes]
+        self,
+        /,
+        *,
+        name: str | None = None,
+        is_generator: bool | None = None,
+        **options: Unpack[OptionTypes],
     ) -> Callable[[Callable[P, R]], RemoteFunction[P, R]]: ...
     @takes_options
-    def function(self, _function: Any = None, /, *, name: str | None = None, **options: Any) -> Any:
+    def function(
+        self,
+        _function: Any = None,
+        /,
+        *,
+        name: str | None = None,
+        is_generator: bool | None = None,
+        **options: Any,
+    ) -> Any:
         """Declare a function that runs in containers.
 
         Call it with ``f.remote(x)`` or ``f.map(xs)``. ``name`` is its name in this app, by default
-        the function's own. Raises `InvalidError` for a mistake in the declaration.
+        the function's own. ``is_generator`` is needed only for a function that returns a generator
+        without a ``yield`` of its own. Raises `InvalidError` for a mistake in the declaration.
 
         >>> @app.function(cpu=2)  # doctest: +SKIP
         ... def square(x): return x * x
@@ -149,7 +165,8 @@ class App:
             from lifecycle_magic.spec.class_spec import read_function
 
             called = _name("function", name) or str(getattr(function, "__name__", "?"))
-            spec = read_function(function, self._options(called, options), name=called)
+            given = self._options(called, options)
+            spec = read_function(function, given, name=called, is_generator=is_generator)
             return Function(Cls(self._declare(spec)), function)
 
         return decorate if _function is None else decorate(_function)
@@ -196,6 +213,50 @@ class App:
         for name, function in other.entrypoints.items():
             self.entrypoints.setdefault(name, function)
         return self
+
+    @property
+    def app_id(self) -> str | None:
+        """What identifies the app in this session: a string, or None before anything has run.
+
+        >>> App("training").app_id is None  # doctest: +SKIP
+        True
+        """
+        from lifecycle_magic.session import session
+
+        opened = session.opened()
+        if opened is None:
+            return None
+        text = "/".join([opened.id, self.name or "", *self._lookups])
+        return f"ap-{hashlib.sha256(text.encode()).hexdigest()[:22]}"
+
+    @property
+    def registered_functions(self) -> dict[str, Function]:
+        """The functions by name, each with ``remote``, ``map`` and the rest."""
+        from lifecycle_magic.handles.remote import Cls, Function
+
+        found = {lookup.spec.name: lookup for lookup in self._lookups.values()}
+        return {
+            name: Function(Cls(lookup), vars(lookup.spec.cls)["call"].__func__)
+            for name, lookup in found.items()
+            if lookup.spec.is_function
+        }
+
+    @property
+    def registered_classes(self) -> dict[str, Cls]:
+        """The classes by name."""
+        from lifecycle_magic.handles.remote import Cls
+
+        specs = [(lookup.spec, lookup) for lookup in self._lookups.values()]
+        return {spec.name: Cls(lookup) for spec, lookup in specs if not spec.is_function}
+
+    @property
+    def registered_web_endpoints(self) -> list[str]:
+        """The names of the functions, and ``Class.method`` of the methods, that answer HTTP."""
+        return [
+            spec.name if spec.is_function else f"{spec.name}.{method}"
+            for spec in [lookup.spec for lookup in self._lookups.values()]
+            for method, _ in spec.web
+        ]
 
     @property
     def registered_entrypoints(self) -> dict[str, Callable[..., Any]]:

@@ -357,8 +357,8 @@ def parameter(*, default: Any = MISSING, init: bool = True) -> Any:
     """Declare a constructor argument, like a dataclass field; callers give it by keyword.
 
     ``default`` is used when the caller gives none. ``init=False`` excludes the field from the
-    constructor: the class sets it itself. Raises `InvalidError` for a mutable default, which all
-    instances would share.
+    constructor: an ``@enter`` method sets it, and it needs no default. Raises `InvalidError` for a
+    mutable default, which all instances would share.
 
     >>> class Model:
     ...     size: str = parameter(default="small")

@@ -169,8 +169,10 @@ def on_instance(
         return Plain(where, value.__func__, value.__func__, value.__func__)
     if isinstance(value, classmethod):
         return _bound(spec, name, value, handle)
-    if isinstance(value, Parameter):
-        return value.default  # init=False: no caller passes it, and nothing in the class sets it
+    if isinstance(value, Parameter):  # init=False: no caller passes it
+        if value.default is MISSING:
+            raise _unknown(spec, name, value)
+        return value.default  # nothing in the class sets it
     if hasattr(type(value), "__get__") and not is_class(value):
         raise NotReadable(
             f"{where} is a {type(value).__name__}, and needs the instance in its container. "
@@ -189,7 +191,7 @@ def _static(cls: type, name: str) -> Any:
 
 def _unknown(spec: ClassSpec, name: str, value: Any) -> NotReadable:
     fix = f"Fix: read it in a @method, as in def get_{name}(self): return self.{name}"
-    if name in spec.instance_attributes.written:
+    if name in spec.instance_attributes.written or isinstance(value, Parameter):
         return NotReadable(
             f"{spec.name}().{name} is set while the instance runs, so only its container has it. "
             f"{fix}"

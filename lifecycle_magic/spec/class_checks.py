@@ -104,9 +104,7 @@ def _hidden(where: str, value: object, hidden: FunctionType) -> str:
 
 
 def check_parameters(cls: type) -> None:
-    """Raise `InvalidError` for `hooks.parameter` fields without a type, with ``__init__``, or never
-    set.
-    """
+    """Raise `InvalidError` for `hooks.parameter` fields without a type or with ``__init__``."""
     fields = hooks.parameters_of(cls)
     if not fields:
         return
@@ -123,10 +121,6 @@ def check_parameters(cls: type) -> None:
     for name, parameter in fields.items():
         if parameter.default is not hooks.MISSING:
             check_type(cls.__name__, name, parameter.default, annotation_of(cls, name))
-        elif not parameter.init:
-            raise InvalidError(
-                f"{cls.__name__}.{name}: parameter(init=False) needs a default: no caller gives it"
-            )
         else:
             annotation_of(cls, name)
 

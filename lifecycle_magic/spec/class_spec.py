@@ -30,6 +30,7 @@ from lifecycle_magic.decorators.marks import (
     BuildMarks,
     ConcurrentMarks,
     Marks,
+    MethodMarks,
     WebMarks,
     check_marked,
     function_of,
@@ -259,7 +260,7 @@ def read_class(cls: type, options: Options | None = None, *, name: str | None = 
                 f"{cls.__name__}.{one}: {' and '.join(marks.names())} alone makes no method. "
                 "Fix: add @method below it"
             )
-    if not slots:
+    if not slots and not _has_plain_method(cls):
         raise InvalidError(
             f"{cls.__name__} has no hooks and no methods, so there is nothing to run. "
             "Fix: put @method above a def"
@@ -281,14 +282,30 @@ def read_class(cls: type, options: Options | None = None, *, name: str | None = 
     return spec
 
 
+def _has_plain_method(cls: type) -> bool:
+    """Return whether the class has a method without a mark, which runs with ``.local()``."""
+    return any(
+        isinstance(getattr(value, "__func__", value), FunctionType) and not name.startswith("__")
+        for owner in cls.__mro__[:-1]
+        for name, value in vars(owner).items()
+    )
+
+
 def _enter_order(marked: dict[str, Marks]) -> tuple[str, ...]:
     """Return the names of ``enter`` hooks in the order in which they run."""
     return tuple(sorted(marked, key=lambda name: not marked[name].snap))
 
 
-def read_function(fn: Any, options: Options | None = None, *, name: str | None = None) -> ClassSpec:
+def read_function(
+    fn: Any,
+    options: Options | None = None,
+    *,
+    name: str | None = None,
+    is_generator: bool | None = None,
+) -> ClassSpec:
     """Return a plain function as a class with the one static method ``call``.
 
+    ``is_generator`` is needed only for a function that returns a generator without a ``yield``.
     Raises `InvalidError` for anything but a function written with ``def`` outside of a class.
     """
     if is_class(fn):
@@ -302,7 +319,10 @@ def read_function(fn: Any, options: Options | None = None, *, name: str | None =
             f"{fn.__qualname__} is a method. Fix: put @app.cls() on its class and @method on it"
         )
     marks = marks_of(fn) or Marks()
-    if marks.is_hook or marks.method:
+    if is_generator is not None:
+        marks = marks._replace(method=MethodMarks(is_generator))
+        setattr(fn, ATTRIBUTE, marks)  # the handle in another container reads it there
+    elif marks.is_hook or marks.method:
         used = " and ".join(marks.names())
         raise InvalidError(
             f"{fn.__name__}: {used} belongs in a class with @app.cls(). Fix: remove it here"

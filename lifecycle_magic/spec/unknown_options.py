@@ -20,7 +20,7 @@ _RENAMED = {
 _ON_THE_CLASS = {
     "allow_concurrent_inputs": "@concurrent(max_inputs=...) above the class",
     "batch_max_size": "@batched(max_batch_size=..., wait_ms=...) on the method",
-    "is_generator": "@method(is_generator=...) on the method",
+    "is_generator": "@method(is_generator=...) on the method, or @app.function(is_generator=...)",
 }
 _SINGLE_USE = (
     "is not supported: a container here serves many calls. "

@@ -211,9 +211,9 @@ MISTAKES: dict[str, tuple[str, tuple[str, ...]]] = {
         "size: int = lm.parameter(default='x')\n    @lm.method()\n    def f(self): ...",
         ("Model.size", "int", "'x'"),
     ),
-    "a parameter that nobody can set": (
-        "size: int = lm.parameter(init=False)\n    @lm.method()\n    def f(self): ...",
-        ("Model.size", "init=False", "default"),
+    "a parameter of no caller without a type": (
+        "size = lm.parameter(init=False)\n    @lm.method()\n    def f(self): ...",
+        ("Model.size", "needs a type"),
     ),
     "parameters beside a constructor": (
         "size: int = lm.parameter()\n    def __init__(self): ...\n"
