@@ -1,4 +1,5 @@
-"""The build of a class's image: the recipe first, then one layer per ``@build`` hook.
+"""The build of a class's image, layer by layer: the recipe, which `run_function` parts, then one
+layer per ``@build`` hook.
 
 Every layer has a key that identifies what it was made from, and the key of a layer includes the key
 of the layer below. So the last key identifies the entire image: if the engine has it, nothing is
@@ -34,6 +35,8 @@ from lifecycle_magic.images.image import Image
 from lifecycle_magic.images.steps import FileDigests
 from lifecycle_magic.lifecycle.states import BuildStep, Notice, Publish
 from lifecycle_magic.spec.class_spec import ClassSpec
+
+_Layer = Image | RunFunction | str  # a part of the recipe, or a function or hook that runs in it
 
 RunHook = Callable[[str, Any, Callable[[str], None]], AbstractContextManager[str]]
 """``run_hook(image, hook, print)``, with the name of a hook or a `RunFunction`: yields a container
@@ -90,10 +93,16 @@ def layers_of(spec: ClassSpec, base: str) -> tuple[rebuild_reasons.Layer, ...]:
     hooks = [
         rebuild_reasons.Layer(f"{hook}()", spec.build_prints[hook].parts) for hook in spec.build
     ]
-    steps = rebuild_reasons.Layer("the recipe", image.digests())
-    functions = [rebuild_reasons.Layer(f"{one.name}()", one.parts) for one in image.functions]
-    start = rebuild_reasons.Layer(f"the base image {image.reference}", {"id": base})
-    return (start, steps, *functions, *hooks)
+    found = [rebuild_reasons.Layer(f"the base image {image.reference}", {"id": base})]
+    before, name = 0, "the recipe"
+    for layer in image.layers():
+        if isinstance(layer, RunFunction):
+            found.append(rebuild_reasons.Layer(layer.title(), layer.parts))
+            name = f"the recipe after {layer.title()}"
+        else:
+            found.append(rebuild_reasons.Layer(name, layer.digests(before)))
+            before += len(layer.steps)
+    return (*found, *hooks)
 
 
 def reason(spec: ClassSpec, engine: Engine, app: str = "") -> str:
@@ -137,19 +146,20 @@ class _Build:
         self._need = need
         self._log = BuildLog(engine.name, spec.name)
         self._service = service
-        # What runs in the image, layer by layer.
-        self._hooks: tuple[str | RunFunction, ...] = (*self._image.functions, *spec.build)
+        # The recipe's steps, and what runs in the image. The first layer is always steps.
+        self._layers: tuple[_Layer, ...] = (*self._image.layers(), *spec.build)
         self._files: FileDigests = []
-        self._steps = len(self._image.steps)  # more if the engine adds steps of its own
+        # The steps of each layer, for progress: more if the engine adds steps of its own.
+        self._counts = [len(one.steps) if isinstance(one, Image) else 1 for one in self._layers]
 
     def run(self, force: bool) -> BuiltImage:
         began = time.monotonic()
         try:
             base = self._engine.base_id(self._image, self._pulling, anew=self._image.force)
             self._files = self._image.files()
-            keys = [self._image.recipe().key(base, self._files)]
-            for hook in self._hooks:
-                keys.append(self._key(hook, keys[-1]))
+            keys = self._image.keys(base, self._files)
+            for hook in self._spec.build:
+                keys.append(self._spec.build_key(hook, keys[-1]))
             self._need([base, *keys])
             forced = self._forced(force)
             found, top = self._topmost(keys[:forced])
@@ -181,7 +191,8 @@ class _Build:
         if top == count - 1:
             return (*reasons, "all layers exist from an earlier build") if reasons else ()
         if forced < count:
-            name = f"{_name(self._hooks[forced - 1])}()" if forced else "the recipe"
+            layer = self._layers[forced]
+            name = "the recipe" if isinstance(layer, Image) else f"{_name(layer)}()"
             reasons = (*reasons, f"{name} runs again: a forced build was requested")
         if not reasons:
             reasons = ("it was built before, but the engine no longer has it",)
@@ -194,19 +205,17 @@ class _Build:
         """Return the lowest layer that is built again although it exists, with all layers
         above it.
         """
-        if self._image.forced:
-            return 0
         marks = self._spec.build_marks
-        for number, hook in enumerate(self._hooks, 1):
-            marked = hook.force if isinstance(hook, RunFunction) else marks[hook].force
-            if force or marked:
+        for number, layer in enumerate(self._layers):
+            if isinstance(layer, Image):
+                forced = layer.forced
+            elif isinstance(layer, RunFunction):
+                forced = force or layer.force
+            else:
+                forced = force or marks[layer].force
+            if forced:
                 return number
-        return len(self._hooks) + 1
-
-    def _key(self, hook: str | RunFunction, below: str) -> str:
-        if isinstance(hook, RunFunction):
-            return hook.key(below)
-        return self._spec.build_key(hook, below)
+        return len(self._layers)
 
     def _topmost(self, keys: list[str]) -> tuple[str | None, int]:
         """Return the image and the index in ``keys`` of the highest existing layer, or None
@@ -218,21 +227,31 @@ class _Build:
         return None, -1
 
     def _make(self, layer: int, key: str, below: str | None, *, force: bool) -> str:
-        """Build one layer and return its image. Layer 0 is the recipe, layer n is function or hook
-        n.
-        """
+        """Build one layer on top of the image ``below`` and return its image."""
         outdated = self._engine.find(key) if force else None
         with self._locked(key):
             # The previous holder of the lock may have built it.
             image = self._engine.find(key)
             if image is not None and image != outdated:
                 return image
-            if below is None:
-                return self._engine.build(self._image, key, self._building, self._files)
-            return self._run(layer, key, below)
+            steps = self._layers[layer]
+            if not isinstance(steps, Image):
+                assert below is not None  # the first layer is always steps
+                return self._run(layer, steps, key, below)
+            files = self._files[self._steps_before(layer) :][: len(steps.steps)]
 
-    def _run(self, number: int, key: str, below: str) -> str:
-        hook = self._hooks[number - 1]
+            def building(output: StepOutput) -> None:
+                self._counts[layer] = output.of
+                self._report(layer, output)
+
+            return self._engine.build(steps, key, building, files, below)
+
+    def _steps_before(self, layer: int) -> int:
+        """Return how many of the recipe's steps and functions are below ``layer``."""
+        below = self._layers[:layer]
+        return sum(len(one.steps) if isinstance(one, Image) else 1 for one in below)
+
+    def _run(self, layer: int, hook: str | RunFunction, key: str, below: str) -> str:
         name = _name(hook)
         began = time.monotonic()
 
@@ -242,7 +261,7 @@ class _Build:
             status: Literal["running", "output", "done", "failed"], text: str = f"{name}()"
         ) -> None:
             seconds = time.monotonic() - began if status in ("done", "failed") else None
-            self._report(StepOutput(self._steps + number, self._steps, status, text, seconds))
+            self._report(layer, StepOutput(1, 1, status, text, seconds))
 
         def printed(text: str) -> None:
             nonlocal tail
@@ -270,19 +289,15 @@ class _Build:
 
     # --- reporting -------------------------------------------------------------------------
 
-    def _building(self, output: StepOutput) -> None:
-        self._steps = output.of
-        self._report(output)
-
     def _pulling(self, output: StepOutput) -> None:
         # Pulling comes before the recipe's first step.
-        self._report(StepOutput(0, self._steps, output.status, output.text, output.seconds))
+        self._report(0, StepOutput(0, 0, output.status, output.text, output.seconds))
 
-    def _report(self, output: StepOutput) -> None:
+    def _report(self, layer: int, output: StepOutput) -> None:
         step = BuildStep(
             cls=self._spec.name,
-            step=output.step,
-            of=output.of + len(self._hooks),
+            step=sum(self._counts[:layer]) + output.step,
+            of=sum(self._counts),
             status=output.status,
             text=output.text,
             at=time.time(),

@@ -173,10 +173,16 @@ class Engine(Protocol):
         """Return the id of the image that was kept under ``key``, or None."""
 
     def build(
-        self, image: Image, key: str, on_step: OnStep, files: FileDigests | None = None
+        self,
+        image: Image,
+        key: str,
+        on_step: OnStep,
+        files: FileDigests | None = None,
+        below: str | None = None,
     ) -> str:
         """Build ``image``'s steps, keep the result under ``key``, return its id.
 
+        They are built on top of the image with the id ``below``, or else of the recipe's base.
         ``files`` is what the key was made from; local files that have changed since are refused.
         Raises `BuildError` with the failing step's command, exit code and last 20 lines.
         """

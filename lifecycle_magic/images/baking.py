@@ -4,7 +4,7 @@ image.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from types import FunctionType
@@ -14,6 +14,7 @@ from lifecycle_magic.checks import pairs
 from lifecycle_magic.exception import InvalidError
 from lifecycle_magic.fingerprint import fingerprint
 from lifecycle_magic.fingerprint.fingerprint import Fingerprint
+from lifecycle_magic.images.local_files import LocalFile
 from lifecycle_magic.secret import Secret
 
 __all__ = ["RunFunction"]
@@ -92,6 +93,14 @@ class RunFunction:
         ``below``.
         """
         return fingerprint.of_value(["run_function", below, self.print.digest, self.parts]).digest
+
+    def title(self) -> str:
+        """Return a human-readable name of one line."""
+        return f"{self.name}()"
+
+    def files(self) -> Iterator[LocalFile]:
+        """Yield nothing: what the function reads of this host travels with it."""
+        return iter(())
 
     def written(self) -> str:
         """Return the call on `Image` that creates the step."""

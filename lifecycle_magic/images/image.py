@@ -65,10 +65,9 @@ class Image(ModalSteps):
 
     reference: str
     python: str | None = None
-    steps: tuple[Step, ...] = ()
+    steps: tuple[Step | RunFunction, ...] = ()
     source: Dockerfile | None = None
     python_sources: tuple[str, ...] = ()
-    functions: tuple[RunFunction, ...] = ()
     force: bool = False
     added_python: str | None = None
 
@@ -316,8 +315,8 @@ class Image(ModalSteps):
         ``options`` are ``secrets``, ``volumes``, ``env``, ``cpu``, ``memory``, ``gpu`` and
         ``block_network``, as for a class; ``timeout`` is in seconds. The function runs again when
         its source, its arguments or what it reads changes, and when its ``env`` or ``gpu``, the
-        mount paths of its volumes or the names of its secrets change. Write other steps before it
-        and further functions after it.
+        mount paths of its volumes or the names of its secrets change, and when a step before it
+        changes; a change of a later step does not run it again.
 
         >>> def fetch(name):
         ...     print("fetching", name)
@@ -331,8 +330,9 @@ class Image(ModalSteps):
                 f"{', '.join(sorted(known))}, args, kwargs, timeout and force_build"
             )
         given = dict(kwargs or {})
-        step = RunFunction(raw_f, tuple(args), given, options, timeout, force_build)
-        return replace(self, functions=(*self.functions, step))
+        return self.with_steps(
+            RunFunction(raw_f, tuple(args), given, options, timeout, force_build)
+        )
 
     def env(self, variables: dict[str, str]) -> Image:
         """Set environment variables for later steps and for every container.
@@ -400,25 +400,69 @@ class Image(ModalSteps):
         ``base_id`` is the engine's id of the base; ``files`` is an earlier result of `files`, by
         default its current one.
         """
-        parts: list[object] = [_RECIPE_VERSION, dockerfile(self, base_id)]
-        parts += self.files() if files is None else files
+        return self.keys(base_id, self.files() if files is None else files)[-1]
+
+    def keys(self, base_id: str, files: FileDigests) -> list[str]:
+        """Return the key of each of `layers`, which includes the keys of those below."""
+        found, below, first = [], base_id, 0
+        for layer in self.layers():
+            end = first + (1 if isinstance(layer, RunFunction) else len(layer.steps))
+            if isinstance(layer, RunFunction):
+                below = layer.key(below)
+            else:
+                below = layer._key_of_steps(below, files[first:end])
+            found.append(below)
+            first = end
+        return found
+
+    def _key_of_steps(self, below: str, files: FileDigests) -> str:
+        parts: list[object] = [_RECIPE_VERSION, dockerfile(self, below), *files]
         if self.source is not None:
             parts.append(self.source.key())
-        parts += [function.key("") for function in self.functions]
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
-    def digests(self) -> dict[str, str]:
-        """Return a digest (hex) of each step, by its number and title; local files are read now."""
+    def layers(self) -> tuple[Image | RunFunction, ...]:
+        """Return what is built one on top of the other: functions, and the steps between them.
+
+        The first is always an image, perhaps without steps.
+        """
+        found: list[Image | RunFunction] = []
+        first = 0
+        for number, step in enumerate((*self.steps, None)):
+            if step is not None and not isinstance(step, RunFunction):
+                continue
+            if first < number or not found:
+                force = self.force and not found
+                found.append(replace(self, steps=self.steps[first:number], force=force))
+            if step is not None:
+                found.append(step)
+            first = number + 1
+        return tuple(found)
+
+    def plain_steps(self) -> tuple[Step, ...]:
+        """Return the steps without the functions."""
+        return tuple(step for step in self.steps if not isinstance(step, RunFunction))
+
+    def digests(self, before: int = 0) -> dict[str, str]:
+        """Return a digest (hex) of each step, by its number and title; local files are read now.
+
+        The first step is number ``before + 1``.
+        """
         found = {}
-        for number, step in enumerate(self.steps, 1):
+        for number, step in enumerate(self.plain_steps(), before + 1):
             parts = [step.instruction(""), *local_files.digests(step.files())]
             digest = hashlib.sha256(json.dumps(parts).encode()).hexdigest()
             found[f"step {number}, {step.title()} (step)"] = digest
         return found
 
     @property
+    def functions(self) -> tuple[RunFunction, ...]:
+        """Return the functions that run in it, in their order."""
+        return tuple(step for step in self.steps if isinstance(step, RunFunction))
+
+    @property
     def forced(self) -> bool:
-        """Return whether ``force_build`` is set on the base or on a step."""
+        """Return whether ``force_build`` is set on the base, a step or a function."""
         return self.force or any(step.force for step in self.steps)
 
     @property
@@ -436,25 +480,14 @@ class Image(ModalSteps):
             found = ".".join(self.added_python.split(".")[:2])
         return "" if found == _KERNEL else found
 
-    def recipe(self) -> Image:
-        """Return the image without the functions that run in it."""
-        return replace(self, functions=())
-
     def known_workdir(self) -> str:
         """Return the working folder that a step sets, or an empty string."""
         found = [step.path for step in self.steps if isinstance(step, Workdir)]
         return found[-1] if found else ""
 
-    def with_steps(self, *steps: Step) -> Image:
-        """Return the image with further steps. Raises `InvalidError` after `run_function`."""
-        if not steps:
-            return self
-        if self.functions:
-            raise InvalidError(
-                f"Image.{steps[0].written().partition('(')[0]}: steps must precede run_function. "
-                f"Fix: write .{steps[0].written()} first and .{self.functions[0].written()} last"
-            )
-        return replace(self, steps=(*self.steps, *steps))
+    def with_steps(self, *steps: Step | RunFunction) -> Image:
+        """Return the image with further steps."""
+        return replace(self, steps=(*self.steps, *steps)) if steps else self
 
     def __dir__(self) -> list[str]:
         return sorted(_PUBLIC)
@@ -468,9 +501,8 @@ class Image(ModalSteps):
             start = f"Image.debian_slim({self.python_version!r}"
         start += f", add_python={self.added_python!r}" if self.added_python else ""
         start += ", force_build=True)" if self.force else ")"
-        baked = [function.written() for function in self.functions]
         sources = [f"add_local_python_source({name!r})" for name in self.python_sources]
-        return "\n    .".join([start, *(step.written() for step in self.steps), *baked, *sources])
+        return "\n    .".join([start, *(step.written() for step in self.steps), *sources])
 
 
 _PUBLIC = (
@@ -498,5 +530,6 @@ def dockerfile(image: Image, base: str) -> str:
     RUN ["/bin/sh", "-c", "make"]
     """
     lines = [f"FROM {base}"]
-    lines += [step.instruction(context_name(i)) for i, step in enumerate(image.steps)]
+    steps = image.plain_steps()
+    lines += [step.instruction(context_name(i)) for i, step in enumerate(steps)]
     return "\n".join(lines) + "\n"

@@ -52,11 +52,16 @@ class Watched(DockerEngine):
         return super().find(key)
 
     def build(
-        self, image: Image, key: str, on_step: OnStep, files: FileDigests | None = None
+        self,
+        image: Image,
+        key: str,
+        on_step: OnStep,
+        files: FileDigests | None = None,
+        below: str | None = None,
     ) -> str:
         self.asked.append("build")
         self.kept.append(key)
-        return super().build(image, key, on_step, files)
+        return super().build(image, key, on_step, files, below)
 
     def commit(self, container: str, key: str) -> str:
         self.asked.append("commit")

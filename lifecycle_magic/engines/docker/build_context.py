@@ -34,7 +34,7 @@ def of_recipe(image: Image, base: str, into: IO[bytes], files: FileDigests | Non
     """
     with _written(into) as tar:
         _put(tar, "Dockerfile", io.BytesIO(_forced_dockerfile(image, base).encode()))
-        for index, step in enumerate(image.steps):
+        for index, step in enumerate(image.plain_steps()):
             if isinstance(step, AddLocalDir):
                 info = tarfile.TarInfo(context_name(index))
                 info.type, info.mode = tarfile.DIRTYPE, 0o755
@@ -100,7 +100,7 @@ def _forced_dockerfile(image: Image, base: str) -> str:
     label = f'LABEL {ROLE}="image"'
     if image.force:
         label += f' {FORCED}="{secrets.token_hex(8)}"'
-    for index, step in enumerate(image.steps):
+    for index, step in enumerate(image.plain_steps()):
         if step.force:
             rest[index] = run_anew(rest[index], secrets.token_hex(8))
     return "\n".join([first, label, *rest]) + "\n"

@@ -130,14 +130,19 @@ class DockerEngine:
         return self._images.find(key)
 
     def build(
-        self, image: Image, key: str, on_step: OnStep, files: FileDigests | None = None
+        self,
+        image: Image,
+        key: str,
+        on_step: OnStep,
+        files: FileDigests | None = None,
+        below: str | None = None,
     ) -> str:
         """Build the recipe, keep it under ``key``, return its id; raises `BuildError`.
 
         An exception in the calling thread, an interrupt too, ends the build and leaves no
         container.
         """
-        return self._images.build(image, key, on_step, files, self._facts)
+        return self._images.build(image, key, on_step, files, self._facts, below)
 
     def commit(self, container: str, key: str) -> str:
         """Keep the files of a running container as an image under ``key``; return its id."""

@@ -147,31 +147,35 @@ class Images:
         on_step: OnStep,
         files: FileDigests | None,
         facts: Facts,
+        below: str | None = None,
     ) -> str:
         """Build the recipe, keep it under ``key``, return its id.
 
+        It is built on top of the image ``below``, or else of the recipe's base.
         ``files`` are the digests that went into the key: what is sent is checked against them.
         An exception in the calling thread, an interrupt too, ends the build and leaves no
         container; the steps that were done stay in the engine's cache. Raises `BuildError`.
         """
-        of = len(image.steps)
-        made = self.base_id(image)
-        self._check_base(image, made, facts)
+        steps = image.plain_steps()
+        of = len(steps)
+        made = self.base_id(image) if below is None else below
+        if below is None:
+            self._check_base(image, made, facts)
         done = 0
         anew = image.force
-        for number, step in enumerate(image.steps):
+        for number, step in enumerate(steps):
             if not isinstance(step, PipInstall):
                 continue
             if done < number:
                 made = self._build(image, done, number, made, on_step, files)
-                anew = anew or any(one.force for one in image.steps[done:number])
+                anew = anew or any(one.force for one in steps[done:number])
                 done = number
             anew = anew or step.force
             reporter = StepReporter(on_step, step.title(), number + 1, of)
             by_uv = uv_install.install(self._clients, facts, step, made, reporter, anew=anew)
             if by_uv is not None:
                 made, done = by_uv, number + 1
-        if done < of or not image.steps:
+        if done < of or not steps:
             made = self._build(image, done, of, made, on_step, files)
         with self._clients.use("keep the image") as api:
             tag_image(api, made, tag(key))
@@ -187,7 +191,7 @@ class Images:
         files: FileDigests | None,
     ) -> str:
         """Let the engine build the steps from ``first`` up to ``end`` on top of ``base``."""
-        steps = image.steps[first:end]
+        steps = image.plain_steps()[first:end]
         part = dataclasses.replace(image, steps=steps, force=image.force and first == 0)
         titles = [step.title() for step in steps]
         progress = docker_progress.Progress(titles, on_step, before=first, of=len(image.steps))

@@ -9,6 +9,7 @@ instance's own, and `ProcessEngine.review` reports by name what can't be honoure
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import hashlib
 import logging
@@ -204,26 +205,52 @@ class ProcessEngine:
         return None if self._store.image(key) is None else key
 
     def build(
-        self, image: Image, key: str, on_step: OnStep, files: FileDigests | None = None
+        self,
+        image: Image,
+        key: str,
+        on_step: OnStep,
+        files: FileDigests | None = None,
+        below: str | None = None,
     ) -> str:
         """Build environment and snapshot from the recipe; raises `BuildError` or `EngineError`."""
-        _refuse(limits.of_image(image, self._host()))
+        if below is None:
+            _refuse(limits.of_image(image, self._host()))
         store, python = self._store, self._python(image, on_step)
         with (
             disk_full.explain("build the image"),
             store.making("images", key) as folder,
             store.new_venv() as venv,
         ):
-            root = folder / "root"
-            root.mkdir(mode=0o700)
-            start = run_steps.Made(root, venv, python)
-            made = run_steps.run_steps(image, start, self._commands.of_step, on_step, files)
+            start = run_steps.Made(folder / "root", venv, python)
+            if below is None:
+                start.root.mkdir(mode=0o700)
+            else:
+                start = self._copy_of(below, start, image)
+            made = run_steps.run_steps(
+                image, start, self._commands.of_step, on_step, files, new=below is None
+            )
             record = ImageRecord(
-                venv=venv.name, prefixes=python.prefixes, env=made.env, workdir=made.workdir
+                venv=made.venv.name, prefixes=python.prefixes, env=made.env, workdir=made.workdir
             )
             write(folder / "image.json", record)
             store.replace(folder, store.place("images", key))
         return key
+
+    def _copy_of(self, below: str, made: run_steps.Made, image: Image) -> run_steps.Made:
+        """Copy the image ``below`` to the folders of ``made`` and return the start of a build.
+
+        Its environment is copied only if a step can change it.
+        """
+        store = self._store
+        parent = store.image(below)
+        if parent is None:
+            raise EngineError(f"the image {below} no longer exists: run the cell again to build it")
+        copy_tree(store.place("images", below) / "root", made.root)
+        venv = store.place("venvs", parent.venv)
+        if run_steps.change_environment(image):
+            copy_tree(venv, made.venv)
+            venv = made.venv
+        return dataclasses.replace(made, venv=venv, env=parent.env, workdir=parent.workdir)
 
     def commit(self, container: str, key: str) -> str:
         """Copy the instance's files as the snapshot of a new image; its environment is shared."""

@@ -59,24 +59,43 @@ Prepare = Callable[[str, Made], Prepared]
 
 
 def run_steps(
-    image: Image, made: Made, prepare: Prepare, on_step: OnStep, files: FileDigests | None = None
+    image: Image,
+    made: Made,
+    prepare: Prepare,
+    on_step: OnStep,
+    files: FileDigests | None = None,
+    *,
+    new: bool = True,
 ) -> Made:
-    """Carry out every step of ``image``, the environment first, and return the result.
+    """Carry out every step of ``image`` and return the result.
 
-    ``files`` are the digests that copied files must have. Raises `BuildError` with the failing
-    step's command, exit code and last 20 lines.
+    With ``new`` the environment is made first; otherwise it exists. ``files`` are the digests that
+    copied files must have. Raises `BuildError` with the failing step's command, exit code and last
+    20 lines.
     """
+    steps = image.plain_steps()
     # Commands may call pip; nothing else has a use for it.
-    seed = any(isinstance(step, RunCommand) for step in image.steps)
-    of = len(image.steps) + 1
-    python = f"environment with Python {made.python.minor}"
-    with _reported_step(StepReporter(on_step, python, 1, of)) as say:
-        environments.make(made.venv, python=made.python.path, seed=seed, on_line=say)
-    for number, step in enumerate(image.steps, start=2):
+    seed = any(isinstance(step, RunCommand) for step in steps)
+    before = 1 if new else 0
+    of = len(steps) + before
+    if new:
+        python = f"environment with Python {made.python.minor}"
+        with _reported_step(StepReporter(on_step, python, 1, of)) as say:
+            environments.make(made.venv, python=made.python.path, seed=seed, on_line=say)
+    elif seed and not (made.venv / "bin" / "pip").exists():
+        with disk_full.explain("add pip"):
+            environments.install(made.venv, ["pip"], lambda _: None, tool="uv")
+    for index, step in enumerate(steps):
+        number = index + before + 1
         with _reported_step(StepReporter(on_step, step.title(), number, of)) as say:
-            digests = None if files is None else files[number - 2]
+            digests = None if files is None else files[index]
             made = _run_step(step, made, prepare, say, digests)
     return made
+
+
+def change_environment(image: Image) -> bool:
+    """Return whether a step of ``image`` can change the environment that it is given."""
+    return any(isinstance(step, PipInstall | RunCommand) for step in image.steps)
 
 
 def _run_step(

@@ -1,0 +1,101 @@
+"""Steps after functions of an image, and steps that see secrets and volumes, on both engines."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from engine import docker_images
+from engine.recipes import Site, open_site
+
+import lifecycle_magic as lm
+from lifecycle_magic.exception import BuildError
+from lifecycle_magic.session import session
+
+
+@pytest.fixture
+def each(request: pytest.FixtureRequest, engine_name: str) -> Iterator[Site]:
+    for site in open_site(request.node.name, engine_name):
+        yield site
+        if engine_name == "docker":
+            client = request.getfixturevalue("need_docker")
+            used = {one.plan.launch.image for one in _containers()}
+            site.app.stop()
+            for one in used:
+                docker_images.remove(client, one)
+            docker_images.remove_made_by(client, [site.mark])
+
+
+def _containers() -> list[Any]:
+    services = session.current().services.values()
+    return [one for service in services for one in service.containers()]
+
+
+CELL = """
+import os
+from pathlib import Path
+WORD = "one"
+def first(word):
+    Path("first").write_text(word + os.environ["BEFORE"])
+def second():
+    Path("second").write_text(Path("between").read_text() + os.environ["AFTER"])
+image = (
+    lm.Image.debian_slim()
+    .env({"BEFORE": MARK}).workdir("/root/w")
+    .run_function(first, args=("1",))
+    .run_commands("cat first > between; echo -n :$BEFORE >> between")
+    .env({"AFTER": "2"})
+    .run_function(second)
+    .pip_install("six")
+    .run_commands("cat second > last && python -c 'import six'")
+)
+class Model:
+    @lm.build()
+    def bake(self): Path("baked").write_text(Path("last").read_text() + "!")
+    @lm.method()
+    def get(self):
+        import six
+        return Path("baked").read_text(), os.environ["AFTER"], os.getcwd().rpartition("/")[2]
+"""
+
+
+def got(site: Site, cell: str) -> tuple[Any, list[str]]:
+    """What the class answers, and the steps that were built for it."""
+    space: dict[str, Any] = {"__name__": "__main__", "lm": lm, "MARK": site.mark}
+    exec(cell, space)
+    site.events.clear()
+    answer = site.app.cls(image=space["image"])(space["Model"])().get.remote()
+    done = [text.partition(" ")[0] for status, text in site.steps() if status == "done"]
+    return answer, [text for text in done if text != "environment"]
+
+
+def test_steps_follow_functions_and_an_edit_runs_no_function_below_it(each: Site) -> None:
+    mark = each.mark
+    answer = (f"1{mark}:{mark}2!", "2", "w")
+    built, ran = got(each, CELL)
+    assert built == answer
+    assert [text for text in ran if text.endswith("()")] == ["first()", "second()", "bake()"]
+    assert got(each, CELL) == (answer, [])
+
+    built, ran = got(each, CELL.replace("cat second > last", "(cat second; echo -n .) > last"))
+    assert built == (f"1{mark}:{mark}2.!", "2", "w")
+    assert [text for text in ran if text.endswith("()")] == ["bake()"]
+
+    built, ran = got(each, CELL.replace('"AFTER": "2"', '"AFTER": "3"'))
+    assert built == (f"1{mark}:{mark}3!", "3", "w")
+    assert [text for text in ran if text.endswith("()")] == ["second()", "bake()"]
+
+
+def test_a_step_after_a_function_that_fails_is_named(each: Site) -> None:
+    cell = CELL.replace("cat second > last", "cat third > last")
+    with pytest.raises(BuildError, match=r"(?s)cat third > last.*\(?exit code 1"):
+        got(each, cell)
+
+
+def test_progress_counts_steps_and_functions_in_one_row(each: Site) -> None:
+    got(each, CELL)
+    steps = [event for event in each.events if hasattr(event, "of")]
+    numbers = [event.step for event in steps if event.status in ("done", "cached")]
+    assert numbers == sorted(set(numbers))
+    assert {event.of for event in steps} == {numbers[-1]}
