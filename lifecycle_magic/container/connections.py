@@ -33,6 +33,7 @@ class Connections:
         self.slots: list[Slot] = []
         self.control: ControlConnection | None = None  # until its end
         self.begun: BegunPageReader | None = None
+        self.show_start: Callable[[str, str], None] | None = None  # while enter runs
         self._sockets: list[socket.socket] = []  # all of them, including the listener
         self._accepted: tuple[socket.socket, list[Channel]]  # for control, and for the slots
         self._tickets: Sequence[str | None]
@@ -73,12 +74,16 @@ class Connections:
         self.control.watch()
 
     def show_in_cell(self, stream: str, text: str) -> None:
-        """Print output that bypassed ``sys.stdout`` in the cell of the call that runs now."""
+        """Print output that bypassed ``sys.stdout`` in the cell of the call that runs now, or in
+        that of the start.
+        """
         for slot in self.slots:
             input = slot.input
             if input is not None:
                 input.show_from_thread(stream, text)
                 return
+        if self.show_start is not None:
+            self.show_start(stream, text)
 
     def close_all(self) -> None:
         """Close the connections of a container that was killed while it connected."""

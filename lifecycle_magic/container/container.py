@@ -19,7 +19,12 @@ from collections.abc import Callable
 
 from lifecycle_magic.container import registry
 from lifecycle_magic.container.connections import Connections
-from lifecycle_magic.container.control import ExitStarted, PrintedOutput, SupervisorMessage
+from lifecycle_magic.container.control import (
+    ExitStarted,
+    PrintedOutput,
+    SettleRequest,
+    SupervisorMessage,
+)
 from lifecycle_magic.container.endings import RULES, Ending, EndKind, effective
 from lifecycle_magic.container.exit_cause import ExitCause, clear_run_folder
 from lifecycle_magic.container.handshake import NOT_CONNECTED, startup_timeout_error
@@ -330,6 +335,9 @@ class Container:
             self._on_printed(message)
         elif isinstance(message, ExitStarted):
             self._on_exiting(message.why)
+        elif isinstance(message, SettleRequest):
+            if self.connections.control is not None:
+                self.connections.control.settled(message.number)
         else:
             self.cause.report = message
 

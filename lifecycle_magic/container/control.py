@@ -19,7 +19,14 @@ from lifecycle_magic.lifecycle.report import Report
 from lifecycle_magic.threads.event_loop import EventLoop
 from lifecycle_magic.wire import clock
 
-__all__ = ["ControlConnection", "ExitStarted", "PrintedOutput", "SupervisorMessage", "read"]
+__all__ = [
+    "ControlConnection",
+    "ExitStarted",
+    "PrintedOutput",
+    "SettleRequest",
+    "SupervisorMessage",
+    "read",
+]
 
 
 @dataclass(frozen=True)
@@ -38,7 +45,14 @@ class ExitStarted:
     why: str
 
 
-SupervisorMessage = PrintedOutput | ExitStarted | Report
+@dataclass(frozen=True)
+class SettleRequest:
+    """The worker waits until the output before this message is shown."""
+
+    number: int
+
+
+SupervisorMessage = PrintedOutput | ExitStarted | SettleRequest | Report
 """A message of a supervisor. Its report is the last one."""
 
 
@@ -82,6 +96,10 @@ class ControlConnection:
         since = clock.from_monotonic(began)
         self._send(do="cancel", call=call, clock=clock.name(), since=since, seconds=seconds)
 
+    def settled(self, number: int) -> None:
+        """Tell the worker that the output before its request is shown."""
+        self._send(do="settled", number=number)
+
     def _send(self, **message: object) -> None:
         try:
             self._sock.sendall(encode_line(**message))
@@ -113,6 +131,8 @@ def read(message: dict[str, Any]) -> SupervisorMessage:
         )
         text = checked_json.string("text", message.get("text"))
         return PrintedOutput(stream, text, checked_json.flag("shown", message.get("shown")))
+    if event == "settle":
+        return SettleRequest(checked_json.integer("number", message.get("number")))
     if event == "exiting":
         return ExitStarted(checked_json.string("why", message.get("why")))
     if event == "ended":

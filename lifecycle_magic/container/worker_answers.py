@@ -39,10 +39,13 @@ def run_enter(container: Container, show: Callable[[str, str], None]) -> None:
         raise  # the setup is too large
     except OSError:
         pass  # it has exited already, which the read below reports
+    container.connections.show_start = show
     try:
         frame = slot.read_answer(show)
     except WireError as error:
         raise _killed(container, *broken(container, str(error))) from None
+    finally:
+        container.connections.show_start = None
     if frame is None:
         container.exited.wait(REPORT_WAIT_SECONDS)
         if container.cause.is_killed_by(EndKind.STARTUP_TIMEOUT):

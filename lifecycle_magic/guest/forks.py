@@ -35,6 +35,7 @@ _on_start: Callable[[int], object] | None = None  # gets the pid of each child
 _fork_state = threading.local()  # ``mask`` of this thread before its fork
 _forking: int | None = None  # the thread that runs the hooks around a fork on the main thread
 in_child = False  # this process was forked off the worker
+has_started_processes = False  # this process has, at any time
 
 
 def handle(signum: int, handler: Handler) -> None:
@@ -64,6 +65,7 @@ def install(on_start: Callable[[int], object]) -> None:
         noted = _reporting(getattr(posix, name))
         setattr(posix, name, noted)
         setattr(os, name, noted)
+    os.system = posix.system = _noting(posix.system)
     os.register_at_fork(
         before=_before, after_in_parent=_after_in_parent, after_in_child=_after_in_child
     )
@@ -76,10 +78,24 @@ def _reporting(start: Callable[..., int]) -> Callable[..., int]:
 
     @functools.wraps(start)
     def noted(*args: Any, **kwargs: Any) -> int:
+        global has_started_processes
+        has_started_processes = True
         pid = start(*args, **kwargs)
         if _on_start is not None:
             _on_start(pid)
         return pid
+
+    return noted
+
+
+def _noting(start: Callable[..., int]) -> Callable[..., int]:
+    """Return ``start``, a function that runs a command to its end, extended to note that it did."""
+
+    @functools.wraps(start)
+    def noted(*args: Any, **kwargs: Any) -> int:
+        global has_started_processes
+        has_started_processes = True
+        return start(*args, **kwargs)
 
     return noted
 
@@ -122,7 +138,8 @@ def _exit_code(error: BaseException | None) -> int:
 
 
 def _before() -> None:
-    global _forking
+    global _forking, has_started_processes
+    has_started_processes = True
     if threading.current_thread() is threading.main_thread():
         _forking = threading.get_ident()
     _fork_state.mask = signal.pthread_sigmask(signal.SIG_BLOCK, _handlers)

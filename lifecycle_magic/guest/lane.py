@@ -118,12 +118,14 @@ class Lane:
             target.mark_answered(call)
             if name is None:
                 explain_arguments(error)
+            self.settle()
             self.send_failure(error)
             return
         finally:  # do not keep the arguments until the next call
             args = kwargs = None
             frame.payload, frame.buffers = memoryview(b""), ()
         self.flush()
+        self.settle()
         self.has_reader = False
         target.mark_answered(call)
         if frame.kind == Kind.STREAM:
@@ -267,6 +269,12 @@ class Lane:
         for output in self._worker.outputs:
             if output.unflushed:
                 output.flush_lane(self)
+
+    def settle(self) -> None:
+        """Wait until output that bypassed ``sys.stdout`` is shown, if there may be some."""
+        output = self._worker.descriptor_output
+        if output.reads[0] or forks.has_started_processes:
+            output.settle()
 
 
 def _unpicklable(name: str, value: Any, error: BaseException, did: str = "returned") -> Exception:

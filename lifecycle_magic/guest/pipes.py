@@ -4,24 +4,28 @@ from __future__ import annotations
 
 import os
 
+from lifecycle_magic.guest.descriptor_output import ReadCount
+
 
 class Pipes:
-    """The pipes between supervisor and worker, created before the fork."""
+    """What supervisor and worker share: pipes, and a page of memory, created before the fork."""
 
     def __init__(self) -> None:
         self.notes, self.notes_w = os.pipe()
         self.out, self.out_w = os.pipe()
         self.err, self.err_w = os.pipe()
         self.cancels_r, self.cancels = os.pipe()
+        self.settled_r, self.settled = os.pipe()
+        self.reads = ReadCount()
 
     def close_worker_ends(self) -> None:
         """Close the worker's ends."""
-        for fd in (self.notes_w, self.out_w, self.err_w, self.cancels_r):
+        for fd in (self.notes_w, self.out_w, self.err_w, self.cancels_r, self.settled_r):
             os.close(fd)
 
     def close_supervisor_ends(self) -> None:
         """Close the supervisor's ends, and make two of the others standard output and error."""
-        for fd in (self.notes, self.out, self.err, self.cancels):
+        for fd in (self.notes, self.out, self.err, self.cancels, self.settled):
             os.close(fd)
         os.dup2(self.out_w, 1)
         os.dup2(self.err_w, 2)

@@ -74,7 +74,7 @@ def run_worker(
         from lifecycle_magic.guest import worker
 
         ready = functools.partial(signals.unblock, blocked)
-        return worker.main(data, pipes.notes_w, pipes.cancels_r, run, ready)
+        return worker.main(data, pipes, run, ready)
     except BaseException:
         import traceback
 

@@ -27,7 +27,7 @@ import socket
 import time
 from typing import Any
 
-from lifecycle_magic.guest import end_report, interrupts, signals
+from lifecycle_magic.guest import descriptor_output, end_report, interrupts, signals
 from lifecycle_magic.guest.container_log import ContainerLog
 from lifecycle_magic.guest.end_report import EndReport
 from lifecycle_magic.guest.interrupter import Interrupter
@@ -117,6 +117,8 @@ class Supervisor:
         signal.set_wakeup_fd(wake_w, warn_on_full_buffer=False)
         signal.signal(signal.SIGCHLD, lambda *_: None)  # only to wake the poll
         os.set_blocking(self._pipes.notes, False)
+        for fd in (self._pipes.out, self._pipes.err, self._pipes.settled):
+            os.set_blocking(fd, False)
         for fd in (wake_r, self._pipes.notes, self._pipes.out, self._pipes.err):
             self._poll.register(fd, select.POLLIN)
 
@@ -190,6 +192,8 @@ class Supervisor:
             if one.get("do") == "cancel":
                 self._read_pending_notes()  # of processes that the call has started
                 self._interrupter.interrupt(int(one["call"]), _since(one))
+            elif one.get("do") == "settled":
+                descriptor_output.answer(self._pipes.settled, int(one["number"]))
             elif one.get("do") == "exit":
                 at_once = bool(one.get("at_once"))
                 self._start_draining(
@@ -202,10 +206,12 @@ class Supervisor:
             self._read_notes(os.read(self._pipes.notes, PIPE_BYTES))
 
     def _on_pipe(self, fd: int) -> None:
+        if fd != self._pipes.notes:
+            self._pipes.reads.add()
         try:
             data = os.read(fd, PIPE_BYTES)
         except BlockingIOError:
-            return  # notes that were read together with a message of the kernel
+            return  # read already, with a message of the kernel or a note
         if not data:
             with contextlib.suppress(KeyError):  # notes stay unread for a moment
                 self._poll.unregister(fd)
@@ -216,14 +222,7 @@ class Supervisor:
 
         A child that outlived the worker may hold its other end open.
         """
-        os.set_blocking(fd, False)
-        while True:
-            try:
-                data = os.read(fd, 1 << 16)
-            except BlockingIOError:
-                return
-            if not data:
-                return
+        while data := _read_now(fd):
             self._on_data(fd, data)
 
     def _on_data(self, fd: int, data: bytes) -> None:
@@ -260,6 +259,8 @@ class Supervisor:
         elif note == "stopping":
             for call in fields["calls"]:
                 self._interrupter.signal_processes(int(call))
+        elif note == "settle":
+            self._settle(int(fields["number"]))
         elif note == "exiting":
             # Does nothing if the container stops already.
             self._start_draining(DATA_CLOSED, DRAIN_SECONDS)
@@ -275,6 +276,17 @@ class Supervisor:
             self._report.add_hook(fields["hook"], float(fields["seconds"]), fields["error"])
         elif note == "done":
             self._report.done = True
+
+    def _settle(self, number: int) -> None:
+        """Send the output that is in the pipes now, and ask the kernel to say when it is shown."""
+        for fd in (self._pipes.out, self._pipes.err):
+            if descriptor_output.holds_bytes(fd):
+                self._pipes.reads.add()
+                self._read_output(fd, _read_now(fd))
+        if self._control is None:
+            descriptor_output.answer(self._pipes.settled, number)
+        else:
+            self._queue_event(encode_line(event="settle", number=number))
 
     def _read_output(self, fd: int, data: bytes) -> None:
         stream, decoder = self._decoders[fd]
@@ -385,6 +397,14 @@ class Supervisor:
             except OSError:
                 pass
             sock.close()
+
+
+def _read_now(fd: int) -> bytes:
+    """Return what a pipe holds now, all of it; nothing at its end."""
+    try:
+        return os.read(fd, PIPE_BYTES)
+    except BlockingIOError:
+        return b""
 
 
 def _since(fields: dict[str, Any]) -> float:

@@ -26,9 +26,11 @@ from typing import TYPE_CHECKING, Any
 
 from lifecycle_magic.decorators import hooks
 from lifecycle_magic.guest import forks, handles, modules
+from lifecycle_magic.guest.descriptor_output import DescriptorOutput
 from lifecycle_magic.guest.interrupts import SIGNAL, InterruptHandler, InterruptTarget
 from lifecycle_magic.guest.lane import ENTERING, Lane, explain_arguments
 from lifecycle_magic.guest.output import Output, SupervisorPipe, current_lane
+from lifecycle_magic.guest.pipes import Pipes
 from lifecycle_magic.guest.processes import descendants
 from lifecycle_magic.guest.user_code import UserCode
 from lifecycle_magic.wire import begun_page, clock, descriptors, ticket_fifo
@@ -49,10 +51,10 @@ if TYPE_CHECKING:
 class Worker:
     """One instance and its lanes.
 
-    ``notes`` and ``cancels`` are pipes to and from the supervisor, ``run`` is the run folder.
+    ``pipes`` lead to and from the supervisor, ``run`` is the run folder.
     """
 
-    def __init__(self, channels: list[Channel], notes: int, cancels: int, run: str) -> None:
+    def __init__(self, channels: list[Channel], pipes: Pipes, run: str) -> None:
         self.instance: Any = None
         self._code = UserCode()
         self.applications: WebApplications | None = None  # where methods answer HTTP
@@ -60,8 +62,9 @@ class Worker:
         self._tickets = [_tickets(run, slot) for slot in range(len(channels))]
         self._run = run
         self._begun = _begun(run, len(channels))
-        self._interrupts = InterruptHandler(cancels)
-        self._pipe = SupervisorPipe(notes, self._interrupts)
+        self._interrupts = InterruptHandler(pipes.cancels_r)
+        self._pipe = SupervisorPipe(pipes.notes_w, self._interrupts)
+        self.descriptor_output = DescriptorOutput(pipes.reads, self._pipe, pipes.settled_r)
         self._interrupts.signal_again = lambda: self._pipe.send("again")
         self._interrupts.on_stopping = lambda calls: self._pipe.send("stopping", calls=calls)
         self.loop_runs_by_itself = False  # on the main thread, for lanes on other threads
@@ -78,7 +81,7 @@ class Worker:
         for owned in (self._begun, *self._tickets):
             if owned is not None:
                 forks.close_in_child(owned.close)
-        for fd in (notes, cancels):
+        for fd in (pipes.notes_w, pipes.cancels_r, pipes.settled_r):
             forks.close_in_child(functools.partial(os.close, fd))
 
     def run(self) -> None:
@@ -152,12 +155,14 @@ class Worker:
             target.end()
         except BaseException as error:
             lane.end_interruptible()
+            lane.settle()
             lane.send_failure(error)
             return False
         finally:
             current_lane.reset(token)
         self._exit = setup.exit
         lane.flush()
+        lane.settle()
         lane.has_reader = False
         # Before READY: what calls start is none of it.
         here = descendants(os.getpid())
@@ -367,9 +372,7 @@ def _close_in_child(loop: Any) -> None:
     asyncio.set_event_loop(None)
 
 
-def main(
-    channels: list[Channel], notes: int, cancels: int, run: str, ready: Callable[[], None]
-) -> int:
+def main(channels: list[Channel], pipes: Pipes, run: str, ready: Callable[[], None]) -> int:
     """Run the worker in this process and return its exit code. Called in the forked child.
 
     ``ready`` is called when signals have their handlers.
@@ -385,7 +388,7 @@ def main(
 
     descriptors.whose = "this container"
     descriptors.reserve()
-    worker = Worker(channels, notes, cancels, run)
+    worker = Worker(channels, pipes, run)
     forks.install(worker.report_child)
     ready()
     worker.run()
