@@ -18,6 +18,7 @@ from fastapi.responses import StreamingResponse
 from kernel.harness import wait_for
 
 import lifecycle_magic as lm
+from lifecycle_magic.web import body
 
 pytestmark = pytest.mark.xdist_group("web-faults")
 
@@ -117,14 +118,15 @@ class Slow:
 
 
 def test_a_time_limit_is_a_gateways_or_a_requests(
-    street: Street, capfd: pytest.CaptureFixture[str]
+    street: Street, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     slow = street.cls(Slow, timeout=2)()
     assert street.client.post(slow.reads.web_url, content=b"abc").json() == 3
     assert street.client.get(slow.sleeps.web_url).status_code == 504
     street.folder.wait("interrupted-slow")
     printed_until(capfd, "longer than timeout=2 s")
-    with Raw(slow.reads.web_url) as raw:
+    with monkeypatch.context() as shorter, Raw(slow.reads.web_url) as raw:
+        shorter.setattr(body, "STALL_SECONDS", 0.05)
         raw.request("POST /\nContent-Length: 10", b"abc")
         assert raw.head()[0] == 408
     assert street.client.post(slow.reads.web_url, content=b"abc").json() == 3
