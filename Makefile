@@ -6,6 +6,8 @@
 BIN := .venv/bin
 # Further arguments for pytest, the benchmarks or JupyterLab: make test ARGS="tests/unit -x"
 ARGS ?=
+# Tests wait for containers more than they compute: twice as many workers as cores keep these busy.
+WORKERS ?= $(shell echo $$(( $$(nproc) < 4 ? 2 * $$(nproc) : $$(nproc) )))
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -31,7 +33,7 @@ test: install ## set up everything, the engine included, and run every test
 	-@scripts/engine.sh
 	-@scripts/test-packages.sh
 	-@scripts/js.sh
-	@$(BIN)/pytest -n 2 --dist loadgroup $(ARGS)
+	@$(BIN)/pytest -n $(WORKERS) --dist loadgroup $(ARGS)
 
 # Interpreters: PYTHONS="python3.12 /opt/python3.13/bin/python3", or all that pyenv and the path have.
 test-pythons: install ## run unit, corpus and process engine tests on the other Pythons
@@ -39,10 +41,10 @@ test-pythons: install ## run unit, corpus and process engine tests on the other 
 
 # Without ARGS every program runs; ARGS=names takes those with "names" in their id.
 corpus: install ## run notebook programs plain and in containers, and compare (ARGS=names)
-	@CORPUS=all $(BIN)/pytest tests/corpus -n 2 -q $(if $(ARGS),-k "$(ARGS)")
+	@CORPUS=all $(BIN)/pytest tests/corpus -n $(WORKERS) -q $(if $(ARGS),-k "$(ARGS)")
 
 soak: install ## run the tests that repeat with their full counts: programs, edits, kills, interrupts, restarts
-	@CORPUS=all CORPUS_EDITS=1000 $(BIN)/pytest tests/corpus -n 2 -q $(ARGS)
+	@CORPUS=all CORPUS_EDITS=1000 $(BIN)/pytest tests/corpus -n $(WORKERS) -q $(ARGS)
 	@LIFECYCLE_MAGIC_KILLS=1000 LIFECYCLE_MAGIC_INTERRUPTS=500 LIFECYCLE_MAGIC_CYCLES=100 \
 		$(BIN)/pytest tests/faults/test_random_moments.py tests/engine/test_resources.py -q $(ARGS)
 
