@@ -164,7 +164,7 @@ def refuse_credentials(call: str, *texts: str | None) -> None:
     if any(text and _CREDENTIALS.search(text) for text in texts):
         raise InvalidError(
             f"{call} was given a URL with a user name or password, and everyone who has the image "
-            "could read it in the image's history. Fix: install from there in a @build hook, "
-            "which sees the class's secrets (secrets=[Secret.from_dict(...)]) and leaves none of "
-            "them in the image"
+            "could read it in the image's history. Fix: put it in a variable that the step is "
+            "given as secrets=[Secret.from_dict(...)]: an index as PIP_INDEX_URL, what a command "
+            "names as $NAME"
         )

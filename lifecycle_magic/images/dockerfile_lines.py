@@ -10,13 +10,14 @@ import json
 import re
 import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from lifecycle_magic.checks import refuse_credentials
 from lifecycle_magic.exception import InvalidError
 from lifecycle_magic.images.local_files import Ignore
+from lifecycle_magic.images.step_access import StepAccess
 from lifecycle_magic.images.steps import (
     AddLocalDir,
     AddLocalFile,
@@ -27,7 +28,7 @@ from lifecycle_magic.images.steps import (
     Workdir,
 )
 
-__all__ = ["steps_of"]
+__all__ = ["Context", "steps_of"]
 
 _CALL = "Image.dockerfile_commands"
 _UNCHANGED = ("ARG", "USER", "LABEL", "EXPOSE", "SHELL", "STOPSIGNAL", "HEALTHCHECK", "VOLUME")
@@ -35,8 +36,12 @@ _VARIABLES = re.compile(r"[$\\`]")
 
 
 @dataclass(frozen=True)
-class _Context:
-    """The folder and the files that ``COPY`` can name."""
+class Context:
+    """The folder and the files that ``COPY`` can name.
+
+    ``files`` are further local files, by their names in ``COPY``; ``workdir`` is where relative
+    targets start.
+    """
 
     folder: Path
     files: Mapping[str, Path]
@@ -45,33 +50,32 @@ class _Context:
 
 
 def steps_of(
-    commands: Sequence[str],
-    folder: Path,
-    files: Mapping[str, Path],
-    ignore: Ignore,
-    workdir: str,
-    force: bool,
+    commands: Sequence[str], context: Context, force: bool, access: StepAccess
 ) -> Iterator[Step]:
     """Yield the steps of instructions, of which each string may hold several lines.
 
-    ``files`` are further local files, by their names in ``COPY``. Raises `InvalidError` for an
-    instruction that no step can stand for.
+    Each ``RUN`` is given ``access``. Raises `InvalidError` for an instruction that no step can
+    stand for.
     """
     lines = list(_instructions(commands))
     words = [line.split(None, 1)[0].upper() for line in lines]
     # They change what the lines after them mean.
     unchanged = bool({"SHELL", "ARG", "USER"} & set(words))
-    context = _Context(folder, files, ignore, workdir)
     for word, line in zip(words, lines, strict=True):
         rest = line[len(word) :].strip()
         refuse_credentials(_CALL, line)
         if word in _PARSED and not (unchanged and word == "RUN"):
             for step in _PARSED[word](line, rest, context, force):
                 if isinstance(step, Workdir):
-                    context = _Context(folder, files, ignore, step.path)
-                yield step
+                    context = replace(context, workdir=step.path)
+                yield replace(step, access=access) if isinstance(step, RunCommand) else step
         elif word in (*_UNCHANGED, "RUN"):
             _check_run(word, rest)
+            if word == "RUN" and access:
+                raise InvalidError(
+                    f"{_CALL}: {line!r} can't see secrets next to SHELL, ARG or USER. Fix: write "
+                    "it as .run_commands(..., secrets=[...])"
+                )
             yield DockerfileLine(line, force)
         else:
             raise InvalidError(
@@ -93,8 +97,8 @@ def _check_run(word: str, rest: str) -> None:
     if word == "RUN" and rest.startswith("--"):
         option = rest.split()[0]
         raise InvalidError(
-            f"{_CALL}: RUN {option} needs BuildKit, which is not used here. Fix: use secrets and "
-            "volumes in a @build hook or in .run_function(..., secrets=[...], volumes={...})"
+            f"{_CALL}: RUN {option} needs BuildKit, which is not used here. Fix: write it as "
+            ".run_commands(..., secrets=[...], volumes={...})"
         )
     if "<<" in rest and re.search(r"<<-?['\"]?\w+", rest):
         raise InvalidError(
@@ -103,13 +107,13 @@ def _check_run(word: str, rest: str) -> None:
         )
 
 
-def _run(line: str, rest: str, context: _Context, force: bool) -> Iterator[Step]:
+def _run(line: str, rest: str, context: Context, force: bool) -> Iterator[Step]:
     _check_run("RUN", rest)
     words = _json_list(rest)
     yield RunCommand(shlex.join(words) if words is not None else rest, (), force)
 
 
-def _env(line: str, rest: str, context: _Context, force: bool) -> Iterator[Step]:
+def _env(line: str, rest: str, context: Context, force: bool) -> Iterator[Step]:
     if _VARIABLES.search(rest):
         yield DockerfileLine(line, force)
         return
@@ -124,7 +128,7 @@ def _env(line: str, rest: str, context: _Context, force: bool) -> Iterator[Step]
     yield SetEnv(tuple((one.partition("=")[0], one.partition("=")[2]) for one in parts))
 
 
-def _workdir(line: str, rest: str, context: _Context, force: bool) -> Iterator[Step]:
+def _workdir(line: str, rest: str, context: Context, force: bool) -> Iterator[Step]:
     path = rest.strip("\"'")
     if _VARIABLES.search(path):
         yield DockerfileLine(line, force)
@@ -134,7 +138,7 @@ def _workdir(line: str, rest: str, context: _Context, force: bool) -> Iterator[S
         raise InvalidError(f"{_CALL}: {line!r} has a relative path. Fix: start it with '/'")
 
 
-def _copy(line: str, rest: str, context: _Context, force: bool) -> Iterator[Step]:
+def _copy(line: str, rest: str, context: Context, force: bool) -> Iterator[Step]:
     words = _json_list(rest) or shlex.split(rest)
     if len(words) < 2 or any(one.startswith("--") for one in words) or _VARIABLES.search(rest):
         raise InvalidError(
@@ -161,7 +165,7 @@ def _copy(line: str, rest: str, context: _Context, force: bool) -> Iterator[Step
             yield AddLocalFile(local, f"{target.rstrip('/')}/{local.name}" if into else target)
 
 
-def _nothing(line: str, rest: str, context: _Context, force: bool) -> Iterator[Step]:
+def _nothing(line: str, rest: str, context: Context, force: bool) -> Iterator[Step]:
     if _json_list(rest) != []:
         raise InvalidError(
             f"{_CALL}: {line!r}: a container runs the class, so no other command would run. "
@@ -178,7 +182,7 @@ def _json_list(text: str) -> list[str] | None:
     return found if isinstance(found, list) else None
 
 
-_PARSED: dict[str, Callable[[str, str, _Context, bool], Iterator[Step]]] = {
+_PARSED: dict[str, Callable[[str, str, Context, bool], Iterator[Step]]] = {
     "RUN": _run,
     "ENV": _env,
     "WORKDIR": _workdir,

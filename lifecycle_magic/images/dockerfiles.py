@@ -51,6 +51,7 @@ class Dockerfile:
                 f"{call}: the context {str(self.context)!r} is no folder. Fix: check context_dir"
             )
         refuse_credentials(call, *(value for _, value in self.args))
+        _refuse_mounts(_read(self.path))
 
     def files(self) -> list[str]:
         """Return the sorted relative paths of the context's files."""
@@ -63,7 +64,9 @@ class Dockerfile:
 
     def images(self) -> tuple[str, ...]:
         """Return the references of the images that the Dockerfile starts from or copies from."""
-        return images_in(_read(self.path), dict(self.args))
+        text = _read(self.path)
+        _refuse_mounts(text)
+        return images_in(text, dict(self.args))
 
     def key(self) -> str:
         """Return a digest (hex) of all that goes into the build, except `images`."""
@@ -126,6 +129,16 @@ def _instructions(text: str) -> Iterator[tuple[str, str]]:
         name, *rest = " ".join([*parts, line]).split(None, 1) or [""]
         yield name.upper(), "".join(rest)
         parts.clear()
+
+
+def _refuse_mounts(text: str) -> None:
+    for instruction, rest in _instructions(text):
+        if instruction == "RUN" and rest.startswith("--mount"):
+            raise InvalidError(
+                f"Image.from_dockerfile: RUN {rest.split()[0]} needs BuildKit, which is not used "
+                "here. Fix: leave the instruction out, and write it as .run_commands(..., "
+                "secrets=[...], volumes={...}) after Image.from_dockerfile(...)"
+            )
 
 
 def _read(path: Path) -> str:

@@ -26,6 +26,7 @@ from lifecycle_magic.images.imports_block import ImportsBlock
 from lifecycle_magic.images.local_files import Ignore
 from lifecycle_magic.images.modal_steps import ModalSteps, relative_target
 from lifecycle_magic.images.requirements import read_requirements
+from lifecycle_magic.images.step_access import StepAccess
 from lifecycle_magic.images.steps import (
     AddLocalDir,
     AddLocalFile,
@@ -38,6 +39,8 @@ from lifecycle_magic.images.steps import (
     Workdir,
 )
 from lifecycle_magic.images.unsupported import decline, ignore_options
+from lifecycle_magic.secret import Secret
+from lifecycle_magic.volume import Volume
 
 # Increase it when the same recipe comes to mean another image.
 _RECIPE_VERSION = 1
@@ -194,14 +197,17 @@ class Image(ModalSteps):
         extra_options: str = "",
         force_build: bool = False,
         env: dict[str, str] | None = None,
+        secrets: Sequence[Secret] = (),
         gpu: Any = None,
         **declined: Any,
     ) -> Image:
         """Install Python packages with pip. Names, versions and URLs are written as for ``pip
         install``.
 
-        ``env`` is set for this step alone. Without a package the image stays as it is. Raises
-        `InvalidError` for what pip would read as an option, and for a URL with a password.
+        ``env`` and ``secrets`` are set for this step alone, and no image keeps ``secrets``: give an
+        index with a password as a secret ``PIP_INDEX_URL`` or ``UV_INDEX_URL``. Without a package
+        the image stays as it is. Raises `InvalidError` for what pip would read as an option, and
+        for a URL with a password.
 
         >>> image = Image.debian_slim().pip_install("scikit-learn>=1.4", "pandas")
         """
@@ -212,7 +218,8 @@ class Image(ModalSteps):
         variables = pairs("Image.pip_install(env=...)", env or {})
         if not names:
             return self
-        step = PipInstall(names, "pip", *where, pre, extra_options, force_build, variables)
+        access = StepAccess.of("Image.pip_install", secrets)
+        step = PipInstall(names, "pip", *where, pre, extra_options, force_build, variables, access)
         return self.with_steps(step)
 
     def uv_pip_install(
@@ -227,6 +234,7 @@ class Image(ModalSteps):
         force_build: bool = False,
         uv_version: str | None = None,
         env: dict[str, str] | None = None,
+        secrets: Sequence[Secret] = (),
         gpu: Any = None,
         **declined: Any,
     ) -> Image:
@@ -247,7 +255,8 @@ class Image(ModalSteps):
         variables = pairs(f"{call}(env=...)", env or {})
         if not names:
             return self
-        step = PipInstall(names, "uv", *where, pre, extra_options, force_build, variables)
+        access = StepAccess.of(call, secrets)
+        step = PipInstall(names, "uv", *where, pre, extra_options, force_build, variables, access)
         return self.with_steps(step)
 
     def pip_install_from_requirements(
@@ -270,6 +279,7 @@ class Image(ModalSteps):
         self,
         *packages: str | list[str],
         force_build: bool = False,
+        secrets: Sequence[Secret] = (),
         gpu: Any = None,
         **declined: Any,
     ) -> Image:
@@ -280,17 +290,25 @@ class Image(ModalSteps):
         decline(self.apt_install, declined)
         ignore_options("apt_install", gpu=gpu)
         names = flatten("Image.apt_install", packages)
-        return self.with_steps(AptInstall(names, force_build)) if names else self
+        access = StepAccess.of("Image.apt_install", secrets)
+        return self.with_steps(AptInstall(names, force_build, access)) if names else self
 
     def run_commands(
         self,
         *commands: str | list[str],
         env: dict[str, str] | None = None,
         force_build: bool = False,
+        secrets: Sequence[Secret] = (),
+        volumes: dict[str, Volume] | None = None,
         gpu: Any = None,
         **declined: Any,
     ) -> Image:
         """Run shell commands as root, each as one step; ``env`` is set for these commands only.
+
+        ``secrets`` are variables of these commands that no image, history or log keeps; a command
+        that writes the value of one (8 characters or more) to a file of the image fails.
+        ``volumes`` are mounted meanwhile, by their paths. The commands run again when the names of
+        the secrets or the paths of the volumes change.
 
         >>> image = Image.debian_slim().run_commands("mkdir /data", "echo 1 > /data/version")
         """
@@ -298,7 +316,10 @@ class Image(ModalSteps):
         ignore_options("run_commands", gpu=gpu)
         texts = flatten("Image.run_commands", commands)
         variables = pairs("Image.run_commands(env=...)", env or {})
-        return self.with_steps(*(RunCommand(text, variables, force_build) for text in texts))
+        access = StepAccess.of("Image.run_commands", secrets, volumes)
+        return self.with_steps(
+            *(RunCommand(text, variables, force_build, access) for text in texts)
+        )
 
     def run_function(
         self,
@@ -417,6 +438,8 @@ class Image(ModalSteps):
 
     def _key_of_steps(self, below: str, files: FileDigests) -> str:
         parts: list[object] = [_RECIPE_VERSION, dockerfile(self, below), *files]
+        steps = enumerate(self.plain_steps())
+        parts += [[number, step.access.parts()] for number, step in steps if step.access]
         if self.source is not None:
             parts.append(self.source.key())
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
@@ -443,6 +466,13 @@ class Image(ModalSteps):
         """Return the steps without the functions."""
         return tuple(step for step in self.steps if not isinstance(step, RunFunction))
 
+    def volumes(self) -> tuple[Volume, ...]:
+        """Return the volumes that steps and functions of the image are given."""
+        found = [volume for step in self.plain_steps() for _, volume in step.access.volumes]
+        for function in self.functions:
+            found += (function.options.get("volumes") or {}).values()
+        return tuple(found)
+
     def digests(self, before: int = 0) -> dict[str, str]:
         """Return a digest (hex) of each step, by its number and title; local files are read now.
 
@@ -450,7 +480,8 @@ class Image(ModalSteps):
         """
         found = {}
         for number, step in enumerate(self.plain_steps(), before + 1):
-            parts = [step.instruction(""), *local_files.digests(step.files())]
+            parts: list[object] = [step.instruction(""), *local_files.digests(step.files())]
+            parts += step.access.parts() if step.access else []
             digest = hashlib.sha256(json.dumps(parts).encode()).hexdigest()
             found[f"step {number}, {step.title()} (step)"] = digest
         return found

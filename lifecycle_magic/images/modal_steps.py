@@ -12,7 +12,9 @@ from lifecycle_magic.checks import flatten, host_path
 from lifecycle_magic.exception import InvalidError
 from lifecycle_magic.images import dockerfile_lines, projects
 from lifecycle_magic.images.local_files import Ignore
+from lifecycle_magic.images.step_access import StepAccess
 from lifecycle_magic.images.unsupported import UnsupportedSteps, decline
+from lifecycle_magic.secret import Secret
 
 if TYPE_CHECKING:
     from lifecycle_magic.images.image import Image
@@ -95,6 +97,7 @@ class ModalSteps(UnsupportedSteps):
         extra_options: str = "",
         force_build: bool = False,
         env: dict[str, str] | None = None,
+        secrets: Sequence[Secret] = (),
         gpu: Any = None,
         **declined: Any,
     ) -> Image:
@@ -113,7 +116,12 @@ class ModalSteps(UnsupportedSteps):
         else:
             found = projects.of_pyproject(call, folder / "pyproject.toml", *chosen)
         image: Image = self.uv_pip_install(
-            *found, extra_options=extra_options, force_build=force_build, env=env, gpu=gpu
+            *found,
+            extra_options=extra_options,
+            force_build=force_build,
+            env=env,
+            secrets=secrets,
+            gpu=gpu,
         )
         return image
 
@@ -130,6 +138,7 @@ class ModalSteps(UnsupportedSteps):
         poetry_version: str | None = "latest",
         old_installer: bool = False,
         env: dict[str, str] | None = None,
+        secrets: Sequence[Secret] = (),
         gpu: Any = None,
         **declined: Any,
     ) -> Image:
@@ -159,6 +168,7 @@ class ModalSteps(UnsupportedSteps):
         return image.run_commands(
             " ".join([f"cd {_POETRY} &&", _POETRY_INSTALL, *words]),
             env=env,
+            secrets=secrets,
             gpu=gpu,
             force_build=force_build,
         )
@@ -170,6 +180,7 @@ class ModalSteps(UnsupportedSteps):
         context_dir: str | os.PathLike[str] | None = None,
         ignore: Ignore = (),
         env: dict[str, str] | None = None,
+        secrets: Sequence[Secret] = (),
         gpu: Any = None,
         force_build: bool = False,
         **declined: Any,
@@ -177,16 +188,17 @@ class ModalSteps(UnsupportedSteps):
         """Add Dockerfile instructions. ``COPY`` reads ``context_dir``, by default this folder.
 
         ``context_files`` maps names in ``COPY`` to local files. ``RUN``, ``ENV``, ``WORKDIR`` and
-        ``COPY`` of plain files work on every engine; others need Docker. Raises `InvalidError` for
-        an instruction that can't be a step.
+        ``COPY`` of plain files work on every engine; others need Docker. ``secrets`` are variables
+        of the ``RUN`` instructions. Raises `InvalidError` for an instruction that can't be a step.
         """
         decline(self.dockerfile_commands, declined)
         call = "Image.dockerfile_commands"
         commands = flatten(call, dockerfile_commands)
         folder = host_path(call, context_dir or ".")
         files = {name: host_path(call, path) for name, path in (context_files or {}).items()}
-        workdir = self.known_workdir()
-        given = dockerfile_lines.steps_of(commands, folder, files, ignore, workdir, force_build)
+        access = StepAccess.of(call, secrets)
+        context = dockerfile_lines.Context(folder, files, ignore, self.known_workdir())
+        given = dockerfile_lines.steps_of(commands, context, force_build, access)
         image: Image = self.with_steps(*given)
         return image
 
@@ -208,6 +220,7 @@ class ModalSteps(UnsupportedSteps):
         channels: Sequence[str] = (),
         force_build: bool = False,
         env: dict[str, str] | None = None,
+        secrets: Sequence[Secret] = (),
         gpu: Any = None,
         **declined: Any,
     ) -> Image:
@@ -230,7 +243,9 @@ class ModalSteps(UnsupportedSteps):
             words += ["-f", f"/tmp/micromamba/{file.name}"]
         for channel in channels:
             words += ["-c", channel]
-        return image.run_commands(shlex.join(words), env=env, gpu=gpu, force_build=force_build)
+        return image.run_commands(
+            shlex.join(words), env=env, secrets=secrets, gpu=gpu, force_build=force_build
+        )
 
 
 def relative_target(call: str, remote: Any, workdir: str) -> Any:

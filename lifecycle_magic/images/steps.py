@@ -23,6 +23,7 @@ from lifecycle_magic.checks import (
 from lifecycle_magic.exception import BuildError, InvalidError
 from lifecycle_magic.images import instructions
 from lifecycle_magic.images.local_files import LocalFile, found_below, name_of, names_below
+from lifecycle_magic.images.step_access import NO_ACCESS, StepAccess
 
 FileDigests = list[list[str]]
 """For each step of a recipe, the digests of its local files: `LocalFile.digest`."""
@@ -54,6 +55,10 @@ class Step(Protocol):
 
     @property
     def force(self) -> bool: ...
+
+    @property
+    def access(self) -> StepAccess:
+        """Return the secrets and volumes that it is given while it runs."""
 
     def title(self) -> str:
         """Return a human-readable name of one line."""
@@ -88,6 +93,10 @@ class _NeverForced:
     force = False
 
 
+class _NoAccess:
+    access = NO_ACCESS
+
+
 class _NoFiles:
     def files(self) -> Iterator[LocalFile]:
         return iter(())
@@ -106,6 +115,7 @@ class PipInstall(_NoFiles):
     extra_options: str = ""
     force: bool = False
     env: tuple[tuple[str, str], ...] = ()
+    access: StepAccess = NO_ACCESS
 
     def __post_init__(self) -> None:
         name = "pip_install" if self.tool == "pip" else "uv_pip_install"
@@ -169,7 +179,7 @@ class PipInstall(_NoFiles):
             if value := getattr(self, name):
                 given.append(f"{name}={value!r}")
         given += [f"env={dict(self.env)!r}"] if self.env else []
-        given += _forced(self)
+        given += [*_forced(self), *self.access.written()]
         return f"{'uv_' if self.tool == 'uv' else ''}pip_install({', '.join(given)})"
 
     def instruction(self, context: str) -> str:
@@ -190,6 +200,7 @@ class AptInstall(_NoFiles):
 
     packages: tuple[str, ...]
     force: bool = False
+    access: StepAccess = NO_ACCESS
 
     def __post_init__(self) -> None:
         if not self.packages:
@@ -207,7 +218,8 @@ class AptInstall(_NoFiles):
         return _one_line(f"apt-get install {' '.join(self.packages)}")
 
     def written(self) -> str:
-        return f"apt_install({', '.join([*map(repr, self.packages), *_forced(self)])})"
+        given = [*map(repr, self.packages), *_forced(self), *self.access.written()]
+        return f"apt_install({', '.join(given)})"
 
     def instruction(self, context: str) -> str:
         script = (
@@ -225,6 +237,7 @@ class RunCommand(_NoFiles):
     command: str
     env: tuple[tuple[str, str], ...] = ()
     force: bool = False
+    access: StepAccess = NO_ACCESS
 
     def __post_init__(self) -> None:
         if not matches(_COMMAND, self.command):
@@ -240,7 +253,8 @@ class RunCommand(_NoFiles):
 
     def written(self) -> str:
         env = [f"env={dict(self.env)!r}"] if self.env else []
-        return f"run_commands({', '.join([repr(self.command), *env, *_forced(self)])})"
+        given = [repr(self.command), *env, *_forced(self), *self.access.written()]
+        return f"run_commands({', '.join(given)})"
 
     def instruction(self, context: str) -> str:
         env = ["env", *(f"{name}={value}" for name, value in self.env)] if self.env else []
@@ -248,7 +262,7 @@ class RunCommand(_NoFiles):
 
 
 @dataclass(frozen=True)
-class DockerfileLine(_NoFiles):
+class DockerfileLine(_NoFiles, _NoAccess):
     """One instruction that only a Docker engine can carry out, as it was written."""
 
     line: str
@@ -265,7 +279,7 @@ class DockerfileLine(_NoFiles):
 
 
 @dataclass(frozen=True)
-class SetEnv(_NoFiles, _NeverForced):
+class SetEnv(_NoFiles, _NeverForced, _NoAccess):
     """Environment variables of the image, seen by later steps and by every container."""
 
     variables: tuple[tuple[str, str], ...]
@@ -295,7 +309,7 @@ class SetEnv(_NoFiles, _NeverForced):
 
 
 @dataclass(frozen=True)
-class Workdir(_NoFiles, _NeverForced):
+class Workdir(_NoFiles, _NeverForced, _NoAccess):
     """The folder in which later steps and the user's code run; created if it is missing."""
 
     path: str
@@ -314,7 +328,7 @@ class Workdir(_NoFiles, _NeverForced):
 
 
 @dataclass(frozen=True)
-class AddLocalFile(_NeverForced):
+class AddLocalFile(_NeverForced, _NoAccess):
     """A copy of one file of this host, as it is when the image is built."""
 
     local: Path
@@ -342,7 +356,7 @@ class AddLocalFile(_NeverForced):
 
 
 @dataclass(frozen=True)
-class AddLocalDir(_NeverForced):
+class AddLocalDir(_NeverForced, _NoAccess):
     """A copy of a folder's content, as it is when the image is built.
 
     Links are kept as links; ``ignore`` selects what is excluded.

@@ -13,13 +13,12 @@ from lifecycle_magic.exception import InvalidError
 __all__ = ["UnsupportedSteps", "decline", "ignore_options"]
 
 _OPTIONS = {
-    "secrets": "everyone who has the image could read what its steps saw. Fix: use them in a "
-    "@build hook, or with .run_function(..., secrets=[...])",
+    "secrets": "the engine would show them. Fix: use them in a step after it, as in "
+    ".run_commands(..., secrets=[...])",
     "secret": "the engine pulls with its own credentials. Fix: run docker login on this machine",
     "env": "set it with .env({...}) before the step, or for a command alone with "
     ".run_commands('...', env={...})",
-    "volumes": "steps of a recipe have no volumes. Fix: use a @build hook, or "
-    ".run_function(..., volumes={...})",
+    "volumes": "Fix: use .run_commands(..., volumes={...}) or .run_function(..., volumes={...})",
     "include_source": "modules next to the notebook that a function refers to travel with it. "
     "Fix: omit it",
     "setup_dockerfile_commands": "write them as .run_commands(...) after it",
@@ -58,10 +57,10 @@ class UnsupportedSteps:
         )
 
     def pip_install_private_repos(self, *_: object, **__: object) -> NoReturn:
-        """Raise `InvalidError`: its step would need a secret."""
+        """Raise `InvalidError`: a shell command does it."""
         raise InvalidError(
-            "Image.pip_install_private_repos: steps of a recipe have no secrets. Fix: install the "
-            "repository in a @build hook of the class, which sees secrets=[...]"
+            "Image.pip_install_private_repos is not here. Fix: .apt_install('git').run_commands("
+            "'pip install git+https://$TOKEN@github.com/...', secrets=[...])"
         )
 
     @classmethod

@@ -121,9 +121,8 @@ class ClassSpec:
     def volume_names(self) -> frozenset[str]:
         """Return the names of the volumes of its containers and of its image's functions."""
         image = self.options.image
-        mounts = [self.options.volumes]
-        mounts += [one.options.get("volumes") or {} for one in (image.functions if image else ())]
-        return frozenset(v.name for mount in mounts for v in mount.values() if v.name)
+        found = [*self.options.volumes.values(), *(image.volumes() if image else ())]
+        return frozenset(volume.name for volume in found if volume.name)
 
     @property
     def max_inputs(self) -> int:

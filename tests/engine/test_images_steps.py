@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,6 +13,7 @@ from engine.recipes import Site, open_site
 
 import lifecycle_magic as lm
 from lifecycle_magic.exception import BuildError
+from lifecycle_magic.host.paths import state_root
 from lifecycle_magic.session import session
 
 
@@ -99,3 +102,86 @@ def test_progress_counts_steps_and_functions_in_one_row(each: Site) -> None:
     numbers = [event.step for event in steps if event.status in ("done", "cached")]
     assert numbers == sorted(set(numbers))
     assert {event.of for event in steps} == {numbers[-1]}
+
+
+# --- secrets and volumes of steps ----------------------------------------------------------------
+
+READ = """
+from pathlib import Path
+class Model:
+    @lm.method()
+    def get(self): return Path("/root/w/found").read_text()
+"""
+
+
+def seen(site: Site, image: lm.Image) -> tuple[str, list[str]]:
+    """What the steps of ``image`` wrote to their file, and which of them ran."""
+    site.events.clear()
+    answer = site.cls(READ, image=image)().get.remote()
+    return answer, [text for status, text in site.steps() if status == "done"]
+
+
+def test_a_commands_secret_is_there_for_it_alone_and_nowhere_after(
+    each: Site, engine_name: str, request: pytest.FixtureRequest, capfd: pytest.CaptureFixture[str]
+) -> None:
+    value, renewed = secrets.token_hex(16), secrets.token_hex(20)
+    write = f'echo "{each.mark} $TOKEN"; echo -n "${{#TOKEN}} $MODE" > found'
+
+    def image(given: dict[str, str]) -> lm.Image:
+        start = lm.Image.debian_slim().env({"OF": each.mark}).workdir("/root/w")
+        given_to = [lm.Secret.from_dict(given)]
+        made = start.run_commands(write, env={"MODE": "fast"}, secrets=given_to)
+        return made.run_commands('echo -n " ${TOKEN-none}" >> found')
+
+    assert seen(each, image({"TOKEN": value}))[0] == "32 fast none"
+    printed = "".join(text for status, text in each.steps() if status == "output")
+    assert f"{each.mark} ***" in printed
+    logs = "".join(path.read_text() for path in state_root().rglob("*.log"))
+    assert value not in printed + logs + str(each.events) + "".join(capfd.readouterr())
+    if engine_name == "docker":
+        client = request.getfixturevalue("need_docker")
+        (container,) = _containers()
+        made = client.images.get(container.plan.launch.image)
+        saved = b"".join(made.save())
+        assert b"32 fast none" in saved
+        assert value.encode() not in saved
+        running = client.api.inspect_container(container.id)
+        assert value not in str(made.attrs) + str(made.history()) + str(running)
+        assert "TOKEN=" not in str(made.attrs)
+    else:
+        files = [path for path in state_root().rglob("*") if path.is_file()]
+        kept = [path for path in files if value.encode() in path.read_bytes()]
+        assert not kept
+
+    assert seen(each, image({"TOKEN": renewed})) == ("32 fast none", [])
+    assert seen(each, image({"TOKEN": renewed, "OTHER": "1"}))[0] == "40 fast none"
+
+
+def test_a_step_that_writes_a_secrets_value_fails_and_keeps_nothing(each: Site) -> None:
+    value = secrets.token_hex(16)
+    start = lm.Image.debian_slim().env({"OF": each.mark})
+    image = start.run_commands(
+        "mkdir -p /root/w; echo $TOKEN > /root/w/found",
+        secrets=[lm.Secret.from_dict({"TOKEN": value})],
+    )
+    with pytest.raises(BuildError, match=r"secret TOKEN to .*/root/w/found, which") as caught:
+        seen(each, image)
+    assert value not in str(caught.value)
+
+
+def test_a_commands_volume_is_there_for_it_alone(
+    each: Site, need_mounts: None, tmp_path: Path
+) -> None:
+    (tmp_path / "given").write_text("given")
+    image = (
+        lm.Image.debian_slim()
+        .env({"OF": each.mark})
+        .workdir("/root/w")
+        .run_commands(
+            "cat /shared/given > found; touch /shared/made /own/x",
+            volumes={"/shared": lm.Volume.from_path(tmp_path), "/own": lm.Volume.ephemeral()},
+        )
+        .run_commands("ls /shared /own >> found")
+    )
+    assert seen(each, image)[0] == "given/own:\n\n/shared:\n"
+    assert (tmp_path / "made").exists()

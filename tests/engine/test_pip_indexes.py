@@ -179,6 +179,24 @@ def test_credentials_of_an_index_are_used_and_never_shown(
 
 
 @pytest.mark.process
+def test_an_index_comes_from_a_steps_secret(
+    site: Site, tmp_path: Path, indexes: tuple[str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    wheel(tmp_path / "private", "lmsecret", "1.0")
+    with serving(tmp_path / "private", login="me:hunter2hunter2") as url:
+        login = f"{url}/simple".replace("://", "://me:hunter2hunter2@")
+        for tool, name in (("pip_install", "PIP_EXTRA_INDEX_URL"), ("uv_pip_install", "UV_INDEX")):
+            start = lm.Image.debian_slim().env({"NOT_OF": secrets.token_hex(8)})
+            given = [lm.Secret.from_dict({name: login})]
+            image = getattr(start, tool)("lmsecret", secrets=given)
+            assert site.instance(Versions, image=image).of.remote("lmsecret") == ["1.0"]
+        image = start.pip_install("lmsecret>1", secrets=given)
+        with pytest.raises(BuildError) as caught:
+            site.instance(Versions, image=image).of.remote("lmsecret")
+        assert "hunter2" not in str(caught.value) + capsys.readouterr().out
+
+
+@pytest.mark.process
 def test_what_uv_can_not_install_pip_does(
     site: Site, indexes: tuple[str, str], tmp_path: Path
 ) -> None:
@@ -221,6 +239,19 @@ def test_an_image_gets_its_packages_from_every_index_of_this_machines_pip(
                 assert "hunter" not in told
             finally:
                 need_docker.images.remove(built, force=True)
+        (tmp_path / "pip.conf").write_text(f"[global]\ntrusted-host = {address}\n")
+        given = [lm.Secret.from_dict({"PIP_INDEX_URL": f"{login}/simple"})]
+        for option in ("", "--prefer-binary"):
+            image = lm.Image.debian_slim().pip_install(unique, extra_options=option, secrets=given)
+            steps = []
+            built = engine.build(image, secrets.token_hex(32), steps.append)
+            told = "".join(one.text for one in steps)
+            assert f"{unique}==2.0" in told or f"{unique}-2.0" in told
+            for one in need_docker.api.history(built), need_docker.api.inspect_image(built):
+                told += json.dumps(one)
+            need_docker.images.remove(built, force=True)
+            assert "hunter" not in told
+            assert "PIP_INDEX_URL" not in told
         assert not list((state_root() / "uv").glob("step-*"))
         with pytest.raises(
             BuildError, match=r"step 1 of 1 failed: pip install.*exit code"

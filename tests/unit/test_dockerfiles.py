@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
+from lifecycle_magic import Image
+from lifecycle_magic.exception import InvalidError
 from lifecycle_magic.images.dockerfiles import images_in
 
 
@@ -27,3 +31,10 @@ def test_images_are_found_with_arguments_expanded_and_without_stages(
     text: str, found: tuple[str, ...]
 ) -> None:
     assert images_in(text, {"GIVEN": "g"}) == found
+
+
+def test_a_mount_that_needs_buildkit_is_refused_by_name(tmp_path: Path) -> None:
+    file = tmp_path / "Dockerfile"
+    file.write_text("FROM a\nRUN \\\n  --mount=type=secret,id=token cat /run/secrets/token\n")
+    with pytest.raises(InvalidError, match=r"RUN --mount=type=secret,id=token needs BuildKit"):
+        Image.from_dockerfile(file)

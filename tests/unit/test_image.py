@@ -312,7 +312,7 @@ def test_a_url_with_credentials_is_refused_everywhere_and_not_shown(url: str) ->
         lambda: image.env({"A": url}),
     )
     for write in writes:
-        with pytest.raises(InvalidError, match="@build hook") as caught:
+        with pytest.raises(InvalidError, match=r"secrets=\[Secret") as caught:
             write()
         assert SECRET not in str(caught.value)
 
@@ -479,20 +479,40 @@ def test_what_a_function_may_depend_on_is_in_its_key() -> None:
     assert len(set(keys)) == len(given)
 
 
+def test_names_of_a_steps_secrets_and_paths_of_its_volumes_are_in_its_key() -> None:
+    def key(**options: Any) -> str:
+        return Image.debian_slim().run_commands("a", **options).key("")
+
+    secret = key(secrets=[Secret.from_dict({"A": "1"})])
+    assert secret == key(secrets=[Secret.from_dict({"A": "2"})])
+    assert key(secrets=[], volumes={}) == key()
+    others = [key(secrets=[Secret.from_dict({"B": "1"})])]
+    others += [key(volumes={path: Volume.ephemeral()}) for path in ("/a", "/b")]
+    assert len({key(), secret, *others}) == 5
+
+
+def test_a_steps_secret_is_written_by_its_name() -> None:
+    image = Image.debian_slim().run_commands("a", secrets=[Secret.from_dict({"A": "hidden"})])
+    assert "secrets=[Secret(A)]" in repr(image)
+    assert "hidden" not in repr(image)
+
+
 # --- what Modal has, and what is forced ----------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     ("write", "told"),
     [
-        (lambda i: i.run_commands("a", secrets=[1]), r"run_commands has no secrets= here:.*@build"),
+        (lambda i: i.run_commands("a", secrets=[1]), r"run_commands: secrets must be a list"),
+        (lambda i: i.run_commands("a", volumes={"/a": 1}), r"run_commands: volumes must be a dict"),
+        (lambda i: i.run_commands("a", volumes={"a": Volume.ephemeral()}), r"an absolute path"),
         (lambda i: i.apt_install("git", force=True), r"apt_install has no option force: did you"),
         (lambda i: Image.from_registry("a", secret=1), r"from_registry has no secret= .*login"),
         (lambda i: i.run_function(fetch, include_source=True), r"no include_source= here: modules"),
         (lambda i: i.entrypoint(["a"]), r"Image\.entrypoint: .*@enter hook"),
         (lambda i: i.cmd(["a"]), r"Image\.cmd: .*@enter hook"),
         (lambda i: i.shell(["/bin/bash"]), r"Image\.shell: .*run_commands\("),
-        (lambda i: i.pip_install_private_repos("a", git_user="b"), r"private_repos: .*@build hook"),
+        (lambda i: i.pip_install_private_repos("a", git_user="b"), r"private_repos .*secrets="),
         (lambda i: Image.from_aws_ecr("a"), r"Image\.from_aws_ecr: .*docker login"),
         (lambda i: Image.from_id("im-1"), r"Image\.from_id: .*sha256"),
         (lambda i: Image.from_scratch(), r"Image\.from_scratch: .*debian_slim"),

@@ -1,7 +1,8 @@
 """Images of a Docker engine: the base a recipe starts from, and the recipe built on it.
 
-A build is parted at the steps that install Python packages. Those are done by the host's uv
-(`uv_install`) where it can, everything between them by the engine's classic build API.
+A build is parted at the steps that install Python packages and at those that see secrets or
+volumes. The former are done by the host's uv (`uv_install`) where it can, the latter in a container
+of their own (`container_step`), everything between them by the engine's classic build API.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from lifecycle_magic.engines.base import OnStep, StepOutput
 from lifecycle_magic.engines.docker import (
     added_python,
     build_context,
+    container_step,
     image_python,
     surroundings,
     uv_install,
@@ -164,7 +166,7 @@ class Images:
         done = 0
         anew = image.force
         for number, step in enumerate(steps):
-            if not isinstance(step, PipInstall):
+            if not isinstance(step, PipInstall) and not step.access:
                 continue
             if done < number:
                 made = self._build(image, done, number, made, on_step, files)
@@ -172,9 +174,13 @@ class Images:
                 done = number
             anew = anew or step.force
             reporter = StepReporter(on_step, step.title(), number + 1, of)
-            by_uv = uv_install.install(self._clients, facts, step, made, reporter, anew=anew)
-            if by_uv is not None:
-                made, done = by_uv, number + 1
+            apart = None
+            if isinstance(step, PipInstall):
+                apart = uv_install.install(self._clients, facts, step, made, reporter, anew=anew)
+            if apart is None and step.access:
+                apart = container_step.run(self._clients, facts, step, made, reporter, anew=anew)
+            if apart is not None:
+                made, done = apart, number + 1
         if done < of or not steps:
             made = self._build(image, done, of, made, on_step, files)
         with self._clients.use("keep the image") as api:

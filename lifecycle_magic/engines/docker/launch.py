@@ -108,7 +108,7 @@ def _host_config(launch: Launch, facts: Facts) -> dict[str, Any]:
         "Mounts": [
             _bind(str(launch.guest_dir), GUEST, read_only=True),
             _bind(str(launch.run_dir), RUN),
-            *(_mount(mount) for mount in launch.mounts),
+            *(mount(one) for one in launch.mounts),
         ],
     }
     if facts.secured_by("selinux"):
@@ -147,7 +147,8 @@ def _names_gpu_model(gpu: str | int) -> bool:
     return not gpu_ids(gpu) and model not in {"any", "all"} and not model.isdecimal()
 
 
-def _mount(mount: Mount) -> dict[str, Any]:
+def mount(mount: Mount) -> dict[str, Any]:
+    """Return a volume's mount in the form of the engine's API."""
     volume = mount.volume
     if volume.kind == "path":
         return _bind(str(volume.path), mount.path)

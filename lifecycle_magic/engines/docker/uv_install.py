@@ -9,15 +9,14 @@ the step is an ordinary one.
 
 from __future__ import annotations
 
-import hashlib
 import platform
 import secrets
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from lifecycle_magic.engines.docker import build_tools
+from lifecycle_magic.engines.docker import build_tools, container_step
 from lifecycle_magic.engines.docker.api import (
     create_container,
     discard_container,
@@ -35,10 +34,6 @@ from lifecycle_magic.engines.process import environments
 from lifecycle_magic.engines.step_reporter import StepReporter
 from lifecycle_magic.exception import BuildError, EngineError
 from lifecycle_magic.images.steps import PipInstall
-from lifecycle_magic.wire.surroundings import HOST
-
-if TYPE_CHECKING:
-    from docker import APIClient
 
 CACHE = f"{VOLUME_PREFIX}.uv"
 """The volume of the cache. No user's volume has this name: theirs begin with a letter or digit."""
@@ -60,9 +55,7 @@ def install(
     ``reporter`` is the step's; ``anew`` repeats a finished step. Raises `BuildError` if uv and
     the image's pip both fail.
     """
-    if step.env:
-        return None  # its variables are part of the instruction
-    key = hashlib.sha256(f"uv {below} {step.instruction('')}".encode()).hexdigest()
+    key = container_step.key_of("uv", step, below)
     if not anew and (known := image_id(clients, tag(key))) is not None:
         reporter.report_start()
         reporter.report_end("cached")
@@ -79,9 +72,11 @@ def install(
             with build_tools.folder(uv) as (tools, unusable):
                 for text in unusable:
                     reporter.report_output(f"{text}\n")
-                create_container(api, _config(step, below, tools, facts), container)
+                given = container_step.given_to(step, {}) if step.env or step.access else None
+                config = _config(step, below, tools, facts, given=given is not None)
+                create_container(api, config, container)
                 printed = Tail(reporter.report_output)
-                code = _run(api, container, printed)
+                code = container_step.execute(api, container, printed, given)
             if code and step.tool == "pip":
                 reporter.report_end("failed")
                 raise printed.failure(reporter, code)
@@ -117,40 +112,19 @@ def _uv_for(image: Mapping[str, Any]) -> Path | None:
         return None
 
 
-def _config(step: PipInstall, image: str, tools: Path, facts: Facts) -> dict[str, Any]:
+def _config(
+    step: PipInstall, image: str, tools: Path, facts: Facts, *, given: bool
+) -> dict[str, Any]:
     """Return the body of ``POST /containers/create`` for a step on top of ``image``."""
-    host: dict[str, Any] = {
-        "Mounts": [
-            {"Type": "bind", "Source": str(tools), "Target": GUEST, "ReadOnly": True},
-            {
-                "Type": "volume",
-                "Source": CACHE,
-                "Target": RUN,
-                "VolumeOptions": {"NoCopy": True, "Labels": {ROLE: "volume"}},
-            },
-        ]
-    }
-    if facts.host_gateway:
-        host["ExtraHosts"] = [f"{HOST}:host-gateway"]
-    if facts.secured_by("selinux"):
-        host["SecurityOpt"] = ["label=disable"]
-    if facts.secured_by("userns"):
-        host["UsernsMode"] = "host"
+    mounts: list[dict[str, Any]] = [
+        {"Type": "bind", "Source": str(tools), "Target": GUEST, "ReadOnly": True},
+        {
+            "Type": "volume",
+            "Source": CACHE,
+            "Target": RUN,
+            "VolumeOptions": {"NoCopy": True, "Labels": {ROLE: "volume"}},
+        },
+    ]
     words = [step.tool, *step.options(), "--", *step.packages]
-    return {
-        "Image": image,
-        "Entrypoint": ["python3", "-c", build_tools.script(), *words],
-        "Cmd": [],
-        "Labels": {ROLE: "container"},
-        "Healthcheck": {"Test": ["NONE"]},
-        "HostConfig": host,
-    }
-
-
-def _run(api: APIClient, container: str, on_output: Callable[[str], None]) -> int:
-    """Start the container, hand on what it prints, and return its exit code."""
-    stream: Iterator[bytes] = api.attach(container, stream=True, logs=True)
-    api.start(container)
-    for chunk in stream:
-        on_output(environments.redact(chunk.decode(errors="replace")))
-    return int(api.wait(container)["StatusCode"])
+    command = ["python3", "-c", build_tools.script(), *words]
+    return container_step.body(image, command, facts, mounts, given=given)

@@ -48,8 +48,13 @@ class Commands:
         if workdir is not None:
             run_steps.inside(root, workdir, follow=True).mkdir(parents=True, exist_ok=True)
 
-    def of_step(self, command: str, made: run_steps.Made) -> run_steps.Prepared:
-        """Return one of a recipe's shell commands, to run on what was ``made`` so far."""
+    def of_step(
+        self, command: str, made: run_steps.Made, volumes: Sequence[Bind] = ()
+    ) -> run_steps.Prepared:
+        """Return one of a recipe's shell commands, to run on what was ``made`` so far.
+
+        Without a sandbox, ``volumes`` are used where they lie.
+        """
         self.prepare_root(made.root, made.workdir)
         env = {**self._environment(made.root, made.venv), **made.env}
         shell = ["/bin/sh", "-c", command]
@@ -59,7 +64,7 @@ class Commands:
             root=str(made.root),
             workdir=made.workdir or sandbox.HOME,
             hostname="build",
-            binds=(Bind(str(made.venv), sandbox.VENV, "rw"),),
+            binds=(Bind(str(made.venv), sandbox.VENV, "rw"), *volumes),
             ends_with_parent=True,
         )
         return run_steps.Prepared(

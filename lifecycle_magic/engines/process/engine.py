@@ -17,7 +17,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -29,6 +29,7 @@ from lifecycle_magic.engines.base import (
     Kept,
     Launch,
     Listener,
+    Mount,
     OnStep,
     Usage,
 )
@@ -61,7 +62,7 @@ from lifecycle_magic.exception import EngineError, EngineUnavailable
 from lifecycle_magic.host import disk_full, run_files
 from lifecycle_magic.host.paths import state_root
 from lifecycle_magic.images.image import Image
-from lifecycle_magic.images.steps import FileDigests
+from lifecycle_magic.images.steps import FileDigests, RunCommand
 from lifecycle_magic.volume import Volume
 from lifecycle_magic.wire.surroundings import Surroundings
 
@@ -226,9 +227,15 @@ class ProcessEngine:
                 start.root.mkdir(mode=0o700)
             else:
                 start = self._copy_of(below, start, image)
-            made = run_steps.run_steps(
-                image, start, self._commands.of_step, on_step, files, new=below is None
-            )
+
+            def prepare(step: RunCommand, made: run_steps.Made) -> run_steps.Prepared:
+                remove_tree(str(folder / "volumes"))  # ephemeral ones of an earlier step
+                mounts = [Mount(path, volume) for path, volume in step.access.volumes]
+                volumes = self._make_volumes(folder, folder, mounts)
+                return self._commands.of_step(step.command, made, volumes)
+
+            made = run_steps.run_steps(image, start, prepare, on_step, files, new=below is None)
+            remove_tree(str(folder / "volumes"))
             record = ImageRecord(
                 venv=made.venv.name, prefixes=python.prefixes, env=made.env, workdir=made.workdir
             )
@@ -303,7 +310,7 @@ class ProcessEngine:
         with disk_full.explain("start it"), store.making("instances", launch.name) as folder:
             copy_tree(store.place("images", launch.image) / "root", folder / "root")
             self._commands.prepare_root(folder / "root", image.workdir)
-            volumes = self._make_volumes(folder, place, launch)
+            volumes = self._make_volumes(folder, place, launch.mounts)
             venv = store.place("venvs", image.venv)
             job = self._commands.of_guest(launch, place, venv, image, volumes)
             with start_keeper(job) as keeper:
@@ -323,16 +330,17 @@ class ProcessEngine:
         self._runs[launch.name] = launch.run_dir
         return launch.name
 
-    def _make_volumes(self, folder: Path, place: Path, launch: Launch) -> list[Bind]:
+    def _make_volumes(self, folder: Path, place: Path, mounts: Sequence[Mount]) -> list[Bind]:
         """Create missing volumes that may be created, and return all, as a sandbox mounts them.
 
         ``folder`` is the instance's while it is being created, ``place`` its final path.
         """
         found = []
-        for number, mount in enumerate(launch.mounts):
+        for number, mount in enumerate(mounts):
             source = self._volume_folder(number, mount.volume, place)
             if mount.volume.kind == "ephemeral":
-                (folder / source.relative_to(place)).mkdir(mode=0o700, parents=True)
+                ours = folder / source.relative_to(place)
+                ours.mkdir(mode=0o700, parents=True, exist_ok=True)
             elif mount.volume.kind == "named" and mount.volume.create_if_missing:
                 (self._store.folder("volumes") / source.name).mkdir(mode=0o700, exist_ok=True)
             elif not source.is_dir():

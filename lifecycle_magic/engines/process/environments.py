@@ -126,11 +126,12 @@ def install(
     the best of all indexes, and if uv fails, pip is tried. Modules are compiled now, because an
     instance's environment is read-only and could not store them.
     """
+    host = {**os.environ, **(extra or {})}
     python = str(folder / "bin" / "python")
     command = [find_uv(), "pip", "install", "--python", python, "--compile-bytecode"]
     if tool == "pip":
         command += ["--index-strategy=unsafe-best-match"]
-        command += pip_settings.uv_options(pip_settings.read(os.environ))
+        command += pip_settings.uv_options(pip_settings.read(host))
     try:
         _uv([*command, *arguments], folder.parent, on_line, shown, extra)
     except BuildError as error:
@@ -178,19 +179,19 @@ def _uv(
     shown: str | None = None,
     extra: Mapping[str, str] | None = None,
 ) -> None:
-    env = {**uv_environment(), "UV_PYTHON_DOWNLOADS": "never", **(extra or {})}
+    env = {**uv_environment({**os.environ, **(extra or {})}), "UV_PYTHON_DOWNLOADS": "never"}
     stream(
         command, env=env, cwd=cwd, on_line=on_line, shown=shown or shlex.join(["uv", *command[1:]])
     )
 
 
-def uv_environment() -> dict[str, str]:
-    """Return the environment in which uv runs."""
+def uv_environment(host: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """Return the environment in which uv runs, made of that of the host."""
     # uv is a tool of the user's, run as the user would: indexes, credentials and caches are found
     # in the whole environment. What it installs never sees more than `clean_environment`.
-    env = {name: value for name, value in os.environ.items() if name not in _NOT_UVS}
-    settings = pip_settings.read(os.environ)
-    for name, value in pip_settings.uv_variables(settings, os.environ).items():
+    env = {name: value for name, value in host.items() if name not in _NOT_UVS}
+    settings = pip_settings.read(host)
+    for name, value in pip_settings.uv_variables(settings, host).items():
         env.setdefault(name, value)
     env.update(UV_NO_PROGRESS="1", NO_COLOR="1")
     env.setdefault("UV_SYSTEM_CERTS", "true")  # a company's own authority is in the system's store

@@ -61,7 +61,7 @@ def of_image(image: Image, host: Host) -> Honoured:
             "Image.debian_slim()"
         )
     workdir = ""
-    for step in image.steps:
+    for step in image.plain_steps():
         if isinstance(step, AptInstall):
             names = " ".join(step.packages)
             refused.append(
@@ -79,6 +79,8 @@ def of_image(image: Image, host: Host) -> Honoured:
                 )
         elif isinstance(step, AddLocalFile | AddLocalDir):
             refused += _of_copy(step, workdir, host)
+        mounts = [Mount(path, volume) for path, volume in step.access.volumes]
+        refused += [text for mount in mounts if (text := _of_mount(mount, host))]
     return Honoured(tuple(refused), tuple(ignored))
 
 

@@ -9,10 +9,12 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
+from lifecycle_magic.engines import secret_search
 from lifecycle_magic.engines.base import OnStep
 from lifecycle_magic.engines.process import environments
 from lifecycle_magic.engines.process.interpreters import Interpreter
@@ -55,7 +57,7 @@ class Prepared:
     cwd: Path
 
 
-Prepare = Callable[[str, Made], Prepared]
+Prepare = Callable[[RunCommand, Made], Prepared]
 
 
 def run_steps(
@@ -107,13 +109,25 @@ def _run_step(
 ) -> Made:
     if isinstance(step, PipInstall):
         arguments = [*step.options(), "--", *step.packages]
-        environments.install(
-            made.venv, arguments, say, shown=step.title(), tool=step.tool, extra=dict(step.env)
-        )
+        with _hidden(step, made, say) as (secrets, print_line):
+            environments.install(
+                made.venv,
+                arguments,
+                print_line,
+                shown=step.title(),
+                tool=step.tool,
+                extra={**dict(step.env), **secrets},
+            )
     elif isinstance(step, RunCommand):
-        ready = prepare(step.command, made)
-        env = {**ready.env, **dict(step.env)}
-        environments.stream(ready.command, env=env, cwd=ready.cwd, on_line=say, shown=step.title())
+        with _hidden(step, made, say) as (secrets, print_line):
+            ready = prepare(step, made)
+            environments.stream(
+                ready.command,
+                env={**ready.env, **dict(step.env), **secrets},
+                cwd=ready.cwd,
+                on_line=print_line,
+                shown=step.title(),
+            )
     elif isinstance(step, SetEnv):
         made = replace(made, env={**made.env, **dict(step.variables)})
     elif isinstance(step, Workdir):
@@ -129,6 +143,29 @@ def _run_step(
     else:
         raise BuildError(f"{step.title()}: the process engine can't do this; start Docker Engine")
     return made
+
+
+@contextlib.contextmanager
+def _hidden(
+    step: Step, made: Made, say: Callable[[str], None]
+) -> Iterator[tuple[dict[str, str], Callable[[str], None]]]:
+    """Yield the step's secrets and what prints its lines without them.
+
+    Raises `BuildError` if a file that the block wrote holds the value of a secret, and hides values
+    in the message of another error.
+    """
+    secrets = step.access.values()
+    hidden = list(secrets.values())
+    began = time.time()
+    try:
+        yield secrets, lambda line: say(secret_search.masked(line, hidden))
+    except BuildError as error:
+        if secrets:
+            raise BuildError(secret_search.masked(str(error), hidden)) from None
+        raise
+    found = secret_search.find(secrets, [str(made.root), str(made.venv)], began)
+    if found is not None:
+        raise BuildError(f"{step.title()}: {secret_search.message(*found)}")
 
 
 def _copy(step: AddLocalFile | AddLocalDir, root: Path) -> list[str]:

@@ -1,0 +1,189 @@
+"""Steps of an image in a container that is committed, for those that a Dockerfile can't hold.
+
+A step that sees secrets or volumes runs so: its secrets travel through the container's standard
+input, so they are in no configuration, history or layer. A file that the step wrote with a
+secret's value in it fails the step.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import json
+import secrets
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from lifecycle_magic.engines import secret_search
+from lifecycle_magic.engines.base import Mount
+from lifecycle_magic.engines.docker import launch, surroundings
+from lifecycle_magic.engines.docker.api import create_container, discard_container, image_id
+from lifecycle_magic.engines.docker.client import Clients
+from lifecycle_magic.engines.docker.commit import commit
+from lifecycle_magic.engines.docker.facts import Facts
+from lifecycle_magic.engines.docker.names import ROLE, tag, volume_name
+from lifecycle_magic.engines.docker.progress import Tail
+from lifecycle_magic.engines.process import environments
+from lifecycle_magic.engines.step_reporter import StepReporter
+from lifecycle_magic.exception import EngineError
+from lifecycle_magic.images.step_access import StepAccess
+from lifecycle_magic.images.steps import PipInstall, RunCommand, Step
+from lifecycle_magic.wire.surroundings import HOST
+
+if TYPE_CHECKING:
+    from docker import APIClient
+
+__all__ = ["body", "execute", "given_to", "key_of", "run"]
+
+_FOUND = 78  # EX_CONFIG of sysexits(3)
+
+# Isolated: neither the working folder's files nor the image's variables change what it does.
+_PRELUDE = """
+import json, subprocess, sys, time
+given = json.loads(sys.stdin.buffer.readline())
+os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+began = time.time()
+code = subprocess.call(sys.argv[1:], env={**os.environ, **given["env"], **given["secrets"]})
+found = None if code else find(given["secrets"], ["/"], began)
+if found is not None:
+    print(message(*found), flush=True)
+    code = CODE
+sys.exit(code if code >= 0 else 128 - code)
+"""
+
+
+def run(
+    clients: Clients, facts: Facts, step: Step, below: str, reporter: StepReporter, *, anew: bool
+) -> str:
+    """Carry out a step on top of the image ``below`` and return the id of the result.
+
+    ``reporter`` is the step's; ``anew`` repeats a finished step. Raises `BuildError` if its command
+    fails, `NotFoundError` for a secret that is not stored.
+    """
+    key = key_of("container step", step, below)
+    reporter.report_start()
+    if not anew and (known := image_id(clients, tag(key))) is not None:
+        reporter.report_end("cached")
+        return known
+    # By its name, for an interrupt may leave one whose id we never heard.
+    container = f"lm-build-{key[:12]}-{secrets.token_hex(4)}"
+    words = json.loads(step.instruction("").removeprefix("RUN "))
+    try:
+        proxies, withheld = surroundings.of_build()
+        for text in withheld:
+            reporter.report_output(f"{text}\n")
+        given = given_to(step, proxies)
+        with clients.use("run a step of the image") as api:
+            mounts = _mounts(api, step.access)
+            config = body(below, words, facts, mounts, given=True)
+            create_container(api, config, container)
+            printed = Tail(reporter.report_output)
+            code = execute(api, container, printed, given)
+        if code:
+            raise printed.failure(reporter, code)
+        made = commit(clients, container, key)
+    except BaseException:
+        reporter.report_end("failed")
+        raise
+    finally:
+        discard_container(clients, container)
+    reporter.report_end("done")
+    return made
+
+
+def key_of(kind: str, step: Step, below: str) -> str:
+    """Return the key of the image that ``step`` makes of the image ``below``."""
+    text = f"{kind} {below} {step.instruction('')}"
+    if step.access:
+        text += json.dumps(step.access.parts())
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def given_to(step: Step, env: Mapping[str, str]) -> dict[str, dict[str, str]]:
+    """Return what a step's container gets through its standard input."""
+    own = dict(step.env) if isinstance(step, PipInstall | RunCommand) else {}
+    return {"env": {**env, **own}, "secrets": step.access.values()}
+
+
+def body(
+    image: str,
+    words: Sequence[str],
+    facts: Facts,
+    mounts: Sequence[Mapping[str, Any]],
+    *,
+    given: bool = False,
+) -> dict[str, Any]:
+    """Return the body of ``POST /containers/create`` for a command in ``image``.
+
+    With ``given`` it waits for what `execute` sends it first.
+    """
+    host: dict[str, Any] = {"Mounts": list(mounts)}
+    if facts.host_gateway:
+        host["ExtraHosts"] = [f"{HOST}:host-gateway"]
+    if facts.secured_by("selinux"):
+        host["SecurityOpt"] = ["label=disable"]
+    if facts.secured_by("userns"):
+        host["UsernsMode"] = "host"
+    if given:
+        code = inspect.getsource(secret_search) + _PRELUDE.replace("CODE", str(_FOUND))
+        words = ["python3", "-I", "-c", code, *words]
+    return {
+        "Image": image,
+        "Entrypoint": list(words),
+        "Cmd": [],
+        "Labels": {ROLE: "container"},
+        "Healthcheck": {"Test": ["NONE"]},
+        "OpenStdin": given,
+        "StdinOnce": given,
+        "HostConfig": host,
+    }
+
+
+def execute(
+    api: APIClient,
+    container: str,
+    on_output: Callable[[str], None],
+    given: Mapping[str, Mapping[str, str]] | None = None,
+) -> int:
+    """Start the container, pass on what it prints, and return its exit code.
+
+    ``given`` is sent to its standard input; values of secrets in what it prints are hidden.
+    """
+    stream: Iterator[bytes] = api.attach(container, stream=True, logs=True)
+    if given is not None:
+        socket = api.attach_socket(container, params={"stdin": 1, "stream": 1})
+    api.start(container)
+    if given is not None:
+        # Not closed here: the client closes it with the answer that it belongs to.
+        getattr(socket, "_sock", socket).sendall(json.dumps(given).encode() + b"\n")
+    hidden = list(given["secrets"].values()) if given is not None else []
+    line = ""
+    for chunk in stream:
+        text = environments.redact(chunk.decode(errors="replace"))
+        if not hidden:
+            on_output(text)
+            continue
+        whole, end, line = (line + text).rpartition("\n")
+        if end:
+            on_output(secret_search.masked(whole + end, hidden))
+    if line:
+        on_output(secret_search.masked(line, hidden))
+    return int(api.wait(container)["StatusCode"])
+
+
+def _mounts(api: APIClient, access: StepAccess) -> list[dict[str, Any]]:
+    import docker.errors
+
+    found = []
+    for path, volume in access.volumes:
+        mount = Mount(path, volume)
+        if volume.kind == "named" and not volume.create_if_missing:
+            try:
+                api.inspect_volume(volume_name(mount))
+            except docker.errors.NotFound:
+                raise EngineError(
+                    f"the volume {volume.name!r} for {path} is not there, and create_if_missing is "
+                    "False: check its name, or have it created"
+                ) from None
+        found.append(launch.mount(mount))
+    return found
