@@ -9,6 +9,7 @@ this package exists too, a class that only uses the decorators imports only them
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
@@ -18,6 +19,7 @@ _MODULE_OF = {
     "Cls": "handles.remote",
     "FilePatternMatcher": "images.file_patterns",
     "Error": "exception",
+    "Function": "handles.remote",
     "FunctionCall": "callers.function_call",
     "Image": "images.image",
     "Retries": "spec.retries",
@@ -64,6 +66,7 @@ if TYPE_CHECKING:
     from lifecycle_magic.decorators.hooks import parameter as parameter
     from lifecycle_magic.exception import Error as Error
     from lifecycle_magic.handles.remote import Cls as Cls
+    from lifecycle_magic.handles.remote import Function as Function
     from lifecycle_magic.images.file_patterns import FilePatternMatcher as FilePatternMatcher
     from lifecycle_magic.images.image import Image as Image
     from lifecycle_magic.modal_names import enable_output as enable_output
@@ -73,11 +76,32 @@ if TYPE_CHECKING:
     from lifecycle_magic.volume import Volume as Volume
 
 
+class _ModalModules:
+    """A finder of modules that Modal has below its package: `lifecycle_magic.modal_modules`."""
+
+    @staticmethod
+    def find_spec(name: str, path: Any = None, target: Any = None) -> Any:
+        """Return how to make a module that no other finder has found, None if it is not Modal's."""
+        if not name.startswith(f"{__name__}."):
+            return None
+        from lifecycle_magic.modal_modules import find_spec
+
+        return find_spec(name)
+
+
+if not any(getattr(one, "__name__", "") == "_ModalModules" for one in sys.meta_path):
+    sys.meta_path.append(_ModalModules)  # the last one: it only gets names that would fail
+
+
 def __getattr__(name: str) -> Any:
-    if name not in _MODULE_OF:
-        raise AttributeError(_unknown(name))
     from importlib import import_module
 
+    if name not in _MODULE_OF:
+        from lifecycle_magic.modal_modules import MODULES
+
+        if name in MODULES:
+            return import_module(f"{__name__}.{name}")
+        raise AttributeError(_unknown(name))
     home = _MODULE_OF[name]
     module = import_module(f"{__name__}.{home or name}")
     value = getattr(module, name) if home else module

@@ -112,6 +112,7 @@ _OF_MODAL: dict[str, type[BaseException]] = {
     "ConnectionError": EngineUnavailable,
     "DeserializationError": SerializationError,
     "ExecutionError": ContainerDied,
+    "ImageBuildError": BuildError,
     "FunctionTimeoutError": MethodTimeout,
     "InputCancellation": InputCancelled,
     "InternalError": EngineError,
@@ -122,10 +123,24 @@ _OF_MODAL: dict[str, type[BaseException]] = {
 }
 """Names in ``modal.exception``, and what is raised here in such a case."""
 
+_NEVER_RAISED = (
+    *("AlreadyExistsError", "AuthError", "ClientClosed", "ConflictError", "DataLossError"),
+    *("DeprecationError", "ExecTimeoutError", "InteractiveTimeoutError", "LogsFetchError"),
+    *("ModuleNotMountable", "MountUploadTimeoutError", "PermissionDeniedError"),
+    *("RequestSizeError", "SandboxFilesystemError", "SandboxTerminatedError"),
+    *("SandboxTimeoutError", "ServiceError", "SnapshotCreationError", "UnimplementedError"),
+    *("VersionError", "VolumeUploadTimeoutError", "WorkspaceManagementError"),
+)
+"""Further names there: a handler for one of them may stay, and never runs."""
+
 
 def __getattr__(name: str) -> type[BaseException]:
     if name in _OF_MODAL:
         return _OF_MODAL[name]
+    if name in _NEVER_RAISED:
+        made = type(name, (Error,), {"__module__": __name__, "__doc__": "Never raised here."})
+        globals()[name] = made
+        return made
     raise AttributeError(
         f"module {__name__!r} has no exception {name}; it has {', '.join(__all__)}"
     )

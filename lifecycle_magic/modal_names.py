@@ -9,6 +9,7 @@ __all__ = ["ABSENT", "enable_output", "explain"]
 
 ABSENT = {
     "Client": "no client is needed: classes run on your own engine",
+    "Cluster": "remove it: each container runs by itself, on this machine",
     "CloudBucketMount": "mount the bucket on this machine, and use Volume.from_path(folder)",
     "Cron": "run the script from your scheduler (cron, systemd): lifecycle-magic run script.py",
     "Dict": "keep the values on self of a class with max_containers=1, and call its methods",
@@ -16,20 +17,22 @@ ABSENT = {
     "Mount": "use Image.add_local_dir or Image.add_local_python_source",
     "NetworkFileSystem": "use Volume.from_name(name)",
     "Period": "run the script from your scheduler (cron, systemd): lifecycle-magic run script.py",
+    "Probe": "declare a class: it is ready when its enter hooks have returned",
     "Proxy": "set HTTPS_PROXY with env={...}",
     "Queue": "keep a deque on self of a class with max_containers=1, and call its methods",
     "Sandbox": "declare a class, and run the command with subprocess in a method",
     "SandboxSnapshot": "declare a class with a build hook, which keeps what it makes in the image",
     "SchedulerPlacement": "remove it: containers run on your own machine",
+    "Server": "declare a class with @app.cls(), and a method with @web_server(port)",
     "Stub": "App is its new name",
     "Tunnel": "use @web_server(port) and get_web_url()",
     "Workspace": "remove it: there is no account",
-    "container_process": "run the command with subprocess in a method",
+    "clustered": "remove it: each container runs by itself, on this machine",
     "current_function_call_id": "give the call a name of your own as an argument",
     "current_input_id": "give the call a name of your own as an argument",
     "forward": "use @web_server(port) and get_web_url()",
+    "sessioned": "keep what belongs to a client on self, by a key that the client sends",
     "interact": "write breakpoint() where the method runs in this process: Model().method.local()",
-    "gpu": 'write the GPU as a string: gpu="A100:2"',
 }
 """Names, and what to write instead of them."""
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import lifecycle_magic.functions as functions
 from engine.work import Site
+from lifecycle_magic.gpu import A100
 
 import lifecycle_magic as lm
 
@@ -39,3 +41,15 @@ def test_a_function_that_returns_a_generator_yields_its_items(site_on_each: Site
 
     assert list(count.remote_gen(3)) == [0, 1, 2]
     assert total.remote(4) == 6
+
+
+def test_modules_of_modal_exist_in_a_container_too(site_on_each: Site) -> None:
+    @site_on_each.app.cls()
+    class Model:
+        @lm.method()
+        def names(self) -> tuple[str, str]:
+            from lifecycle_magic.exception import AuthError
+
+            return functions.FunctionCall.__name__, A100(count=2) + AuthError.__name__
+
+    assert Model().names.remote() == ("FunctionCall", "A100:2AuthError")

@@ -20,6 +20,7 @@ PACKAGES = [
     *(
         "exception",
         "modal_names",
+        "modal_modules",
         "threads",
         "checks",
         "decorators",

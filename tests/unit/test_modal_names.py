@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import importlib
 import stat
 import warnings
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import lifecycle_magic as lm
-from lifecycle_magic import modal_names
+from lifecycle_magic import modal_modules, modal_names
 from lifecycle_magic.decorators.hooks import parameter
 from lifecycle_magic.exception import InvalidError, NotFoundError
 from lifecycle_magic.host import secret_store
@@ -32,6 +34,53 @@ def test_a_name_of_modal_that_is_not_here_says_what_to_write(name: str) -> None:
         getattr(lm, name)
     assert str(raised.value).startswith(f"Modal has {name}, here there is none. Fix: ")
     assert modal_names.ABSENT[name] in str(raised.value)
+
+
+@pytest.mark.parametrize("name", sorted(modal_names.ABSENT))
+def test_an_import_of_a_name_that_is_not_here_says_what_to_write(name: str) -> None:
+    with pytest.raises(ImportError) as raised:
+        exec(f"from lifecycle_magic import {name}")
+    assert modal_names.ABSENT[name] in str(raised.value)
+
+
+@pytest.mark.parametrize("name", sorted(modal_modules.MODULES))
+def test_a_module_of_modal_is_imported_by_its_path(name: str) -> None:
+    module = importlib.import_module(f"lifecycle_magic.{name}")
+    assert getattr(lm, name) is module
+    for inner in {*module.__all__} & {*lm.__all__}:
+        assert getattr(module, inner) is getattr(lm, inner)
+    with pytest.raises(AttributeError, match=rf"Modal has {name}.nonsense.*Fix: "):
+        module.nonsense  # noqa: B018
+    with pytest.raises(ImportError, match=rf"Modal has {name}.nonsense.*Fix: "):
+        exec(f"from lifecycle_magic.{name} import nonsense")
+    assert not hasattr(module, "__wrapped__")
+
+
+def test_names_of_modules_that_are_here_are_the_same_objects() -> None:
+    space: dict[str, Any] = {}
+    exec(
+        "from lifecycle_magic.functions import FunctionCall\n"
+        "from lifecycle_magic.image import Image\n"
+        "from lifecycle_magic.cls import parameter\n"
+        "from lifecycle_magic.partial_function import method\n"
+        "from lifecycle_magic.app import App\n"
+        "from lifecycle_magic.sandbox import __doc__\n",
+        space,
+    )
+    assert space["FunctionCall"] is lm.FunctionCall
+    assert (space["Image"], space["App"]) == (lm.Image, lm.App)
+    assert (space["parameter"], space["method"]) == (lm.parameter, lm.method)
+    with pytest.raises(ImportError, match="run the command with subprocess in a method"):
+        exec("from lifecycle_magic.sandbox import Sandbox")
+    with pytest.raises(ModuleNotFoundError, match=r"No module named 'lifecycle_magic\.nonsense'"):
+        importlib.import_module("lifecycle_magic.nonsense")
+
+
+def test_the_old_objects_for_gpus_are_strings() -> None:
+    gpu: Any = importlib.import_module("lifecycle_magic.gpu")
+    assert (gpu.A100(), gpu.Any(count=2)) == ("A100", "any:2")
+    assert gpu.A100(size="80GB", count=4) == gpu.A100(memory=80, count=4) == "A100-80GB:4"
+    assert Options.make("Model", gpu=gpu.H100(count=2)).gpu == "H100:2"
 
 
 def test_a_name_of_nobody_is_an_ordinary_error() -> None:
@@ -155,12 +204,21 @@ def test_an_app_has_tags_an_image_and_what_it_includes() -> None:
         ("DeserializationError", "SerializationError"),
         ("InputCancellation", "InputCancelled"),
         ("ConnectionError", "EngineUnavailable"),
+        ("ImageBuildError", "BuildError"),
     ],
 )
 def test_a_handler_for_an_exception_of_modal_catches_ours(theirs: str, ours: str) -> None:
     kind = getattr(lm.exception, theirs)
     with pytest.raises(kind):
         raise getattr(lm.exception, ours)("it happened")
+
+
+def test_a_handler_for_an_error_that_only_a_cloud_has_never_runs() -> None:
+    kind: Any = lm.exception.AuthError  # type: ignore[attr-defined]
+    assert issubclass(kind, lm.Error)
+    assert kind is lm.exception.AuthError  # type: ignore[attr-defined]
+    for ours in lm.exception.__all__:
+        assert not issubclass(getattr(lm.exception, ours), kind)
 
 
 def test_time_limits_are_caught_by_the_name_of_modal() -> None:
