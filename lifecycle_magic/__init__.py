@@ -29,6 +29,8 @@ _MODULE_OF = {
     "batched": "decorators.hooks",
     "build": "decorators.hooks",
     "concurrent": "decorators.hooks",
+    "current_function_call_id": "decorators.current_call",
+    "current_input_id": "decorators.current_call",
     "enable_output": "modal_names",
     "enter": "decorators.hooks",
     "exception": "",
@@ -51,6 +53,10 @@ if TYPE_CHECKING:
     from lifecycle_magic.app import App as App
     from lifecycle_magic.callers.function_call import FunctionCall as FunctionCall
     from lifecycle_magic.callers.function_call import gather as gather
+    from lifecycle_magic.decorators.current_call import (
+        current_function_call_id as current_function_call_id,
+    )
+    from lifecycle_magic.decorators.current_call import current_input_id as current_input_id
     from lifecycle_magic.decorators.endpoints import asgi_app as asgi_app
     from lifecycle_magic.decorators.endpoints import fastapi_endpoint as fastapi_endpoint
     from lifecycle_magic.decorators.endpoints import web_endpoint as web_endpoint

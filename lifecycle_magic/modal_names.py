@@ -28,8 +28,6 @@ ABSENT = {
     "Tunnel": "use @web_server(port) and get_web_url()",
     "Workspace": "remove it: there is no account",
     "clustered": "remove it: each container runs by itself, on this machine",
-    "current_function_call_id": "give the call a name of your own as an argument",
-    "current_input_id": "give the call a name of your own as an argument",
     "forward": "use @web_server(port) and get_web_url()",
     "sessioned": "keep what belongs to a client on self, by a key that the client sends",
     "interact": "write breakpoint() where the method runs in this process: Model().method.local()",

@@ -187,19 +187,7 @@ def concurrent(
     ... class Model: ...
     """
     refuse_options("concurrent", unknown, "max_inputs", "target_inputs")
-    if max_inputs is None:
-        max_inputs = target_inputs
-    if max_inputs is None:
-        raise InvalidError("@concurrent needs max_inputs: write @concurrent(max_inputs=10)")
-    check_count("concurrent", "max_inputs", max_inputs)
-    if target_inputs is not None:
-        check_count("concurrent", "target_inputs", target_inputs)
-        if target_inputs > max_inputs:
-            raise InvalidError(
-                f"@concurrent: target_inputs={target_inputs} is above max_inputs={max_inputs}. "
-                "Fix: lower it, or omit it"
-            )
-    marks = ConcurrentMarks(max_inputs, target_inputs)
+    marks = concurrent_marks("@concurrent", max_inputs, target_inputs)
 
     def apply(target: Any) -> Any:
         if is_class(target):
@@ -229,15 +217,37 @@ def batched(
     ...     def predict(self, xs): return [x + 1 for x in xs]
     """
     refuse_options("batched", unknown, "max_batch_size", "wait_ms")
+    marks = batch_marks("@batched", max_batch_size, wait_ms)
+    return decorate("batched", fn, lambda target: mark(target, batched=marks))
+
+
+def concurrent_marks(
+    where: str, max_inputs: int | None, target_inputs: int | None
+) -> ConcurrentMarks:
+    """Return the options of ``@concurrent``, checked; ``where`` names them in an `InvalidError`."""
+    if max_inputs is None:
+        max_inputs = target_inputs
+    if max_inputs is None:
+        raise InvalidError(f"{where} needs max_inputs: write {where}(max_inputs=10)")
+    check_count(where, "max_inputs", max_inputs)
+    if target_inputs is not None:
+        check_count(where, "target_inputs", target_inputs)
+        if target_inputs > max_inputs:
+            raise InvalidError(
+                f"{where}: target_inputs={target_inputs} is above max_inputs={max_inputs}. "
+                "Fix: lower it, or omit it"
+            )
+    return ConcurrentMarks(max_inputs, target_inputs)
+
+
+def batch_marks(where: str, max_batch_size: int | None, wait_ms: int | None) -> BatchMarks:
+    """Return the options of ``@batched``, checked; ``where`` names them in an `InvalidError`."""
     if max_batch_size is None or wait_ms is None:
         missing = "max_batch_size" if max_batch_size is None else "wait_ms"
-        raise InvalidError(
-            f"@batched needs {missing}: write @batched(max_batch_size=8, wait_ms=100)"
-        )
-    check_count("batched", "max_batch_size", max_batch_size)
-    check_count("batched", "wait_ms", wait_ms, least=0)
-    marks = BatchMarks(max_batch_size, wait_ms)
-    return decorate("batched", fn, lambda target: mark(target, batched=marks))
+        raise InvalidError(f"{where} needs {missing}: write {where}(max_batch_size=8, wait_ms=100)")
+    check_count(where, "max_batch_size", max_batch_size)
+    check_count(where, "wait_ms", wait_ms, least=0)
+    return BatchMarks(max_batch_size, wait_ms)
 
 
 def decorate(name: str, fn: Any, apply: Callable[[Any], Any], *, classes: bool = False) -> Any:
@@ -304,7 +314,7 @@ def refuse_options(name: str, unknown: dict[str, object], *known: str) -> None:
 def check_count(name: str, option: str, value: object, least: int = 1) -> None:
     """Raise `InvalidError` unless ``value`` is an integer of at least ``least``."""
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise InvalidError(f"@{name}: {option}={value!r} must be a whole number from {least} up")
+        raise InvalidError(f"{name}: {option}={value!r} must be a whole number from {least} up")
 
 
 def is_positive(value: object) -> bool:

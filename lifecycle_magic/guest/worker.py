@@ -24,7 +24,7 @@ import types
 from collections.abc import Callable, Coroutine, Iterator
 from typing import TYPE_CHECKING, Any
 
-from lifecycle_magic.decorators import hooks
+from lifecycle_magic.decorators import current_call, hooks
 from lifecycle_magic.guest import forks, handles, modules
 from lifecycle_magic.guest.descriptor_output import DescriptorOutput
 from lifecycle_magic.guest.interrupts import SIGNAL, InterruptHandler, InterruptTarget
@@ -138,6 +138,7 @@ class Worker:
             setup: Setup = loads(frame.payload)
             os.environ.update(setup.env)
             handles.set_session(setup.session, self._run)
+            current_call.set_source(setup.session_id, _running_call)
             for channel in self._channels:
                 if channel.shared is not None:
                     channel.shared.limit = setup.shared_limit // len(self._channels)
@@ -336,6 +337,12 @@ class Worker:
         self._loop.run_until_complete(asyncio.gather(*left, return_exceptions=True))
         self._loop.run_until_complete(self._loop.shutdown_asyncgens())
         self._loop.close()
+
+
+def _running_call() -> int | None:
+    """Return the number of the call whose code runs in this context."""
+    lane = current_lane.get()
+    return lane.target.current if lane is not None else None
 
 
 def _arguments(data: bytes) -> Any:

@@ -13,13 +13,23 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from lifecycle_magic.decorators.hooks import travel_class, travel_function, travel_object
+from lifecycle_magic.callers.with_aio import CallWithAio
+from lifecycle_magic.decorators.hooks import (
+    batch_marks,
+    concurrent_marks,
+    travel_class,
+    travel_function,
+    travel_object,
+)
 from lifecycle_magic.exception import InvalidError
 from lifecycle_magic.handles.attributes import on_class, on_instance
 from lifecycle_magic.handles.local_instance import LocalInstance
 from lifecycle_magic.handles.methods import Method
-from lifecycle_magic.spec.class_spec import CALL, ClassSpec, MethodSpec
+from lifecycle_magic.pool.autoscaler import update_autoscaler
+from lifecycle_magic.spec.class_spec import CALL, RESERVED, ClassSpec, MethodSpec
+from lifecycle_magic.spec.input_changes import NO_CHANGES, InputChanges
 from lifecycle_magic.spec.option_types import OptionTypes, takes_options
+from lifecycle_magic.threads.blocking import run_in_thread
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -46,8 +56,10 @@ class ServiceResolver(Protocol):
     def settle(self) -> None:
         """Make the declaration final, if it is open."""
 
-    def variant(self, options: dict[str, Any]) -> ServiceResolver:
-        """Return the resolver of the class with other options."""
+    def variant(
+        self, options: dict[str, Any], changes: InputChanges = NO_CHANGES
+    ) -> ServiceResolver:
+        """Return the resolver of the class with other options or marks of its methods."""
 
     def change(self, change: Callable[[type], None], said: str) -> None:
         """Change the class if its declaration is open, otherwise raise `InvalidError`."""
@@ -92,6 +104,25 @@ class Cls:
         >>> Model.with_options(cpu=4, timeout=60)().predict.remote(x)  # doctest: +SKIP
         """
         return Cls(self._find.variant(dict(options)))
+
+    def with_concurrency(self, *, max_inputs: int, target_inputs: int | None = None) -> Cls:
+        """Return the same class with ``@concurrent`` of these numbers, and containers of its own.
+
+        >>> Model.with_concurrency(max_inputs=8)().predict.remote(x)  # doctest: +SKIP
+        """
+        marks = concurrent_marks("with_concurrency", max_inputs, target_inputs)
+        return Cls(self._find.variant({}, InputChanges(concurrent=marks)))
+
+    def with_batching(self, *, max_batch_size: int, wait_ms: int) -> Cls:
+        """Return the same class with ``@batched`` of these numbers, and containers of its own.
+
+        It counts for the methods with ``@batched``; without any, for the class's only method, which
+        then gets lists. Raises `InvalidError` if there is no such method.
+
+        >>> Model.with_batching(max_batch_size=8, wait_ms=50)().predict.remote(x)  # doctest: +SKIP
+        """
+        marks = batch_marks("with_batching", max_batch_size, wait_ms)
+        return Cls(self._find.variant({}, InputChanges(batched=marks)))
 
     # --- as a class ------------------------------------------------------------------------
 
@@ -140,7 +171,7 @@ class Cls:
         return self._spec.cls.__dict__
 
     def __dir__(self) -> list[str]:
-        return sorted({*dir(self._spec.cls), "with_options"})
+        return sorted({*dir(self._spec.cls), *RESERVED})
 
     # --- as a value ------------------------------------------------------------------------
 
@@ -171,6 +202,8 @@ class Obj:
         spec: ClassSpec = self._cls._spec
         method = spec.methods.get(name)
         if method is None:
+            if name == "update_autoscaler" and not hasattr(spec.cls, name):
+                return CallWithAio(self._update_autoscaler, self._update_autoscaler_aio)
             return on_instance(spec, name, self._cls, self._args, self._kwargs, self._local)
         bound = self.__dict__[name] = self._method(name)
         return bound
@@ -212,6 +245,13 @@ class Obj:
         if pool is None or pool.stale or pool.declared is not self._declared:
             return None
         return pool
+
+    def _update_autoscaler(self, **changes: Any) -> None:
+        """Change how many containers there are, until the class is declared again."""
+        update_autoscaler(self._pool(), changes)
+
+    async def _update_autoscaler_aio(self, **changes: Any) -> None:
+        await run_in_thread(lambda: self._update_autoscaler(**changes))
 
     def _address(self, method: str) -> ServedAddress:
         served: ServedAddress = self._cls._find().address(method, self._args, self._kwargs)
@@ -256,7 +296,8 @@ class Obj:
 
     def __dir__(self) -> list[str]:
         spec: ClassSpec = self._cls._spec
-        return sorted({*spec.methods, *spec.instance_attributes.arguments})
+        own = {"update_autoscaler", *spec.methods, *spec.instance_attributes.arguments}
+        return sorted(own)
 
     # --- as a value ------------------------------------------------------------------------
 
@@ -295,6 +336,48 @@ class Function:
         self.__qualname__ = wrapped.__qualname__
         self.__module__ = wrapped.__module__
         self.__doc__ = wrapped.__doc__
+
+    @takes_options
+    def with_options(self, **options: Unpack[OptionTypes]) -> Function:
+        """Return the same function with other options and containers of its own.
+
+        >>> square.with_options(cpu=4, timeout=60).remote(2)  # doctest: +SKIP
+        """
+        return Function(self._cls.with_options(**options), self.local)
+
+    def with_concurrency(self, *, max_inputs: int, target_inputs: int | None = None) -> Function:
+        """Return the same function with ``@concurrent`` of these numbers.
+
+        >>> square.with_concurrency(max_inputs=8).remote(2)  # doctest: +SKIP
+        """
+        changed = self._cls.with_concurrency(max_inputs=max_inputs, target_inputs=target_inputs)
+        return Function(changed, self.local)
+
+    def with_batching(self, *, max_batch_size: int, wait_ms: int) -> Function:
+        """Return the same function with ``@batched`` of these numbers: it gets lists.
+
+        >>> square.with_batching(max_batch_size=8, wait_ms=50).remote(2)  # doctest: +SKIP
+        """
+        changed = self._cls.with_batching(max_batch_size=max_batch_size, wait_ms=wait_ms)
+        return Function(changed, self.local)
+
+    @property
+    def update_autoscaler(self) -> CallWithAio:
+        """Change how many containers there are, until the function is declared again.
+
+        >>> square.update_autoscaler(min_containers=1, max_containers=4)  # doctest: +SKIP
+        """
+        found: CallWithAio = self._cls().update_autoscaler
+        return found
+
+    @property
+    def is_generator(self) -> bool:
+        """Whether the function yields its values."""
+        return self._cls._spec.methods[CALL].is_generator
+
+    def get_raw_f(self) -> Callable[..., Any]:
+        """Return the plain function, as ``local`` does."""
+        return self.local
 
     @property
     def local(self) -> Callable[..., Any]:

@@ -10,9 +10,10 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Iterator
 from typing import Any, Concatenate, Generic, Protocol, TypeVar, overload
 
-from typing_extensions import ParamSpec, Self
+from typing_extensions import ParamSpec, Self, Unpack
 
 from lifecycle_magic.callers.function_call import FunctionCall
+from lifecycle_magic.spec.option_types import OptionTypes
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -141,8 +142,29 @@ class _Ways(Generic[P, R]):
 class RemoteFunction(_Ways[P, R]):
     """The type of a function that is decorated with ``@app.function``."""
 
+    update_autoscaler: RemoteCall[..., None]
+    is_generator: bool
+
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """Call the plain function. Outside of a container this raises an error."""
+        raise NotImplementedError
+
+    def with_options(self, **options: Unpack[OptionTypes]) -> RemoteFunction[P, R]:
+        """Return the same function with other options and containers of its own."""
+        raise NotImplementedError
+
+    def with_concurrency(
+        self, *, max_inputs: int, target_inputs: int | None = None
+    ) -> RemoteFunction[P, R]:
+        """Return the same function with other numbers of inputs at once."""
+        raise NotImplementedError
+
+    def with_batching(self, *, max_batch_size: int, wait_ms: int) -> RemoteFunction[P, R]:
+        """Return the same function, which gets lists."""
+        raise NotImplementedError
+
+    def get_raw_f(self) -> Callable[P, R]:
+        """Return the plain function."""
         raise NotImplementedError
 
 

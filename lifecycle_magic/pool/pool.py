@@ -43,6 +43,8 @@ from lifecycle_magic.threads.event_loop import EventLoop
 from lifecycle_magic.threads.sigint import deferred
 from lifecycle_magic.wire.messages import Swap
 
+SINGLE_USE = Ending(EndKind.DRAIN, "it has run its one input (single_use_containers=True)")
+
 
 class CallStats:
     """Call statistics of a class: counts, and the durations of the last 512 calls in seconds."""
@@ -88,6 +90,7 @@ class Pool:
         self.on_warm: Callable[[], None] | None = None  # a container has started
         self.batchers: dict[Any, Any] = {}  # of batched methods: `lifecycle_magic.calls.batching`
         self.stale = False  # closed, or its class was redefined: look the pool up again
+        self.updates: dict[str, Any] = {}  # options given to `update_autoscaler`
         self.declared: ClassSpec | None = None  # the definition with which it was last looked up
         self._make = make
         self._state = PoolState(name, limits or Limits())
@@ -219,6 +222,8 @@ class Pool:
             if input.counts_as_call:
                 self.stats.add(time.monotonic() - slot.began)
             input.slot = None
+        if self._state.limits.single_use and slot.container.calls:
+            slot.container.end(SINGLE_USE)
         if slot.container.vacate(slot):
             self._starts.crash_loop.crashes = 0
             self._offer(slot)
@@ -272,8 +277,11 @@ class Pool:
     def can_keep(self, slot: Slot) -> bool:
         """Return whether a map that holds ``slot`` for many inputs may keep it.
 
-        It may if no other call waits and neither the container nor its code has changed.
+        It may if no other call waits and neither the container nor its code has changed, and if the
+        container is not for one input only.
         """
+        if self._state.limits.single_use and slot.container.calls:
+            return False
         if slot.container.state not in WARM_STATES or not self._code_swapper.is_current(
             slot.container
         ):
@@ -339,11 +347,33 @@ class Pool:
         if leaving:
             self._starts.refill()  # a claim may have arrived at this very moment
 
-    def set_limits(self, *, limits: Limits, timeout: float | None, retries: Retries | None) -> None:
-        """Change the limits. They take effect with the next input or the next check."""
+    def set_limits(
+        self,
+        *,
+        limits: Limits,
+        timeout: float | None,
+        retries: Retries | None,
+        updates: dict[str, Any] | None = None,
+    ) -> None:
+        """Change the limits. They take effect with the next input or the next check.
+
+        ``updates`` are the options that differ from those of the declaration.
+        """
         with self._lock:
+            self.updates = updates or {}
             self._state.limits, self.timeout, self.retries = limits, timeout, retries
             self._idle_times.restart(self._state.containers, limits.scaledown_window)
+
+    def fit_limits(self) -> None:
+        """Start what `limits` ask for, and stop idle containers above their maximum."""
+        with self._lock:
+            state = self._state
+            spare = len(state.alive()) - state.limits.most
+            leaving = [one for one in state.alive() if not one.running][: max(spare, 0)]
+            self._forget_slots(leaving)
+        for container in leaving:
+            container.end(Ending(EndKind.DRAIN, "max_containers was lowered"))
+        self._starts.refill()
 
     def adopt(self, container: Container) -> None:
         """Add a container that was started elsewhere."""

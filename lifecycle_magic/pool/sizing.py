@@ -12,7 +12,8 @@ class Limits:
     """The scaling limits that a class's options set.
 
     ``slots`` is how many inputs a container takes at once, ``target`` how many it should have when
-    there are several containers. Times are in seconds; None means no limit.
+    there are several containers. With ``single_use`` a container runs one input. Times are in
+    seconds; None means no limit.
     """
 
     least: int = 0
@@ -21,6 +22,7 @@ class Limits:
     slots: int = 1
     target: int | None = None
     scaledown_window: float | None = None
+    single_use: bool = False
 
     @property
     def capacity(self) -> int:
@@ -41,6 +43,7 @@ class Limits:
             slots=spec.max_inputs,
             target=min((target for target in targets if target), default=None),
             scaledown_window=options.scaledown_window,
+            single_use=options.single_use_containers,
         )
 
 

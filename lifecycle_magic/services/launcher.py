@@ -204,7 +204,9 @@ class Launcher:
             cls=spec.name,
             launch=launch,
             setup=setup._replace(
-                around=around, session=self._context.inside_calls.invite(version.engine, self._key)
+                around=around,
+                session=self._context.inside_calls.invite(version.engine, self._key),
+                session_id=self._context.id,
             ),
             channels=spec.max_inputs,
             grace=options.exit_grace,

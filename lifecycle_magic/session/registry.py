@@ -25,6 +25,7 @@ from lifecycle_magic.handles.remote import Cls, ServiceResolver
 from lifecycle_magic.services.service import Service
 from lifecycle_magic.session import session as sessions
 from lifecycle_magic.spec.class_spec import CALL, ClassSpec
+from lifecycle_magic.spec.input_changes import NO_CHANGES, InputChanges
 
 __all__ = ["Lookup", "Variant", "claim"]
 
@@ -67,9 +68,9 @@ class Lookup:
         if session is not None and self.key in session.services:
             session.services[self.key].declare(spec)
 
-    def variant(self, options: dict[str, Any]) -> Variant:
-        """Return the lookup of the class with other options."""
-        return Variant(self, options)
+    def variant(self, options: dict[str, Any], changes: InputChanges = NO_CHANGES) -> Variant:
+        """Return the lookup of the class with other options, or other marks of its methods."""
+        return Variant(self, options, changes)
 
     def change(self, change: Callable[[type], None], said: str) -> None:
         """Raise `InvalidError`: containers have the class as it was declared."""
@@ -98,13 +99,23 @@ class Lookup:
 
 
 class Variant:
-    """A class with other options, which has containers of its own and follows its class."""
+    """A class with other options, which has containers of its own and follows its class.
 
-    def __init__(self, of: ServiceResolver, options: dict[str, Any]) -> None:
+    ``changes`` replace the marks of its methods.
+    """
+
+    def __init__(
+        self, of: ServiceResolver, options: dict[str, Any], changes: InputChanges = NO_CHANGES
+    ) -> None:
         self._of = of
         self._options = options
+        self._changes = changes
         self._made: tuple[ClassSpec, ClassSpec] | None = None
+        marks = of.key.partition("?")[2].partition("&")[2]
+        labels = "&".join(filter(None, [marks, changes.label()]))
         self.key = f"{of.key.partition('?')[0]}?{self.spec.options.identity()}"
+        if labels:
+            self.key += f"&{labels}"
 
     @property
     def spec(self) -> ClassSpec:
@@ -112,7 +123,9 @@ class Variant:
         base = self._of.spec
         if self._made is None or self._made[0] is not base:
             options = base.options.replace(base.name, **self._options)
-            self._made = base, dataclasses.replace(base, options=options)
+            made = dataclasses.replace(base, options=options)
+            made.check_single_use()
+            self._made = base, self._changes.apply(made)
         return self._made[1]
 
     def __call__(self) -> Service:
@@ -127,9 +140,9 @@ class Variant:
         """Make the declaration of the class final."""
         self._of.settle()
 
-    def variant(self, options: dict[str, Any]) -> Variant:
-        """Return the lookup of this variant with further options."""
-        return Variant(self, options)
+    def variant(self, options: dict[str, Any], changes: InputChanges = NO_CHANGES) -> Variant:
+        """Return the lookup of this variant with further options or marks."""
+        return Variant(self, options, changes)
 
     def change(self, change: Callable[[type], None], said: str) -> None:
         """Change the class, if its declaration is open."""

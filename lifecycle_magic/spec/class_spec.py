@@ -49,7 +49,8 @@ from lifecycle_magic.spec.options import Options
 __all__ = ["ClassSpec", "MethodSpec", "read_class", "read_function"]
 
 CALL = "call"  # the one method of a class made from a function
-RESERVED = frozenset({"with_options"})  # what the handle of a class answers to itself
+# What the handle of a class answers to itself.
+RESERVED = frozenset({"with_options", "with_concurrency", "with_batching"})
 
 _CONSTRUCTORS = ("__new__", "__init__", "__post_init__")
 # Python calls these by itself, also inside enter, so no reading of enter would find them.
@@ -111,6 +112,14 @@ class ClassSpec:
             raise InvalidError(
                 f"{self.name}.{self.build[0]}: @build runs once for all instances, on one created "
                 f"without arguments, but {self.name} needs {', '.join(needed)}. Fix: give defaults"
+            )
+
+    def check_single_use(self) -> None:
+        """Raise `InvalidError` for containers of one input that take several at once."""
+        if self.options.single_use_containers and self.max_inputs > 1:
+            raise InvalidError(
+                f"{self.name}: single_use_containers=True and @concurrent("
+                f"max_inputs={self.max_inputs}) exclude each other. Fix: remove one of them"
             )
 
     @property
@@ -278,6 +287,7 @@ def read_class(cls: type, options: Options | None = None, *, name: str | None = 
         ),
     )
     spec.check_build()
+    spec.check_single_use()
     return spec
 
 

@@ -37,6 +37,7 @@ class OptionTypes(TypedDict, total=False):
     max_containers: int | None
     buffer_containers: int | None
     scaledown_window: float | None
+    single_use_containers: bool | None
     block_network: bool | None
     exit_grace: float | None
     engine: Literal["auto", "docker", "process"] | None

@@ -153,6 +153,9 @@ class Options:
         "SECONDS",
         digest=None,
     )
+    single_use_containers: bool = _option(
+        checks.flag, "each container runs one input, then exits", "", digest=None, default=False
+    )
     block_network: bool = _option(checks.flag, "no network in the container", "", default=False)
     exit_grace: float = _option(
         number(0, "seconds"), "how long exit hooks may take", "SECONDS", default=30.0

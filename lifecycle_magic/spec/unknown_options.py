@@ -12,6 +12,7 @@ _RENAMED = {
     "keep_warm": "min_containers",
     "concurrency_limit": "max_containers",
     "container_idle_timeout": "scaledown_window",
+    "max_inputs": "single_use_containers=True, or @concurrent(max_inputs=...) above the class",
     "mounts": "image=Image.add_local_dir(...)",
     "mount": "image=Image.add_local_dir(...)",
     "secret": "secrets=[...]",
@@ -22,10 +23,6 @@ _ON_THE_CLASS = {
     "batch_max_size": "@batched(max_batch_size=..., wait_ms=...) on the method",
     "is_generator": "@method(is_generator=...) on the method, or @app.function(is_generator=...)",
 }
-_SINGLE_USE = (
-    "is not supported: a container here serves many calls. "
-    "Fix: remove it, and reset what a call changes at the start of the method"
-)
 _INSTEAD = {
     "network_file_systems": "network_file_systems has a successor: use volumes={path: volume}",
     "proxy": "proxy= needs Modal's cloud: set HTTPS_PROXY with env={...} instead",
@@ -47,8 +44,6 @@ def explain_unknown(name: str, known: Iterable[str]) -> str:
         return f"{name} has a new name: use {_RENAMED[name]}"
     if name in _ON_THE_CLASS:
         return f"{name} is no option of the container: use {_ON_THE_CLASS[name]}"
-    if name in ("single_use_containers", "max_inputs"):  # the newer and the older name
-        return f"{name} {_SINGLE_USE}"
     if name in _INSTEAD:
         return _INSTEAD[name]
     near = difflib.get_close_matches(name, known, n=1)

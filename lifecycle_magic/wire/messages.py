@@ -70,7 +70,8 @@ class Setup(NamedTuple):
     ``cls`` is the pickled class, ``arguments`` the pickled ``(args, kwargs)`` of its constructor.
     ``env`` holds the secrets too, so it travels here and never through the engine. ``web`` are the
     names of the methods that answer HTTP, with their marks. ``around`` are the settings that the
-    worker takes over from the kernel's machine, if any. ``session`` is for calls of its own.
+    worker takes over from the kernel's machine, if any. ``session`` is for calls of its own, and
+    ``session_id`` a part of the names of calls.
     """
 
     cls: bytes
@@ -82,6 +83,7 @@ class Setup(NamedTuple):
     web: tuple[tuple[str, WebMarks], ...] = ()
     around: Surroundings | None = None
     session: Invitation | None = None
+    session_id: str = ""
 
     def __repr__(self) -> str:
         """Return the shape without values: ``env``, arguments and code may hold secrets."""

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
 from collections.abc import Iterator
 
 import lifecycle_magic.functions as functions
+import pytest
 from engine.work import Site
 from lifecycle_magic.gpu import A100
 
@@ -53,3 +56,94 @@ def test_modules_of_modal_exist_in_a_container_too(site_on_each: Site) -> None:
             return functions.FunctionCall.__name__, A100(count=2) + AuthError.__name__
 
     assert Model().names.remote() == ("FunctionCall", "A100:2AuthError")
+
+
+def ids() -> tuple[str | None, str | None]:
+    return lm.current_input_id(), lm.current_function_call_id()
+
+
+def test_each_input_has_an_id_of_its_own(site_on_each: Site) -> None:
+    @site_on_each.app.cls()
+    class Model:
+        @lm.enter()
+        def load(self) -> None:
+            self.loaded = ids()
+
+        @lm.method()
+        def ids(self, _: int = 0) -> tuple[str | None, str | None]:
+            return ids()
+
+        @lm.method()
+        async def ids_async(self) -> tuple[str | None, str | None]:
+            await asyncio.sleep(0)
+            return ids()
+
+        @lm.method()
+        def items(self) -> Iterator[tuple[str | None, str | None]]:
+            yield ids()
+            yield ids()
+
+        @lm.method()
+        def before(self) -> tuple[str | None, str | None]:
+            return self.loaded
+
+    model = Model()
+    assert ids() == model.before.remote() == model.ids.local() == (None, None)
+    found = [model.ids.remote(), *model.ids.map(range(3)), model.ids_async.spawn().get()]
+    first, second = model.items.remote_gen()
+    assert first == second
+    found.append(first)
+    assert len({one for one, _ in found}) == len(found) == 6
+    for one, call in found:
+        assert str(one).startswith("in-")
+        assert str(call) == str(one).replace("in-", "fc-")
+
+
+@pytest.mark.process
+def test_an_input_keeps_its_id_when_it_is_tried_again(site: Site) -> None:
+    @site.app.cls(retries=1)
+    class Model:
+        @lm.enter()
+        def load(self) -> None:
+            self.seen: list[str | None] = []
+
+        @lm.method()
+        def try_twice(self) -> list[str | None]:
+            self.seen.append(lm.current_input_id())
+            if len(self.seen) == 1:
+                raise LookupError
+            return self.seen
+
+    one, other = Model().try_twice.remote()
+    assert one == other
+
+
+@pytest.mark.process
+def test_inputs_at_once_have_ids_of_their_own(site: Site) -> None:
+    @site.app.cls()
+    @lm.concurrent(max_inputs=2)
+    class Model:
+        @lm.enter()
+        def load(self) -> None:
+            self.both = threading.Barrier(2, timeout=60)
+            self.here = 0
+            self.all = asyncio.Event()
+
+        @lm.method()
+        def ids(self) -> tuple[str | None, str | None]:
+            self.both.wait()
+            return lm.current_input_id(), lm.current_input_id()
+
+        @lm.method()
+        async def ids_async(self) -> tuple[str | None, str | None]:
+            before = lm.current_input_id()
+            self.here += 1
+            if self.here == 2:
+                self.all.set()
+            await self.all.wait()
+            return before, lm.current_input_id()
+
+    for method in (Model().ids, Model().ids_async):
+        found = lm.gather(method.spawn(), method.spawn())
+        assert all(before == after for before, after in found)
+        assert len(set(found)) == 2

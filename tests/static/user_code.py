@@ -87,7 +87,10 @@ def square(n: int) -> int:
 assert_type(square.remote(2), int)
 assert_type(square.local(2), int)
 assert_type(list(square.map([1, 2])), list[int])
+assert_type(square.with_options(timeout=60).remote(2), int)
+square.update_autoscaler(min_containers=1)
 square.remote("2")  # error
+square.with_options(time_out=3)  # error
 app.function(time_out=3)  # error
 app.cls(engine="podman")  # error
 

@@ -215,7 +215,6 @@ def test_an_option_is_declared_once() -> None:
 LISTS = ("image", "env", "secrets", "volumes")  # the magic has flags of their own for these
 
 
-@pytest.mark.parametrize("name", ["single_use_containers", "max_inputs"])
-def test_an_option_of_modal_without_an_equivalent_is_an_error(name: str) -> None:
-    with pytest.raises(InvalidError, match=f"{name} is not supported"):
-        Options.make("Model", **{name: True})
+def test_the_old_name_of_single_use_containers_names_the_new_one() -> None:
+    with pytest.raises(InvalidError, match="use single_use_containers=True"):
+        Options.make("Model", max_inputs=1)

@@ -96,6 +96,7 @@ class MapSlot(Input):
         "_opened",
         "_outbox",
         "_refused",
+        "_takes_one",
         "_tell",
         "_timed",
         "bytes",
@@ -137,6 +138,7 @@ class MapSlot(Input):
         self.seconds: float | None = None  # recent duration of an item
         self.closing = False
         self._outbox: deque[memoryview] = deque()
+        self._takes_one = pool.limits.single_use
         self._timed = False  # its timer is set
         self._tell = tell
         self._opened = opened
@@ -179,6 +181,8 @@ class MapSlot(Input):
         """Return how many items the slot may have now, including those that it has."""
         if self.closing or self.to_skip or self._outbox or self.bytes > MAX_BYTES_AHEAD:
             return 0
+        if self._takes_one:
+            return 1
         if self.seconds is not None and self.seconds <= SHORT_ITEM_SECONDS:
             return MAX_ITEMS_AHEAD
         return 2 if self.held.tickets is not None else 1

@@ -14,6 +14,7 @@ from lifecycle_magic.handles.remote import Cls
 from lifecycle_magic.session import session as sessions
 from lifecycle_magic.session.registry import Lookup, Variant, claim
 from lifecycle_magic.spec.class_spec import ClassSpec, read_class
+from lifecycle_magic.spec.input_changes import NO_CHANGES, InputChanges
 from lifecycle_magic.spec.options import Options
 
 if TYPE_CHECKING:
@@ -95,9 +96,9 @@ class Draft:
         """Return whether the declaration may still change."""
         return self._open
 
-    def variant(self, options: dict[str, Any]) -> Variant:
-        """Return the lookup of the class with other options."""
-        return Variant(self, options)
+    def variant(self, options: dict[str, Any], changes: InputChanges = NO_CHANGES) -> Variant:
+        """Return the lookup of the class with other options, or other marks of its methods."""
+        return Variant(self, options, changes)
 
     def change(self, change: Callable[[type], None], said: str) -> None:
         """Change the class while its declaration is open; otherwise raise `InvalidError`."""
