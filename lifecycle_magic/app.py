@@ -323,9 +323,11 @@ def _name(decorator: str, name: Any) -> str | None:
     return name
 
 
-def run_entrypoint(function: Callable[..., Any], arguments: dict[str, Any]) -> Any:
+def run_entrypoint(
+    function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Any:
     """Call an entry point, sync or async, with arguments from the command line."""
-    value = function(**arguments)
+    value = function(*args, **kwargs)
     if inspect.iscoroutine(value):
         import asyncio
 

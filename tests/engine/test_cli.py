@@ -199,6 +199,115 @@ def test_mistakes_on_the_command_line_are_one_line(script: Path):
     assert "required: --x" in told.stderr
 
 
+FORMS = """\
+from __future__ import annotations
+
+import sys
+from typing import Literal
+
+import beside
+import lifecycle_magic as modal
+
+app = modal.App("forms")
+
+
+@app.function()
+def double(x: int, times: Literal[1, 2] = 1) -> str:
+    print(f"doubling {x}")
+    return str(beside.double(x) * times)
+
+
+@app.function()
+async def size(names: list[str]) -> bytes:
+    return bytes(map(len, names))
+
+
+@app.function()
+def leave(code: int) -> None:
+    sys.exit(code)
+
+
+@app.cls()
+class Model:
+    factor: int = modal.parameter(default=2)
+    name: str = modal.parameter()
+
+    @modal.method()
+    def scale(self, x: float = 1.0, *, loud: bool | None = None) -> str:
+        return f"{self.name} {self.factor * x} {loud}"
+
+
+@app.local_entrypoint()
+def words(*words: str):
+    print(words)
+    return 3
+"""
+
+
+@pytest.fixture
+def forms(script: Path) -> Path:
+    script.write_text(FORMS)
+    return script
+
+
+def test_run_calls_a_function_and_writes_what_it_returns(forms: Path):
+    result = forms.with_name("result")
+    options = ("run", "-q", "--write-result", str(result))
+    told = cli(*options, f"{forms}::double", "--x", "3", "--times=2")
+    assert (told.returncode, told.stdout) == (0, "doubling 3\n"), told.stderr
+    assert " after " not in told.stderr  # warm after, exited after
+    assert result.read_text() == "12"
+    told = cli(*options, f"{forms}::app.size", "--names", "ab", "--names", "c")
+    assert told.returncode == 0, told.stderr
+    assert result.read_bytes() == b"\x02\x01"
+    assert cli("run", f"{forms}::leave", "--code", "7").returncode == 7
+
+
+def test_run_calls_a_method_of_an_instance(forms: Path):
+    result = forms.with_name("result")
+    words = ("--factor=3", "--name", "a", "--x", "1.5", "--no-loud")
+    told = cli("run", "-w", str(result), f"{forms}::Model.scale", *words)
+    assert told.returncode == 0, told.stderr
+    assert result.read_text() == "a 4.5 False"
+    told = cli("run", f"{forms}::Model", "--help")
+    assert told.returncode == 0
+    assert "--name NAME" in told.stdout
+    told = cli("run", f"{forms}::Model")
+    assert told.returncode == 2
+    assert "required: --name" in told.stderr
+
+
+@pytest.mark.parametrize("engine_name", ["process"], indirect=True)
+def test_run_passes_all_words_and_says_what_has_no_effect(forms: Path):
+    told = cli("run", "--detach", "-e", "main", str(forms), "a", "--b", "-q")
+    assert told.returncode == 0, told.stderr
+    assert told.stdout == "('a', '--b', '-q')\n"
+    assert told.stderr.count("--detach does nothing here: containers end with") == 1
+    assert told.stderr.count("--env does nothing here: ") == 1
+    told = cli("run", "-w", "result", f"{forms}::words", cwd=forms.parent)
+    assert told.returncode == 1
+    assert "--write-result needs a str or bytes, but int was returned" in told.stderr
+    told = cli("run", "-w", "no/such/result", f"{forms}::double", "--x=1", cwd=forms.parent)
+    assert told.returncode == 1
+    assert "the result can't be written to no/such/result: No such file" in told.stderr
+
+
+def test_run_finds_a_module_by_its_dotted_name(forms: Path):
+    package = forms.parent / "project"
+    package.mkdir()
+    for name in ("beside.py", "script.py"):
+        forms.with_name(name).rename(package / name)
+    (package / "__init__.py").write_text("")
+    (package / "script.py").write_text(FORMS.replace("import beside", "from . import beside"))
+    told = cli("run", "-m", "project.script::double", "--x", "4", cwd=forms.parent)
+    assert (told.returncode, told.stdout) == (0, "doubling 4\n"), told.stderr
+    told = cli("run", "-m", "project.nope", cwd=forms.parent)
+    assert told.returncode == 1
+    assert told.stderr.startswith("lifecycle-magic: no module named project.nope can be found in ")
+    told = cli("run", "project.script", cwd=forms.parent)
+    assert "Fix: give the path of a Python script, or -m project.script" in told.stderr
+
+
 # --- what other processes run --------------------------------------------------------------------
 
 

@@ -15,8 +15,13 @@ from lifecycle_magic import __version__
 from lifecycle_magic.exception import Error, InvalidError
 from lifecycle_magic.threads import sigint
 from lifecycle_magic.ui.cli import secrets
-from lifecycle_magic.ui.cli.main_module import drop_launcher_path, run_as_main
+from lifecycle_magic.ui.cli.main_module import (
+    drop_launcher_path,
+    run_as_main,
+    run_module_as_main,
+)
 from lifecycle_magic.ui.cli.parser import Parser
+from lifecycle_magic.ui.cli.run_options import add_run_arguments, notice_ignored
 from lifecycle_magic.ui.command_table import COMMANDS, LOG_LINES
 
 if TYPE_CHECKING:
@@ -31,6 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code: 0, 1 if it failed, 2 for a wrong command line."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     given = _parser().parse_args(words)
+    notice_ignored(given)
     if arguments is None and given.command in ("run", "serve"):
         drop_launcher_path()
     try:
@@ -59,9 +65,8 @@ def _parser() -> Parser:
         command.set_defaults(do=do, parser=command)
         return command
 
-    run = add("run", _run, "run a script's @app.local_entrypoint()")
-    run.add_argument("script", metavar="script.py[::entrypoint]")
-    run.add_argument("arguments", nargs=argparse.REMAINDER, help="options of the entry point")
+    run = add("run", _run, "run a script's @app.local_entrypoint(), a function or a method")
+    add_run_arguments(run)
     serve = add("serve", _serve, "serve a script's web endpoints until Ctrl-C")
     serve.add_argument("script", type=Path, metavar="script.py")
     serve.add_argument(
@@ -91,16 +96,24 @@ def _run(given: argparse.Namespace) -> int:
     from lifecycle_magic.ui.cli import script
     from lifecycle_magic.ui.cli.entry_options import parse
     from lifecycle_magic.ui.cli.reporter import Reporter
+    from lifecycle_magic.ui.cli.runnable import find
 
-    name, _, entrypoint = given.script.partition("::")
-    path = Path(name)
+    name, _, wanted = given.script.partition("::")
     current = session.current()
-    unsubscribe = current.bus.subscribe(Reporter(sys.stderr).take)
+    unsubscribe = current.bus.subscribe(Reporter(sys.stderr, quiet=given.quiet).take)
+    path = Path(name)
     try:
-        module = run_as_main(path, given.arguments)
-        function = script.entrypoint(module, entrypoint or None)
-        prog = f"lifecycle-magic run {given.script}"
-        script.call(function, parse(function, given.arguments, prog))
+        if given.m:
+            module = run_module_as_main(name, given.arguments)
+            path = Path(module.__file__ or "")
+        else:
+            module = run_as_main(path, given.arguments)
+        found = find(module, wanted or None)
+        dash = "-m " if given.m else ""
+        prog = f"lifecycle-magic run {dash}{given.script}"
+        value = found.call(parse(found.parameters, given.arguments, prog, found.about))
+        if given.write_result is not None:
+            script.write_result(given.write_result, value)
         return 0
     except KeyboardInterrupt:
         print("\ninterrupted; the containers run their exit hooks", file=sys.stderr)

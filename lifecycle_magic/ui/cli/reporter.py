@@ -21,10 +21,14 @@ __all__ = ["Reporter"]
 
 
 class Reporter:
-    """A subscriber of the event bus that prints build steps, starts, ends and notices as lines."""
+    """A subscriber of the event bus that prints build steps, starts, ends and notices as lines.
 
-    def __init__(self, stream: IO[str]) -> None:
+    With ``quiet`` only notices, failures and the output of containers are printed.
+    """
+
+    def __init__(self, stream: IO[str], *, quiet: bool = False) -> None:
         self._stream = stream
+        self._quiet = quiet
         self._began: dict[str, float] = {}  # container → when its start, or its exit, began
         self._exiting: set[str] = set()
         self._lock = threading.Lock()
@@ -35,7 +39,7 @@ class Reporter:
             if isinstance(event, LogLine):
                 if event.container in self._exiting:  # no call is running that would print it
                     self._write(event.text)
-            elif line := self._line(event):
+            elif (line := self._line(event)) and not (self._quiet and _is_progress(event)):
                 self._write(f"lifecycle-magic: {plain(line)}\n")
 
     def _write(self, text: str) -> None:
@@ -81,3 +85,10 @@ class Reporter:
     def _took(self, event: Transition) -> str:
         began = self._began.pop(event.container, None)
         return "" if began is None else f" after {seconds(max(0.0, event.at - began))}"
+
+
+def _is_progress(event: Event) -> bool:
+    """Return whether an event only says how far something is."""
+    if isinstance(event, BuildStep):
+        return event.status != "failed"
+    return isinstance(event, Transition) and event.state is not State.FAILED

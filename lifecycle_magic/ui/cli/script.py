@@ -1,4 +1,4 @@
-"""Scripts with an entry point: ``lifecycle-magic run script.py[::entrypoint] [--option value]``.
+"""What a command reports of a script that fails, and where it stores what the script returns.
 
 The script runs as ``__main__`` (`lifecycle_magic.ui.cli.main_module`), so that its classes are
 pickled by value and containers need no copy of the file.
@@ -7,52 +7,27 @@ pickled by value and containers need no copy of the file.
 from __future__ import annotations
 
 import traceback
-import types
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from lifecycle_magic.exception import Error, InvalidError
 
-__all__ = ["call", "entrypoint", "report"]
+__all__ = ["report", "write_result"]
 
 
-def entrypoint(module: types.ModuleType, name: str | None) -> Callable[..., Any]:
-    """Return the entry point called ``name``, or the only one if ``name`` is None.
+def write_result(path: Path, value: object) -> None:
+    """Write what the script returned, a string or bytes, to a file.
 
-    An entry point is a function with ``@app.local_entrypoint()``. Raises `InvalidError` that lists
-    the entry points of the script.
+    Raises `InvalidError` for another value, and if the file can't be written.
     """
-    from lifecycle_magic.app import App
-
-    found: dict[str, Callable[..., Any]] = {}
-    for value in vars(module).values():
-        if isinstance(value, App):
-            found.update(value.entrypoints)
-    script = Path(module.__file__ or "").name
-    if name is not None:
-        if name not in found:
-            there = f"it has {', '.join(found)}" if found else "it has none"
-            raise InvalidError(f"{script} has no entry point {name!r}: {there}")
-        return found[name]
-    if not found:
+    if not isinstance(value, (str, bytes)):
         raise InvalidError(
-            f"{script} has no entry point. "
-            "Fix: put @app.local_entrypoint() above the function to run"
+            f"--write-result needs a str or bytes, but {type(value).__name__} was returned. "
+            "Fix: return json.dumps(...), for example"
         )
-    if len(found) > 1:
-        raise InvalidError(
-            f"{script} has several entry points. Fix: name one of "
-            + ", ".join(f"{script}::{one}" for one in found)
-        )
-    return next(iter(found.values()))
-
-
-def call(function: Callable[..., Any], arguments: dict[str, Any]) -> None:
-    """Call the entry point, sync or async. Raises what the entry point raises."""
-    from lifecycle_magic.app import run_entrypoint
-
-    run_entrypoint(function, arguments)
+    try:
+        path.write_bytes(value.encode() if isinstance(value, str) else value)
+    except OSError as error:
+        raise InvalidError(f"the result can't be written to {path}: {error.strerror}") from None
 
 
 def report(error: BaseException, script: Path) -> str:
