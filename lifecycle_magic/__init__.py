@@ -109,6 +109,8 @@ def __getattr__(name: str) -> Any:
             return import_module(f"{__name__}.{name}")
         raise AttributeError(_unknown(name))
     home = _MODULE_OF[name]
+    if name in ("Cls", "Function") and not import_module(f"{__name__}.decorators.hooks").is_local():
+        home = "named.handles"  # the other one needs what only the kernel has
     module = import_module(f"{__name__}.{home or name}")
     value = getattr(module, name) if home else module
     globals()[name] = value

@@ -91,6 +91,25 @@ class App:
         if is_local():
             hide_plumbing()
 
+    @staticmethod
+    def lookup(name: str, *, create_if_missing: bool = False, **unused: object) -> App:
+        """Return an app by its name: to look up its classes with `Cls.from_name`.
+
+        Raises `NotFoundError` if neither this process nor another living session of this user
+        declares it, unless ``create_if_missing``. Modal's ``environment_name`` means nothing here.
+
+        >>> App.lookup("demo", create_if_missing=True).name
+        'demo'
+        """
+        if unknown := unused.keys() - {"environment_name", "client"}:
+            raise InvalidError(f"App.lookup has no option {', '.join(sorted(unknown))}")
+        app = App(name)
+        if not create_if_missing:
+            from lifecycle_magic.session.route import check_app
+
+            check_app(name)
+        return app
+
     @overload
     def cls(self, _cls: type[T], /) -> type[T]: ...
     @overload
@@ -308,6 +327,11 @@ class App:
         lookup = claim(self._key(spec), spec)
         lookup.declare(spec)
         self._lookups[lookup.key] = lookup
+        if self.name:
+            from lifecycle_magic.session import session
+
+            lookup.public_name = f"{self.name}/{spec.name}"
+            session.name_class(lookup.public_name, lookup)
         return lookup
 
 

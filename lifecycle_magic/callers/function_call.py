@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 from lifecycle_magic.callers.internal_frames import hidden
 from lifecycle_magic.callers.rebuilt import as_raised
 from lifecycle_magic.callers.with_aio import CallWithAio
-from lifecycle_magic.exception import InputCancelled, RemoteError
+from lifecycle_magic.exception import InputCancelled, InvalidError, RemoteError
 from lifecycle_magic.threads.sigint import deferred
 
 if TYPE_CHECKING:
@@ -24,6 +24,10 @@ __all__ = ["FunctionCall", "gather"]
 
 
 T_co = TypeVar("T_co", covariant=True)
+
+
+_keep: Callable[[Future[Any], str], str] | None = None
+"""Keeps the outcome of a call in this process's session and returns its id. The session sets it."""
 
 
 def _no_check(where: str, *, awaits: bool = False) -> None:
@@ -50,6 +54,7 @@ class FunctionCall(Generic[T_co]):
     """
 
     gather: CallWithAio  # `gather`, below
+    _object_id = ""
 
     def __init__(
         self, future: Future[Any], where: str, check_wait: Callable[..., None] = _no_check
@@ -135,6 +140,39 @@ class FunctionCall(Generic[T_co]):
 
     async def _cancel_aio(self) -> None:
         self._cancel()
+
+    @property
+    def object_id(self) -> str:
+        """The id of the call, by which `from_id` finds it, also in another process.
+
+        The session that runs the call keeps its outcome, and that of the last 256 calls whose ids
+        were asked for. Raises `InvalidError` for a call that no session runs any more.
+        """
+        if not self._object_id:
+            if _keep is None:
+                raise InvalidError(f"{self._where}: the call has no id, as no session runs it")
+            self._object_id = _keep(self._future, self._where)
+        return self._object_id
+
+    @object_id.setter
+    def object_id(self, id: str) -> None:
+        self._object_id = id
+
+    @staticmethod
+    def from_id(function_call_id: str) -> FunctionCall[Any]:
+        """Return the spawned call with this ``object_id``, in any process of this user.
+
+        Raises `NotFoundError` if its session has ended, `InvalidError` for what is no id. ``get``
+        raises `NotFoundError` if the session has dropped the outcome.
+
+        >>> FunctionCall.from_id(call.object_id).get()  # doctest: +SKIP
+        """
+        from importlib import import_module  # by name, as this module knows no session
+
+        found: FunctionCall[Any] = import_module("lifecycle_magic.named.collected").find(
+            function_call_id
+        )
+        return found
 
     def done(self) -> bool:
         """Return whether the call has ended: with a value, with an exception, or cancelled."""

@@ -13,6 +13,7 @@ This module travels into containers: the standard library and `lifecycle_magic.e
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextvars import ContextVar
 from types import FunctionType
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
@@ -67,6 +68,11 @@ _remote = False
 _handles: Any = None  # the module `guest.handles`
 # Returns the handle of a class by its key in the session. The kernel's registry sets it.
 _find_handle: Callable[[str], Any] | None = None
+
+far_session: ContextVar[Callable[[str, bool], Any] | None] = ContextVar("far", default=None)
+"""While a value of another session is read, what returns a handle by its key there, and whether it
+is that of a function.
+"""
 
 F = TypeVar("F", bound=Callable[..., Any])
 T = TypeVar("T")
@@ -418,6 +424,8 @@ def travel_class(plain: type, key: str = "") -> Any:
     """
     if _handles is not None:
         return _handles.handle_of(plain, key)
+    if (far := far_session.get()) is not None:
+        return far(key, False)
     found = _find_handle(key) if _find_handle is not None else None
     return plain if found is None else found
 
@@ -426,6 +434,8 @@ def travel_function(plain: Callable[..., Any], key: str = "") -> Any:
     """Return what the handle of a function unpickles as: a handle in a container."""
     if _handles is not None:
         return _handles.ForeignFunction(plain, key)
+    if (far := far_session.get()) is not None:
+        return far(key, True)
     return plain
 
 
@@ -433,6 +443,8 @@ def travel_object(cls: Any, args: tuple[Any, ...], kwargs: dict[str, Any], key: 
     """Return what the handle of an instance unpickles as: a handle in a container."""
     if _handles is not None:
         return _handles.ForeignObject(_handles.ForeignClass(cls, key), args, kwargs)
+    if (far := far_session.get()) is not None:
+        return far(key, False)(*args, **kwargs)
     found = _find_handle(key) if _find_handle is not None else None
     return instantiate(cls, args, kwargs) if found is None else found(*args, **kwargs)
 

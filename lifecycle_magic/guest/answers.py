@@ -6,9 +6,10 @@ import threading
 from typing import Any
 
 from lifecycle_magic.callers.rebuilt import rebuild
+from lifecycle_magic.decorators.hooks import far_session
 from lifecycle_magic.exception import InputCancelled, SerializationError
 from lifecycle_magic.guest.output import current_lane
-from lifecycle_magic.guest.session_connection import LOST, Answer
+from lifecycle_magic.guest.session_connection import Answer
 from lifecycle_magic.wire import rebuilding
 from lifecycle_magic.wire.exceptions import message, name_of
 from lifecycle_magic.wire.frames import Kind
@@ -24,11 +25,13 @@ def value_of(answer: Answer, where: str) -> Any:
     """Return the value in an answer, or raise the exception in it."""
     if answer.kind == Kind.FAILURE:
         raise rebuild(failure(memoryview(answer.data)), where)
-    if answer is LOST:
-        raise InputCancelled(f"{where}: the session that serves it has ended")
+    if answer.lost:
+        raise InputCancelled(f"{where}: {answer.lost}")
     if answer.kind == Kind.CANCELLED:
         raise InputCancelled(f"{where} was cancelled")
     try:
+        if answer.far is not None:
+            return _loads_of_another_session(answer)
         return loads(answer.data, buffers=answer.buffers)
     except Exception as error:
         raise SerializationError(
@@ -36,6 +39,15 @@ def value_of(answer: Answer, where: str) -> Any:
             f"{name_of(type(error))}: {message(error)}. "
             f"Fix: {rebuilding.advice(error, _INSTALL)}"
         ) from None
+
+
+def _loads_of_another_session(answer: Answer) -> Any:
+    """Return a value in which handles stand for classes of another session."""
+    token = far_session.set(answer.far)
+    try:
+        return loads(answer.data, buffers=answer.buffers)
+    finally:
+        far_session.reset(token)
 
 
 class Wait:

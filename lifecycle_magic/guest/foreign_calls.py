@@ -10,7 +10,7 @@ import sys
 import warnings
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Future, InvalidStateError
-from typing import Any
+from typing import Any, NamedTuple
 
 from lifecycle_magic.callers.async_call import AsyncCall
 from lifecycle_magic.callers.function_call import FunctionCall
@@ -21,11 +21,11 @@ from lifecycle_magic.exception import InvalidError, RemoteError
 from lifecycle_magic.guest import foreign_items
 from lifecycle_magic.guest.answers import Wait, value_of
 from lifecycle_magic.guest.many_foreign_calls import ManyForeignCalls
-from lifecycle_magic.guest.session_connection import Answer, Target, connection
+from lifecycle_magic.guest.session_connection import Answer, Reach, begin
 from lifecycle_magic.wire.frames import Kind
 from lifecycle_magic.wire.nested import ADDRESS, REMOTE, SPAWN
 
-__all__ = ["ForeignCall", "ForeignCalls"]
+__all__ = ["ForeignCall", "ForeignCalls", "MethodKind"]
 
 
 class ForeignCall(FunctionCall[Any]):
@@ -48,19 +48,23 @@ class ForeignCall(FunctionCall[Any]):
 _DONE = Answer(Kind.END)
 
 
+class MethodKind(NamedTuple):
+    """Whether a method is ``async def``, and whether it yields its values."""
+
+    is_async: bool
+    is_generator: bool
+
+
 class ForeignCalls:
     """The ways to call one method: ``remote``, ``spawn`` and so on.
 
-    ``target`` returns what is called, ``kind`` whether it is async and whether it is a generator.
+    ``reach`` returns what is called, ``kind`` whether it is async and whether it is a generator.
     """
 
-    def __init__(
-        self, target: Callable[[], Target], where: str, is_async: bool, is_generator: bool
-    ) -> None:
-        self._target = target
+    def __init__(self, reach: Reach, where: str, kind: Callable[[], MethodKind]) -> None:
+        self._reach = reach
         self._where = where
-        self._is_async = is_async
-        self._is_generator = is_generator
+        self._kind = kind
         self.remote = CallWithAio(self._remote, self._remote_aio)
         self.spawn = CallWithAio(self._spawn, self._spawn_aio)
         self.remote_gen = CallWithAio(self._remote_gen, self._remote_gen_aio)
@@ -71,12 +75,11 @@ class ForeignCalls:
     def _remote(self, *args: Any, **kwargs: Any) -> Any:
         """Call the method in a warm container and return its result."""
         if _runs_loop():
-            if self._is_async:
+            if self._kind().is_async:
                 return AsyncCall(self._start(REMOTE, args, kwargs)._future, self._where)
-            _warn_blocking(self._where)
+            self._warn_blocking()
         waiting = Wait()
-        used = connection()
-        number = used.ask(self._target(), REMOTE, args, kwargs, waiting.receive)
+        used, number = begin(self._reach, REMOTE, args, kwargs, waiting.receive)
         try:
             answer = waiting.wait()
         except BaseException:
@@ -126,19 +129,19 @@ class ForeignCalls:
     def _remote_gen(self, *args: Any, **kwargs: Any) -> Any:
         """Return an iterator over the items that the method yields, as they arrive."""
         self._only_generator()
-        items = foreign_items.stream(self._target, self._where, args, kwargs)
-        if not self._is_async:
+        items = foreign_items.stream(self._reach, self._where, args, kwargs)
+        if not self._kind().is_async:
             return items
-        other = foreign_items.stream_async(self._target, self._where, args, kwargs)
+        other = foreign_items.stream_async(self._reach, self._where, args, kwargs)
         return foreign_items.EitherItems(items, other)
 
     def _remote_gen_aio(self, *args: Any, **kwargs: Any) -> AsyncIterator[Any]:
         """Return an asynchronous iterator over the items that the method yields."""
         self._only_generator()
-        return foreign_items.stream_async(self._target, self._where, args, kwargs)
+        return foreign_items.stream_async(self._reach, self._where, args, kwargs)
 
     def _only_generator(self) -> None:
-        if not self._is_generator:
+        if not self._kind().is_generator:
             raise InvalidError(
                 f"{self._where} does not yield, so there is nothing to iterate over with "
                 f".remote_gen(). Fix: call {self._where}.remote(...)"
@@ -159,8 +162,7 @@ class ForeignCalls:
             except InvalidStateError:
                 pass  # cancelled meanwhile
 
-        used = connection()
-        number = used.ask(self._target(), form, args, kwargs, receive)
+        used, number = begin(self._reach, form, args, kwargs, receive)
 
         def on_done(done: Future[Any]) -> None:
             if done.cancelled():
@@ -171,7 +173,14 @@ class ForeignCalls:
                 used.send(Kind.AWAIT, number)
 
         future.add_done_callback(on_done)
-        return ForeignCall(future, self._where, on_wait)
+        started = ForeignCall(future, self._where, on_wait)
+        if form == SPAWN:
+            started.object_id = used.call_id(number)
+        return started
+
+    def _warn_blocking(self) -> None:
+        """Warn once that the call blocks the event loop of this container."""
+        _warn_blocking(self._where)
 
 
 def _runs_loop() -> bool:
@@ -189,5 +198,5 @@ def _warn_blocking(where: str) -> None:
             f"{where}.remote() blocks the event loop of this container: no other coroutine runs "
             f"meanwhile. Fix: write await {where}.remote.aio(...)",
             RuntimeWarning,
-            stacklevel=4,
+            stacklevel=5,
         )

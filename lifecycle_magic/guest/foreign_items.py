@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Generator
+from collections.abc import AsyncGenerator, Generator
 from typing import Any
 
 from lifecycle_magic.callers.internal_frames import hidden
 from lifecycle_magic.guest.answers import Wait, value_of
-from lifecycle_magic.guest.session_connection import Answer, Target, connection
+from lifecycle_magic.guest.session_connection import Answer, Reach, begin
 from lifecycle_magic.wire.frames import Kind
 from lifecycle_magic.wire.nested import ITEMS
 
@@ -15,13 +15,12 @@ __all__ = ["EitherItems", "stream", "stream_async"]
 
 
 def stream(
-    target: Callable[[], Target], where: str, args: tuple[Any, ...], kwargs: dict[str, Any]
+    reach: Reach, where: str, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> Generator[Any, None, None]:
     """Yield the items as they arrive. Leaving the loop closes the generator in its container."""
     with hidden:
         waiting = Wait()
-        used = connection()
-        number = used.ask(target(), ITEMS, args, kwargs, waiting.receive)
+        used, number = begin(reach, ITEMS, args, kwargs, waiting.receive)
         is_over = False
         try:
             while True:
@@ -38,7 +37,7 @@ def stream(
 
 
 async def stream_async(
-    target: Callable[[], Target], where: str, args: tuple[Any, ...], kwargs: dict[str, Any]
+    reach: Reach, where: str, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> AsyncGenerator[Any, None]:
     """Yield the items as they arrive, without blocking the event loop."""
     import asyncio
@@ -51,8 +50,7 @@ async def stream_async(
             if not loop.is_closed():
                 loop.call_soon_threadsafe(answers.put_nowait, answer)
 
-        used = connection()
-        number = used.ask(target(), ITEMS, args, kwargs, receive)
+        used, number = begin(reach, ITEMS, args, kwargs, receive)
         is_over = False
         try:
             while True:

@@ -52,6 +52,11 @@ def set_session(invitation: Invitation | None, run: str) -> None:
     _session = invitation, run
 
 
+def session() -> tuple[Invitation | None, str]:
+    """Return how calls reach the session, as set by `set_session`."""
+    return _session
+
+
 def keep_session_reachable() -> None:
     """Hold the session's socket by a descriptor, before this process becomes another user.
 
@@ -310,14 +315,15 @@ def _calls(
     import inspect
 
     from lifecycle_magic.guest import session_connection
-    from lifecycle_magic.guest.foreign_calls import ForeignCalls
+    from lifecycle_magic.guest.foreign_calls import ForeignCalls, MethodKind
 
     session_connection.set_session(*_session)
     function = inspect.unwrap(getattr(function, "__func__", function))
     is_async = inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function)
     stated = marks.method.is_generator if marks is not None and marks.method else None
     yields = inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function)
-    return ForeignCalls(find, where, is_async, yields if stated is None else stated)
+    kind = MethodKind(is_async, yields if stated is None else stated)
+    return ForeignCalls(lambda: (session_connection.connection(), find()), where, lambda: kind)
 
 
 class _Method:

@@ -3,6 +3,8 @@
 It is opened when the first such call is made. The session in the kernel serves it on a thread of
 its own, so calls need nothing of the kernel's main thread. One thread here reads the answers. A
 forked child opens a connection of its own.
+
+`lifecycle_magic.peers.connection` has the connection of another process, which calls by name.
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
+import socket
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
@@ -18,15 +21,16 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from lifecycle_magic.exception import Error, InvalidError, WireError
 from lifecycle_magic.guest import forks
 from lifecycle_magic.guest.output import current_lane
-from lifecycle_magic.wire.frames import Channel, Kind
+from lifecycle_magic.wire.frames import Channel, Frame, Kind
 from lifecycle_magic.wire.hello import CALLS, dial, introduce
-from lifecycle_magic.wire.nested import Ask, Invitation, number_of, pack_number
+from lifecycle_magic.wire.messages import output
+from lifecycle_magic.wire.nested import SPAWN, Ask, Invitation, number_of, pack_number
 from lifecycle_magic.wire.pickling import dumps
 
 if TYPE_CHECKING:
     from lifecycle_magic.guest.lane import Lane
 
-__all__ = ["Answer", "Target", "connection", "set_session"]
+__all__ = ["Answer", "Reach", "SessionLeft", "Target", "begin", "connection", "set_session"]
 
 
 class Target(NamedTuple):
@@ -39,15 +43,52 @@ class Target(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """One answer to a call: the kind of its frame, a pickle and the buffers outside the pickle."""
+    """One answer to a call: the kind of its frame, a pickle and the buffers outside the pickle.
+
+    ``lost`` is set if the connection has ended, and says what has ended it. ``far`` makes handles
+    of another session's classes: see `lifecycle_magic.decorators.hooks.far_session`.
+    """
 
     kind: int
     data: Any = b""
     buffers: Sequence[Any] = ()
+    lost: str = ""
+    far: Callable[[str, bool], Any] | None = None
 
 
-LOST = Answer(Kind.CANCELLED)
-"""What callers get when the connection ends."""
+Show = Callable[[str, str], None]
+
+
+class _Receiver(NamedTuple):
+    """What gets the answers to a call, and what shows its output."""
+
+    receive: Callable[[Answer], None]
+    show: Show | None
+
+
+class SessionLeft(Exception):
+    """The session takes no new calls, because another one has replaced it."""
+
+
+Reach = Callable[[], "tuple[SessionConnection, Target]"]
+"""Returns where a call goes: over which connection, and to what."""
+
+
+def begin(
+    reach: Reach,
+    form: str,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    receive: Callable[[Answer], None],
+) -> tuple[SessionConnection, int]:
+    """Start a call. Return its connection and its number there. ``receive`` gets each answer."""
+    while True:
+        used, target = reach()
+        try:
+            return used, used.ask(target, form, args, kwargs, receive)
+        except SessionLeft:
+            continue
+
 
 _invitation: Invitation | None = None
 _run = ""
@@ -82,19 +123,26 @@ def _open() -> SessionConnection:
         channel = introduce(dial(address), _invitation.token, CALLS)
     except (OSError, WireError) as error:
         raise Error(f"the session that serves the class can't be reached: {error}") from None
-    return SessionConnection(channel)
+    return SessionConnection(channel, _invitation.session)
 
 
 class SessionConnection:
     """An open connection. All methods may be called from any thread."""
 
-    def __init__(self, channel: Channel) -> None:
+    end = "the session that serves it has ended"
+    far: Callable[[str, bool], Any] | None = None
+
+    def __init__(self, channel: Channel, session: str = "") -> None:
+        self.session = session  # its id
         self.is_closed = False
+        self.is_left = False  # the session takes no new calls
+        self.descriptions: dict[str, Any] = {}  # of classes called by name, by key
         self._channel = channel
         self._numbers = itertools.count(1)
-        self._receivers: dict[int, Callable[[Answer], None]] = {}
+        self._id = os.urandom(4).hex()
+        self._receivers: dict[int, _Receiver] = {}
         self._lock = threading.Lock()
-        forks.close_in_child(self._close_in_child)
+        self._close_in_forks()
         threading.Thread(target=self._read, name="lifecycle-calls", daemon=True).start()
 
     def ask(
@@ -105,57 +153,125 @@ class SessionConnection:
         kwargs: dict[str, Any],
         receive: Callable[[Answer], None],
     ) -> int:
-        """Start a call and return its number. ``receive`` gets each answer, on another thread."""
-        data, buffers = _pickle(target.where, args, kwargs)
+        """Start a call and return its number. ``receive`` gets each answer, on another thread.
+
+        Raises `SessionLeft` if the session takes no new calls.
+        """
+        data, buffers = self._pickle(target.where, args, kwargs)
         lane = current_lane.get()
         slot = lane.slot if lane is not None and lane.target.current is not None else -1
+        ask = Ask(0, target.key, target.arguments, target.method, form, slot)
+        return self.start(ask, [data, *buffers], receive, self._shower())
+
+    def start(
+        self, ask: Ask, parts: list[Any], receive: Callable[[Answer], None], show: Show | None
+    ) -> int:
+        """Start a call whose arguments are pickled already. See `ask`.
+
+        ``show(stream, text)`` gets what it prints, if this connection carries output.
+        """
         number = next(self._numbers)
-        ask = Ask(number, target.key, target.arguments, target.method, form, slot)
-        payload, _ = dumps(ask)
-        with _shielded(lane):
-            with self._lock:
-                self._receivers[number] = receive
-                closed = self.is_closed
-            try:
-                if not closed:
-                    self._channel.send(Kind.ASK, payload, [data, *buffers])
-            except WireError:
-                self._receivers.pop(number, None)
-                raise
-            except OSError:
-                closed = True
-            if closed and self._receivers.pop(number, None) is not None:
-                receive(LOST)
+        id = self.call_id(number) if ask.form == SPAWN and not ask.id else ask.id
+        payload, _ = dumps(ask._replace(number=number, id=id))
+        try:
+            with self._shielded():
+                with self._lock:
+                    if self.is_left:
+                        raise SessionLeft
+                    self._receivers[number] = _Receiver(receive, show)
+                    closed = self.is_closed
+                try:
+                    if not closed:
+                        self._channel.send(Kind.ASK, payload, parts)
+                except WireError:
+                    self._receivers.pop(number, None)
+                    raise
+                except OSError:
+                    closed = True
+                if closed and self._receivers.pop(number, None) is not None:
+                    receive(Answer(Kind.CANCELLED, lost=self.end))
+        except KeyboardInterrupt:  # it came while the call was sent
+            self.send(Kind.ABANDON, number)
+            raise
         return number
 
     def send(self, kind: int, number: int) -> None:
         """Send a frame about a call: ABANDON or NEXT."""
-        with _shielded(current_lane.get()), contextlib.suppress(OSError):
+        with self._shielded(), contextlib.suppress(OSError):
             if kind == Kind.ABANDON:
                 self._receivers.pop(number, None)
             self._channel.send(kind, pack_number(number))
+            self._close_if_left()
 
     def _read(self) -> None:
         try:
             while (frame := self._channel.receive()) is not None:
-                number = number_of(frame.payload)
-                if frame.kind == Kind.ITEM:
-                    receive = self._receivers.get(number)
-                else:
-                    receive = self._receivers.pop(number, None)
-                if receive is not None:
-                    data, *buffers = frame.buffers or (b"",)
-                    receive(Answer(frame.kind, data, buffers))
-                del frame, receive
+                self._on_frame(frame)
+                del frame
         except (OSError, ValueError):
             pass
         with self._lock:
             self.is_closed = True
         for number in list(self._receivers):
-            receive = self._receivers.pop(number, None)
-            if receive is not None:
-                receive(LOST)
+            receiver = self._receivers.pop(number, None)
+            if receiver is not None:
+                receiver.receive(Answer(Kind.CANCELLED, lost=self.end))
         self._channel.close()
+
+    def _on_frame(self, frame: Frame) -> None:
+        number = number_of(frame.payload)
+        if frame.kind == Kind.CHANGED:
+            self.descriptions.clear()
+            self._on_changed()
+            return
+        if frame.kind == Kind.LEAVING:
+            with self._lock:
+                self.is_left = True
+            self._close_if_left()
+            return
+        data, *buffers = frame.buffers or (b"",)
+        if frame.kind in (Kind.ITEM, Kind.OUTPUT):
+            receiver = self._receivers.get(number)
+        else:
+            receiver = self._receivers.pop(number, None)
+        if receiver is None:
+            pass  # its caller wants no answer any more
+        elif frame.kind != Kind.OUTPUT:
+            receiver.receive(Answer(frame.kind, data, buffers, far=self.far))
+        elif receiver.show is not None:
+            receiver.show(*output(memoryview(data)))
+        self._close_if_left()
+
+    def _close_if_left(self) -> None:
+        """End the connection to a session that has been replaced, after the last answer."""
+        if self.is_left and not self._receivers:
+            with contextlib.suppress(OSError):
+                self._channel.sock.shutdown(socket.SHUT_RDWR)
+
+    def call_id(self, number: int) -> str:
+        """Return the id of a spawned call, by which other processes find it."""
+        return f"fc-{self.session}-{self._id}-{number}"
+
+    # --- what differs in a process that calls by name ---------------------------------------
+
+    def _close_in_forks(self) -> None:
+        forks.close_in_child(self._close_in_child)
+
+    def _pickle(
+        self, where: str, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[Any, list[Any]]:
+        return pickle_arguments(where, args, kwargs)
+
+    def _shielded(self) -> AbstractContextManager[Any]:
+        """Hold back interrupts of the call on this thread: they must not tear a frame in two."""
+        return _shielded(current_lane.get())
+
+    def _on_changed(self) -> None:
+        """React to another declaration of a class. A container has no one else to notify."""
+
+    def _shower(self) -> Show | None:
+        """Return what shows the output of a call. In a container none: the kernel shows it."""
+        return None
 
     def _close_in_child(self) -> None:
         global _connection, _lock
@@ -170,7 +286,10 @@ def _shielded(lane: Lane | None) -> AbstractContextManager[Any]:
     return lane.target
 
 
-def _pickle(where: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, list[Any]]:
+def pickle_arguments(
+    where: str, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[Any, list[Any]]:
+    """Return the arguments of a call as a pickle and its buffers. Raises `SerializationError`."""
     from lifecycle_magic.wire.pickling import prepare_args, prepare_kwargs
 
     try:

@@ -25,6 +25,13 @@ from lifecycle_magic.exception import InvalidError
 from lifecycle_magic.handles.attributes import on_class, on_instance
 from lifecycle_magic.handles.local_instance import LocalInstance
 from lifecycle_magic.handles.methods import Method
+from lifecycle_magic.named.crossing import make_instance, reduce_by_name, to_another_session
+from lifecycle_magic.named.handles import (
+    NamedClass,
+    NamedFunction,
+    named_class,
+    named_function,
+)
 from lifecycle_magic.pool.autoscaler import update_autoscaler
 from lifecycle_magic.spec.class_spec import CALL, RESERVED, ClassSpec, MethodSpec
 from lifecycle_magic.spec.input_changes import NO_CHANGES, InputChanges
@@ -72,6 +79,12 @@ class ServiceResolver(Protocol):
 
     def publish(self) -> str:
         """Let containers call the class by its key, and return the key."""
+
+    def publish_name(self) -> str:
+        """Let other sessions call the class. Return its name there, as ``app/name``.
+
+        Empty if its app has no name.
+        """
 
 
 class Cls:
@@ -123,6 +136,18 @@ class Cls:
         """
         marks = batch_marks("with_batching", max_batch_size, wait_ms)
         return Cls(self._find.variant({}, InputChanges(batched=marks)))
+
+    @staticmethod
+    def from_name(app_name: str, name: str, **unused: object) -> NamedClass:
+        """Return a handle of the class ``name`` of the app ``app_name``.
+
+        Another living session of this user serves it, or this one. Nothing is looked up before the
+        first use. A call then raises `NotFoundError` if no session serves the name, and
+        `InvalidError` if several do. Modal's ``environment_name`` means nothing here.
+
+        >>> Cls.from_name("demo", "Model")().predict.remote(1)  # doctest: +SKIP
+        """
+        return named_class(app_name, name, **unused)
 
     # --- as a class ------------------------------------------------------------------------
 
@@ -182,6 +207,8 @@ class Cls:
         return self
 
     def __reduce__(self) -> tuple[Any, ...]:
+        if to_another_session.get():
+            return reduce_by_name(self.__name__, self._find.publish_name(), False)
         return travel_class, (self._spec.cls, self._find.publish())
 
     def __repr__(self) -> str:
@@ -312,6 +339,8 @@ class Obj:
 
     def __reduce__(self) -> tuple[Any, ...]:
         cls = self._cls
+        if to_another_session.get():
+            return make_instance, (cls, self._args, self._kwargs)
         return travel_object, (cls._spec.cls, self._args, self._kwargs, cls._find.publish())
 
     def __repr__(self) -> str:
@@ -379,6 +408,15 @@ class Function:
         """Return the plain function, as ``local`` does."""
         return self.local
 
+    @staticmethod
+    def from_name(app_name: str, name: str, **unused: object) -> NamedFunction:
+        """Return a handle of the function ``name`` of the app ``app_name``: see `Cls.from_name`.
+
+        >>> Function.from_name("demo", "square").remote(3)  # doctest: +SKIP
+        9
+        """
+        return named_function(app_name, name, **unused)
+
     @property
     def local(self) -> Callable[..., Any]:
         """The plain function, which runs in this process."""
@@ -420,6 +458,8 @@ class Function:
         return self
 
     def __reduce__(self) -> tuple[Any, ...]:
+        if to_another_session.get():
+            return reduce_by_name(self.__name__, self._cls._find.publish_name(), True)
         return travel_function, (self.local, self._cls._find.publish())
 
     def __repr__(self) -> str:

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Callable
+from contextvars import ContextVar
 from typing import Any
 
-__all__ = ["show"]
+__all__ = ["show", "viewer"]
+
+viewer: ContextVar[Callable[[str, str], None] | None] = ContextVar("viewer", default=None)
+"""What gets the output of a call of another process instead of this one's cell or terminal."""
 
 FLUSH_INTERVAL_SECONDS = 0.05
 """Seconds between two flushes of a notebook's stream. Each flush waits for ipykernel's own thread,
@@ -21,6 +26,10 @@ _unflushed: Any = None
 def show(stream: str, text: str) -> None:
     """Print a method's output in the cell or terminal of the current context."""
     global _flushed_at, _unflushed
+    elsewhere = viewer.get()
+    if elsewhere is not None:
+        elsewhere(stream, text)
+        return
     target = sys.stderr if stream == "stderr" else sys.stdout
     try:
         if _unflushed is not None and _unflushed is not target:

@@ -15,42 +15,36 @@ import secrets
 import socket
 import threading
 import weakref
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from lifecycle_magic.container.container import Container
 from lifecycle_magic.engines.base import Engine, Listener
 from lifecycle_magic.exception import Error, InvalidError
 from lifecycle_magic.host.paths import private_folder
-from lifecycle_magic.services.inside_connection import InsideConnection
+from lifecycle_magic.services.acceptor import Acceptor
+from lifecycle_magic.services.call_sources import ContainerSource, Find
+from lifecycle_magic.services.inside_connection import InsideConnection, SessionCalls
 from lifecycle_magic.threads.event_loop import EventLoop
 from lifecycle_magic.wire import hello
 from lifecycle_magic.wire.frames import Channel
 from lifecycle_magic.wire.nested import Invitation
-
-if TYPE_CHECKING:
-    from lifecycle_magic.services.service import Service
 
 __all__ = ["InsideCalls"]
 
 _log = logging.getLogger(__name__)
 
 _NAME = "calls"  # of the socket in a run folder
-HELLO_SECONDS = 5.0
-"""Seconds from a connection to the end of its hello. A container sends its hello at once."""
-
-MAX_NEWCOMERS = 64
-"""Connections at a time whose hello was not read yet. More are closed at once."""
 
 
 class InsideCalls:
     """The listeners and connections of one session.
 
-    ``find`` returns the service of a class by its key, and raises `InvalidError` if there is none.
+    ``find`` returns the service of a class by its key.
     """
 
-    def __init__(self, folder: Path, event_loop: EventLoop, find: Callable[[str], Service]) -> None:
+    def __init__(
+        self, folder: Path, event_loop: EventLoop, find: Find, calls: SessionCalls
+    ) -> None:
         self._folder = folder
         self._event_loop = event_loop
         self._find = find
@@ -60,8 +54,8 @@ class InsideCalls:
         self._containers: weakref.WeakValueDictionary[bytes, Container] = (
             weakref.WeakValueDictionary()
         )
-        self._connections: set[InsideConnection] = set()
-        self._newcomers: set[socket.socket] = set()
+        self._calls = calls
+        self._acceptor = Acceptor(self._admit)
 
     def invite(self, engine: Engine, key: str) -> Invitation | None:
         """Return a new invitation for a container of ``engine`` that runs the class ``key``.
@@ -76,7 +70,7 @@ class InsideCalls:
             return None
         if address.startswith("unix:"):
             address = f"unix:{_NAME}"
-        return Invitation(address, secrets.token_urlsafe(32), key)
+        return Invitation(address, secrets.token_urlsafe(32), key, self._calls.id)
 
     def link(self, engine: Engine, run_dir: Path) -> None:
         """Give a container with this run folder the socket to connect to."""
@@ -101,48 +95,10 @@ class InsideCalls:
                     (folder / "sock").chmod(0o666)
                 sock = found.sock
                 sock.setblocking(False)
-                self._event_loop.watch(sock, lambda: self._accept(sock))
+                self._event_loop.watch(sock, lambda: self._acceptor.accept(sock))
             return found
 
     # --- connections -----------------------------------------------------------------------
-
-    def _accept(self, listener: socket.socket) -> None:
-        """Accept a connection. On the event loop's thread."""
-        try:
-            sock = listener.accept()[0]
-        except OSError:
-            return
-        if len(self._newcomers) >= MAX_NEWCOMERS:
-            sock.close()
-            return
-        self._newcomers.add(sock)
-        try:
-            threading.Thread(
-                target=self._serve, args=(sock,), name="lifecycle-inside", daemon=True
-            ).start()
-        except RuntimeError:  # a limit on threads
-            self._newcomers.discard(sock)
-            sock.close()
-
-    def _serve(self, sock: socket.socket) -> None:
-        connection = None
-        try:
-            sock.settimeout(HELLO_SECONDS)
-            if sock.family != socket.AF_UNIX:
-                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            connection = self._admit(sock)
-        except OSError as error:
-            _log.debug("a connection of a container was refused: %s", error)
-        finally:
-            self._newcomers.discard(sock)
-            if connection is None:
-                sock.close()
-        if connection is not None:
-            self._connections.add(connection)
-            try:
-                connection.serve()
-            finally:
-                self._connections.discard(connection)
 
     def _admit(self, sock: socket.socket) -> InsideConnection | None:
         channel = Channel(sock, max_frame=hello.MAX_HELLO_BYTES)
@@ -157,7 +113,12 @@ class InsideCalls:
             return None
         assert container is not None
         sock.settimeout(None)
-        return InsideConnection(channel, container, self._find)
+        return InsideConnection(channel, ContainerSource(container, self._find), self._calls)
+
+    @property
+    def connections(self) -> set[InsideConnection]:
+        """The connections of containers."""
+        return self._acceptor.connections
 
     # --- the end ---------------------------------------------------------------------------
 
@@ -174,17 +135,13 @@ class InsideCalls:
                 sock.close()
 
             self._event_loop.call_soon(close)
-        for connection in list(self._connections):
-            connection.shut_down()
+        self._acceptor.shut_down()
 
     def close_in_fork(self) -> None:
         """Close what a forked child inherits."""
         for listener in self._listeners.values():
             listener.sock.close()
-        for connection in self._connections:
-            connection.close_in_fork()
-        for sock in self._newcomers:
-            sock.close()
+        self._acceptor.close_in_fork()
 
 
 def _digest(token: str) -> bytes:

@@ -1,4 +1,4 @@
-"""One container's connection for the calls that it makes.
+"""One connection of a container, or of another process, for the calls that it makes.
 
 Two threads serve it: one reads, one writes. Calls run as every other input of their pool does, and
 their answers come from the session's loop for replies.
@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Callable
 from concurrent.futures import Future
-from contextvars import Context, copy_context
+from contextvars import Context
 from queue import SimpleQueue
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from lifecycle_magic.calls import circles
 from lifecycle_magic.calls.batching import Batcher
@@ -22,16 +21,29 @@ from lifecycle_magic.calls.forwarded import (
     ForwardedFailure,
     ForwardedItems,
 )
-from lifecycle_magic.calls.generators import items_of
 from lifecycle_magic.calls.input import Input
-from lifecycle_magic.container.container import Container
-from lifecycle_magic.exception import InvalidError, WireError
+from lifecycle_magic.exception import InputCancelled, InvalidError, WireError
 from lifecycle_magic.guest.failures import to_failure
+from lifecycle_magic.guest.session_connection import Answer
+from lifecycle_magic.pool import printing
+from lifecycle_magic.services.call_sources import CallSource
+from lifecycle_magic.services.descriptions import description_of
+from lifecycle_magic.services.kept_calls import KeptCalls
+from lifecycle_magic.services.relayed_calls import RelayedCall
+from lifecycle_magic.services.running_calls import (
+    Running,
+    RunningBatched,
+    RunningCall,
+    RunningItems,
+    WaitForCall,
+    checked_method,
+)
 from lifecycle_magic.wire.frames import Channel, Frame, Kind
 from lifecycle_magic.wire.nested import (
     ADDRESS,
+    COLLECT,
+    DESCRIBE,
     ITEMS,
-    REMOTE,
     SPAWN,
     Ask,
     number_of,
@@ -42,43 +54,34 @@ from lifecycle_magic.wire.pickling import dumps, loads
 
 if TYPE_CHECKING:
     from lifecycle_magic.pool.pool import Pool
-    from lifecycle_magic.services.service import Service
     from lifecycle_magic.spec.class_spec import MethodSpec
 
-__all__ = ["InsideConnection"]
+__all__ = ["InsideConnection", "SessionCalls"]
 
 Sent = tuple[int, bytes, tuple[Any, ...]]  # kind, payload, buffers
 
 
-def _caller(container: Container, slot: int) -> Input | None:
-    """Return the call that runs in a slot of ``container``, or None."""
-    slots = container.slots
-    input = slots[slot].input if 0 <= slot < len(slots) else None
-    return input if isinstance(input, Input) else None
+class SessionCalls(Protocol):
+    """The part of a session that its connections use. ``who`` is the session in words."""
 
+    id: str
 
-def _context(container: Container, caller: Input | None) -> Context:
-    """Return the context in which the output of a call is shown: its caller's.
-
-    A thread that belongs to no call has the context of any call that runs there.
-    """
-    running = [caller, *(one.input for one in container.slots)]
-    found = next((one for one in running if isinstance(one, Input)), None)
-    return found.context if found is not None else copy_context()
+    @property
+    def kept_calls(self) -> KeptCalls: ...
+    @property
+    def who(self) -> str: ...
 
 
 class InsideConnection:
-    """An admitted connection of ``container``. ``find`` returns a service by its key."""
+    """An admitted connection, whose calls ``source`` makes."""
 
-    def __init__(
-        self, channel: Channel, container: Container, find: Callable[[str], Service]
-    ) -> None:
+    def __init__(self, channel: Channel, source: CallSource, session: SessionCalls) -> None:
         self._channel = channel
-        self._container = container
-        self._find = find
+        self._source = source
+        self._session = session
         self._outgoing: SimpleQueue[Sent | None] = SimpleQueue()
         self._pools: dict[tuple[str, bytes], Pool] = {}
-        self._running: dict[int, _Running] = {}
+        self._running: dict[int, Running] = {}
         self._abandoned: set[int] = set()  # before they were submitted
         self._looking: set[int] = set()  # calls whose pool is looked up on a thread
         self._awaited: set[int] = set()  # spawned calls, before they were submitted
@@ -86,7 +89,7 @@ class InsideConnection:
         self._lock = threading.Lock()
 
     def serve(self) -> None:
-        """Serve the container's calls until the connection ends."""
+        """Serve the caller's calls until the connection ends."""
         writer = threading.Thread(target=self._write, name="lifecycle-answers", daemon=True)
         writer.start()
         try:
@@ -110,6 +113,14 @@ class InsideConnection:
         """End the connection. On any thread."""
         with contextlib.suppress(OSError):
             self._channel.sock.shutdown(2)
+
+    def notify(self, kind: int) -> None:
+        """Send a frame that is about no call: CHANGED or LEAVING. On any thread."""
+        self._outgoing.put((kind, pack_number(0), ()))
+
+    def on_change(self) -> None:
+        """Report that a class that this connection may call was declared again."""
+        self.notify(Kind.CHANGED)
 
     def close_in_fork(self) -> None:
         """Close what a forked child inherits."""
@@ -139,65 +150,104 @@ class InsideConnection:
             self._await(number_of(frame.payload))
         elif frame.kind == Kind.NEXT:
             running = self._running.get(number_of(frame.payload))
-            if isinstance(running, _Items):
+            if isinstance(running, RunningItems):
                 running.wanted.put(True)
+            elif isinstance(running, RelayedCall):
+                running.send(Kind.NEXT)
         else:
-            raise WireError(f"a frame of kind {frame.kind} from inside a container")
+            raise WireError(f"a frame of kind {frame.kind} from a caller")
 
     # --- calls -----------------------------------------------------------------------------
 
     def _start(self, ask: Ask, data: Any, buffers: list[Any]) -> None:
-        caller = _caller(self._container, ask.slot)
+        caller = self._source.caller(ask.slot)
         pool = self._pools.get((ask.key, ask.arguments))
-        if pool is not None and not pool.stale and ask.form != ADDRESS:
+        if (
+            pool is not None
+            and not pool.stale
+            and ask.form not in (ADDRESS, DESCRIBE)
+            and self._source.serves(ask.key)
+        ):
+            if ask.id:
+                self._session.kept_calls.open(ask.id, ask.method)
             self._submit(ask, data, buffers, caller, pool)
             return
         with self._lock:
             self._looking.add(ask.number)
+        if ask.id:
+            self._session.kept_calls.open(ask.id, ask.method)
 
         def look_up() -> None:
             try:
-                service = self._find(ask.key)
+                if ask.form == COLLECT and ask.key == self._session.id:
+                    self._collect(ask)
+                    return
+                service = None if ask.form == COLLECT else self._source.find(ask.key)
+                if service is None:
+                    self._relay(ask, [data, *buffers], context)
+                    return
+                if ask.form == DESCRIBE:
+                    found = description_of(service.newest(), self._session.who)
+                    self._put(Kind.RESULT, ask.number, _pickled(found))
+                    return
                 args, kwargs = loads(ask.arguments)
                 if ask.form == ADDRESS:
                     url = service.address(ask.method, args, kwargs).url
                     self._put(Kind.RESULT, ask.number, _pickled(url))
                     return
-                found = self._pools[ask.key, ask.arguments] = service.pool(args, kwargs)
+                pool = self._pools[ask.key, ask.arguments] = service.pool(args, kwargs)
             except BaseException as error:
+                self._session.kept_calls.fail(ask.id, error)
                 self._fail(ask.number, error)
             else:
-                self._submit(ask, data, buffers, caller, found)
+                self._submit(ask, data, buffers, caller, pool)
             finally:
                 with self._lock:
                     self._looking.discard(ask.number)
                     self._abandoned.discard(ask.number)
 
         # An image may have to be built first, which takes its time.
-        context = _context(self._container, caller).copy()
+        context = self._context(ask.number, caller).copy()
         threading.Thread(
             target=context.run, args=(look_up,), name="lifecycle-inside-start", daemon=True
         ).start()
 
+    def _context(self, number: int, caller: Input | None) -> Context:
+        """Return the context in which the output of a call is shown."""
+
+        def show(stream: str, text: str) -> None:
+            data, _ = dumps((stream, text))
+            self._outgoing.put((Kind.OUTPUT, pack_number(number), (data,)))
+
+        return self._source.context(caller, show)
+
     def _submit(
         self, ask: Ask, data: Any, buffers: list[Any], caller: Input | None, pool: Pool
     ) -> None:
-        context = _context(self._container, caller)
-        running: _Call | _Items
+        context = self._context(ask.number, caller)
+        running: RunningCall | RunningItems
         try:
-            method = _checked(ask, pool)
+            method = checked_method(ask, pool)
             if method.batched:
                 self._submit_batched(ask, method, pool, loads(data, buffers=buffers), context)
                 return
             if ask.form == ITEMS:
                 stream = ForwardedItems(pool, ask.method, data, buffers, context)
-                running = _Items(stream, self, ask.number, caller)
+                running = RunningItems(
+                    stream,
+                    caller,
+                    lambda item: self._put(Kind.ITEM, ask.number, item),
+                    lambda error: self._end(ask.number, error),
+                )
             else:
                 input = ForwardedCall(pool, ask.method, data, buffers, context)
-                running = _Call(input, ask.form != SPAWN, caller)
+                running = RunningCall(input, ask.form != SPAWN, caller)
+                if ask.id:
+                    self._session.kept_calls.follow(ask.id, input.future)
             if ask.form != SPAWN:
                 circles.add(caller, running.input)
         except BaseException as error:
+            self._session.kept_calls.fail(ask.id, error)
             self._fail(ask.number, error)
             return
         with self._lock:
@@ -211,7 +261,7 @@ class InsideConnection:
         if not is_wanted:
             circles.remove(caller, running.input)
             return
-        if isinstance(running, _Call):
+        if isinstance(running, RunningCall):
             running.input.future.add_done_callback(lambda done: self._answer(ask.number, done))
         running.start()
         if awaited:
@@ -222,10 +272,63 @@ class InsideConnection:
     ) -> None:
         """Add an input to a batch. Batches are made of values, so their types must exist here."""
         args, kwargs = given
-        running = _Batched(context.copy().run(Batcher.of(pool, method).submit, args, kwargs))
+        running = RunningBatched(context.copy().run(Batcher.of(pool, method).submit, args, kwargs))
+        if ask.id:
+            self._session.kept_calls.follow(ask.id, running.future)
         with self._lock:
             self._running[ask.number] = running
         running.future.add_done_callback(lambda done: self._answer(ask.number, done))
+
+    def _collect(self, ask: Ask) -> None:
+        """Wait for a call that was spawned elsewhere. Raises `NotFoundError` for none."""
+        kept = self._session.kept_calls.find(ask.method)
+        with self._lock:
+            self._running[ask.number] = WaitForCall(kept.future)
+
+        def answer(done: Future[Any]) -> None:
+            if done.cancelled():
+                self._fail(ask.number, InputCancelled(f"{kept.where} was cancelled"))
+            self._answer(ask.number, done)
+
+        kept.future.add_done_callback(answer)
+
+    def _relay(self, ask: Ask, parts: list[Any], context: Context) -> None:
+        """Pass a call by name on to the session that serves the class."""
+        outcome: Future[Any] = Future()
+        if ask.id:
+            self._session.kept_calls.follow(ask.id, outcome)
+
+        def on_answer(answer: Answer) -> None:
+            value = ForwardedAnswer(answer.data, answer.buffers)
+            self._put(answer.kind, ask.number, value)
+            if answer.kind != Kind.ITEM:
+                with self._lock:
+                    self._running.pop(ask.number, None)
+                if answer.kind == Kind.RESULT:
+                    outcome.set_result(value)
+                else:
+                    outcome.set_exception(ForwardedFailure(value))
+
+        def on_error(error: BaseException) -> None:
+            with self._lock:
+                self._running.pop(ask.number, None)
+            self._fail(ask.number, error)
+            outcome.set_exception(error)
+
+        def show(stream: str, text: str) -> None:
+            context.copy().run(printing.show, stream, text)
+
+        relayed = RelayedCall(ask, on_answer, on_error, show)
+        with self._lock:
+            self._running[ask.number] = relayed
+        try:
+            relayed.start(parts, self)
+        except BaseException:
+            with self._lock:
+                self._running.pop(ask.number, None)
+            raise
+        if ask.number in self._abandoned:
+            relayed.abandon()
 
     def _abandon(self, number: int) -> None:
         with self._lock:
@@ -241,7 +344,7 @@ class InsideConnection:
             running = self._running.get(number)
             if running is None and number in self._looking:
                 self._awaited.add(number)
-        if isinstance(running, _Call):
+        if isinstance(running, RunningCall):
             try:
                 circles.add(running.caller, running.input)
             except InvalidError as error:
@@ -250,25 +353,21 @@ class InsideConnection:
 
     # --- answers ---------------------------------------------------------------------------
 
-    def end(self, number: int, error: BaseException | None = None) -> None:
+    def _end(self, number: int, error: BaseException | None) -> None:
         """Report the end of a generator, by itself or with ``error``."""
         with self._lock:
             running = self._running.pop(number, None)
-        if isinstance(running, _Items):
+        if isinstance(running, RunningItems):
             circles.remove(running.caller, running.input)
         if error is None:
             self._put(Kind.END, number, ForwardedAnswer(b"", ()))
         else:
             self._fail(number, error)
 
-    def send_item(self, number: int, item: ForwardedAnswer) -> None:
-        """Send an item of a generator."""
-        self._put(Kind.ITEM, number, item)
-
     def _answer(self, number: int, done: Future[Any]) -> None:
         with self._lock:
             running = self._running.pop(number, None)
-        if isinstance(running, _Call):
+        if isinstance(running, RunningCall):
             circles.remove(running.caller, running.input)
         if done.cancelled():
             return  # by its caller, which has gone on
@@ -295,122 +394,6 @@ def _pickled(value: Any) -> ForwardedAnswer:
     return ForwardedAnswer(*dumps(value))
 
 
-class _Batched:
-    """An input that waits for its batch, or runs in it."""
-
-    ends_with_caller = False
-
-    def __init__(self, future: Future[Any]) -> None:
-        self.future = future
-
-    def abandon(self) -> None:
-        """Leave the batch. The other inputs continue."""
-        self.future.cancel()
-
-
-class _Call:
-    """A running call. ``ends_with_caller`` is false for one that its caller does not wait for."""
-
-    def __init__(self, input: ForwardedCall, ends_with_caller: bool, caller: Input | None) -> None:
-        self.input = input
-        self.caller = caller
-        self.ends_with_caller = ends_with_caller
-
-    def start(self) -> None:
-        """Submit the input to its pool."""
-        self.input.submit()
-
-    def abandon(self) -> None:
-        """Interrupt the method. No caller wants its answer."""
-        self.input.future.cancel()
-
-
-class _Items:
-    """A running generator: a thread reads an item each time that its caller wants the next one."""
-
-    ends_with_caller = True
-
-    def __init__(
-        self,
-        input: ForwardedItems,
-        connection: InsideConnection,
-        number: int,
-        caller: Input | None,
-    ) -> None:
-        self.wanted: SimpleQueue[bool] = SimpleQueue()
-        self.wanted.put(True)  # a generator is asked for with its first item
-        self.input = input
-        self.caller = caller
-        self._connection = connection
-        self._number = number
-        self._is_reading = False
-
-    def start(self) -> None:
-        """Start the thread."""
-        run = self.input.context.copy().run
-        threading.Thread(
-            target=run, args=(self._read,), name="lifecycle-inside-items", daemon=True
-        ).start()
-
-    def abandon(self) -> None:
-        """Close the generator, or interrupt it if its caller waits for an item."""
-        self.wanted.put(False)
-        if self._is_reading:
-            self.input.abandon()
-
-    def _read(self) -> None:
-        items = items_of(self.input)
-        error: BaseException | None = None
-        try:
-            while self.wanted.get():
-                self._is_reading = True
-                item = next(items, None)
-                self._is_reading = False
-                if item is None:
-                    break
-                self._connection.send_item(self._number, item)
-                del item
-            items.close()
-        except BaseException as caught:
-            error = caught
-        self._connection.end(self._number, error)
-
-
-_Running = _Call | _Items | _Batched
-
-
 def _failure(error: BaseException) -> tuple[Any, ...]:
     data, buffers = dumps(to_failure(error))
     return (data, *buffers)
-
-
-def _checked(ask: Ask, pool: Pool) -> MethodSpec:
-    """Return the newest declaration of the method.
-
-    Raises `InvalidError` unless there is one, of the form asked for.
-    """
-    spec = pool.declared
-    assert spec is not None
-    method = spec.methods.get(ask.method)
-    where = spec.name if spec.is_function else f"{spec.name}().{ask.method}"
-    if method is None:
-        raise InvalidError(
-            f"{spec.name} has no method {ask.method} since it was declared again; "
-            f"it has {', '.join(spec.methods) or 'none'}. Fix: call one of these"
-        )
-    if method.web is not None:
-        raise InvalidError(
-            f"{where} answers HTTP, not .{ask.form}(). Fix: get its address with "
-            f"{where}.get_web_url(), or call {where}.local(...)"
-        )
-    if not method.is_generator and ask.form == ITEMS:
-        raise InvalidError(
-            f"{where} does not yield, so there is nothing to iterate over with .remote_gen(). "
-            f"Fix: call {where}.remote(...)"
-        )
-    if method.is_generator and ask.form in (REMOTE, SPAWN):
-        raise InvalidError(
-            f"{where} yields its values, so .{ask.form}() has nothing to return. "
-            f"Fix: iterate over {where}.remote_gen(...)"
-        )
-    return method

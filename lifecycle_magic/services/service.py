@@ -271,13 +271,18 @@ class Service:
         spec = self._newest()
         return spec.cls if spec is not None else None
 
+    def newest(self) -> ClassSpec:
+        """Return the declaration that runs, or that the next call will deploy."""
+        spec = self._newest()
+        assert spec is not None
+        return spec
+
     def _newest(self) -> ClassSpec | None:
         return self._pending or (self.version.spec if self.version else None)
 
     def build_reason(self) -> str:
         """Return readable lines about what changed with the last build, or will with the next."""
-        spec = self._newest()
-        assert spec is not None
+        spec = self.newest()
         return builder.reason(spec, self.session.engine(spec.options.engine), self.app)
 
     # --- pools -----------------------------------------------------------------------------
@@ -324,8 +329,7 @@ class Service:
 
     def address(self, method: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> ServedAddress:
         """Open the address of a web method, for instances made with these arguments."""
-        spec = self._newest()
-        assert spec is not None
+        spec = self.newest()
         return self.serving.open(spec, method, args, kwargs)
 
     def containers(self) -> list[Container]:

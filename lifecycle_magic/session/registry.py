@@ -16,14 +16,17 @@ import threading
 import warnings
 import weakref
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from types import CodeType, FrameType, FunctionType
 from typing import Any
 
+from lifecycle_magic.callers import function_call
 from lifecycle_magic.decorators import hooks
 from lifecycle_magic.exception import InvalidError
 from lifecycle_magic.handles.remote import Cls, ServiceResolver
 from lifecycle_magic.services.service import Service
 from lifecycle_magic.session import session as sessions
+from lifecycle_magic.session.served_calls import publish, published
 from lifecycle_magic.spec.class_spec import CALL, ClassSpec
 from lifecycle_magic.spec.input_changes import NO_CHANGES, InputChanges
 
@@ -41,6 +44,7 @@ class Lookup:
         self.newest = _Source.of(spec)  # of the last claim, whether it is deployed or not
         self._classes: weakref.WeakSet[type] = weakref.WeakSet()
         self._handles: list[weakref.ref[Cls]] = []
+        self.public_name = ""  # the app sets it if it has a name
         self.follow(spec)
 
     def __call__(self) -> Service:
@@ -56,6 +60,8 @@ class Lookup:
         self._classes.add(spec.cls)
         sessions.note_volumes(spec.volume_names())
         session = sessions.opened()
+        if session is not None:
+            session.served_calls.notify_changed()
         variants = session.services.items() if session is not None else ()
         for key, service in list(variants):
             if key.startswith(f"{self.key}?"):
@@ -90,7 +96,13 @@ class Lookup:
 
     def publish(self) -> str:
         """Let containers call the class by its key, and return the key."""
-        return sessions.publish(self.key, self)
+        return publish(self.key, self)
+
+    def publish_name(self) -> str:
+        """Let other sessions call the class, and return its name there, as ``app/name``."""
+        if self.public_name:
+            sessions.current()
+        return self.public_name
 
     @property
     def is_held(self) -> bool:
@@ -116,6 +128,10 @@ class Variant:
         self.key = f"{of.key.partition('?')[0]}?{self.spec.options.identity()}"
         if labels:
             self.key += f"&{labels}"
+
+    def publish_name(self) -> str:
+        """Return nothing: other sessions call the class with the options of its declaration."""
+        return ""
 
     @property
     def spec(self) -> ClassSpec:
@@ -158,16 +174,23 @@ class Variant:
 
     def publish(self) -> str:
         """Let containers call the class by its key, and return the key."""
-        return sessions.publish(self.key, self)
+        return publish(self.key, self)
 
 
 def _handle(key: str) -> Cls | None:
     """Return a handle of the class that was published under ``key`` in this process."""
-    found: Any = sessions.published.get(key)
+    found: Any = published.get(key)
     return Cls(found) if found is not None else None
 
 
 hooks._find_handle = _handle
+
+
+def _keep_call(future: Future[Any], where: str) -> str:
+    return sessions.current().served_calls.kept_calls.add(future, where)
+
+
+function_call._keep = _keep_call
 
 
 def _service(key: str, spec: ClassSpec) -> Service:

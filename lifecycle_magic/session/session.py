@@ -14,7 +14,7 @@ import secrets
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -25,7 +25,7 @@ from lifecycle_magic.container.registry import close_in_fork, running_in
 from lifecycle_magic.engines.base import Engine
 from lifecycle_magic.engines.choose import choose
 from lifecycle_magic.engines.process.keeper import remove_tree
-from lifecycle_magic.exception import EngineError, InvalidError
+from lifecycle_magic.exception import EngineError
 from lifecycle_magic.host import disk_full, process_limit, unfinished
 from lifecycle_magic.host.ledger import Ledger
 from lifecycle_magic.host.owner import Owner
@@ -35,6 +35,7 @@ from lifecycle_magic.lifecycle.bus import Bus
 from lifecycle_magic.lifecycle.history import Entry, History
 from lifecycle_magic.lifecycle.logs import Logs
 from lifecycle_magic.lifecycle.states import LogLine, Notice
+from lifecycle_magic.session.served_calls import ServedCalls, named
 from lifecycle_magic.session.sweep import folders, sweep
 from lifecycle_magic.threads.event_loop import EventLoop
 from lifecycle_magic.web.site import Site
@@ -42,6 +43,7 @@ from lifecycle_magic.wire import descriptors
 
 if TYPE_CHECKING:
     # A session opens with the extension, and services come with the first class.
+    from lifecycle_magic.handles.remote import ServiceResolver
     from lifecycle_magic.services.inside_calls import InsideCalls
     from lifecycle_magic.services.service import Service
 
@@ -65,7 +67,13 @@ class Session:
         self.event_loop = EventLoop("lifecycle-event-loop")
         self.history = History(self.root)
         self.services: dict[str, Service] = {}
-        self._inside_calls: InsideCalls | None = None
+        self.served_calls = ServedCalls(
+            self.folder,
+            self.owner,
+            self.event_loop,
+            self.services,
+            lambda text: self.notice(None, text, "warning"),
+        )
         self.site = Site()
         self._engines: dict[str, Engine] = {}
         # a message for each engine that no class has used yet
@@ -101,32 +109,7 @@ class Session:
     @property
     def inside_calls(self) -> InsideCalls:
         """What serves the calls that containers make."""
-        with self._lock:
-            if self._inside_calls is None:
-                from lifecycle_magic.services.inside_calls import InsideCalls
-
-                find = self._find_service
-                self._inside_calls = InsideCalls(self.folder, self.event_loop, find)
-            return self._inside_calls
-
-    def close_inside_calls_in_fork(self) -> None:
-        """Close the sockets of calls from inside containers in a forked child."""
-        if self._inside_calls is not None:
-            self._inside_calls.close_in_fork()
-
-    def _find_service(self, key: str) -> Service:
-        """Return the service of a class by its key. Raises `InvalidError` if there is none."""
-        found = published.get(key)
-        if found is not None:
-            return found()
-        service = self.services.get(key)
-        if service is None:
-            name = key.partition("?")[0].rpartition("/")[2]
-            raise InvalidError(
-                f"{name}: the session has no class or function of this name any more. "
-                "Fix: run the cell or script again that declares it"
-            )
-        return service
+        return self.served_calls.inside_calls
 
     def uses(self, name: Literal["docker", "process"]) -> bool:
         """Return whether this session has used the engine called ``name``."""
@@ -206,10 +189,10 @@ class Session:
         takes.
         """
         self.site.close()
+        self.served_calls.close_peers()
         going = self.stop(why=why)
         wait_gone(going)
-        if self._inside_calls is not None:
-            self._inside_calls.close()
+        self.served_calls.close_inside()
         self.services.clear()
         self._sweeper.join()
         self.event_loop.stop()
@@ -275,14 +258,12 @@ def note_volumes(names: Iterable[str]) -> None:
         session.ledger.add_volumes(names)
 
 
-published: dict[str, Callable[[], Service]] = {}
-"""What finds the service of each class whose handle was sent to a container, by its key."""
-
-
-def publish(key: str, find: Callable[[], Service]) -> str:
-    """Let containers call a class by its key, and return the key."""
-    published[key] = find
-    return key
+def name_class(key: str, found: ServiceResolver) -> None:
+    """Let other processes call a class by its name, from when this process has a session."""
+    named[key] = found
+    session = opened()
+    if session is not None:
+        session.served_calls.publish_names()
 
 
 _declared: set[str] = set()
@@ -301,6 +282,7 @@ def current() -> Session:
             try:
                 with disk_full.explain("open a session"):
                     _current = Session()
+                _current.served_calls.publish_names()
             except EngineError:
                 raise
             except RuntimeError as error:
@@ -337,7 +319,7 @@ def _in_forked_child() -> None:
     if session is not None:
         session.event_loop.close_in_fork()
         session.site.close_in_fork()
-        session.close_inside_calls_in_fork()
+        session.served_calls.close_in_fork()
         for service in session.services.values():
             for pool in service.pools.values():
                 pool.stale = True  # a call in the child starts a container of the child's own

@@ -25,7 +25,7 @@ from lifecycle_magic.exception import WireError
 from lifecycle_magic.wire.segment import NAME
 from lifecycle_magic.wire.shared import IDLE_SECONDS, SEGMENT_MIN_BYTES, Shared
 
-PROTOCOL = 5
+PROTOCOL = 6
 """Version of everything in this package. Both sides must have the same version."""
 
 HEADER = struct.Struct("<2sBBHHQ")
@@ -82,6 +82,8 @@ class Kind:
     ABANDON = 20  # worker: the caller of an ASK wants no answer any more
     NEXT = 21  # worker: the caller of an ASK wants the next item
     AWAIT = 22  # worker: the caller of a spawned ASK waits for it from now on
+    CHANGED = 23  # session: a class that it serves by name was declared again; see wire.nested
+    LEAVING = 24  # session: new ASKs go to the session that has replaced this one
 
 
 Part = Any  # bytes, bytearray or memoryview of bytes

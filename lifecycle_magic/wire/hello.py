@@ -28,7 +28,8 @@ CONTROL = "control"
 DATA = "data"
 MEMORY = "memory"  # over which descriptors of shared memory pass; Unix sockets only
 CALLS = "calls"  # calls from inside the container; opened when the first one is made
-_ROLES = (CONTROL, DATA, MEMORY, CALLS)
+NAMED = "named"  # calls by name, from another process of the same user
+_ROLES = (CONTROL, DATA, MEMORY, CALLS, NAMED)
 _WRONG_TOKEN = "wrong token: this is not a container that this session launched"
 
 
@@ -148,7 +149,7 @@ def read_hello(channel: Channel) -> Hello | None:
     except Exception:  # any process can send anything: endless nested lists, half a character
         hello = None
     if hello is None:
-        _refuse(channel, _WRONG_TOKEN)
+        refuse(channel, _WRONG_TOKEN)
     return hello
 
 
@@ -159,7 +160,7 @@ def admit_hello(
     import hmac  # loads OpenSSL: 4 ms, which a starting container need not spend
 
     if not hmac.compare_digest(str(hello.token).encode(), token.encode()):
-        _refuse(channel, _WRONG_TOKEN)
+        refuse(channel, _WRONG_TOKEN)
         return None
     if hello.protocol != PROTOCOL:
         why = (
@@ -181,8 +182,31 @@ def admit_hello(
         channel.send(Kind.HELLO, json.dumps({"ok": True, "python": python_minor()}).encode())
         channel.max_frame = MAX_FRAME_BYTES
         return hello, channel
-    _refuse(channel, why)
+    refuse(channel, why)
     raise HandshakeError(why)
+
+
+def admit_named(channel: Channel, hello: Hello, token: str) -> bool:
+    """Do the session's side of the handshake with another process that calls by name.
+
+    Return whether it may call. Another protocol or Python minor is refused like a wrong token, and
+    the caller gets the reason.
+    """
+    import hmac
+
+    if hello.role != NAMED or not hmac.compare_digest(str(hello.token).encode(), token.encode()):
+        refuse(channel, "wrong token: it is not the one in the session's folder")
+    elif (hello.protocol, hello.python) != (PROTOCOL, python_minor()):
+        refuse(
+            channel,
+            f"the caller has Python {hello.python} and speaks protocol {hello.protocol}, the "
+            f"session has Python {python_minor()} and speaks protocol {PROTOCOL}",
+        )
+    else:
+        channel.send(Kind.HELLO, json.dumps({"ok": True, "python": python_minor()}).encode())
+        channel.max_frame = MAX_FRAME_BYTES
+        return True
+    return False
 
 
 def _checked_hello(fields: dict[str, Any]) -> Hello:
@@ -206,7 +230,8 @@ def _read(channel: Channel) -> dict[str, Any] | None:
     return fields
 
 
-def _refuse(channel: Channel, why: str) -> None:
+def refuse(channel: Channel, why: str) -> None:
+    """Close a connection after sending the reason."""
     try:
         channel.send(Kind.HELLO, json.dumps({"ok": False, "why": why}).encode())
     except OSError:

@@ -1,13 +1,18 @@
-"""Calls from inside containers, as they travel between a container and the kernel's session.
+"""Calls to a session, as they travel between the caller and the session.
 
-    ASK      container: an `Ask`; its arguments are the frame's buffers
-    ABANDON  container: the caller wants no answer any more
-    AWAIT    container: the caller waits from now on for a call that it has spawned
-    NEXT     container: the caller of a generator wants another item; its ASK wants the first
-    RESULT FAILURE CANCELLED ITEM END    kernel: the answers
+The caller is a container of the session, or another process that calls by name.
 
-Except for ASK, the payload is the number of the call. The kernel passes arguments and answers on as
-the bytes that they are: their types need not exist there.
+    ASK      caller: an `Ask`; its arguments are the frame's buffers
+    ABANDON  caller: no answer is wanted any more
+    AWAIT    caller: a spawned call is waited for from now on
+    NEXT     caller: another item of a generator is wanted; its ASK wants the first
+    RESULT FAILURE CANCELLED ITEM END    session: the answers
+    OUTPUT   session: what the call printed, for a caller that calls by name
+    CHANGED  session: a class was declared again, so what is known of classes may be outdated
+    LEAVING  session: another session has replaced this one; calls that run are answered
+
+Except for ASK, the payload is the number of the call, 0 for none. The session passes arguments and
+answers on as the bytes that they are: their types need not exist there.
 """
 
 from __future__ import annotations
@@ -22,25 +27,31 @@ from lifecycle_magic.wire.pickling import Buffer, dumps, loads
 
 __all__ = ["Ask", "Invitation", "forward", "number_of", "pack_number", "read_ask"]
 
+BY_NAME = "name:"
+"""Prefix of a key that is an app and a name, ``name:app/Model``, whichever session serves them."""
+
 REMOTE = "remote"  # the caller waits
 SPAWN = "spawn"  # the caller does not wait
 ITEMS = "items"  # the caller reads a generator's items
 ADDRESS = "address"  # the address of a method that answers HTTP
+DESCRIBE = "describe"  # the methods of a class: `lifecycle_magic.named.description`
+COLLECT = "collect"  # the outcome of a spawned call, whose id is in the place of the method
 
 _NUMBER = struct.Struct("<Q")
-_TYPES = (int, str, bytes, str, str, int)  # of the fields of an Ask
+_TYPES = [int, str, bytes, str, str, int, str]  # of the fields of an Ask
 
 
 class Invitation(NamedTuple):
     """What a container needs to connect to its session: the address, and its own token.
 
     ``address`` is ``unix:<name in the run folder>`` or ``tcp:<host>:<port>``. ``key`` is that of
-    the container's own class.
+    the container's own class, ``session`` the id of the session.
     """
 
     address: str
     token: str
     key: str
+    session: str = ""
 
     def __repr__(self) -> str:
         """Return the address without the token."""
@@ -51,7 +62,8 @@ class Ask(NamedTuple):
     """One call. ``slot`` is the number of the connection whose call makes it, -1 for none.
 
     ``key`` names the class in its session, ``arguments`` are the pickled ``(args, kwargs)`` of its
-    constructor, ``form`` is one of the constants above.
+    constructor, ``form`` is one of the constants above. ``id`` is that of a spawned call, under
+    which other processes find it.
     """
 
     number: int
@@ -60,6 +72,7 @@ class Ask(NamedTuple):
     method: str
     form: str
     slot: int
+    id: str = ""
 
 
 def read_ask(payload: memoryview) -> Ask:
@@ -68,14 +81,7 @@ def read_ask(payload: memoryview) -> Ask:
         found = loads(payload)
     except Exception as error:
         raise WireError(f"a call that can't be read: {error}") from None
-    if not isinstance(found, Ask) or [type(one) for one in found] != [
-        int,
-        str,
-        bytes,
-        str,
-        str,
-        int,
-    ]:
+    if not isinstance(found, Ask) or [type(one) for one in found] != _TYPES:
         raise WireError(f"a call that is a {type(found).__name__}")
     return found
 

@@ -28,15 +28,15 @@ PACKAGES = [
         "callers",
     ),
     *("host", "secret", "volume"),
-    *("fingerprint", "guest", "images", "errors", "spec"),
+    *("fingerprint", "guest", "named", "images", "errors", "spec"),
     *("engines", "lifecycle", "building", "container", "pool", "calls"),
-    *("handles", "web", "services", "session", "app", "ui", "__main__"),
+    *("peers", "handles", "web", "services", "session", "app", "ui", "__main__"),
 ]
 
 # What the user's image brings if the class asks for it.
 FROM_THE_IMAGE = {"guest.web": {"fastapi"}}
 
-TRAVEL = {"exception", "threads", "decorators", "wire", "callers", "guest"}
+TRAVEL = {"exception", "threads", "decorators", "wire", "callers", "guest", "named"}
 
 
 def modules() -> Iterator[tuple[str, Path]]:

@@ -21,10 +21,14 @@ CHANGES = {
 
 # Properties that make what they return on first use, and keep it.
 KEPT = {
+    "callers/function_call.py:object_id",
     "engines/docker/engine.py:_facts",
     "guest/output.py:buffer",
+    "named/handles.py:_calls",
     "session/registry.py:spec",
-    "session/session.py:inside_calls",
+    "session/served_calls.py:inside_calls",
+    "session/served_calls.py:kept_calls",
+    "session/served_calls.py:peer_calls",
     "threads/event_loop.py:reply_loop",
     "ui/notebook/drafts.py:spec",
 }

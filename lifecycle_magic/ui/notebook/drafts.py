@@ -11,8 +11,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from lifecycle_magic.handles.remote import Cls
-from lifecycle_magic.session import session as sessions
 from lifecycle_magic.session.registry import Lookup, Variant, claim
+from lifecycle_magic.session.served_calls import publish
 from lifecycle_magic.spec.class_spec import ClassSpec, read_class
 from lifecycle_magic.spec.input_changes import NO_CHANGES, InputChanges
 from lifecycle_magic.spec.options import Options
@@ -115,6 +115,10 @@ class Draft:
         """Register a handle of this name, by a weak reference."""
         self.lookup.hold(handle)
 
+    def publish_name(self) -> str:
+        """Let other sessions call the class, and return its name there; empty if it has none."""
+        return self.lookup.publish_name()
+
     def publish(self) -> str:
         """Let containers call the class by its key, and return the key."""
-        return sessions.publish(self.key, self)
+        return publish(self.key, self)

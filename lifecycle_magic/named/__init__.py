@@ -1,0 +1,1 @@
+"""Classes and functions that another session serves, called by name."""

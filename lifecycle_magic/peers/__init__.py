@@ -1,0 +1,1 @@
+"""Connections of this process to other sessions of the same user."""

@@ -1,0 +1,109 @@
+"""A connection over which this process calls classes of another session by name."""
+
+from __future__ import annotations
+
+import functools
+import os
+import weakref
+from contextlib import AbstractContextManager
+from contextvars import Context, copy_context
+from typing import Any, Protocol
+
+from lifecycle_magic.exception import Error, InvalidError, WireError
+from lifecycle_magic.guest.session_connection import SessionConnection, Show, pickle_arguments
+from lifecycle_magic.host.served import Served
+from lifecycle_magic.host.user_of_socket import is_own_user
+from lifecycle_magic.named.crossing import handle_of_key, to_another_session
+from lifecycle_magic.pool.printing import show
+from lifecycle_magic.threads.sigint import deferred
+from lifecycle_magic.wire.frames import PROTOCOL, Channel
+from lifecycle_magic.wire.hello import NAMED, dial, introduce
+from lifecycle_magic.wire.python_versions import python_minor
+
+__all__ = ["Listener", "PeerConnection", "connect"]
+
+_open: weakref.WeakSet[PeerConnection] = weakref.WeakSet()
+
+
+class Listener(Protocol):
+    """What is notified when a class is declared again: see `PeerConnection.listeners`."""
+
+    def on_change(self) -> None:
+        """React to the change. On any thread."""
+
+
+class PeerConnection(SessionConnection):
+    """An open connection to the session ``served``. What its calls print is shown here."""
+
+    def __init__(self, channel: Channel, served: Served) -> None:
+        self.listeners: weakref.WeakSet[Listener] = weakref.WeakSet()
+        self.served = served
+        self.end = f"{served.who}, which served it, has ended"
+        super().__init__(channel, served.session)
+
+    def _pickle(
+        self, where: str, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[Any, list[Any]]:
+        token = to_another_session.set(True)
+        try:
+            return pickle_arguments(where, args, kwargs)
+        finally:
+            to_another_session.reset(token)
+
+    far = staticmethod(handle_of_key)
+
+    def _on_changed(self) -> None:
+        for listener in list(self.listeners):
+            listener.on_change()
+
+    def _shielded(self) -> AbstractContextManager[Any]:
+        return deferred()
+
+    def _shower(self) -> Show | None:
+        return functools.partial(_show_in, copy_context())
+
+    def _close_in_forks(self) -> None:
+        _open.add(self)
+
+    def _close_in_child(self) -> None:
+        self.is_closed = True
+        self._channel.close_in_child()
+
+
+def _show_in(context: Context, stream: str, text: str) -> None:
+    """Print in the cell that made a call. A context can't be entered twice, so it is copied."""
+    context.copy().run(show, stream, text)
+
+
+def connect(served: Served) -> PeerConnection:
+    """Connect to a session.
+
+    Raises `InvalidError` for one with another Python minor or protocol, and `Error` if it does not
+    answer or runs as another user.
+    """
+    if (served.protocol, served.python) != (PROTOCOL, python_minor()):
+        raise InvalidError(
+            f"{served.who} has Python {served.python} and speaks protocol {served.protocol}, but "
+            f"this process has Python {python_minor()} and speaks protocol {PROTOCOL}. "
+            "Fix: run both with the same Python and the same release of lifecycle_magic"
+        )
+    try:
+        sock = dial(served.address)
+    except OSError as error:
+        raise Error(f"{served.who} can't be reached: {error}") from None
+    try:
+        if not is_own_user(sock):  # before it gets the token
+            raise Error(f"the socket of session {served.session} belongs to another user")
+        channel = introduce(sock, served.token(), NAMED)
+    except (OSError, WireError, Error) as error:
+        sock.close()
+        raise Error(f"{served.who} can't be reached: {error}") from None
+    return PeerConnection(channel, served)
+
+
+def _in_forked_child() -> None:
+    for connection in list(_open):
+        connection._close_in_child()
+
+
+os.register_at_fork(after_in_child=_in_forked_child)

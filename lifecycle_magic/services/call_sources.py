@@ -1,0 +1,77 @@
+"""Who makes the calls of a connection: a container of this session, or another process."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextvars import Context, copy_context
+from typing import TYPE_CHECKING, Protocol
+
+from lifecycle_magic.calls.input import Input
+from lifecycle_magic.container.container import Container
+from lifecycle_magic.pool.printing import viewer
+
+if TYPE_CHECKING:
+    from lifecycle_magic.services.service import Service
+
+__all__ = ["CallSource", "ContainerSource", "ProcessSource"]
+
+Find = Callable[[str], "Service | None"]
+"""Returns the service of a class by its key. None if another session may serve it. Raises
+`InvalidError` or `NotFoundError` if there is none.
+"""
+
+
+class CallSource(Protocol):
+    """The caller on the other side of a connection."""
+
+    find: Find
+
+    def serves(self, key: str) -> bool:
+        """Return whether the session still serves a class that was found before."""
+
+    def caller(self, slot: int) -> Input | None:
+        """Return the call that runs in a slot of the caller, or None."""
+
+    def context(self, caller: Input | None, show: Callable[[str, str], None]) -> Context:
+        """Return the context in which the output of a call is shown.
+
+        ``show`` sends it to the caller.
+        """
+
+
+class ContainerSource:
+    """A container. The output of its calls is shown where that of the calling call appears."""
+
+    def __init__(self, container: Container, find: Find) -> None:
+        self.find = find
+        self._container = container
+
+    def serves(self, key: str) -> bool:
+        return True
+
+    def caller(self, slot: int) -> Input | None:
+        slots = self._container.slots
+        input = slots[slot].input if 0 <= slot < len(slots) else None
+        return input if isinstance(input, Input) else None
+
+    def context(self, caller: Input | None, show: Callable[[str, str], None]) -> Context:
+        # A thread that belongs to no call has the context of any call that runs there.
+        running = [caller, *(one.input for one in self._container.slots)]
+        found = next((one for one in running if isinstance(one, Input)), None)
+        return found.context if found is not None else copy_context()
+
+
+class ProcessSource:
+    """Another process of this user. It shows the output of its calls itself."""
+
+    def __init__(self, find: Find, serves: Callable[[str], bool]) -> None:
+        self.find = find
+        self.serves = serves
+
+    def caller(self, slot: int) -> Input | None:
+        return None
+
+    def context(self, caller: Input | None, show: Callable[[str, str], None]) -> Context:
+        context = copy_context()
+        context.run(viewer.set, show)
+        return context
