@@ -27,7 +27,6 @@ from lifecycle_magic.handles.local_instance import LocalInstance
 from lifecycle_magic.handles.methods import Method
 from lifecycle_magic.named.crossing import make_instance, reduce_by_name, to_another_session
 from lifecycle_magic.named.handles import (
-    NamedClass,
     NamedFunction,
     named_class,
     named_function,
@@ -87,6 +86,15 @@ class ServiceResolver(Protocol):
         """
 
 
+class _FromName:
+    """`Cls.from_name`. On a handle it is the class's own attribute of this name, if it has one."""
+
+    def __get__(self, handle: Cls | None, owner: type[Cls]) -> Any:
+        if handle is not None and hasattr(handle._spec.cls, "from_name"):
+            return on_class(handle._spec, "from_name", handle)
+        return named_class
+
+
 class Cls:
     """The handle of a lifecycle class. It has the class's attributes, and makes `Obj` instances."""
 
@@ -137,17 +145,7 @@ class Cls:
         marks = batch_marks("with_batching", max_batch_size, wait_ms)
         return Cls(self._find.variant({}, InputChanges(batched=marks)))
 
-    @staticmethod
-    def from_name(app_name: str, name: str, **unused: object) -> NamedClass:
-        """Return a handle of the class ``name`` of the app ``app_name``.
-
-        Another living session of this user serves it, or this one. Nothing is looked up before the
-        first use. A call then raises `NotFoundError` if no session serves the name, and
-        `InvalidError` if several do. Modal's ``environment_name`` means nothing here.
-
-        >>> Cls.from_name("demo", "Model")().predict.remote(1)  # doctest: +SKIP
-        """
-        return named_class(app_name, name, **unused)
+    from_name = _FromName()
 
     # --- as a class ------------------------------------------------------------------------
 

@@ -43,12 +43,24 @@ class Function:
 
 
 def named_class(app_name: str, name: str, **unused: object) -> NamedClass:
-    """Return what `Cls.from_name` does. Raises `InvalidError` for what can be no name."""
+    """Return a handle of the class ``name`` of the app ``app_name``.
+
+    Another living session of this user serves it, or this one. Nothing is looked up before the
+    first use. A call then raises `NotFoundError` if no session serves the name, and `InvalidError`
+    if several do; what can be no name is an `InvalidError` at once. Modal's ``environment_name``
+    means nothing here.
+
+    >>> Cls.from_name("demo", "Model")().predict.remote(1)  # doctest: +SKIP
+    """
     return NamedClass(_checked("Cls", app_name, name, unused))
 
 
 def named_function(app_name: str, name: str, **unused: object) -> NamedFunction:
-    """Return what `Function.from_name` does. Raises `InvalidError` for what can be no name."""
+    """Return a handle of the function ``name`` of the app ``app_name``: see `named_class`.
+
+    >>> Function.from_name("demo", "square").remote(3)  # doctest: +SKIP
+    9
+    """
     return NamedFunction(_checked("Function", app_name, name, unused))
 
 

@@ -592,3 +592,20 @@ def _introduce(sock: socket.socket, token: str, greeting: Hello) -> None:
     answer = hello._read(channel)
     assert answer is not None
     raise Error(str(answer["why"]))
+
+
+def test_a_class_may_have_a_from_name_of_its_own(site: Site) -> None:
+    class Made:
+        def __init__(self, size: int = 1) -> None:
+            self.size = size
+
+        @classmethod
+        def from_name(cls, name: str) -> Any:
+            return cls(len(name))
+
+        @lm.method()
+        def get(self) -> int:
+            return self.size
+
+    made: Any = site.app.cls(Made)
+    assert made.from_name("four").get.remote() == 4
