@@ -19,6 +19,10 @@ if TYPE_CHECKING:
 
 __all__ = ["start", "start_spare"]
 
+FAILED_ENTER_SECONDS = 1.0
+"""Seconds in which a container whose ``enter`` failed may exit by itself. Its report then has its
+last lines; a container that is killed has no report."""
+
 
 def start(container: Container, show: Callable[[str, str], None]) -> None:
     """Launch a container, complete the handshake and run ``enter``.
@@ -37,6 +41,8 @@ def start(container: Container, show: Callable[[str, str], None]) -> None:
         run_enter(container, show)
         _mark_ready(container)
     except BaseException as error:
+        if container.reported_start_failure:
+            container.exited.wait(FAILED_ENTER_SECONDS)
         container.end(Ending(EndKind.KILL, f"it did not start: {error}"), wait=True)
         raise
     finally:

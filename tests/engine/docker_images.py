@@ -43,15 +43,15 @@ def remove_made_by(client: docker.DockerClient, marks: list[str], **filters: Any
 
 
 @contextlib.contextmanager
-def removing_only(ours: Callable[[], set[str]]) -> Iterator[None]:
-    """Let `prune` remove nothing but images and volumes whose id or name is in ``ours`` then.
+def removing_only(is_ours: Callable[[str], bool]) -> Iterator[None]:
+    """Let `prune` remove nothing but images and volumes for whose id or name ``is_ours`` holds.
 
     What it finds and how it removes are unchanged. Other tests make images and containers on
     the same engine at any time, also between a listing and a removal.
     """
 
     def guarded(remove: Callable[..., Any], what: str, **options: Any) -> bool:
-        return what in ours() and api.removed(remove, what, **options)
+        return is_ours(what) and api.removed(remove, what, **options)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(kept, "removed", guarded)

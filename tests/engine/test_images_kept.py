@@ -169,11 +169,20 @@ def marked_images(mark: str) -> set[str]:
     found = set()
     with contextlib.closing(docker.from_env()) as client:
         for one in docker_images.ids(client, label=f"{ROLE}=image"):
-            with contextlib.suppress(docker.errors.APIError):  # another test's, and gone meanwhile
-                image = client.api.inspect_image(one)
-                if f"MARK={mark}" in image["Config"]["Env"]:
-                    found |= {one, *image["RepoTags"]}
+            if (image := inspected(client, one)) is not None and is_marked(image, mark):
+                found |= {one, *image["RepoTags"]}
     return found
+
+
+def inspected(client: docker.DockerClient, image: str) -> dict[str, Any] | None:
+    """What the engine says of an image, by id or name; None if there is none (any more)."""
+    with contextlib.suppress(docker.errors.APIError):
+        return dict(client.api.inspect_image(image))
+    return None
+
+
+def is_marked(image: dict[str, Any], mark: str) -> bool:
+    return f"MARK={mark}" in image["Config"]["Env"]
 
 
 def prune(
@@ -195,9 +204,15 @@ def prune(
     with contextlib.ExitStack() as stack:
         stack.callback(shutil.rmtree, others)
         if isinstance(engine, DockerEngine):
-            stack.enter_context(
-                docker_images.removing_only(lambda: {*marked_images(mark), VOLUME_PREFIX + volume})
-            )
+            client = stack.enter_context(contextlib.closing(docker.from_env()))
+
+            def is_ours(what: str) -> bool:
+                image = inspected(client, what)
+                return what == VOLUME_PREFIX + volume or (
+                    image is not None and is_marked(image, mark)
+                )
+
+            stack.enter_context(docker_images.removing_only(is_ours))
             stack.callback(setattr, engine, "young", engine.young)
             engine.young = young
         return pruning.prune(session.current(), everything=True, volumes=bool(volume), ask=ask)
