@@ -21,6 +21,7 @@ import shutil
 import subprocess
 import sys
 import time
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -72,7 +73,14 @@ def main() -> int:
         parser.error(f"no such group: {', '.join(sorted(unknown))}")
     groups = [name for name in given.groups or USUAL if (ROOT / GROUPS[name][0]).is_dir()]
     pythons = found()
-    results = [result for python in pythons for result in run(python, groups)]
+    # The environment of the next Python is made while the tests run on this one.
+    with ThreadPoolExecutor(1) as installer:
+        environments = [installer.submit(environment_for, python) for python in pythons]
+        results = [
+            result
+            for python, environment in zip(pythons, environments, strict=True)
+            for result in run(python, environment, groups)
+        ]
     if not given.no_container and not any(one.minor == IN_A_CONTAINER for one in pythons):
         results.append(run_in_container(groups))
     if not results:
@@ -117,10 +125,10 @@ def version_of(path: str) -> str | None:
     return done.stdout.strip()
 
 
-def run(python: Python, groups: list[str]) -> list[Result]:
-    """Run the groups on one Python."""
+def run(python: Python, installed: Future[Path], groups: list[str]) -> list[Result]:
+    """Run the groups on one Python, once its environment is installed."""
     try:
-        environment = environment_for(python)
+        environment = installed.result()
     except subprocess.CalledProcessError as error:
         return [Result(python.version, "install", False, f"uv ended with {error.returncode}")]
     return [run_group(environment, python.version, group) for group in groups]
@@ -146,7 +154,10 @@ def environment_for(python: Python) -> Path:
 def run_group(environment: Path, version: str, group: str) -> Result:
     """Run one group of tests, with its output passed on."""
     say(f"{group} tests on Python {version}")
-    command = [environment / "bin/python", "-m", "pytest", "-q", "-n", "2", "--dist", "loadgroup"]
+    # Tests wait for processes more than they compute.
+    workers = str(max(os.cpu_count() or 1, 4))
+    options = ["-q", "-n", workers, "--dist", "loadgroup"]
+    command = [environment / "bin/python", "-m", "pytest", *options]
     # Only the Python of .venv has a base image for Docker, so Docker's tests can't run here.
     outside = {**os.environ, "CI": "", "LIFECYCLE_MAGIC_ENGINE": "process", "CORPUS": "all"}
     return pytest_result([*command, *GROUPS[group]], version, group, outside)
