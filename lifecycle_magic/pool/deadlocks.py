@@ -22,6 +22,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from lifecycle_magic.exception import InvalidError
+from lifecycle_magic.threads.sigint import deferred
 
 if TYPE_CHECKING:
     from lifecycle_magic.container.container import Container
@@ -29,8 +30,15 @@ if TYPE_CHECKING:
     from lifecycle_magic.pool.sizing import Limits
     from lifecycle_magic.pool.state import PoolState
 
-__all__ = ["Waiter", "busy_slots", "current_task", "deadlock_error", "drop_unreachable"]
-__all__ += ["notify_blocking", "waiter"]
+__all__ = [
+    "Waiter",
+    "busy_slots",
+    "check_wait",
+    "current_task",
+    "deadlock_error",
+    "drop_unreachable",
+]
+__all__ += ["drop_unreachable", "notify_blocking", "waiter"]
 
 
 @dataclass(frozen=True)
@@ -112,6 +120,33 @@ def _occupied(
         if slot.input is not None or not is_held_back(container)
     ]
     return busy, not (state.starting or state.idle or len(alive) < state.limits.most)
+
+
+def check_wait(
+    state: PoolState,
+    is_held_back: Callable[[Container], bool],
+    pool: str,
+    where: str,
+    *,
+    awaits: bool,
+) -> None:
+    """Raise `InvalidError` if the running code would wait for a slot that only this code can
+    release.
+
+    Otherwise notify the inputs in the slots, unless the code ``awaits`` and its thread runs on.
+    """
+    who = waiter(awaits=awaits)
+    with deferred():  # otherwise an interrupt might leave the lock taken
+        with state.lock:
+            busy, stuck = busy_slots(state, is_held_back, who)
+        if stuck:
+            drop_unreachable()
+            with state.lock:
+                busy, stuck = busy_slots(state, is_held_back, who)
+        if stuck:
+            raise deadlock_error(pool, state.limits, where)
+        if not awaits:
+            notify_blocking(busy)
 
 
 def deadlock_error(pool: str, limits: Limits, where: str) -> InvalidError:

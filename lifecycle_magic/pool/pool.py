@@ -25,6 +25,7 @@ from lifecycle_magic.pool.claim import BlockingClaim, Claim
 from lifecycle_magic.pool.deadlocks import (
     Waiter,
     busy_slots,
+    check_wait,
     deadlock_error,
     drop_unreachable,
     inputs_if_full,
@@ -194,18 +195,7 @@ class Pool:
         ``where`` names the call that needs the slot. The wait blocks the thread, or with ``awaits``
         only the coroutine.
         """
-        who = waiter(awaits=awaits)
-        with deferred():  # otherwise an interrupt might leave the lock taken
-            with self._lock:
-                busy, stuck = self._busy_slots(who)
-            if stuck:
-                drop_unreachable()
-                with self._lock:
-                    busy, stuck = self._busy_slots(who)
-            if stuck:
-                raise deadlock_error(self.name, self.limits, where)
-            if not awaits:
-                notify_blocking(busy)
+        check_wait(self._state, self._code_swapper.is_held_back, self.name, where, awaits=awaits)
 
     def _busy_slots(self, who: Waiter) -> tuple[list[Slot], bool]:
         return busy_slots(self._state, self._code_swapper.is_held_back, who)

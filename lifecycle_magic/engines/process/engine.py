@@ -17,7 +17,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
@@ -38,32 +38,31 @@ from lifecycle_magic.engines.listener import tcp_socket, unix_socket
 from lifecycle_magic.engines.process import (
     environments,
     interpreters,
+    kept,
     limits,
     process_table,
     run_steps,
     sandbox,
+    volumes,
 )
 from lifecycle_magic.engines.process.commands import Commands
 from lifecycle_magic.engines.process.interpreters import Interpreter
 from lifecycle_magic.engines.process.keeper import remove_tree
 from lifecycle_magic.engines.process.limits import Host
-from lifecycle_magic.engines.process.sandbox import Bind, Probe
+from lifecycle_magic.engines.process.sandbox import Probe
 from lifecycle_magic.engines.process.start_keeper import EXIT_CODE, start_keeper
 from lifecycle_magic.engines.process.store import (
     ImageRecord,
     InstanceRecord,
     Store,
     copy_tree,
-    tree_size,
     write,
 )
-from lifecycle_magic.engines.step_reporter import StepReporter
 from lifecycle_magic.exception import EngineError, EngineUnavailable
 from lifecycle_magic.host import disk_full, run_files
 from lifecycle_magic.host.paths import state_root
 from lifecycle_magic.images.image import Image
 from lifecycle_magic.images.steps import FileDigests, RunCommand
-from lifecycle_magic.volume import Volume
 from lifecycle_magic.wire.surroundings import Surroundings
 
 _log = logging.getLogger(__name__)
@@ -172,12 +171,12 @@ class ProcessEngine:
         """Return a digest of the host's Python and of whether absolute paths are in the
         snapshot.
         """
-        _refuse(limits.of_image(image, self._host()))
-        return self._id_of(self._python(image, on_step))
+        limits.refuse(limits.of_image(image, self._host()))
+        return self._id_of(interpreters.fetch_if_missing(image.python_version, on_step))
 
     def known_base(self, image: Image) -> str | None:
         """Return the same id, or None if a Python would have to be fetched for it."""
-        _refuse(limits.of_image(image, self._host()))
+        limits.refuse(limits.of_image(image, self._host()))
         found = interpreters.find(image.python_version)
         return None if found is None else self._id_of(found)
 
@@ -185,21 +184,6 @@ class ProcessEngine:
         # Sandboxed or not decides what an absolute path in a build step means.
         digest = hashlib.sha256(python.digest_text.encode()).hexdigest()
         return f"{digest}-{'sandboxed' if self.sandboxed else 'plain'}"
-
-    def _python(self, image: Image, on_step: OnStep | None = None) -> Interpreter:
-        version = image.python_version
-        found = interpreters.find(version)
-        if found is not None:
-            return found
-        reporter = StepReporter(on_step or (lambda _: None), f"fetch Python {version}", 0, 0)
-        reporter.report_start()
-        try:
-            found = interpreters.fetch(version, lambda line: reporter.report_output(f"{line}\n"))
-        except BaseException:
-            reporter.report_end("failed")
-            raise
-        reporter.report_end("done")
-        return found
 
     def find(self, key: str) -> str | None:
         """Return the id of the image under ``key``: the key itself, or None."""
@@ -215,8 +199,8 @@ class ProcessEngine:
     ) -> str:
         """Build environment and snapshot from the recipe; raises `BuildError` or `EngineError`."""
         if below is None:
-            _refuse(limits.of_image(image, self._host()))
-        store, python = self._store, self._python(image, on_step)
+            limits.refuse(limits.of_image(image, self._host()))
+        store, python = self._store, interpreters.fetch_if_missing(image.python_version, on_step)
         with (
             disk_full.explain("build the image"),
             store.making("images", key) as folder,
@@ -231,8 +215,8 @@ class ProcessEngine:
             def prepare(step: RunCommand, made: run_steps.Made) -> run_steps.Prepared:
                 remove_tree(str(folder / "volumes"))  # ephemeral ones of an earlier step
                 mounts = [Mount(path, volume) for path, volume in step.access.volumes]
-                volumes = self._make_volumes(folder, folder, mounts)
-                return self._commands.of_step(step.command, made, volumes)
+                binds = volumes.make(store, folder, folder, mounts)
+                return self._commands.of_step(step.command, made, binds)
 
             made = run_steps.run_steps(image, start, prepare, on_step, files, new=below is None)
             remove_tree(str(folder / "volumes"))
@@ -297,7 +281,7 @@ class ProcessEngine:
 
     def launch(self, launch: Launch) -> str:
         """Start the guest below a keeper of its own session; the instance's name is its id."""
-        _refuse(limits.of_launch(launch, self._host()))
+        limits.refuse(limits.of_launch(launch, self._host()))
         store = self._store
         image = store.image(launch.image)
         if image is None:
@@ -310,9 +294,9 @@ class ProcessEngine:
         with disk_full.explain("start it"), store.making("instances", launch.name) as folder:
             copy_tree(store.place("images", launch.image) / "root", folder / "root")
             self._commands.prepare_root(folder / "root", image.workdir)
-            volumes = self._make_volumes(folder, place, launch.mounts)
+            binds = volumes.make(store, folder, place, launch.mounts)
             venv = store.place("venvs", image.venv)
-            job = self._commands.of_guest(launch, place, venv, image, volumes)
+            job = self._commands.of_guest(launch, place, venv, image, binds)
             with start_keeper(job) as keeper:
                 record = InstanceRecord(
                     name=launch.name,
@@ -329,34 +313,6 @@ class ProcessEngine:
                 keeper.start()
         self._runs[launch.name] = launch.run_dir
         return launch.name
-
-    def _make_volumes(self, folder: Path, place: Path, mounts: Sequence[Mount]) -> list[Bind]:
-        """Create missing volumes that may be created, and return all, as a sandbox mounts them.
-
-        ``folder`` is the instance's while it is being created, ``place`` its final path.
-        """
-        found = []
-        for number, mount in enumerate(mounts):
-            source = self._volume_folder(number, mount.volume, place)
-            if mount.volume.kind == "ephemeral":
-                ours = folder / source.relative_to(place)
-                ours.mkdir(mode=0o700, parents=True, exist_ok=True)
-            elif mount.volume.kind == "named" and mount.volume.create_if_missing:
-                (self._store.folder("volumes") / source.name).mkdir(mode=0o700, exist_ok=True)
-            elif not source.is_dir():
-                raise EngineError(
-                    f"the volume {mount.volume} for {mount.path} is not there: "
-                    f"make the folder {source}, or omit create_if_missing=False"
-                )
-            found.append(Bind(str(source), mount.path, "rw"))
-        return found
-
-    def _volume_folder(self, number: int, volume: Volume, place: Path) -> Path:
-        if volume.kind == "ephemeral":
-            return place / "volumes" / str(number)
-        if volume.kind == "named":
-            return self._store.place("volumes", str(volume.name))
-        return Path(str(volume.path))
 
     # --- while it runs, and after ------------------------------------------------------------
 
@@ -427,33 +383,11 @@ class ProcessEngine:
 
     def kept(self) -> list[Kept]:
         """Return every image (with its environment) and named volume, with its size on disk."""
-        store = self._store
-        running = {one.image for one in store.instances()}
-        found = []
-        for key in store.images():
-            record, place = store.image(key), store.place("images", key)
-            size = tree_size(place)
-            size += tree_size(store.place("venvs", record.venv)) if record else 0
-            found.append(Kept("image", key, size, place.stat().st_mtime, key in running))
-        mounted = self._mounted()
-        for name in store.volumes():
-            place = store.place("volumes", name)
-            used = name in mounted
-            found.append(Kept("volume", name, tree_size(place), place.stat().st_mtime, used))
-        return found
+        return kept.images(self._store) + kept.volumes(self._store)
 
     def remove_volume(self, name: str) -> bool:
         """Remove a named volume and its content; return False if it is in use or does not exist."""
-        if name in self._mounted() or name not in self._store.volumes():
-            return False
-        remove_tree(str(self._store.place("volumes", name)))
-        return True
-
-    def _mounted(self) -> set[str]:
-        """Return the names of the volumes of running instances."""
-        return {
-            name for one in self._store.instances() if one.keeper.alive() for name in one.volumes
-        }
+        return kept.remove_volume(self._store, name)
 
     def prune(self, *, keep: frozenset[str]) -> list[str]:
         """Remove images not in ``keep``, dead instances, and the leftovers of crashed builds."""
@@ -463,14 +397,5 @@ class ProcessEngine:
             if not one.keeper.alive():
                 self.kill(one.name)
                 removed.append(f"instance {one.name}")
-        in_use = {one.image for one in store.instances()}
-        for key in store.images():
-            if key not in keep and key not in in_use:
-                store.discard(store.place("images", key))
-                removed.append(f"image {key}")
+        removed += kept.prune_images(store, keep)
         return removed + store.clear_leftovers()
-
-
-def _refuse(found: Honoured) -> None:
-    if found.refused:
-        raise EngineError("; ".join(found.refused))

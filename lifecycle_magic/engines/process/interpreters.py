@@ -14,10 +14,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from lifecycle_magic.engines.base import OnStep
 from lifecycle_magic.engines.process import environments
+from lifecycle_magic.engines.step_reporter import StepReporter
 from lifecycle_magic.exception import BuildError
 
-__all__ = ["Interpreter", "fetch", "find", "own"]
+__all__ = ["Interpreter", "fetch", "fetch_if_missing", "find", "own"]
 
 _LOOK = (
     "import json, os, platform, sys\n"
@@ -114,6 +116,22 @@ def _fits(one: Interpreter, version: str) -> bool:
 
 
 _known: dict[str, Interpreter] = {}
+
+
+def fetch_if_missing(version: str, on_step: OnStep | None = None) -> Interpreter:
+    """Return an interpreter of this version, as `fetch`; report the fetching as a build step."""
+    found = find(version)
+    if found is not None:
+        return found
+    reporter = StepReporter(on_step or (lambda _: None), f"fetch Python {version}", 0, 0)
+    reporter.report_start()
+    try:
+        found = fetch(version, lambda line: reporter.report_output(f"{line}\n"))
+    except BaseException:
+        reporter.report_end("failed")
+        raise
+    reporter.report_end("done")
+    return found
 
 
 def _look_for(version: str) -> Interpreter | None:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 from lifecycle_magic.engines.base import Honoured, Launch, Mount
 from lifecycle_magic.engines.process.sandbox import is_below, reserved
+from lifecycle_magic.exception import EngineError
 from lifecycle_magic.images.image import Image
 from lifecycle_magic.images.steps import (
     AddLocalDir,
@@ -49,6 +50,12 @@ class Host:
         if not self.fix:
             return f"{_DOCKER} ({self.why_not})"
         return f"{self.fix} ({self.why_not}), or {_DOCKER}"
+
+
+def refuse(found: Honoured) -> None:
+    """Raise `EngineError` if an option can't be honoured and must not be ignored."""
+    if found.refused:
+        raise EngineError("; ".join(found.refused))
 
 
 def of_image(image: Image, host: Host) -> Honoured:
