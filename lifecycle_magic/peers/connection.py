@@ -16,7 +16,8 @@ from lifecycle_magic.host.user_of_socket import is_own_user
 from lifecycle_magic.named.crossing import handle_of_key, to_another_session
 from lifecycle_magic.pool.printing import show
 from lifecycle_magic.threads.sigint import deferred
-from lifecycle_magic.wire.frames import PROTOCOL, Channel
+from lifecycle_magic.wire.frame_header import PROTOCOL
+from lifecycle_magic.wire.frames import Channel
 from lifecycle_magic.wire.hello import NAMED, dial, introduce
 from lifecycle_magic.wire.python_versions import python_minor
 

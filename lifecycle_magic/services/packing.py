@@ -25,7 +25,7 @@ from lifecycle_magic.services.web_applications import (
     is_application,
     reduce_with_new_locks,
 )
-from lifecycle_magic.wire import definitions, loggers
+from lifecycle_magic.wire import definition_load, definitions, loggers
 from lifecycle_magic.wire.by_value import ByValue
 from lifecycle_magic.wire.reducers import Reduced
 
@@ -181,7 +181,7 @@ class _Packer(ByValue):
 
     def place(self, function: types.FunctionType, needed: set[str]) -> tuple[Any, dict[str, Any]]:
         label = self._label(function.__globals__)
-        if not label.startswith(definitions.STDLIB):
+        if not label.startswith(definition_load.STDLIB):
             self.functions.append(function)
             if label.partition("#")[0] != MAIN:
                 needed = needed | {"__package__", "__path__", "__file__"}
@@ -199,7 +199,7 @@ class _Packer(ByValue):
             known = name
             is_modules = module is not None and vars(module) is space
             if is_modules and name != MAIN and name.partition(".")[0] in sys.stdlib_module_names:
-                known = definitions.STDLIB + name
+                known = definition_load.STDLIB + name
             elif name in self._labels.values() or name not in (MAIN, self._cls.__module__):
                 known = f"{name}#{sum(one.startswith(name) for one in self._labels.values())}"
             self._labels[id(space)] = known

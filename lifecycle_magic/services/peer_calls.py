@@ -24,7 +24,8 @@ from lifecycle_magic.services.call_sources import Find, ProcessSource
 from lifecycle_magic.services.inside_connection import InsideConnection, SessionCalls
 from lifecycle_magic.threads.event_loop import EventLoop
 from lifecycle_magic.wire import hello
-from lifecycle_magic.wire.frames import PROTOCOL, Channel, Kind
+from lifecycle_magic.wire.frame_header import PROTOCOL
+from lifecycle_magic.wire.frames import Channel, Kind
 from lifecycle_magic.wire.python_versions import python_minor
 
 __all__ = ["PeerCalls"]

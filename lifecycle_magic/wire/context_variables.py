@@ -67,15 +67,17 @@ def make(
     Where definitions arrive, it gets the value that it has in the notebook by now.
     """
     # Imported only where definitions arrive.
-    from lifecycle_magic.wire import definitions
+    from lifecycle_magic.wire import definition_load
 
-    if definitions.is_comparing():
+    if definition_load.is_comparing():
         return Declared(key, version)
     made = _by_key.get(key)
     if made is None:
         made = ContextVar(name, default=default[0]) if default else ContextVar(name)
         _register(key, made)
-    elif not definitions.is_declaring() or (key in _received and _received[key].number == version):
+    elif not definition_load.is_declaring() or (
+        key in _received and _received[key].number == version
+    ):
         return made
     _received[key] = _Version(version, value)
     if value and not _is_same(value, _read(made)):
@@ -89,12 +91,12 @@ def fetch(module: str, name: str, value: Given) -> ContextVar[Any]:
     Where definitions arrive, it gets the value that it has in the notebook, unless it has a value
     already.
     """
-    from lifecycle_magic.wire import definitions
+    from lifecycle_magic.wire import definition_load
 
     __import__(module)
     found: ContextVar[Any] = getattr(sys.modules[module], name)
     _, default, own = content_of(found)
-    if value and definitions.is_declaring() and _is_same(own, default):
+    if value and definition_load.is_declaring() and _is_same(own, default):
         found.set(value[0])
     return found
 

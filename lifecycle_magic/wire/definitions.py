@@ -4,26 +4,23 @@ A class is known by an id. The process that defined a class, and each process th
 pickle, have one class per id. An instance that arrives is therefore an instance of that very class.
 An existing class keeps the values of its attributes.
 
-A `DefinitionLoad` changes where definitions go while one stream of them is read: see
-`wire.name_table`.
+A `DefinitionLoad` (`wire.definition_load`) changes where the definitions of one stream go.
 """
 
 from __future__ import annotations
 
 import sys
-import threading
 import types
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from cloudpickle import cloudpickle as cloudpickle_tracker
 
+from lifecycle_magic.wire.definition_load import current, space_of
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-STDLIB = "="
-"""Prefix for the name of a namespace that is a module of the standard library."""
 
 identify: Callable[[type], str | None] | None = None
 """Hook that returns an id for a class that is pickled for the first time, if equal definitions can
@@ -34,101 +31,8 @@ resolve: Callable[[str], type | None] | None = None
 """Hook that returns the class of this process that an id stands for. The kernel sets it."""
 
 
-_STDLIB = frozenset(sys.stdlib_module_names) - {"__main__"}
-
-
-class DefinitionLoad:
-    """The definitions of one stream while the stream is read.
-
-    ``spaces`` are the namespaces of the functions, by name. ``made`` lists functions, classes and
-    closure cells in the order in which the stream creates them, which is the same each time.
-    ``live_objects`` maps places in that list to live objects that are used, unchanged, instead of
-    new ones. A ``scratch`` load leaves no trace in this process.
-    """
-
-    def __init__(
-        self,
-        spaces: dict[str, dict[str, Any]],
-        live_objects: Mapping[int, Any] | None = None,
-        scratch: bool = False,
-    ) -> None:
-        self.spaces = spaces
-        self.made: list[Any] = []
-        self.ids: dict[int, str] = {}  # of classes, by their place in `made`
-        self.scratch = scratch
-        self.states: dict[int, Any] = {}  # what the stream says of live objects, by their id
-        self._live_objects = live_objects or {}
-        self._kept: set[int] = set()
-        self._classes: dict[str, type] = {}
-
-    def enter(self, make: Callable[[], Any]) -> Any:
-        """Return the next object of the stream: the live object in its place, or one made by
-        ``make``.
-        """
-        number = len(self.made)
-        if number in self._live_objects:
-            found = self._live_objects[number]
-            self._kept.add(id(found))
-        else:
-            self.made.append(None)  # `make` may enter objects of its own
-            found = self.made[number] = make()
-            return found
-        self.made.append(found)
-        return found
-
-    def is_kept(self, made: object) -> bool:
-        """Return whether ``made`` is a live object that the stream must not change."""
-        return id(made) in self._kept
-
-    def find_class(self, class_id: str) -> type | None:
-        """Return the class that this stream created for an id, or None."""
-        return self._classes.get(class_id)
-
-    def add_class(self, class_id: str, cls: type) -> None:
-        """Register the class that this stream created for an id."""
-        self._classes[class_id] = cls
-
-
-def space_of(spaces: dict[str, dict[str, Any]], name: str) -> dict[str, Any]:
-    """Return the namespace called ``name``, and create it if it does not exist yet."""
-    found = spaces.get(name)
-    if found is None:
-        if name.startswith(STDLIB):
-            import importlib
-
-            found = vars(importlib.import_module(name[len(STDLIB) :]))
-        else:
-            found = {"__name__": name.partition("#")[0], "__builtins__": __builtins__}
-        spaces[name] = found
-    return found
-
-
-class _Reading(threading.local):
-    load: DefinitionLoad | None = None
-
-
-_reading = _Reading()
 _unfilled: set[int] = set()  # ids of classes that were made and wait for their attributes
-
-
-@contextmanager
-def reading(load: DefinitionLoad) -> Iterator[None]:
-    """Use ``load`` for the definitions that this thread unpickles inside the block."""
-    outer, _reading.load = _reading.load, load
-    try:
-        yield
-    finally:
-        _reading.load = outer
-
-
-def is_declaring() -> bool:
-    """Return whether this thread reads definitions that stay in this process."""
-    return _reading.load is not None and not _reading.load.scratch
-
-
-def is_comparing() -> bool:
-    """Return whether this thread reads definitions only to compare them."""
-    return _reading.load is not None and _reading.load.scratch
+_STDLIB = frozenset(sys.stdlib_module_names) - {"__main__"}
 
 
 def return_itself(value: Any) -> Any:
@@ -138,24 +42,19 @@ def return_itself(value: Any) -> Any:
     return value
 
 
-def is_kept(made: object) -> bool:
-    """Return whether ``made`` is a live object that the stream of this thread must not change."""
-    return _reading.load is not None and _reading.load.is_kept(made)
-
-
 # --- functions -----------------------------------------------------------------------------------
 
 
 def make_cell() -> types.CellType:
     """Return an empty closure cell. The function that comes with it fills the cell."""
-    load = _reading.load
+    load = current.load
     found: types.CellType = types.CellType() if load is None else load.enter(types.CellType)
     return found
 
 
 def fill_cell(cell: types.CellType, content: Any) -> None:
     """Store content in a cell, unless the cell is a live object."""
-    load = _reading.load
+    load = current.load
     if load is not None and load.is_kept(cell):
         load.states[id(cell)] = content
     else:
@@ -174,7 +73,7 @@ def make_function(
 
     ``where`` is its namespace, or the namespace's name.
     """
-    load = _reading.load
+    load = current.load
 
     def make() -> types.FunctionType:
         space: dict[str, Any] | None = None
@@ -213,7 +112,7 @@ def make_function_from_source(
 
 def entered(make: Callable[[], types.FunctionType]) -> types.FunctionType:
     """Return a function that the stream creates: made by ``make``, or the live one in its place."""
-    load = _reading.load
+    load = current.load
     if load is None:
         return make()
     found: types.FunctionType = load.enter(make)
@@ -223,7 +122,7 @@ def entered(make: Callable[[], types.FunctionType]) -> types.FunctionType:
 def fill_function(function: types.FunctionType, state: tuple[Any, ...]) -> None:
     """Set the attributes of a function and fill its closure cells."""
     attributes, values, cells, names, _ = state  # the last holds modules, now imported
-    load = _reading.load
+    load = current.load
     for cell, content in cells:
         fill_cell(cell, content)
     if load is not None and load.is_kept(function):
@@ -281,7 +180,7 @@ def make_enum(
 
 
 def _find_or_make(class_id: str, make: Callable[[], type]) -> type:
-    load = _reading.load
+    load = current.load
     known = _find(class_id) if load is None else load.find_class(class_id)
     if known is not None:
         return known
@@ -336,7 +235,7 @@ def make_parametrized(model: Any, arguments: tuple[Any, ...]) -> Any:
 def fill_class(cls: type, state: tuple[dict[str, Any], list[type], dict[str, Any]]) -> None:
     """Set the attributes of a new class. A class that existed before stays as it is."""
     attributes, registered, members = state
-    load = _reading.load
+    load = current.load
     if load is not None and load.is_kept(cls):
         load.states[id(cls)] = attributes
     if id(cls) not in _unfilled:

@@ -1,11 +1,4 @@
-"""Frames on a data socket: a header of 16 bytes, a pickle, and the buffers outside the pickle.
-
-    magic "LM" | kind u8 | flags u8 | tag u16 | buffers u16 | payload length u64
-    | buffer lengths u64 ... | payload | buffers
-
-If the buffers are in shared memory, the name of their segment precedes the payload and replaces
-them. The tag of an answer says which call it answers (see `tag`), so that an answer to another call
-is detected.
+"""Frames on a data socket; `wire.frame_header` has their layout.
 
 A `Channel` owns one connected stream socket. A small frame costs one system call to send and one to
 receive. A malformed or oversized frame raises `WireError`. After that the channel can't be used any
@@ -22,22 +15,19 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from lifecycle_magic.exception import WireError
+from lifecycle_magic.wire.frame_header import (
+    HEADER,
+    MAGIC,
+    MAX_BUFFERS,
+    MAX_FRAME_BYTES,
+    MOVED,
+    PACKED,
+    PROTOCOL,
+    SHARED,
+)
 from lifecycle_magic.wire.segment import NAME
 from lifecycle_magic.wire.shared import IDLE_SECONDS, SEGMENT_MIN_BYTES, Shared
 
-PROTOCOL = 6
-"""Version of everything in this package. Both sides must have the same version."""
-
-HEADER = struct.Struct("<2sBBHHQ")
-MAGIC = b"LM"
-SHARED = 1  # the buffers are in a segment, which is named before the payload
-PACKED = 2  # the payload is in the segment as well, after the buffers
-MOVED = 4  # the segment is the receiver's own; the places of the buffers follow its name
-
-MAX_FRAME_BYTES = 16 << 30
-"""Maximum bytes of a frame, including buffers. More is a bug or an attack, not a payload."""
-
-MAX_BUFFERS = 60_000
 SWAP_TAG = 0xFFFF  # the tag of the answer to a SWAP
 PACK_BYTES = 1 << 18
 """Size in bytes from which a payload, such as a large string, travels in the segment as well."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import types
 from typing import Any
 
-from lifecycle_magic.wire import definitions
+from lifecycle_magic.wire import definition_load, definitions
 from lifecycle_magic.wire.reducers import Reduced
 
 __all__ = ["dispatcher", "generated_functions", "is_left_out", "reducer_of"]
@@ -226,7 +226,7 @@ def make_dispatcher(function: Any) -> types.FunctionType:
 def fill_dispatcher(function: Any, state: tuple[Any, ...]) -> None:
     """Register the functions for other types, unless the function is a live object."""
     *_, others = state
-    if not definitions.is_kept(function):
+    if not definition_load.is_kept(function):
         for cls, one in others:
             function.register(cls, one)
     definitions.fill_function(function, state)

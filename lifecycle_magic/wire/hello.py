@@ -13,14 +13,8 @@ import socket
 from typing import Any, NamedTuple
 
 from lifecycle_magic.exception import HandshakeError, WireError
-from lifecycle_magic.wire.frames import (
-    HEADER,
-    INBOX_BYTES,
-    MAX_FRAME_BYTES,
-    PROTOCOL,
-    Channel,
-    Kind,
-)
+from lifecycle_magic.wire.frame_header import HEADER, MAX_FRAME_BYTES, PROTOCOL
+from lifecycle_magic.wire.frames import INBOX_BYTES, Channel, Kind
 from lifecycle_magic.wire.python_versions import enable_sources, is_supported, python_minor
 
 MAX_HELLO_BYTES = 4096

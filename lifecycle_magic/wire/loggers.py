@@ -78,9 +78,9 @@ _KERNEL_LOGGERS = frozenset(
 def set_up(settings: Settings) -> None:
     """Set up loggers where definitions arrive."""
     # Imported only where definitions arrive: the kernel reads levels without cloudpickle.
-    from lifecycle_magic.wire import definitions
+    from lifecycle_magic.wire import definition_load
 
-    if definitions.is_declaring():
+    if definition_load.is_declaring():
         for one in settings:
             _set_up(*one)
 

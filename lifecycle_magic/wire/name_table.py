@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from lifecycle_magic.wire import definitions
+from lifecycle_magic.wire import definition_load
 
 __all__ = ["NameTable", "read"]
 
@@ -53,16 +53,16 @@ def read(
     With ``live_objects`` nothing is stored and nothing that lives changes. Raises what unpickling
     raises.
     """
-    load = definitions.DefinitionLoad(spaces, live_objects, scratch)
+    load = definition_load.DefinitionLoad(spaces, live_objects, scratch)
     names: dict[tuple[str, str], Any] = {}
-    with definitions.reading(load):
+    with definition_load.reading(load):
         stream = io.BytesIO(data)
         unpickler = pickle.Unpickler(stream)
         while (found := _next(unpickler, stream)) is not None:
             space, name, value = found
             names[space, name] = value
             if live_objects is None:
-                definitions.space_of(spaces, space)[name] = value
+                definition_load.space_of(spaces, space)[name] = value
         cls, sources = unpickler.load()
     return NameTable(cls, spaces, names, sources, load.made, load.ids, load.states)
 

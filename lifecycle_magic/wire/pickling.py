@@ -16,7 +16,7 @@ from typing import Any
 
 from lifecycle_magic.wire.buffers import OUT_OF_BAND_BYTES, LargeBytes
 from lifecycle_magic.wire.dispatch_table import DispatchTable
-from lifecycle_magic.wire.frames import MAX_BUFFERS
+from lifecycle_magic.wire.frame_header import MAX_BUFFERS
 
 OUT_OF_BAND_ARGUMENT_BYTES = 1 << 18
 """Size from which a ``bytes`` or ``bytearray`` that is itself an argument or a result travels like

@@ -13,7 +13,8 @@ from collections.abc import Iterator
 import pytest
 
 from lifecycle_magic.exception import WireError
-from lifecycle_magic.wire.frames import HEADER, MAGIC, SHARED, Channel, Kind
+from lifecycle_magic.wire.frame_header import HEADER, MAGIC, SHARED
+from lifecycle_magic.wire.frames import Channel, Kind
 from lifecycle_magic.wire.messages import asgi, failure, output
 from lifecycle_magic.wire.segment import NAME
 from lifecycle_magic.wire.shared import Shared

@@ -26,7 +26,7 @@ from lifecycle_magic.host.served import FOLDER, Served
 from lifecycle_magic.peers import connection as peer_connection
 from lifecycle_magic.peers.sessions import sessions
 from lifecycle_magic.session import session
-from lifecycle_magic.wire.frames import PROTOCOL
+from lifecycle_magic.wire.frame_header import PROTOCOL
 from lifecycle_magic.wire.hello import NAMED, Hello, dial, introduce
 
 CODE = """

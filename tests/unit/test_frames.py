@@ -14,7 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lifecycle_magic.exception import WireError
-from lifecycle_magic.wire.frames import HEADER, INBOX_BYTES, MAGIC, MAX_BUFFERS, Channel, Kind
+from lifecycle_magic.wire.frame_header import HEADER, MAGIC, MAX_BUFFERS
+from lifecycle_magic.wire.frames import INBOX_BYTES, Channel, Kind
 
 
 @pytest.fixture

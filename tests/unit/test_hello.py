@@ -15,7 +15,8 @@ import pytest
 
 from lifecycle_magic.exception import HandshakeError
 from lifecycle_magic.wire import hello
-from lifecycle_magic.wire.frames import PROTOCOL, Channel, Kind
+from lifecycle_magic.wire.frame_header import PROTOCOL
+from lifecycle_magic.wire.frames import Channel, Kind
 from lifecycle_magic.wire.shared import Shared
 
 TOKEN = "the-right-token"

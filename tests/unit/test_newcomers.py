@@ -17,7 +17,8 @@ import pytest
 from lifecycle_magic.container import newcomers
 from lifecycle_magic.container.newcomers import Newcomers
 from lifecycle_magic.wire import hello
-from lifecycle_magic.wire.frames import HEADER, MAGIC, Kind
+from lifecycle_magic.wire.frame_header import HEADER, MAGIC
+from lifecycle_magic.wire.frames import Kind
 
 TOKEN = "the-right-token"
 WAIT = 30.0

@@ -18,16 +18,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lifecycle_magic.exception import WireError
-from lifecycle_magic.wire.frames import (
-    HEADER,
-    MAGIC,
-    MOVED,
-    PACK_BYTES,
-    PACKED,
-    SHARED,
-    Channel,
-    Kind,
-)
+from lifecycle_magic.wire.frame_header import HEADER, MAGIC, MOVED, PACKED, SHARED
+from lifecycle_magic.wire.frames import PACK_BYTES, Channel, Kind
 from lifecycle_magic.wire.pickling import dumps, loads
 from lifecycle_magic.wire.segment import FREE, LEASED, NAME
 from lifecycle_magic.wire.shared import SEGMENT_MIN_BYTES

@@ -24,7 +24,7 @@ from lifecycle_magic.guest.hot_swap.counterparts import (
 )
 from lifecycle_magic.guest.hot_swap.same_content import MISSING, ContentReader, behaviour, is_cached
 from lifecycle_magic.guest.hot_swap.shared_values import find_shared
-from lifecycle_magic.wire import definitions, name_table
+from lifecycle_magic.wire import definition_load, definitions, name_table
 from lifecycle_magic.wire.by_value import OF_CLASSES, OF_ENUMS, is_slot
 from lifecycle_magic.wire.messages import SwapConflict
 from lifecycle_magic.wire.name_table import NameTable
@@ -132,7 +132,7 @@ class _Plan:
         yield self.cls.__name__, Triple(self.base.cls, self.cls, self.new.cls)
         for key in self._keys():
             space, name = key
-            live = definitions.space_of(self.spaces, space).get(name, MISSING)
+            live = definition_load.space_of(self.spaces, space).get(name, MISSING)
             yield (
                 name,
                 Triple(self.base.names.get(key, MISSING), live, self.new.names.get(key, MISSING)),

@@ -10,7 +10,7 @@ from types import CellType, FunctionType
 from typing import Any
 
 from lifecycle_magic.guest.hot_swap.same_content import MISSING
-from lifecycle_magic.wire import definitions
+from lifecycle_magic.wire import definition_load
 from lifecycle_magic.wire.name_table import NameTable
 
 Spaces = dict[str, dict[str, Any]]
@@ -21,7 +21,7 @@ Find = Callable[[NameTable], Any]
 
 def into_name(spaces: Spaces, space: str, name: str) -> Put:
     """Return a writer for a name of the namespace called ``space``."""
-    return into_item(definitions.space_of(spaces, space), name)
+    return into_item(definition_load.space_of(spaces, space), name)
 
 
 def into_item(space: dict[str, Any], name: str) -> Put:

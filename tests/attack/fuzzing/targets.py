@@ -41,16 +41,8 @@ from lifecycle_magic.ui.notebook import options_line
 from lifecycle_magic.ui.panel import history_text
 from lifecycle_magic.web import address, endpoint, origins
 from lifecycle_magic.wire import begun_page, hello, ticket_fifo
-from lifecycle_magic.wire.frames import (
-    HEADER,
-    MAGIC,
-    MOVED,
-    PACKED,
-    PROTOCOL,
-    SHARED,
-    Channel,
-    Kind,
-)
+from lifecycle_magic.wire.frame_header import HEADER, MAGIC, MOVED, PACKED, PROTOCOL, SHARED
+from lifecycle_magic.wire.frames import Channel, Kind
 from lifecycle_magic.wire.segment import create
 from lifecycle_magic.wire.shared import Shared
 

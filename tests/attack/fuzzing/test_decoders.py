@@ -22,7 +22,8 @@ from hypothesis.database import DirectoryBasedExampleDatabase
 
 from lifecycle_magic.errors.remote import rebuild
 from lifecycle_magic.exception import WireError
-from lifecycle_magic.wire.frames import HEADER, MAGIC, Channel, Kind
+from lifecycle_magic.wire.frame_header import HEADER, MAGIC
+from lifecycle_magic.wire.frames import Channel, Kind
 from lifecycle_magic.wire.messages import ExceptionRecord, Failure, TracebackEntry, failure, output
 
 pytestmark = pytest.mark.xdist_group("fuzzing")
