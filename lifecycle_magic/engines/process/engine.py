@@ -168,9 +168,7 @@ class ProcessEngine:
     # --- images ------------------------------------------------------------------------------
 
     def base_id(self, image: Image, on_step: OnStep | None = None, *, anew: bool = False) -> str:
-        """Return a digest of the host's Python and of whether absolute paths are in the
-        snapshot.
-        """
+        """Return a digest of the host's Python and of whether the snapshot has absolute paths."""
         limits.refuse(limits.of_image(image, self._host()))
         return self._id_of(interpreters.fetch_if_missing(image.python_version, on_step))
 
