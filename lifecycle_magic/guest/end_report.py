@@ -22,6 +22,7 @@ class EndReport:
 
     def __init__(self, container: str) -> None:
         self.entered = False
+        self.enter_error = ""  # the type and message of the error that `enter` raised
         self.done = False  # whether the worker ran to its end
         self.killed: str | None = None  # why the supervisor killed the worker
         self.exit_began: float | None = None  # seconds since the epoch
@@ -50,7 +51,7 @@ class EndReport:
             "container": self._container,
             "orderly": orderly,
             "entered": self.entered,
-            "why": why or ("enter failed" if orderly else "the worker died"),
+            "why": why or (self._enter_failed() if orderly else "the worker died"),
             "killed": self.killed,
             "exit_code": os.WEXITSTATUS(status) if os.WIFEXITED(status) else None,
             "signal": signals.name(killed_by) if killed_by else None,
@@ -66,6 +67,9 @@ class EndReport:
             "tail": tail,
             "shm_size": memory.shm_size_mib() if killed_by == signal.SIGBUS else 0,
         }
+
+    def _enter_failed(self) -> str:
+        return f"enter failed: {self.enter_error}" if self.enter_error else "enter failed"
 
 
 def write(run: str, report: dict[str, Any]) -> None:

@@ -17,6 +17,7 @@ from lifecycle_magic.wire.records import record
 PACKAGE_FOLDER = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 MAX_SOURCE_CHARS = 1 << 18  # of one source file; a longer file is not sent
 MAX_TRACEBACK_CHARS = 1 << 14  # of an exit hook's traceback, which travels in one control line
+MAX_SUMMARY_CHARS = 400  # of a message's first line, in the reason of a failed start
 MAX_TRACEBACK_ENTRIES = 200  # of one traceback; the middle of an endless recursion is dropped
 
 _DRIVERS = tuple(f"{os.sep}{name}{os.sep}" for name in ("asyncio", "concurrent"))
@@ -38,6 +39,13 @@ def to_failure(error: BaseException) -> Failure:
         )
     except BaseException:
         return Failure((ExceptionRecord(name, ""),), {})
+
+
+def summarize(error: BaseException) -> str:
+    """Return the error's type and the first line of its message. Never raises."""
+    first, _, _ = message(error).strip().partition("\n")
+    name = type_name(type(error))
+    return f"{name}: {first[:MAX_SUMMARY_CHARS]}" if first else name
 
 
 def format_error(error: BaseException) -> str:

@@ -256,6 +256,8 @@ class Supervisor:
             self._report.entered = True
             pids = frozenset(map(int, fields["descendants"]))
             self._interrupter.processes.record_entered(float(fields["at"]), pids)
+        elif note == "enter failed":
+            self._report.enter_error = str(fields["error"])
         elif note == "stopping":
             for call in fields["calls"]:
                 self._interrupter.signal_processes(int(call))

@@ -155,8 +155,11 @@ class Worker:
                 self.applications = self._start_applications(setup.web, target)
             target.end()
         except BaseException as error:
+            from lifecycle_magic.guest.failures import summarize
+
             lane.end_interruptible()
             lane.settle()
+            self._pipe.send("enter failed", error=summarize(error))
             lane.send_failure(error)
             return False
         finally:

@@ -10,6 +10,7 @@ from lifecycle_magic.engines.base import Engine
 from lifecycle_magic.errors.remote import alike
 from lifecycle_magic.exception import BuildError
 from lifecycle_magic.images.image import Image
+from lifecycle_magic.lifecycle.failed_classes import FailedClass
 from lifecycle_magic.spec.class_spec import ClassSpec
 from lifecycle_magic.wire.exceptions import add_note
 
@@ -39,6 +40,12 @@ class FailedDeployment:
         if isinstance(error, BuildError) and engine is not None:
             external_state = _read_external_state(spec, engine)
         return cls(spec, error, external_state)
+
+    def record(self, service: str, engine: Engine | None) -> FailedClass:
+        """Return what other processes may know of the failure; ``service`` is the class's key."""
+        error = f"{type(self.error).__name__}: {self.error}"
+        name = engine.name if engine is not None else ""
+        return FailedClass(self.spec.name, service, name, time.time(), error)
 
     def would_fail_again(self, engine: Engine) -> bool:
         """Return whether a build failed and nothing that it depends on has changed since.

@@ -17,6 +17,7 @@ from typing import Any
 
 from lifecycle_magic.building import builder
 from lifecycle_magic.container.container import Container
+from lifecycle_magic.lifecycle import failed_classes
 from lifecycle_magic.pool.pool import CallStats, Pool
 from lifecycle_magic.pool.replacement import replace
 from lifecycle_magic.pool.sizing import Limits
@@ -74,6 +75,7 @@ class Service:
         self._deploying = threading.Lock()
         self._stops = 0  # the number of calls of `stop`
         self._failed: FailedDeployment | None = None  # the last deployment, if it failed
+        self._is_recorded = False  # whether other processes find a record of a failure
 
     # --- versions --------------------------------------------------------------------------
 
@@ -140,7 +142,13 @@ class Service:
             # A build that the user stopped has not failed: the next call may build it.
             was_stopped = self._stops + self._images.interrupted_hooks != stops
             self._failed = FailedDeployment.of(spec, error, None if was_stopped else engine)
+            if self.version is None:
+                self._failed.record(self.key, engine).write(self.session.folder)
+                self._is_recorded = True
             raise
+        if self._is_recorded:
+            failed_classes.forget(self.session.folder, self.key)
+            self._is_recorded = False
         self._failed = None
         self.serving.follow(spec)
         with self._lock:

@@ -74,7 +74,8 @@ def _ps(session: Session, given: argparse.Namespace) -> Table:
         return prune.listing(session)
     if given.all:
         session.swept()
-        return snapshot.table(snapshot.of_root(session.root, session.engine))
+        rows = snapshot.of_root(session.root, session.engine)
+        return snapshot.table(rows, below=snapshot.failures(rows))
     rows = snapshot.of_session(session)
     below = (*snapshot.failures(rows), *snapshot.addresses(session))
     return snapshot.table(rows, snapshot.NOTHING, below)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -201,9 +204,42 @@ def test_a_failed_build_and_a_failed_start_are_shown_with_their_last_lines(
     wait_for(lambda: str(commands.run("ps", session.current())).count(" failed ") >= 2, "the ends")
     text = str(commands.run("ps", session.current()))
     assert "no weights" in text
-    assert "enter failed" in text
+    assert "no model" in text
     assert "last line of the start" in text
     assert "declared" not in text
+    assert failed_elsewhere() == {"Unbuilt", "Unstarted"}
+    app.stop()
+
+
+def failed_elsewhere() -> set[str]:
+    """The classes that another process lists as failed, each with its reason below the table."""
+    command = [sys.executable, "-m", "lifecycle_magic", "ps"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    rows = [line.split() for line in done.stdout.splitlines()]
+    failed = {row[0] for row in rows if row[1:2] == ["failed"] and row[-1] == str(os.getpid())}
+    assert all(f"\n{name}: " in done.stdout for name in failed), done.stdout
+    return failed
+
+
+def test_a_class_that_is_built_at_last_is_failed_for_no_other_process(site: Site) -> None:
+    def declare(*, works: bool) -> Any:
+        class Repaired:
+            @lm.build()
+            def bake(self) -> None:
+                if not works:
+                    raise ValueError("no weights")
+
+            @lm.method()
+            def answer(self) -> int:
+                return 1
+
+        return site.app.cls(Repaired)
+
+    with pytest.raises(BuildError, match="no weights"):
+        declare(works=False)().answer.remote()
+    assert failed_elsewhere() == {"Repaired"}
+    assert declare(works=True)().answer.remote() == 1
+    assert failed_elsewhere() == set()
 
 
 def collecting(errors: list[BaseException], call: Callable[[], Any]) -> Callable[[], None]:

@@ -9,7 +9,8 @@ import pytest
 from lifecycle_magic.engines.base import Found
 from lifecycle_magic.exception import EngineUnavailable
 from lifecycle_magic.host.owner import Owner
-from lifecycle_magic.lifecycle.history import Entry
+from lifecycle_magic.lifecycle.failed_classes import FailedClass
+from lifecycle_magic.lifecycle.history import Entry, History
 from lifecycle_magic.lifecycle.report import ExitHook
 from lifecycle_magic.ui.panel import history_text as told
 from lifecycle_magic.ui.panel import snapshot
@@ -141,6 +142,27 @@ def test_ps_of_all_sessions_distinguishes_states(tmp_path: Path):
         "left": "exited",
     }
     assert {row.owner for row in rows if row.container == "lives"} == {os.getpid()}
+
+
+def test_ps_of_all_sessions_lists_what_failed_in_those_that_live(tmp_path: Path):
+    run_folder(tmp_path, "a", "lives", Owner.me())
+    run_folder(tmp_path, "b", "left", DEAD)
+    for session in ("a", "b"):
+        record = FailedClass("Unbuilt", "app/Unbuilt", "process", 1.0, "BuildError: no weights")
+        record.write(tmp_path / "run" / session)
+        for name, cls in [("one", "Unstarted"), ("two", "Model")]:
+            why = "enter failed: ValueError: no model"
+            entry = Entry(session, name, cls, "process", "failed", why, 1.0, 2.0, service=cls)
+            History(tmp_path).add(entry)
+    (tmp_path / "run" / "a" / "failed-0.json").write_text('{"cls": 3}')
+    rows = snapshot.of_root(tmp_path, lambda name: Has("lives"))  # type: ignore[arg-type]
+    failed = {row.cls: row for row in rows if row.state == "failed"}
+    assert set(failed) == {"Unbuilt", "Unstarted"}, "Model has a container again"
+    assert {row.owner for row in failed.values()} == {os.getpid()}
+    assert snapshot.failures(rows) == (
+        "Unbuilt: BuildError: no weights",
+        "Unstarted: enter failed: ValueError: no model",
+    )
 
 
 def test_ps_without_an_answer_of_the_engine_shows_unknown(tmp_path: Path):

@@ -194,7 +194,7 @@ def _ps(given: argparse.Namespace) -> int:
     from lifecycle_magic.ui.panel import snapshot
 
     rows = snapshot.of_root(state_root(), lambda name: choose(name)[0])
-    print(snapshot.table(rows).text())
+    print(snapshot.table(rows, below=snapshot.failures(rows)).text())
     return 0
 
 

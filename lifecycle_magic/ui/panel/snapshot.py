@@ -21,6 +21,8 @@ from lifecycle_magic.exception import EngineError
 from lifecycle_magic.host import run_files
 from lifecycle_magic.host.owner import Owner
 from lifecycle_magic.host.paths import matching
+from lifecycle_magic.lifecycle import failed_classes
+from lifecycle_magic.lifecycle.history import History
 from lifecycle_magic.lifecycle.states import State
 from lifecycle_magic.ui.panel import metrics
 from lifecycle_magic.ui.panel.text import (
@@ -218,7 +220,8 @@ def damaged_folders(session: Path) -> list[Path]:
 
 
 def of_root(root: Path, engine: Callable[[Any], Engine]) -> tuple[Row, ...]:
-    """Return a row for each container of each session in the state folder ``root``.
+    """Return a row for each container of each session in the state folder ``root``, and for each
+    class of a living session that failed and has no container.
 
     ``engine`` returns an engine by name; if it raises `EngineError`, the state is "unknown".
     """
@@ -231,7 +234,7 @@ def of_root(root: Path, engine: Callable[[Any], Engine]) -> tuple[Row, ...]:
         except EngineError:
             running[name] = None
     now = time.time()
-    return tuple(
+    rows = [
         Row(
             cls=folder.cls,
             container=folder.container,
@@ -241,7 +244,38 @@ def of_root(root: Path, engine: Callable[[Any], Engine]) -> tuple[Row, ...]:
             owner=folder.owner.pid if folder.owner is not None else None,
         )
         for folder in folders
-    )
+    ]
+    return (*rows, *_failed_classes(root, folders))
+
+
+def _failed_classes(root: Path, folders: list[RunFolder]) -> list[Row]:
+    """Return a row for each class of a living session whose build or last container failed."""
+    owners = {
+        path.parent.name: owner
+        for path in matching(root / "run", "[!.]*/owner.json")
+        if (owner := Owner.read(path)) is not None and owner.alive()
+    }
+    if not owners:
+        return []
+    found = {
+        (session, one.service): Row(
+            one.cls, "", one.engine, "failed", owner=owners[session].pid, failure=one.error
+        )
+        for session in owners
+        for one in failed_classes.read_all(root / "run" / session)
+    }
+    ended = {
+        (one.session, one.service): one
+        for one in History(root).entries()
+        if one.session in owners and not one.build_hook
+    }
+    running = {(folder.session, folder.cls) for folder in folders}
+    for key, last in ended.items():
+        if key in found or last.state != State.FAILED.value or (key[0], last.cls) in running:
+            continue
+        why = f"{last.why}\n{last.tail}"
+        found[key] = Row(last.cls, "", last.engine, "failed", owner=owners[key[0]].pid, failure=why)
+    return [dataclasses.replace(row, failure=error_summary(row.failure)) for row in found.values()]
 
 
 def _state(folder: RunFolder, running: frozenset[str] | None) -> str:
