@@ -40,10 +40,10 @@ from lifecycle_magic.engines.process import (
     interpreters,
     kept,
     limits,
+    mounts,
     process_table,
     run_steps,
     sandbox,
-    volumes,
 )
 from lifecycle_magic.engines.process.commands import Commands
 from lifecycle_magic.engines.process.interpreters import Interpreter
@@ -212,8 +212,8 @@ class ProcessEngine:
 
             def prepare(step: RunCommand, made: run_steps.Made) -> run_steps.Prepared:
                 remove_tree(str(folder / "volumes"))  # ephemeral ones of an earlier step
-                mounts = [Mount(path, volume) for path, volume in step.access.volumes]
-                binds = volumes.make(store, folder, folder, mounts)
+                used = [Mount(path, volume) for path, volume in step.access.volumes]
+                binds = mounts.make(store, folder, folder, used)
                 return self._commands.of_step(step.command, made, binds)
 
             made = run_steps.run_steps(image, start, prepare, on_step, files, new=below is None)
@@ -292,7 +292,7 @@ class ProcessEngine:
         with disk_full.explain("start it"), store.making("instances", launch.name) as folder:
             copy_tree(store.place("images", launch.image) / "root", folder / "root")
             self._commands.prepare_root(folder / "root", image.workdir)
-            binds = volumes.make(store, folder, place, launch.mounts)
+            binds = mounts.make(store, folder, place, launch.mounts)
             venv = store.place("venvs", image.venv)
             job = self._commands.of_guest(launch, place, venv, image, binds)
             with start_keeper(job) as keeper:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from lifecycle_magic.engines.base import Kept
 from lifecycle_magic.engines.process.keeper import remove_tree
+from lifecycle_magic.engines.process.mounts import mounted
 from lifecycle_magic.engines.process.store import Store, tree_size
-from lifecycle_magic.engines.process.volumes import mounted
 
 
 def images(store: Store) -> list[Kept]:

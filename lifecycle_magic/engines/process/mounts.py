@@ -1,4 +1,4 @@
-"""The volumes of instances that are processes: folders, mounted where the sandbox says."""
+"""The volumes that instances mount: folders of this machine, made if they are missing."""
 
 from __future__ import annotations
 
