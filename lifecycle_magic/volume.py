@@ -2,27 +2,58 @@
 
 A `Volume` only names a folder; the engine finds or creates it when a container starts. What a
 container writes is visible at once to every other user of the volume: there is nothing to commit or
-reload.
+reload. Its files can be listed, read and written from the notebook.
 """
 
 from __future__ import annotations
 
+import contextlib
+import importlib
 import os
 import re
+import secrets
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Literal
+from typing import TYPE_CHECKING, Any, BinaryIO, ClassVar, Literal
 
+from lifecycle_magic.callers.methods_with_aio import items_with_aio, static_with_aio, with_aio
 from lifecycle_magic.checks import host_path, matches
+from lifecycle_magic.decorators.hooks import is_local
 from lifecycle_magic.exception import InvalidError
+from lifecycle_magic.host.volume_entries import (
+    FileEntry,
+    FileEntryType,
+    pattern_of,
+    translated,
+    type_of,
+)
+from lifecycle_magic.threads.blocking import run_in_thread
 
-__all__ = ["Volume", "check_mount_path", "parse_mount"]
+if TYPE_CHECKING:
+    from lifecycle_magic.host.batch_upload import BatchUpload
+
+__all__ = ["FileEntry", "FileEntryType", "Volume", "check_mount_path", "parse_mount"]
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 
 # A mount there would break the container's own system, the guest or its run folder.
 _RESERVED = ("/dev", "/proc", "/sys", "/run/lifecycle", "/opt/lifecycle_magic")
 _SYSTEM = ("/", "/bin", "/etc", "/lib", "/lib64", "/opt", "/run", "/sbin", "/usr", "/var")
+
+
+def _delete(name: str, *, allow_missing: bool = False) -> None:
+    """Remove a named volume with all that is in it.
+
+    Raises `NotFoundError` if there is none, unless ``allow_missing``; `InvalidError` while a
+    container uses it.
+    """
+    _kernel("delete").delete(name, missing_ok=allow_missing)
+
+
+def _rename(old_name: str, new_name: str) -> None:
+    """Give a named volume another name. Raises `NotFoundError` and `InvalidError`."""
+    _kernel("rename").rename(Volume.from_name(old_name).name, Volume.from_name(new_name).name)
 
 
 @dataclass(frozen=True)
@@ -89,18 +120,204 @@ class Volume:
         """
         return cls("ephemeral")
 
+    # --- files ---------------------------------------------------------------------------------
+
+    @with_aio
+    def listdir(self, path: str = "/", *, recursive: bool = False) -> list[FileEntry]:
+        """Return what is in a folder of the volume; for a file, its own entry.
+
+        ``path`` may hold ``*`` and ``**``. Paths of entries start at the volume's root, without a
+        slash. Raises `NotFoundError` if there is no such file.
+
+        >>> Volume.from_path(".").listdir("/")  # doctest: +SKIP
+        [FileEntry(path='data.csv', type=<FileEntryType.FILE: 1>, mtime=1735689600, size=1024)]
+        """
+        return list(_entries(self, path, recursive))
+
+    @items_with_aio
+    def iterdir(self, path: str = "/", *, recursive: bool = True) -> Iterator[FileEntry]:
+        """Yield what is in a folder of the volume and, unless ``recursive`` is false, below it."""
+        return _entries(self, path, recursive)
+
+    @items_with_aio
+    def read_file(self, path: str) -> Iterator[bytes]:
+        """Yield the content of a file of the volume, in blocks of at most 1 MiB.
+
+        Raises `NotFoundError` if there is no such file, `InvalidError` for a folder.
+
+        >>> b"".join(Volume.from_path(".").read_file("data.csv"))  # doctest: +SKIP
+        b'...'
+        """
+        return _blocks(self, path)
+
+    @with_aio
+    def read_file_into_fileobj(self, path: str, fileobj: BinaryIO) -> int:
+        """Write the content of a file of the volume to an open binary file; return its length in
+        bytes.
+        """
+        return sum(fileobj.write(block) for block in _blocks(self, path))
+
+    @with_aio
+    def remove_file(self, path: str, recursive: bool = False) -> None:
+        """Remove a file of the volume, and with ``recursive`` a folder with all that is in it."""
+        with translated(str(self), "remove_file"):
+            _open(self, "remove_file").remove(_inside("remove_file", path), recursive)
+
+    @with_aio
+    def copy_files(self, src_paths: Sequence[str], dst_path: str, recursive: bool = False) -> None:
+        """Copy files within the volume, and with ``recursive`` folders too.
+
+        If ``dst_path`` is a folder, they are copied into it; several files need one. Existing files
+        are replaced, each at once as a whole.
+        """
+        if isinstance(src_paths, str):
+            raise InvalidError(
+                f"Volume.copy_files takes a list of paths. Fix: write [{src_paths!r}]"
+            )
+        sources = [_inside("copy_files", path) for path in src_paths]
+        with translated(str(self), "copy_files"):
+            target = _inside("copy_files", dst_path)
+            _open(self, "copy_files").copy(sources, target, recursive)
+
+    def batch_upload(self, force: bool = False) -> BatchUpload:
+        """Return a ``with`` block to which files of this machine are added; they are written at its
+        end.
+
+        Each file appears at once as a whole. Without ``force``, a file that exists raises
+        `FileExistsError`, and nothing is written.
+
+        >>> with Volume.from_name("data").batch_upload() as batch:  # doctest: +SKIP
+        ...     batch.put_file("model.bin", "/models/model.bin")
+        ...     batch.put_directory("./images", "/images")
+        """
+        from lifecycle_magic.host.batch_upload import BatchUpload
+
+        files = _open(self, "batch_upload")
+
+        def write(uploads: Any, paths: list[str]) -> None:
+            with translated(str(self), "batch_upload"):
+                files.write(uploads, force, paths)
+
+        return BatchUpload(write)
+
+    @with_aio
     def commit(self) -> None:
         """Do nothing: writes are visible at once. It exists for code written for Modal."""
 
+    @with_aio
     def reload(self) -> None:
         """Do nothing: the writes of others are visible at once. It exists for code written for
         Modal.
         """
 
+    # --- the volume itself ---------------------------------------------------------------------
+
+    delete = static_with_aio(_delete)
+    rename = static_with_aio(_rename)
+
+    def __enter__(self) -> Volume:
+        """Make an ephemeral volume one that containers share, until the block ends."""
+        if self.kind != "ephemeral":
+            raise InvalidError("only Volume.ephemeral() is a `with` block: other volumes stay")
+        made = Volume.from_name(f"ephemeral-{secrets.token_hex(8)}")
+        _kernel("ephemeral").create(made.name)
+        _shared.append(made)
+        return made
+
+    def __exit__(self, *_: object) -> None:
+        made = _shared.pop()
+        with contextlib.suppress(InvalidError):  # a container still has it: prune removes it
+            _kernel("ephemeral").delete(made.name, missing_ok=True)
+
+    async def __aenter__(self) -> Volume:
+        return await run_in_thread(self.__enter__)
+
+    async def __aexit__(self, *_: object) -> None:
+        await run_in_thread(self.__exit__)
+
+    objects: ClassVar[VolumeObjects]
+
     def __str__(self) -> str:
         return {"named": str(self.name), "path": str(self.path), "ephemeral": "ephemeral"}[
             self.kind
         ]
+
+
+_shared: list[Volume] = []
+"""The volumes of ``with Volume.ephemeral()`` blocks that have not ended."""
+
+
+class VolumeObjects:
+    """The named volumes: `Volume.objects`."""
+
+    @with_aio
+    def list(self) -> list[Volume]:
+        """Return all named volumes of the engines that this session uses."""
+        return [Volume.from_name(name) for name in _kernel("objects.list").names()]
+
+    @with_aio
+    def create(self, name: str, *, allow_existing: bool = False) -> None:
+        """Create a named volume. Raises `InvalidError` if there is one, unless
+        ``allow_existing``.
+        """
+        Volume.from_name(name)
+        kernel = _kernel("objects.create")
+        if not allow_existing and name in kernel.names():
+            raise InvalidError(
+                f"Volume.objects.create: there is a volume {name!r} already. "
+                "Fix: give another name, or allow_existing=True"
+            )
+        kernel.create(name)
+
+    @with_aio
+    def delete(self, name: str, *, allow_missing: bool = False) -> None:
+        """Remove a named volume: see `Volume.delete`."""
+        Volume.delete(name, allow_missing=allow_missing)
+
+
+Volume.objects = VolumeObjects()
+
+
+def _kernel(method: str) -> Any:
+    """Return the module that reaches volumes through their engines. Raises `InvalidError` inside of
+    a container.
+    """
+    if not is_local():
+        raise InvalidError(
+            f"Volume.{method}: a container has no access to the engine. Fix: mount the volume "
+            "(volumes={'/data': volume}), and use the files below that path"
+        )
+    # By its name: this module is imported in containers too, and they have no session.
+    return importlib.import_module("lifecycle_magic.session.volume_files")
+
+
+def _open(volume: Volume, method: str) -> Any:
+    return _kernel(method).open_files(volume, f"Volume.{method}")
+
+
+def _inside(method: str, path: object) -> str:
+    from lifecycle_magic.host.batch_upload import checked_path
+
+    return checked_path(f"Volume.{method}", path)
+
+
+def _entries(volume: Volume, path: str, recursive: bool) -> Iterator[FileEntry]:
+    start = _inside("listdir", path)
+    pattern = None
+    if "*" in start:
+        pattern = pattern_of(start)
+        start = start[: start.index("*")].rpartition("/")[0]
+        recursive = True
+    with translated(str(volume), "listdir"):
+        found = _open(volume, "listdir").entries(start, recursive)
+    for name, kind, at, size in found:
+        if pattern is None or pattern.fullmatch(name):
+            yield FileEntry(name, type_of(kind), int(at), size)
+
+
+def _blocks(volume: Volume, path: str) -> Iterator[bytes]:
+    with translated(str(volume), "read_file"):
+        yield from _open(volume, "read_file").read(_inside("read_file", path))
 
 
 def check_mount_path(path: str | os.PathLike[str]) -> str:

@@ -9,12 +9,13 @@ that the engine opened for it. All methods may be called from any thread; all ra
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol
 
 if TYPE_CHECKING:
+    from lifecycle_magic.host.volume_folder import Entry, Upload
     from lifecycle_magic.images.image import Image
     from lifecycle_magic.images.steps import FileDigests
     from lifecycle_magic.volume import Volume
@@ -137,6 +138,47 @@ class Kept:
     used: bool
 
 
+class VolumeFiles(Protocol):
+    """The files of a volume. Paths are relative to it; errors are those of `VolumeFolder`."""
+
+    def entries(self, path: str, recursive: bool) -> list[Entry]:
+        """Return what is in a folder, sorted by path; for a file, its own entry."""
+
+    def read(self, path: str) -> Iterator[bytes]:
+        """Yield the content of a file, in blocks."""
+
+    def remove(self, path: str, recursive: bool) -> None:
+        """Remove a file or a link, and with ``recursive`` a folder."""
+
+    def copy(self, sources: Sequence[str], target: str, recursive: bool) -> None:
+        """Copy files, and with ``recursive`` folders, to ``target``; into it if it is a folder."""
+
+    def write(self, uploads: Iterable[Upload], replace: bool, paths: Iterable[str] = ()) -> None:
+        """Write files; each appears at once as a whole. ``paths`` are those of all uploads."""
+
+
+class Volumes(Protocol):
+    """The named volumes of an engine."""
+
+    def names(self) -> list[str]:
+        """Return the names of all volumes, sorted."""
+
+    def exists(self, name: str) -> bool:
+        """Return whether there is a volume of this name."""
+
+    def create(self, name: str) -> None:
+        """Create a volume unless there is one."""
+
+    def open(self, name: str) -> VolumeFiles:
+        """Return the files of an existing volume."""
+
+    def remove(self, name: str) -> bool:
+        """Remove a volume and its content; return False if it is in use or does not exist."""
+
+    def rename(self, name: str, new: str) -> bool:
+        """Rename a volume; return False if it is in use."""
+
+
 class Engine(Protocol):
     """One engine. ``name`` is ``docker`` or ``process``, ``address`` distinguishes engines of one
     name.
@@ -146,6 +188,9 @@ class Engine(Protocol):
 
     @property
     def address(self) -> str: ...
+
+    @property
+    def volumes(self) -> Volumes: ...
 
     def check(self) -> str:
         """Return one line that describes the engine (name, version); raises `EngineUnavailable`.

@@ -6,50 +6,37 @@ and equal recipes have equal keys, so that an image is built once and then found
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
-import sys
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
 
 from lifecycle_magic.checks import check_reference, check_version, flatten, host_path, pairs
-from lifecycle_magic.decorators.hooks import is_local
 from lifecycle_magic.exception import InvalidError
 from lifecycle_magic.fingerprint.origin import file_of
-from lifecycle_magic.images import local_files
 from lifecycle_magic.images.baking import RunFunction
 from lifecycle_magic.images.dockerfiles import Dockerfile
-from lifecycle_magic.images.imports_block import ImportsBlock
 from lifecycle_magic.images.local_files import Ignore
 from lifecycle_magic.images.modal_steps import ModalSteps, relative_target
+from lifecycle_magic.images.recipe import KERNEL_PYTHON, Recipe
 from lifecycle_magic.images.requirements import read_requirements
 from lifecycle_magic.images.step_access import StepAccess
 from lifecycle_magic.images.steps import (
     AddLocalDir,
     AddLocalFile,
     AptInstall,
-    FileDigests,
     PipInstall,
     RunCommand,
     SetEnv,
-    Step,
     Workdir,
 )
 from lifecycle_magic.images.unsupported import decline, ignore_options
 from lifecycle_magic.secret import Secret
 from lifecycle_magic.volume import Volume
 
-# Increase it when the same recipe comes to mean another image.
-_RECIPE_VERSION = 1
-
-_KERNEL = f"{sys.version_info.major}.{sys.version_info.minor}"
-
 
 @dataclass(frozen=True, repr=False)
-class Image(ModalSteps):
+class Image(ModalSteps, Recipe):
     """A recipe for an image. Start with `debian_slim` or `from_registry` and add steps.
 
     ``python`` is the minor version of `debian_slim`, and None for another base.
@@ -66,14 +53,6 @@ class Image(ModalSteps):
     A step that can't work raises `InvalidError` where it is written.
     """
 
-    reference: str
-    python: str | None = None
-    steps: tuple[Step | RunFunction, ...] = ()
-    source: Dockerfile | None = None
-    python_sources: tuple[str, ...] = ()
-    force: bool = False
-    added_python: str | None = None
-
     @classmethod
     def debian_slim(cls, python_version: str | None = None, *, force_build: bool = False) -> Image:
         """Return Debian with Python: ``python:<version>-slim``, by default with this kernel's minor
@@ -84,7 +63,7 @@ class Image(ModalSteps):
 
         >>> image = Image.debian_slim()
         """
-        version = _KERNEL if python_version is None else python_version
+        version = KERNEL_PYTHON if python_version is None else python_version
         minor = check_version(f"Image.debian_slim(python_version={version!r})", version)
         return cls(f"python:{version}-slim", minor, force=force_build)
 
@@ -147,19 +126,6 @@ class Image(ModalSteps):
         return cls(
             f"Dockerfile {file.name}", source=source, force=force_build, added_python=add_python
         )
-
-    def imports(self) -> AbstractContextManager[None]:
-        """Return a block for imports of packages that the image has and this kernel may lack.
-
-        A package that is missing here can be named in the block's code, in annotations and in
-        methods, which run in the container with the real package; using it here raises
-        `ModuleNotFoundError`. An installed package is imported. A ``try`` statement in the block
-        that handles a failed import is decided in the image.
-
-        >>> with Image.debian_slim().pip_install("torch").imports():  # doctest: +SKIP
-        ...     import torch
-        """
-        return ImportsBlock() if is_local() else nullcontext()
 
     def add_local_python_source(
         self,
@@ -411,129 +377,8 @@ class Image(ModalSteps):
             )
         )
 
-    def files(self) -> FileDigests:
-        """Return the digests of the added local files, step by step; the files are read now."""
-        return [local_files.digests(step.files()) for step in self.steps]
-
-    def key(self, base_id: str, files: FileDigests | None = None) -> str:
-        """Return 64 hexadecimal digits that differ from those of every other image.
-
-        ``base_id`` is the engine's id of the base; ``files`` is an earlier result of `files`, by
-        default its current one.
-        """
-        return self.keys(base_id, self.files() if files is None else files)[-1]
-
-    def keys(self, base_id: str, files: FileDigests) -> list[str]:
-        """Return the key of each of `layers`, which includes the keys of those below."""
-        found, below, first = [], base_id, 0
-        for layer in self.layers():
-            end = first + (1 if isinstance(layer, RunFunction) else len(layer.steps))
-            if isinstance(layer, RunFunction):
-                below = layer.key(below)
-            else:
-                below = layer._key_of_steps(below, files[first:end])
-            found.append(below)
-            first = end
-        return found
-
-    def _key_of_steps(self, below: str, files: FileDigests) -> str:
-        parts: list[object] = [_RECIPE_VERSION, dockerfile(self, below), *files]
-        steps = enumerate(self.plain_steps())
-        parts += [[number, step.access.parts()] for number, step in steps if step.access]
-        if self.source is not None:
-            parts.append(self.source.key())
-        return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
-
-    def layers(self) -> tuple[Image | RunFunction, ...]:
-        """Return what is built one on top of the other: functions, and the steps between them.
-
-        The first is always an image, perhaps without steps.
-        """
-        found: list[Image | RunFunction] = []
-        first = 0
-        for number, step in enumerate((*self.steps, None)):
-            if step is not None and not isinstance(step, RunFunction):
-                continue
-            if first < number or not found:
-                force = self.force and not found
-                found.append(replace(self, steps=self.steps[first:number], force=force))
-            if step is not None:
-                found.append(step)
-            first = number + 1
-        return tuple(found)
-
-    def plain_steps(self) -> tuple[Step, ...]:
-        """Return the steps without the functions."""
-        return tuple(step for step in self.steps if not isinstance(step, RunFunction))
-
-    def volumes(self) -> tuple[Volume, ...]:
-        """Return the volumes that steps and functions of the image are given."""
-        found = [volume for step in self.plain_steps() for _, volume in step.access.volumes]
-        for function in self.functions:
-            found += (function.options.get("volumes") or {}).values()
-        return tuple(found)
-
-    def digests(self, before: int = 0) -> dict[str, str]:
-        """Return a digest (hex) of each step, by its number and title; local files are read now.
-
-        The first step is number ``before + 1``.
-        """
-        found = {}
-        for number, step in enumerate(self.plain_steps(), before + 1):
-            parts: list[object] = [step.instruction(""), *local_files.digests(step.files())]
-            parts += step.access.parts() if step.access else []
-            digest = hashlib.sha256(json.dumps(parts).encode()).hexdigest()
-            found[f"step {number}, {step.title()} (step)"] = digest
-        return found
-
-    @property
-    def functions(self) -> tuple[RunFunction, ...]:
-        """Return the functions that run in it, in their order."""
-        return tuple(step for step in self.steps if isinstance(step, RunFunction))
-
-    @property
-    def forced(self) -> bool:
-        """Return whether ``force_build`` is set on the base, a step or a function."""
-        return self.force or any(step.force for step in self.steps)
-
-    @property
-    def python_version(self) -> str:
-        """Return the version of Python of `debian_slim`, as it was given."""
-        return self.reference.removeprefix("python:").removesuffix("-slim")
-
-    @property
-    def other_python(self) -> str | None:
-        """Return the minor version of Python in the image if it is not the kernel's: None if it is
-        not known before the image is built, an empty string if it is the kernel's.
-        """
-        found = self.python
-        if self.added_python is not None:
-            found = ".".join(self.added_python.split(".")[:2])
-        return "" if found == _KERNEL else found
-
-    def known_workdir(self) -> str:
-        """Return the working folder that a step sets, or an empty string."""
-        found = [step.path for step in self.steps if isinstance(step, Workdir)]
-        return found[-1] if found else ""
-
-    def with_steps(self, *steps: Step | RunFunction) -> Image:
-        """Return the image with further steps."""
-        return replace(self, steps=(*self.steps, *steps)) if steps else self
-
     def __dir__(self) -> list[str]:
         return sorted(_PUBLIC)
-
-    def __repr__(self) -> str:
-        if self.source is not None:
-            start = f"Image.from_dockerfile({str(self.source.path)!r}"
-        elif self.python is None:
-            start = f"Image.from_registry({self.reference!r}"
-        else:
-            start = f"Image.debian_slim({self.python_version!r}"
-        start += f", add_python={self.added_python!r}" if self.added_python else ""
-        start += ", force_build=True)" if self.force else ")"
-        sources = [f"add_local_python_source({name!r})" for name in self.python_sources]
-        return "\n    .".join([start, *(step.written() for step in self.steps), *sources])
 
 
 _PUBLIC = (
@@ -545,22 +390,3 @@ _PUBLIC = (
     *("add_local_file", "add_local_dir", "add_local_python_source"),
 )
 """The names that completion offers: engines read the others."""
-
-
-def context_name(index: int) -> str:
-    """Return the name of the folder for the files of step ``index`` in the build context."""
-    return f"step-{index}"
-
-
-def dockerfile(image: Image, base: str) -> str:
-    """Return the Dockerfile of ``image`` on top of ``base`` (a reference or an id): a line per
-    step.
-
-    >>> print(dockerfile(Image.debian_slim().run_commands("make"), "python:3.11-slim"))
-    FROM python:3.11-slim
-    RUN ["/bin/sh", "-c", "make"]
-    """
-    lines = [f"FROM {base}"]
-    steps = image.plain_steps()
-    lines += [step.instruction(context_name(i)) for i, step in enumerate(steps)]
-    return "\n".join(lines) + "\n"

@@ -5,12 +5,15 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from lifecycle_magic.checks import flatten, host_path
+from lifecycle_magic.decorators.hooks import is_local
 from lifecycle_magic.exception import InvalidError
 from lifecycle_magic.images import dockerfile_lines, projects
+from lifecycle_magic.images.imports_block import ImportsBlock
 from lifecycle_magic.images.local_files import Ignore
 from lifecycle_magic.images.step_access import StepAccess
 from lifecycle_magic.images.unsupported import UnsupportedSteps, decline
@@ -54,6 +57,19 @@ class ModalSteps(UnsupportedSteps):
             )
         image: Image = self
         return image
+
+    def imports(self: Any) -> AbstractContextManager[None]:
+        """Return a block for imports of packages that the image has and this kernel may lack.
+
+        A package that is missing here can be named in the block's code, in annotations and in
+        methods, which run in the container with the real package; using it here raises
+        `ModuleNotFoundError`. An installed package is imported. A ``try`` statement in the block
+        that handles a failed import is decided in the image.
+
+        >>> with Image.debian_slim().pip_install("torch").imports():  # doctest: +SKIP
+        ...     import torch
+        """
+        return ImportsBlock() if is_local() else nullcontext()
 
     def pipe(self: Any, func: Callable[..., T], *args: Any, **kwargs: Any) -> T:
         """Return ``func(image, *args, **kwargs)``, which lets a function add several steps.

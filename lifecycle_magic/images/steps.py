@@ -1,6 +1,6 @@
 """The steps of an image: each is checked when it is written, and is one Dockerfile instruction.
 
-`Image` (in `lifecycle_magic.images.image`) combines the steps.
+`Recipe` (in `lifecycle_magic.images.recipe`) combines the steps.
 """
 
 from __future__ import annotations
@@ -89,11 +89,8 @@ def check_unchanged(step: Step, sent: Sequence[str], keyed: Sequence[str]) -> No
         )
 
 
-class _NeverForced:
+class _Plain:
     force = False
-
-
-class _NoAccess:
     access = NO_ACCESS
 
 
@@ -262,11 +259,12 @@ class RunCommand(_NoFiles):
 
 
 @dataclass(frozen=True)
-class DockerfileLine(_NoFiles, _NoAccess):
+class DockerfileLine(_NoFiles):
     """One instruction that only a Docker engine can carry out, as it was written."""
 
     line: str
     force: bool = False
+    access = NO_ACCESS
 
     def title(self) -> str:
         return _one_line(self.line)
@@ -279,7 +277,7 @@ class DockerfileLine(_NoFiles, _NoAccess):
 
 
 @dataclass(frozen=True)
-class SetEnv(_NoFiles, _NeverForced, _NoAccess):
+class SetEnv(_NoFiles, _Plain):
     """Environment variables of the image, seen by later steps and by every container."""
 
     variables: tuple[tuple[str, str], ...]
@@ -309,7 +307,7 @@ class SetEnv(_NoFiles, _NeverForced, _NoAccess):
 
 
 @dataclass(frozen=True)
-class Workdir(_NoFiles, _NeverForced, _NoAccess):
+class Workdir(_NoFiles, _Plain):
     """The folder in which later steps and the user's code run; created if it is missing."""
 
     path: str
@@ -328,7 +326,7 @@ class Workdir(_NoFiles, _NeverForced, _NoAccess):
 
 
 @dataclass(frozen=True)
-class AddLocalFile(_NeverForced, _NoAccess):
+class AddLocalFile(_Plain):
     """A copy of one file of this host, as it is when the image is built."""
 
     local: Path
@@ -356,7 +354,7 @@ class AddLocalFile(_NeverForced, _NoAccess):
 
 
 @dataclass(frozen=True)
-class AddLocalDir(_NeverForced, _NoAccess):
+class AddLocalDir(_Plain):
     """A copy of a folder's content, as it is when the image is built.
 
     Links are kept as links; ``ignore`` selects what is excluded.

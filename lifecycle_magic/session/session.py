@@ -106,6 +106,13 @@ class Session:
                 self.notice(None, line)
             return self._engines[name]
 
+    def engines(self) -> list[Engine]:
+        """Return the default engine and the others that classes have used."""
+        first = self.engine(announce=False)
+        with self._lock:
+            others = {one.name: one for one in self._engines.values()}
+        return [first, *(one for name, one in others.items() if name != first.name)]
+
     @property
     def inside_calls(self) -> InsideCalls:
         """What serves the calls that containers make."""

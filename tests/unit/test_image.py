@@ -17,8 +17,9 @@ from hypothesis import strategies as st
 
 from lifecycle_magic.exception import InvalidError
 from lifecycle_magic.images import local_files
-from lifecycle_magic.images.image import Image, dockerfile
+from lifecycle_magic.images.image import Image
 from lifecycle_magic.images.local_files import name_of
+from lifecycle_magic.images.recipe import dockerfile
 from lifecycle_magic.secret import Secret
 from lifecycle_magic.volume import Volume
 

@@ -10,8 +10,9 @@ import pytest
 import lifecycle_magic as lm
 from lifecycle_magic.engines.process.engine import ProcessEngine
 from lifecycle_magic.exception import InvalidError
-from lifecycle_magic.images.image import Image, dockerfile
+from lifecycle_magic.images.image import Image
 from lifecycle_magic.images.local_files import name_of, names_below
+from lifecycle_magic.images.recipe import dockerfile
 
 PLAIN = Image.debian_slim()
 

@@ -19,9 +19,10 @@ from typing import IO
 from lifecycle_magic.engines.docker.names import FORCED, ROLE
 from lifecycle_magic.exception import BuildError
 from lifecycle_magic.images.dockerfiles import PRIVATE_DOCKERFILE, Dockerfile
-from lifecycle_magic.images.image import Image, context_name, dockerfile
+from lifecycle_magic.images.image import Image
 from lifecycle_magic.images.instructions import run_anew
 from lifecycle_magic.images.local_files import LocalFile
+from lifecycle_magic.images.recipe import context_name, dockerfile
 from lifecycle_magic.images.steps import AddLocalDir, FileDigests, check_unchanged
 
 

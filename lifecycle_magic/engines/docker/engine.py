@@ -48,6 +48,7 @@ from lifecycle_magic.engines.docker.facts import Facts
 from lifecycle_magic.engines.docker.images import Images
 from lifecycle_magic.engines.docker.launch import RUN
 from lifecycle_magic.engines.docker.names import ROLE, volume_name
+from lifecycle_magic.engines.docker.volumes import DockerVolumes
 from lifecycle_magic.engines.listener import unix_socket
 from lifecycle_magic.exception import EngineError
 from lifecycle_magic.images.image import Image
@@ -154,7 +155,12 @@ class DockerEngine:
 
     def remove_volume(self, name: str) -> bool:
         """Remove a named volume and its content; return False if it is in use or does not exist."""
-        return docker_kept.remove_volume(self._clients, name)
+        return self.volumes.remove(name)
+
+    @functools.cached_property
+    def volumes(self) -> DockerVolumes:
+        """The named volumes of the engine."""
+        return DockerVolumes(self._clients, lambda: self._images.base_id(Image.debian_slim()))
 
     def prune(self, *, keep: frozenset[str]) -> list[str]:
         """Remove our images, but those whose key or id is in ``keep``, and dead containers.

@@ -60,12 +60,6 @@ def _is_of_a_build(container: dict[str, Any]) -> bool:
     return ":" not in container["Image"].removeprefix("sha256:")
 
 
-def remove_volume(clients: Clients, name: str) -> bool:
-    """Remove a named volume and its content; return False if it is in use or does not exist."""
-    with clients.use(f"remove the volume {name}") as api:
-        return removed(api.remove_volume, VOLUME_PREFIX + name)
-
-
 def _removable(api: APIClient, kept: frozenset[str], young: float) -> list[str]:
     names: list[str] = []
     for image in api.images(filters={"label": f"{ROLE}=image"}):

@@ -44,6 +44,7 @@ from lifecycle_magic.engines.process import (
     process_table,
     run_steps,
     sandbox,
+    volumes,
 )
 from lifecycle_magic.engines.process.commands import Commands
 from lifecycle_magic.engines.process.interpreters import Interpreter
@@ -95,6 +96,11 @@ class ProcessEngine:
     @property
     def address(self) -> str:
         return ""  # this machine
+
+    @property
+    def volumes(self) -> volumes.ProcessVolumes:
+        """The named volumes of this machine."""
+        return volumes.ProcessVolumes(self._store)
 
     def check(self) -> str:
         """Return one line that describes the engine; raises `EngineUnavailable` with the fix."""
