@@ -17,11 +17,13 @@ __version__ = "0.1.0"
 _MODULE_OF = {
     "App": "app",
     "Cls": "handles.remote",
+    "Dict": "callers.dict_handle",
     "FilePatternMatcher": "images.file_patterns",
     "Error": "exception",
     "Function": "handles.remote",
     "FunctionCall": "callers.function_call",
     "Image": "images.image",
+    "Queue": "callers.queue_handle",
     "Retries": "spec.retries",
     "Secret": "secret",
     "Volume": "volume",
@@ -51,8 +53,10 @@ __all__ = ["__version__", *sorted(_MODULE_OF), "load_ipython_extension", "unload
 if TYPE_CHECKING:
     from lifecycle_magic import exception as exception
     from lifecycle_magic.app import App as App
+    from lifecycle_magic.callers.dict_handle import Dict as Dict
     from lifecycle_magic.callers.function_call import FunctionCall as FunctionCall
     from lifecycle_magic.callers.function_call import gather as gather
+    from lifecycle_magic.callers.queue_handle import Queue as Queue
     from lifecycle_magic.decorators.current_call import (
         current_function_call_id as current_function_call_id,
     )

@@ -57,6 +57,14 @@ def session() -> tuple[Invitation | None, str]:
     return _session
 
 
+def object_transport() -> Any:
+    """Return the module that sends requests to the session's queues and dictionaries."""
+    from lifecycle_magic.guest import foreign_objects, session_connection
+
+    session_connection.set_session(*_session)
+    return foreign_objects
+
+
 def keep_session_reachable() -> None:
     """Hold the session's socket by a descriptor, before this process becomes another user.
 

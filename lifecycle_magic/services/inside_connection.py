@@ -26,6 +26,7 @@ from lifecycle_magic.exception import InputCancelled, InvalidError, WireError
 from lifecycle_magic.guest.failures import to_failure
 from lifecycle_magic.guest.session_connection import Answer
 from lifecycle_magic.pool import printing
+from lifecycle_magic.services import object_store
 from lifecycle_magic.services.call_sources import CallSource
 from lifecycle_magic.services.descriptions import description_of
 from lifecycle_magic.services.kept_calls import KeptCalls
@@ -35,6 +36,7 @@ from lifecycle_magic.services.running_calls import (
     RunningBatched,
     RunningCall,
     RunningItems,
+    RunningRequest,
     WaitForCall,
     checked_method,
 )
@@ -44,6 +46,7 @@ from lifecycle_magic.wire.nested import (
     COLLECT,
     DESCRIBE,
     ITEMS,
+    OBJECTS,
     SPAWN,
     Ask,
     number_of,
@@ -160,6 +163,9 @@ class InsideConnection:
     # --- calls -----------------------------------------------------------------------------
 
     def _start(self, ask: Ask, data: Any, buffers: list[Any]) -> None:
+        if ask.key == OBJECTS:
+            self._ask_objects(ask.number, data, buffers)
+            return
         caller = self._source.caller(ask.slot)
         pool = self._pools.get((ask.key, ask.arguments))
         if (
@@ -278,6 +284,18 @@ class InsideConnection:
         with self._lock:
             self._running[ask.number] = running
         running.future.add_done_callback(lambda done: self._answer(ask.number, done))
+
+    def _ask_objects(self, number: int, data: Any, buffers: list[Any]) -> None:
+        """Pass on a request to the session's queues and dictionaries."""
+        try:
+            request, _ = loads(data, buffers=buffers)
+            running = RunningRequest(object_store.find().submit(request))
+        except BaseException as error:
+            self._fail(number, error)
+            return
+        with self._lock:
+            self._running[number] = running
+        running.future.add_done_callback(lambda done: self._answer(number, done))
 
     def _collect(self, ask: Ask) -> None:
         """Wait for a call that was spawned elsewhere. Raises `NotFoundError` for none."""

@@ -24,6 +24,7 @@ __all__ = [
     "RunningBatched",
     "RunningCall",
     "RunningItems",
+    "RunningRequest",
     "WaitForCall",
     "checked_method",
 ]
@@ -40,6 +41,12 @@ class RunningBatched:
     def abandon(self) -> None:
         """Leave the batch. The other inputs continue."""
         self.future.cancel()
+
+
+class RunningRequest(RunningBatched):
+    """A request to a queue or dictionary. It takes nothing for a caller that has gone on."""
+
+    ends_with_caller = True
 
 
 class RunningCall:

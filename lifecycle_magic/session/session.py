@@ -35,6 +35,7 @@ from lifecycle_magic.lifecycle.bus import Bus
 from lifecycle_magic.lifecycle.history import Entry, History
 from lifecycle_magic.lifecycle.logs import Logs
 from lifecycle_magic.lifecycle.states import LogLine, Notice
+from lifecycle_magic.services import object_store
 from lifecycle_magic.session.served_calls import ServedCalls, named
 from lifecycle_magic.session.sweep import folders, sweep
 from lifecycle_magic.threads.event_loop import EventLoop
@@ -74,6 +75,7 @@ class Session:
             self.services,
             lambda text: self.notice(None, text, "warning"),
         )
+        self.objects = object_store.ObjectStore(self.event_loop.call_later)
         self.site = Site()
         self._engines: dict[str, Engine] = {}
         # a message for each engine that no class has used yet
@@ -200,6 +202,7 @@ class Session:
         going = self.stop(why=why)
         wait_gone(going)
         self.served_calls.close_inside()
+        self.objects.close()
         self.services.clear()
         self._sweeper.join()
         self.event_loop.stop()
@@ -326,6 +329,7 @@ def _in_forked_child() -> None:
     if session is not None:
         session.event_loop.close_in_fork()
         session.site.close_in_fork()
+        session.objects.close_in_fork()
         session.served_calls.close_in_fork()
         for service in session.services.values():
             for pool in service.pools.values():
@@ -334,3 +338,6 @@ def _in_forked_child() -> None:
 
 
 os.register_at_fork(after_in_child=_in_forked_child)
+
+
+object_store.find = lambda: current().objects

@@ -37,6 +37,9 @@ ADDRESS = "address"  # the address of a method that answers HTTP
 DESCRIBE = "describe"  # the methods of a class: `lifecycle_magic.named.description`
 COLLECT = "collect"  # the outcome of a spawned call, whose id is in the place of the method
 
+OBJECTS = ":objects"
+"""The key, in place of a class's, of requests to the session's queues and dictionaries."""
+
 _NUMBER = struct.Struct("<Q")
 _TYPES = [int, str, bytes, str, str, int, str]  # of the fields of an Ask
 
