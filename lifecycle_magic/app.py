@@ -304,6 +304,14 @@ class App:
             names = [key for key in opened.services if key.partition("?")[0] in self._lookups]
             session.wait_gone(opened.stop(names, "app.stop()"))
 
+    def adopt_name(self, name: str) -> None:
+        """Give an app without a name this one, under which other processes find its classes."""
+        if self.name:
+            return
+        self.name = name
+        for lookup in self._lookups.values():
+            lookup.set_public_name(f"{name}/{lookup.spec.name}")
+
     def declared(self) -> Iterator[tuple[str, Service, ClassSpec]]:
         """Yield all declarations: the key in the session, the service, and the class's
         declaration.
@@ -328,10 +336,7 @@ class App:
         lookup.declare(spec)
         self._lookups[lookup.key] = lookup
         if self.name:
-            from lifecycle_magic.session import session
-
-            lookup.public_name = f"{self.name}/{spec.name}"
-            session.name_class(lookup.public_name, lookup)
+            lookup.set_public_name(f"{self.name}/{spec.name}")
         return lookup
 
 

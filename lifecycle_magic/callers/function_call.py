@@ -145,8 +145,8 @@ class FunctionCall(Generic[T_co]):
     def object_id(self) -> str:
         """The id of the call, by which `from_id` finds it, also in another process.
 
-        The session that runs the call keeps its outcome, and that of the last 256 calls whose ids
-        were asked for. Raises `InvalidError` for a call that no session runs any more.
+        The session that runs the call keeps the outcomes of the last 256 calls, and at most 64 MB
+        of them. Raises `InvalidError` for a call that no session runs any more.
         """
         if not self._object_id:
             if _keep is None:

@@ -248,8 +248,6 @@ class InsideConnection:
             else:
                 input = ForwardedCall(pool, ask.method, data, buffers, context)
                 running = RunningCall(input, ask.form != SPAWN, caller)
-                if ask.id:
-                    self._session.kept_calls.follow(ask.id, input.future)
             if ask.form != SPAWN:
                 circles.add(caller, running.input)
         except BaseException as error:
@@ -269,6 +267,8 @@ class InsideConnection:
             return
         if isinstance(running, RunningCall):
             running.input.future.add_done_callback(lambda done: self._answer(ask.number, done))
+            if ask.id:  # afterwards: the outcome is copied
+                self._session.kept_calls.follow(ask.id, running.input.future)
         running.start()
         if awaited:
             self._await(ask.number)

@@ -9,12 +9,17 @@ from collections import OrderedDict
 from concurrent.futures import Future, InvalidStateError
 from typing import Any, NamedTuple
 
+from lifecycle_magic.calls.forwarded import ForwardedAnswer
 from lifecycle_magic.exception import NotFoundError
+from lifecycle_magic.wire.pickling import copy_buffers
 
 __all__ = ["KeptCall", "KeptCalls"]
 
 MAX_CALLS = 256
 """Calls that have ended whose outcomes are kept. Running calls are always kept."""
+
+MAX_BYTES = 64 << 20
+"""Bytes of all kept outcomes together; the oldest go first. A larger outcome is not kept at all."""
 
 
 class KeptCall(NamedTuple):
@@ -30,6 +35,7 @@ class KeptCalls:
     def __init__(self, session: str) -> None:
         self._session = session
         self._calls: OrderedDict[str, KeptCall] = OrderedDict()
+        self._sizes: dict[str, int] = {}  # of outcomes, in the order in which they came
         self._numbers = itertools.count(1)
         self._lock = threading.Lock()
 
@@ -42,6 +48,7 @@ class KeptCalls:
                 ended = [one for one, call in self._calls.items() if call.future.done()]
                 for one in ended[:-MAX_CALLS]:
                     del self._calls[one]
+                    self._sizes.pop(one, None)
         return id
 
     def open(self, id: str, where: str) -> None:
@@ -49,7 +56,10 @@ class KeptCalls:
         self.add(Future(), where, id)
 
     def follow(self, id: str, future: Future[Any]) -> None:
-        """Give the call ``id`` the outcome of ``future``. Cancelling the call cancels both."""
+        """Give the call ``id`` the outcome of ``future``. Cancelling the call cancels both.
+
+        The outcome is copied: the original may be in memory that a container shares.
+        """
         kept = self._calls.get(id)
         if kept is None:
             return
@@ -61,10 +71,30 @@ class KeptCalls:
             elif (error := done.exception()) is not None:
                 _settle(outcome, error=error)
             else:
-                _settle(outcome, done.result())
+                self._settle_value(id, outcome, done.result())
 
         future.add_done_callback(on_done)
         outcome.add_done_callback(lambda done: future.cancel() if done.cancelled() else None)
+
+    def _settle_value(self, id: str, outcome: Future[Any], value: Any) -> None:
+        if not isinstance(value, ForwardedAnswer):  # of a batch, whose values are of this process
+            _settle(outcome, value)
+            return
+        size = len(value.data) + sum(memoryview(one).nbytes for one in value.buffers)
+        if size > MAX_BYTES:
+            error = NotFoundError(
+                f"session {self._session} does not keep the value of {id}, which has {size} bytes, "
+                f"more than {MAX_BYTES}. Fix: call get() of the call that spawn returned"
+            )
+            _settle(outcome, error=error)
+            return
+        _settle(outcome, ForwardedAnswer(bytes(value.data), copy_buffers(value.buffers)))
+        with self._lock:
+            self._sizes[id] = size
+            while sum(self._sizes.values()) > MAX_BYTES:
+                oldest = next(iter(self._sizes))
+                del self._sizes[oldest]
+                self._calls.pop(oldest, None)
 
     def fail(self, id: str, error: BaseException) -> None:
         """End the call ``id`` with an error, if it has not ended."""
@@ -72,13 +102,17 @@ class KeptCalls:
         if kept is not None:
             _settle(kept.future, error=error)
 
+    def has_running(self) -> bool:
+        """Return whether a call has not ended yet."""
+        return any(not one.future.done() for one in list(self._calls.values()))
+
     def find(self, id: str) -> KeptCall:
         """Return the call with this id. Raises `NotFoundError` if its outcome was dropped."""
         found = self._calls.get(id)
         if found is None:
             raise NotFoundError(
                 f"session {self._session} has no call {id}: it keeps the outcomes of the last "
-                f"{MAX_CALLS} spawned calls"
+                f"{MAX_CALLS} spawned calls, and {MAX_BYTES >> 20} MB of them"
             )
         return found
 

@@ -91,7 +91,10 @@ class PeerCalls:
         if greeting is None or not hello.admit_named(channel, greeting, self._token):
             return None
         sock.settimeout(None)
-        return InsideConnection(channel, self._source, self._calls)
+        connection = InsideConnection(channel, self._source, self._calls)
+        if self._is_closed:  # its caller has read the record before
+            connection.notify(Kind.LEAVING)
+        return connection
 
     def leave(self) -> None:
         """Send callers to the session that replaces this one. Calls that run are answered."""

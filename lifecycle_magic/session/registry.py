@@ -26,7 +26,7 @@ from lifecycle_magic.exception import InvalidError
 from lifecycle_magic.handles.remote import Cls, ServiceResolver
 from lifecycle_magic.services.service import Service
 from lifecycle_magic.session import session as sessions
-from lifecycle_magic.session.served_calls import publish, published
+from lifecycle_magic.session.served_calls import named, publish, published
 from lifecycle_magic.spec.class_spec import CALL, ClassSpec
 from lifecycle_magic.spec.input_changes import NO_CHANGES, InputChanges
 
@@ -44,7 +44,7 @@ class Lookup:
         self.newest = _Source.of(spec)  # of the last claim, whether it is deployed or not
         self._classes: weakref.WeakSet[type] = weakref.WeakSet()
         self._handles: list[weakref.ref[Cls]] = []
-        self.public_name = ""  # the app sets it if it has a name
+        self.public_name = ""  # see `set_public_name`
         self.follow(spec)
 
     def __call__(self) -> Service:
@@ -97,6 +97,14 @@ class Lookup:
     def publish(self) -> str:
         """Let containers call the class by its key, and return the key."""
         return publish(self.key, self)
+
+    def set_public_name(self, name: str) -> None:
+        """Let other sessions call the class by this name, ``app/name``; by none if it is empty."""
+        before = self.public_name
+        if before and before != name and named.get(before) is self:
+            sessions.name_class(before, None)
+        self.public_name = name
+        sessions.name_class(name, self)
 
     def publish_name(self) -> str:
         """Let other sessions call the class, and return its name there, as ``app/name``."""

@@ -173,6 +173,19 @@ class ServedCalls:
             )
         return found()
 
+    def leave(self, is_stopped: Callable[[], bool]) -> None:
+        """Send callers of other processes to the session that replaces this one.
+
+        Return when their calls have ended, and those that were spawned, or when ``is_stopped()``,
+        which waits a moment each time.
+        """
+        if self._peers is None:
+            return
+        self._peers.leave()
+        while self._peers.connections or self.kept_calls.has_running():
+            if is_stopped():
+                return
+
     # --- the end ---------------------------------------------------------------------------
 
     def close_peers(self) -> None:

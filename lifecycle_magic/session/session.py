@@ -268,9 +268,17 @@ def note_volumes(names: Iterable[str]) -> None:
         session.ledger.add_volumes(names)
 
 
-def name_class(key: str, found: ServiceResolver) -> None:
-    """Let other processes call a class by its name, from when this process has a session."""
-    named[key] = found
+def name_class(key: str, found: ServiceResolver | None) -> None:
+    """Let other processes call a class by its name, from when this process has a session.
+
+    None lets them do so no longer. An empty name changes nothing.
+    """
+    if not key:
+        return
+    if found is None:
+        named.pop(key, None)
+    else:
+        named[key] = found
     session = opened()
     if session is not None:
         session.served_calls.publish_names()

@@ -106,6 +106,7 @@ COMMANDS: dict[str, Command] = {
                 ),
             ),
         ),
+        Command("apps", "list the classes and functions that can be called by name"),
         Command(
             "logs",
             "print the output of a class or container, or of a class's last image build",

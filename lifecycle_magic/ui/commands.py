@@ -12,6 +12,7 @@ from lifecycle_magic.building import build_log
 from lifecycle_magic.container.endings import Ending, EndKind
 from lifecycle_magic.exception import InvalidError
 from lifecycle_magic.pool.replacement import replace
+from lifecycle_magic.ui import reachable
 from lifecycle_magic.ui import restart as restarting
 from lifecycle_magic.ui.command_table import COMMANDS, LOG_LINES, Command
 from lifecycle_magic.ui.notebook.options_line import Parser
@@ -79,6 +80,10 @@ def _ps(session: Session, given: argparse.Namespace) -> Table:
     rows = snapshot.of_session(session)
     below = (*snapshot.failures(rows), *snapshot.addresses(session))
     return snapshot.table(rows, snapshot.NOTHING, below)
+
+
+def _apps(session: Session, given: argparse.Namespace) -> Table:
+    return reachable.listing(session.root)
 
 
 def _logs(session: Session, given: argparse.Namespace) -> str:
@@ -174,6 +179,7 @@ def _prune(session: Session, given: argparse.Namespace) -> str:
 
 _HANDLERS: dict[str, Handler] = {
     "ps": _ps,
+    "apps": _apps,
     "logs": _logs,
     "stop": _stop,
     "restart": _restart,

@@ -85,6 +85,28 @@ def test_the_end_of_the_serving_kernel_is_named(
             second.run("m.times.remote(3)")
 
 
+def test_the_class_of_a_cell_is_served_with_app(
+    kernel: OwnKernel, engine: str, tmp_path: Path
+) -> None:
+    name = f"cell-{uuid.uuid4().hex[:8]}"
+    kernel.run("%load_ext lifecycle_magic")
+    chosen = "process" if engine == "plain" else engine
+    cell = f"""%%lifecycle_cls APP --engine {chosen}
+import lifecycle_magic as lm
+class Cell:
+    @lm.method()
+    def times(self, x):
+        return 3 * x
+"""
+    kernel.run(cell.replace("APP", f"--app {name}"))
+    with own_kernel(tmp_path / "second") as second:
+        second.run(f"import lifecycle_magic as lm; m = lm.Cls.from_name({name!r}, 'Cell')()")
+        assert "got 9\n" in second.run("print('got', m.times.remote(3))")
+        kernel.run(cell.replace("APP", ""))
+        with pytest.raises(CellFailed, match="NotFoundError"):
+            second.run("m.times.remote(3)")
+
+
 def _is_busy(kernel: OwnKernel) -> bool:
     states = kernel.run(
         """

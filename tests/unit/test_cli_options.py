@@ -23,6 +23,7 @@ from lifecycle_magic.ui.cli import main
         (["logs", "Model", "--biuld"], "--biuld: did you mean --build?"),
         (["history", "--nope"], "unknown option --nope"),
         (["prune", "--volume"], "--volume: did you mean --volumes?"),
+        (["deploy", "script.py", "--nam"], "--nam: did you mean --name?"),
         (["doctor", "--nope"], "unknown option --nope"),
         (["demo", "--out", "x"], "unknown option --out"),
     ],
@@ -45,7 +46,15 @@ def test_options_after_the_script_are_the_entry_point_s(
 
 @pytest.mark.parametrize(
     "line",
-    ["ps --images", "logs Model", "logs Model -n 3 --build", "history", "prune -y", "doctor"],
+    [
+        "ps --images",
+        "apps",
+        "logs Model",
+        "logs Model -n 3 --build",
+        "history",
+        "prune -y",
+        "doctor",
+    ],
 )
 def test_a_command_means_the_same_in_a_notebook_and_in_a_terminal(line: str) -> None:
     terminal = vars(main._parser().parse_args(line.split()))

@@ -15,6 +15,7 @@ from lifecycle_magic import __version__
 from lifecycle_magic.exception import Error, InvalidError
 from lifecycle_magic.threads import sigint
 from lifecycle_magic.ui.cli import secrets
+from lifecycle_magic.ui.cli.deploy import add_deploy_arguments, deploy, stop
 from lifecycle_magic.ui.cli.main_module import (
     drop_launcher_path,
     run_as_main,
@@ -37,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if arguments is None else arguments)
     given = _parser().parse_args(words)
     notice_ignored(given)
-    if arguments is None and given.command in ("run", "serve"):
+    if arguments is None and given.command in ("run", "serve", "deploy"):
         drop_launcher_path()
     try:
         code: int = given.do(given)
@@ -75,6 +76,9 @@ def _parser() -> Parser:
     serve.add_argument(
         "--no-reload", action="store_true", help="do not reload the script when it changes"
     )
+    add_deploy_arguments(add("deploy", deploy, "serve a script in the background, by name"))
+    stopping = add("stop", stop, "stop a deployment and print how its containers ended")
+    stopping.add_argument("name", help="the name of the deployment")
     for name, do in _SHARED.items():
         shared = COMMANDS[name]
         shared.add_to(add(name, do, shared.help), "terminal")
@@ -237,6 +241,24 @@ def _build_log(name: str, lines: int | None) -> int:
     return 0
 
 
+def _apps(given: argparse.Namespace) -> int:
+    from lifecycle_magic.host.paths import state_root
+    from lifecycle_magic.ui import reachable
+
+    print(reachable.listing(state_root()).text())
+    return 0
+
+
+def _ps_with_deployments(given: argparse.Namespace) -> int:
+    from lifecycle_magic.host.paths import state_root
+    from lifecycle_magic.ui import reachable
+
+    code = _ps(given)
+    for line in () if given.images else reachable.deployments(state_root()):
+        print(line)
+    return code
+
+
 def _history(given: argparse.Namespace) -> int:
     from lifecycle_magic.ui.panel import history_text
 
@@ -293,7 +315,8 @@ def _demo(given: argparse.Namespace) -> int:
 
 
 _SHARED: dict[str, Callable[[argparse.Namespace], int]] = {
-    "ps": _ps,
+    "ps": _ps_with_deployments,
+    "apps": _apps,
     "logs": _logs,
     "history": _history,
     "prune": _prune,

@@ -131,7 +131,7 @@ class Cell:
             mine = any(draft.lookup is lookup for draft in self._drafts)
             return not mine and self._held_by(lookup) <= set(names)
 
-        draft = Draft(cls, self._request.options, self._deploy, may_follow)
+        draft = Draft(cls, self._request.options, self._deploy, may_follow, self._request.app)
         self._drafts.append(draft)
         return draft
 

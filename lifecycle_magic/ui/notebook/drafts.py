@@ -31,7 +31,8 @@ class Draft:
     """The class behind a handle of this cell.
 
     While open, it is the cell's own declaration; later, the newest one of its name. ``deploy``
-    deploys the declaration and returns the card that shows it.
+    deploys the declaration and returns the card that shows it. ``app`` is the name of the app under
+    which other notebooks call the class; empty for none.
     """
 
     def __init__(
@@ -40,7 +41,9 @@ class Draft:
         options: Options,
         deploy: Callable[[Draft], Card | None],
         may_follow: Callable[[Lookup], bool],
+        app: str = "",
     ) -> None:
+        self._app = app
         self._read = read_class(cls, options)
         self._deploy = deploy
         self._open = True
@@ -86,6 +89,7 @@ class Draft:
         spec = self.spec
         self._open = False
         self.lookup.follow(spec)
+        self.lookup.set_public_name(f"{self._app}/{spec.name}" if self._app else "")
 
     def close(self) -> None:
         """Drop this declaration and use the newest one of its name."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import difflib
 import functools
+import re
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ from lifecycle_magic.spec.unknown_options import explain_unknown
 __all__ = ["WHERE", "Parser", "Request", "describe", "parse"]
 
 WHERE = "%%lifecycle_cls"
+_APP_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -31,13 +33,15 @@ class Request:
     """The parsed line after ``%%lifecycle_cls``.
 
     ``lazy``: only declare; the first call builds and starts. ``fresh``: start new containers even
-    if nothing changed. ``rebuild``: run the build hooks again, in new containers.
+    if nothing changed. ``rebuild``: run the build hooks again, in new containers. ``app``: the name
+    under which other notebooks call the classes, with their own names; empty for none.
     """
 
     options: Options
     lazy: bool = False
     fresh: bool = False
     rebuild: bool = False
+    app: str = ""
 
 
 @dataclass(frozen=True)
@@ -68,6 +72,7 @@ _CELL = (
     _Flag("--fresh", "", "start new containers even if nothing changed"),
     _Flag("--rebuild", "", "run the build hooks again, in new containers"),
 )
+_APP = (_Flag("--app", "NAME", 'let other notebooks call it: lm.Cls.from_name("NAME", "Model")'),)
 _STEPS = ("--pip", "--uv-pip", "--apt", "--run")
 
 
@@ -85,6 +90,7 @@ GROUPS = (
     ("Image (steps run in the given order)", _IMAGE),
     ("Environment, secrets and volumes", _LISTS),
     ("Container", _plain()),
+    ("Other notebooks", _APP),
     ("This run of the cell", _CELL),
 )
 
@@ -115,6 +121,7 @@ def parse(line: str, cwd: Path | None = None) -> Request:
         lazy=bool(given.lazy),
         fresh=bool(given.fresh),
         rebuild=bool(given.rebuild),
+        app=_app(given.app),
     )
 
 
@@ -126,6 +133,15 @@ def describe() -> str:
         width = max(len(left) for left, _ in rows)
         parts.append("\n".join([f"{title}:", *(f"  {a:<{width}}  {b}" for a, b in rows)]))
     return "\n\n".join(parts)
+
+
+def _app(name: str | None) -> str:
+    if name is not None and not _APP_NAME.fullmatch(name):
+        raise InvalidError(
+            f"{WHERE} --app {name}: this can't be the name of an app. "
+            "Fix: use letters, digits, '_', '-' and '.', as in --app demo"
+        )
+    return name or ""
 
 
 # --- the parser --------------------------------------------------------------------------------

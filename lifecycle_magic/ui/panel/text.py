@@ -135,7 +135,7 @@ class Table:
     def text(self) -> str:
         """Return the table as aligned text."""
         if not self.rows:
-            return self.empty
+            return "\n".join([self.empty, *map(plain, self.below)])
         lines = [self.headers, *(tuple(map(_one_line, row)) for row in self.rows)]
         widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
         return "\n".join([*(self._line(cells, widths) for cells in lines), *map(plain, self.below)])
@@ -149,8 +149,9 @@ class Table:
 
     def html(self) -> str:
         """Return the table as HTML, with every cell escaped."""
+        below = "".join(f"<div>{escape(line)}</div>" for line in self.below)
         if not self.rows:
-            return f"<div>{escape(self.empty)}</div>"
+            return f"<div>{escape(self.empty)}</div>{below}"
         head = "".join(self._cell("th", header, header) for header in self.headers)
         body = "".join(
             "<tr>"
@@ -158,7 +159,6 @@ class Table:
             + "</tr>"
             for row in self.rows
         )
-        below = "".join(f"<div>{escape(line)}</div>" for line in self.below)
         table = f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody>"
         return f"<table class='lm-table'>{table}</table>{below}"
 

@@ -1,0 +1,69 @@
+"""The outcomes of spawned calls that a session keeps: how many, and how much."""
+
+from __future__ import annotations
+
+from concurrent.futures import Future
+from typing import Any
+
+import pytest
+
+from lifecycle_magic.calls.forwarded import ForwardedAnswer
+from lifecycle_magic.exception import NotFoundError
+from lifecycle_magic.services import kept_calls
+from lifecycle_magic.services.kept_calls import KeptCalls
+
+
+def ended(kept: KeptCalls, id: str, size: int) -> None:
+    """Keep a call that ends with a value of so many bytes."""
+    future: Future[Any] = Future()
+    kept.open(id, "Model.method")
+    kept.follow(id, future)
+    future.set_result(ForwardedAnswer(bytes(size), [memoryview(b"")]))
+
+
+def test_the_last_outcomes_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kept_calls, "MAX_CALLS", 3)
+    kept = KeptCalls("ab")
+    running = kept.add(Future(), "Model.method")
+    for number in range(6):
+        ended(kept, f"fc-ab-{number}0", 1)
+    assert not kept.find(running).future.done()
+    assert kept.find("fc-ab-50").future.done()
+    with pytest.raises(NotFoundError, match="has no call fc-ab-00: it keeps"):
+        kept.find("fc-ab-00")
+
+
+def test_outcomes_have_a_limit_in_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kept_calls, "MAX_BYTES", 100)
+    kept = KeptCalls("ab")
+    ended(kept, "fc-ab-1", 60)
+    ended(kept, "fc-ab-2", 60)
+    with pytest.raises(NotFoundError, match="has no call fc-ab-1"):
+        kept.find("fc-ab-1")
+    assert len(kept.find("fc-ab-2").future.result().data) == 60
+    ended(kept, "fc-ab-3", 101)
+    with pytest.raises(NotFoundError, match="has 101 bytes, more than 100"):
+        kept.find("fc-ab-3").future.result()
+    assert kept.find("fc-ab-2").future.done()
+
+
+def test_an_outcome_is_copied() -> None:
+    kept = KeptCalls("ab")
+    shared = bytearray(b"before")
+    future: Future[Any] = Future()
+    kept.open("fc-ab-1", "Model.method")
+    kept.follow("fc-ab-1", future)
+    future.set_result(ForwardedAnswer(b"", [memoryview(shared)]))
+    shared[:] = b"after!"
+    assert bytes(kept.find("fc-ab-1").future.result().buffers[0]) == b"before"
+
+
+def test_cancelling_a_kept_call_cancels_it() -> None:
+    kept = KeptCalls("ab")
+    future: Future[Any] = Future()
+    kept.open("fc-ab-1", "Model.method")
+    kept.follow("fc-ab-1", future)
+    assert kept.has_running()
+    kept.find("fc-ab-1").future.cancel()
+    assert future.cancelled()
+    assert not kept.has_running()
