@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from lifecycle_magic.calls.detached import DetachedCall
-from lifecycle_magic.calls.input import pickling_error
 from lifecycle_magic.errors.remote import alike
 from lifecycle_magic.exception import InvalidError
 from lifecycle_magic.wire.pickling import Snapshot
+from lifecycle_magic.wire.unpicklable import arguments_error
 
 if TYPE_CHECKING:
     from lifecycle_magic.pool.pool import Pool
@@ -74,7 +74,7 @@ class Batcher:
             given = {name: Snapshot(value) for name, value in bound.arguments.items()}
         except Exception as error:
             where = f"{self._pool.name}.{self._method.name}"
-            raise pickling_error(where, args, kwargs, error) from None
+            raise arguments_error(where, args, kwargs, error) from None
         future: Future[Any] = Future()
         one = QueuedInput(future, given, contextvars.copy_context())
         full = None

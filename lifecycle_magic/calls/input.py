@@ -20,7 +20,6 @@ from lifecycle_magic.exception import (
     InputCancelled,
     MethodTimeout,
     RemoteError,
-    SerializationError,
 )
 from lifecycle_magic.pool.claim import BlockingClaim, Claim
 from lifecycle_magic.pool.pool import CallStats
@@ -29,6 +28,7 @@ from lifecycle_magic.spec.retries import Retries
 from lifecycle_magic.threads.event_loop import EventLoop, Timer
 from lifecycle_magic.wire.frames import Kind
 from lifecycle_magic.wire.pickling import copy_buffers, dumps, prepare_args, prepare_kwargs
+from lifecycle_magic.wire.unpicklable import arguments_error
 
 if TYPE_CHECKING:
     pass
@@ -110,7 +110,7 @@ class Input:
                 (self.id, method, prepare_args(args), prepare_kwargs(kwargs))
             )
         except Exception as error:
-            raise pickling_error(f"{pool.name}.{method}", args, kwargs, error) from None
+            raise arguments_error(f"{pool.name}.{method}", args, kwargs, error) from None
         if self.buffers and (
             self.copies_buffers or (self.copies_buffers is None and pool.retries is not None)
         ):
@@ -282,23 +282,3 @@ def interrupt(input: Input, again: bool = False) -> None:
     if not again:
         input.pool.event_loop.call_later(SECOND_INTERRUPT_SECONDS, interrupt_again)
         input.pool.event_loop.call_later(INTERRUPT_GRACE_SECONDS, replace)
-
-
-def pickling_error(
-    where: str, args: tuple[Any, ...], kwargs: dict[str, Any], error: Exception
-) -> SerializationError:
-    """Return an error that names the argument that cannot be pickled, found by pickling
-    each alone.
-    """
-    named = [(f"argument {index + 1}", value) for index, value in enumerate(args)]
-    named += [(f"argument {name}=", value) for name, value in kwargs.items()]
-    for name, value in named:
-        try:
-            dumps(value)
-        except Exception as own:
-            return SerializationError(
-                f"{where}: {name}, a {type(value).__name__}, can't be pickled, so it can't be sent "
-                f"to the container: {own}. "
-                "Fix: pass plain data, or create it in the method or in enter"
-            )
-    return SerializationError(f"{where}: the arguments can't be pickled: {error}")

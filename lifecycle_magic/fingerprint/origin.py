@@ -88,12 +88,15 @@ def version(module: str) -> str:
     return found if isinstance(found, str) else ""
 
 
-def qualified_name(thing: Any, home: str) -> str | None:
+def qualified_name(thing: Any, home: str | None) -> str | None:
     """Return the qualified name and version of an object that an installed module has by that name.
 
     None for the user's objects, and for objects that a library created at run time: a wrapper of
-    the user's function has an installed module too, but no name there.
+    the user's function has an installed module too, but no name there. Code that ``exec`` ran in a
+    namespace without ``__name__`` has no module: ``home`` is None.
     """
+    if home is None:
+        return None
     if is_ours(home):
         return f"{home}.{thing.__qualname__}" if resolves(thing, home) else None
     if not is_installed(home) or not resolves(thing, home):
@@ -101,9 +104,9 @@ def qualified_name(thing: Any, home: str) -> str | None:
     return f"{home}.{thing.__qualname__} {version(home)}"
 
 
-def resolves(thing: Any, home: str) -> bool:
+def resolves(thing: Any, home: str | None) -> bool:
     """Return whether a module has this very object under its qualified name."""
-    found: Any = sys.modules.get(home)
+    found: Any = None if home is None else sys.modules.get(home)
     if found is None:
         return False
     for name in thing.__qualname__.split("."):

@@ -36,7 +36,7 @@ def value_of(answer: Answer, where: str) -> Any:
     except Exception as error:
         raise SerializationError(
             f"{where} returned a value that can't be rebuilt here: "
-            f"{name_of(type(error))}: {message(error)}. "
+            f"{name_of(type(error))}: {message(error).rstrip('.')}. "
             f"Fix: {rebuilding.advice(error, _INSTALL)}"
         ) from None
 

@@ -279,10 +279,14 @@ class Lane:
 
 def _unpicklable(name: str, value: Any, error: BaseException, did: str = "returned") -> Exception:
     from lifecycle_magic.wire.exceptions import message
+    from lifecycle_magic.wire.unpicklable import part_of
 
+    what = message(error)
+    if isinstance(error, Exception):
+        what = part_of(value, ("the value",), error, dumps)
     return SerializationError(
         f"{name} {did} a {type(value).__name__}, which can't be pickled and so can't travel "
-        f"to the kernel: {message(error)}. Fix: return plain data (numbers, strings, arrays, ...), "
+        f"to the kernel: {what}. Fix: return plain data (numbers, strings, arrays, ...), "
         "or keep the object on self and return what describes it."
     )
 

@@ -295,9 +295,6 @@ def pickle_arguments(
     try:
         return dumps((prepare_args(args), prepare_kwargs(kwargs)))
     except Exception as error:
-        from lifecycle_magic.exception import SerializationError
+        from lifecycle_magic.wire.unpicklable import arguments_error
 
-        raise SerializationError(
-            f"{where}: an argument can't be pickled, so it can't be sent to the container: "
-            f"{error}. Fix: pass plain data, or create it in the method or in enter"
-        ) from None
+        raise arguments_error(where, args, kwargs, error) from None

@@ -16,6 +16,8 @@ from lifecycle_magic.fingerprint import fingerprint
 from lifecycle_magic.fingerprint.fingerprint import Fingerprint
 from lifecycle_magic.images.local_files import LocalFile
 from lifecycle_magic.secret import Secret
+from lifecycle_magic.wire.pickling import dumps
+from lifecycle_magic.wire.unpicklable import explain_argument
 
 __all__ = ["RunFunction"]
 
@@ -55,9 +57,9 @@ class RunFunction:
         pairs(f"{call}, env", dict(self.options.get("env") or {}))
         parts = fingerprint.of_value([list(self.args), dict(self.kwargs)], label="an argument")
         if parts.unreadable:
-            raise InvalidError(
-                f"{call}: an argument can't be sent to a container: make it in the function"
-            )
+            what = explain_argument(self.args, self.kwargs, dumps)
+            what = what or "an argument can't be compared with others"
+            raise InvalidError(f"{call}: {what}. Fix: make it in the function")
 
     @property
     def name(self) -> str:

@@ -19,13 +19,13 @@ from lifecycle_magic.decorators.classes import is_class
 from lifecycle_magic.decorators.hooks import TRAVELS
 from lifecycle_magic.fingerprint.origin import is_installed_path
 from lifecycle_magic.guest import notebook_names
-from lifecycle_magic.services import class_ids, unpicklable
+from lifecycle_magic.services import class_ids
 from lifecycle_magic.services.web_applications import (
     ApplicationReleases,
     is_application,
     reduce_with_new_locks,
 )
-from lifecycle_magic.wire import definition_load, definitions, loggers
+from lifecycle_magic.wire import definition_load, definitions, loggers, unpicklable
 from lifecycle_magic.wire.by_value import ByValue
 from lifecycle_magic.wire.reducers import Reduced
 

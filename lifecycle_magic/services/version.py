@@ -105,6 +105,7 @@ def _pack(spec: ClassSpec, python: str | None) -> bundle.Code:
         raise
     except Exception as error:
         raise SerializationError(
-            f"{spec.name} can't be sent to a container: {error}. A value that it refers to can't "
-            "be pickled. Fix: create it in an @enter method, not at the top of the notebook."
+            f"{spec.name} can't be sent to a container: {str(error).rstrip('.')}. A value that it "
+            "refers to can't be pickled. Fix: create it in an @enter method, not at the top of the "
+            "notebook."
         ) from None

@@ -16,6 +16,7 @@ from lifecycle_magic.decorators import hooks
 from lifecycle_magic.exception import InvalidError
 from lifecycle_magic.fingerprint import fingerprint
 from lifecycle_magic.spec.class_checks import annotation_of, check_type
+from lifecycle_magic.wire.unpicklable import explain_argument
 
 __all__ = ["Arguments", "Constructor", "signature_without_self"]
 
@@ -104,11 +105,24 @@ class Constructor:
         bound.apply_defaults()
         told = fingerprint.of_value(dict(bound.arguments), label=f"{self.name}(...)")
         if told.unreadable:
-            raise InvalidError(
-                f"{self.name}(...): an argument can't be sent to a container "
-                f"({', '.join(told.unreadable)}): open it in an @enter method instead"
-            )
+            raise self._unreadable(bound.arguments, told.unreadable)
         return Arguments(given_args, given_kwargs, told.digest)
+
+    def _unreadable(self, given: Mapping[str, Any], unreadable: tuple[str, ...]) -> InvalidError:
+        """Return an error that names the argument of which no digest can be made, and why."""
+        from lifecycle_magic.wire.pickling import dumps  # cloudpickle takes a while to import
+
+        what = explain_argument((), given, dumps) or next(
+            (
+                f"argument {name}=, a {type(value).__name__}, can't be compared with others"
+                for name, value in given.items()
+                if fingerprint.of_value(value).unreadable
+            ),
+            f"{', '.join(unreadable)} can't be compared with others",
+        )
+        return InvalidError(
+            f"{self.name}(...): {what}. Fix: pass plain data, or create it in an @enter method"
+        )
 
     def _takes(self) -> str:
         kind = "takes keyword arguments" if self.uses_parameters else "takes"

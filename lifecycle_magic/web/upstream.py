@@ -154,7 +154,7 @@ class Upstream:
             request = h11.Request(method=scope["method"], target=_target(scope), headers=headers)
             head = server.send(request) or b""
         except h11.LocalProtocolError as error:
-            raise BadRequest(f"The request can't be forwarded: {error}.") from None
+            raise BadRequest(f"The request can't be forwarded: {str(error).rstrip('.')}.") from None
         await self._write(head)
         sending = asyncio.ensure_future(self._send_body(server))
         reading = asyncio.ensure_future(self._read_response(server))

@@ -144,7 +144,8 @@ class MapRun:
         except SerializationError as error:
             if index == self._fed:
                 self._count(index, 0)
-            self._settle([(index, False, error, 0)])
+            named = SerializationError(f"input {index + 1} of the map: {error}")
+            self._settle([(index, False, named, 0)])
 
     def _count(self, index: int, size: int) -> None:
         """Count an input of ``size`` bytes, before it can have an outcome."""

@@ -58,8 +58,9 @@ def _client(version: str) -> APIClient:
     try:
         client = docker.APIClient(base_url=host, version=version, tls=_tls(host))
     except (docker.errors.InvalidConfigFile, AttributeError, TypeError, ValueError) as error:
+        why = str(error).rstrip(".")
         raise EngineUnavailable(
-            f"Docker's configuration {_config_folder() / 'config.json'} can't be read: {error}. "
+            f"Docker's configuration {_config_folder() / 'config.json'} can't be read: {why}. "
             "Fix: correct the file, or set DOCKER_CONFIG to a folder with another"
         ) from None
     # requests would take the environment's CA bundle and proxies, which are for other servers.

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import functools
 import types
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from lifecycle_magic.decorators.classes import is_class
 from lifecycle_magic.exception import SerializationError
 
-__all__ = ["UnpicklableError", "error_for"]
+__all__ = ["UnpicklableError", "arguments_error", "error_for", "explain_argument", "part_of"]
 
 _MAX_DEPTH = 30
 _MAX_PARTS = 2000
@@ -21,31 +21,83 @@ class UnpicklableError(SerializationError):
 
 
 def error_for(
-    value: Any, path: tuple[str, ...], error: Exception, pickle: Callable[[Any], None]
+    value: Any, path: tuple[str, ...], error: Exception, pickle: Callable[[Any], Any]
 ) -> UnpicklableError:
     """Return the exception that names the part of ``value`` that can't be pickled.
 
     ``path`` leads to ``value``; ``pickle`` raises for a value that can't be pickled.
     """
+    what = part_of(value, path, error, pickle)
+    return UnpicklableError(f"{what}. Fix: create it in an @enter method and keep it on self")
+
+
+def part_of(
+    value: Any, path: tuple[str, ...], error: Exception, pickle: Callable[[Any], Any]
+) -> str:
+    """Return a clause without a full stop that names the part of ``value`` that can't be pickled,
+    its type and the path to it.
+
+    >>> import threading, pickle
+    >>> part_of({"k": threading.Lock()}, ("x",), TypeError("no"), pickle.dumps)
+    "x['k'] is a _thread.lock, which can't be pickled"
+    """
     names = list(path)
     seen: set[int] = set()
     for _ in range(_MAX_DEPTH):
+        if _is_too_deep(error):
+            return f"{' → '.join(names)} is nested too deeply to be pickled"
         seen.add(id(value))
         step = _first_unpicklable_part(value, seen, pickle)
         if step is None:
             break
-        name, value, error = step
-        if "recursion" in str(error):
-            return UnpicklableError(f"{' → '.join(names)} is nested too deeply to be pickled")
-        if name.startswith((".", "[")):
-            names[-1] += name
-        else:
-            names.append(name)
-    return UnpicklableError(f"{' → '.join(names)} {_reason(value, error)}")
+        name, value, inner = step
+        if not _is_too_deep(inner):
+            if name.startswith((".", "[")):
+                names[-1] += name
+            elif name:
+                names.append(name)
+        error = inner
+    return f"{' → '.join(names)} {_reason(value, error)}"
+
+
+def explain_argument(
+    args: Iterable[Any], kwargs: Mapping[str, Any], pickle: Callable[[Any], Any]
+) -> str:
+    """Return a clause without a full stop that names the argument that can't be pickled, and the
+    part of it. Empty if each argument can be pickled.
+    """
+    named = [(f"argument {number}", f"argument {number}", v) for number, v in enumerate(args, 1)]
+    named += [(f"argument {name}=", name, value) for name, value in kwargs.items()]
+    for name, start, value in named:
+        try:
+            pickle(value)
+        except Exception as error:
+            what = part_of(value, (start,), error, pickle)
+            return f"{name}, a {type(value).__name__}, can't be sent to the container: {what}"
+    return ""
+
+
+def arguments_error(
+    where: str, args: Iterable[Any], kwargs: Mapping[str, Any], error: Exception
+) -> SerializationError:
+    """Return the exception for a call whose arguments can't be pickled: ``error`` says why.
+
+    ``where`` is the method as the caller wrote it.
+    """
+    from lifecycle_magic.wire.pickling import dumps
+
+    text = str(error).rstrip(".")
+    what = explain_argument(args, kwargs, dumps) or f"the arguments can't be pickled: {text}"
+    fix = "Fix: pass plain data, or create it in the method or in enter"
+    return SerializationError(f"{where}: {what}. {fix}")
+
+
+def _is_too_deep(error: Exception) -> bool:
+    return isinstance(error, RecursionError) or "recursion" in str(error)
 
 
 def _first_unpicklable_part(
-    value: Any, seen: set[int], pickle: Callable[[Any], None]
+    value: Any, seen: set[int], pickle: Callable[[Any], Any]
 ) -> tuple[str, Any, Exception] | None:
     for number, (name, part) in enumerate(_parts(value)):
         if id(part) in seen or number > _MAX_PARTS:
@@ -110,6 +162,5 @@ def _reason(value: Any, error: Exception) -> str:
     kind = type(value)
     name = f"{kind.__module__}.{kind.__qualname__}".removeprefix("builtins.")
     what = f"is a {name}, which can't be pickled"
-    if name not in str(error) and not isinstance(error, RecursionError):
-        what += f" ({error})"
-    return f"{what}. Fix: create it in an @enter method and keep it on self"
+    text = str(error).rstrip(".")
+    return what if name in text or not text else f"{what} ({text})"
