@@ -34,7 +34,7 @@ from lifecycle_magic.calls.reply import (
 from lifecycle_magic.calls.sync import read_reply
 from lifecycle_magic.container.slots import Slot
 from lifecycle_magic.errors.remote import as_raised
-from lifecycle_magic.exception import RemoteError, WireError
+from lifecycle_magic.exception import InvalidError, RemoteError, WireError
 from lifecycle_magic.pool.deadlocks import current_task
 from lifecycle_magic.pool.printing import show
 from lifecycle_magic.threads.futures import await_future
@@ -248,7 +248,7 @@ def _iterate(input: _Stream) -> Generator[Any, None, None]:
         try:
             value = take_value(run_forwarding(input.on_sigint, _begin, input), input.reader)
             while not input.over:
-                yield value
+                _refuse_sent((yield value))
                 value = take_value(run_forwarding(input.on_sigint, _advance, input), input.reader)
         except RemoteError as error:
             raised = as_raised(error)
@@ -262,6 +262,15 @@ def _iterate(input: _Stream) -> Generator[Any, None, None]:
                 raise
         if raised is not None:
             raise raised
+
+
+def _refuse_sent(value: object) -> None:
+    """Raise `InvalidError` for a value that the caller sends into a generator."""
+    if value is not None:
+        raise InvalidError(
+            "values can't be sent to a generator in a container, which runs ahead of its reader. "
+            "Fix: pass them as arguments, or call a method for each with .remote(...)"
+        )
 
 
 def _begin(input: _Stream) -> LastReply:
@@ -333,6 +342,11 @@ class AsyncItems:
         if self._input.over:
             raise StopAsyncIteration
         return value
+
+    async def asend(self, value: Any) -> Any:
+        """Return the next item. Raises `InvalidError` for a value other than None."""
+        _refuse_sent(value)
+        return await self.__anext__()
 
     async def aclose(self) -> None:
         """Close the generator in its container, without waiting for it."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from lifecycle_magic.wire.rebuilding import MODULES
+
 __all__ = ["notes"]
 
 _OF_THE_SYSTEM = (
@@ -17,7 +19,7 @@ _OF_THE_SYSTEM = (
 def notes(error: FileNotFoundError) -> list[str]:
     """Return a fix for each path of ``error`` that exists on this machine."""
     paths = dict.fromkeys(
-        os.fsdecode(name)
+        os.fsdecode(name).removeprefix(MODULES)  # next to a module is next to the notebook
         for name in (error.filename, error.filename2)
         if isinstance(name, (str, bytes, os.PathLike))
     )

@@ -26,7 +26,9 @@ def add_note(error: BaseException) -> None:
     """Add what is known about the cause of ``error`` to its notes. Never raise."""
     with contextlib.suppress(Exception):
         chain = list(_chain(error))
-        note = _about_files(chain) or _about_shm(chain) or _about_host(chain)
+        note = (
+            _about_files(chain) or _about_keyboard(chain) or _about_shm(chain) or _about_host(chain)
+        )
         notes = getattr(error, "__notes__", None) or []
         if note and note not in notes:
             bare: Any = error
@@ -51,6 +53,20 @@ def _about_files(chain: list[BaseException]) -> str:
     for one in chain:
         if isinstance(one, OSError) and (explanation := descriptors.explain(one)):
             return explanation
+    return ""
+
+
+def _about_keyboard(chain: list[BaseException]) -> str:
+    """Explain `input`, `getpass` and `breakpoint`, which found no keyboard."""
+    for one in chain:
+        if type(one).__name__ == "BdbQuit" or (
+            isinstance(one, EOFError) and str(one) == "EOF when reading a line"
+        ):
+            return (
+                "a container has no keyboard, so input(), getpass() and breakpoint() have nothing "
+                "to read. Fix: ask in the notebook and pass the answer as an argument; to debug a "
+                "method, run it in the notebook with .local(...)"
+            )
     return ""
 
 

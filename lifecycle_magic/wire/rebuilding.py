@@ -8,6 +8,7 @@ from lifecycle_magic.wire.exceptions import Links, add_note
 
 __all__ = ["advice", "explain", "first_strings"]
 
+MODULES = "/run/lifecycle/modules/"  # the folder of the modules that travel with a class
 PLAIN_DATA = "pass plain data, or create the value in the method or in enter"
 IN_ENTER = "make it in an @enter method and keep it on self"
 
@@ -15,9 +16,11 @@ IN_ENTER = "make it in an @enter method and keep it on self"
 def explain(error: BaseException, what: str, fix: str) -> None:
     """Add a note to ``error``: ``what`` could not be rebuilt in the container, and the fix.
 
-    An ImportError and an interrupt say enough by themselves.
+    An ImportError and an interrupt say enough by themselves, and the kernel explains a data file
+    that a module did not find next to itself.
     """
-    if isinstance(error, Exception) and not isinstance(error, ImportError):
+    lacks_file = isinstance(error, FileNotFoundError) and str(error.filename).startswith(MODULES)
+    if isinstance(error, Exception) and not isinstance(error, ImportError) and not lacks_file:
         add_note(error, f"{what} can't be rebuilt in the container. Fix: {advice(error, fix)}")
 
 

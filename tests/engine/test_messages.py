@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+import builtins
+import importlib
+import sys
 import threading
+from bdb import BdbQuit
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -45,6 +51,14 @@ def declare(app: lm.App) -> Any:
             yield locked()
 
         @lm.method()
+        def count(self) -> Any:
+            yield from range(3)
+
+        @lm.method()
+        def reads(self, way: str) -> Any:
+            return getattr(builtins, way)()
+
+        @lm.method()
         def sends_lock(self, other: Any) -> Any:
             return other.take.remote(locked())
 
@@ -84,6 +98,29 @@ def test_arguments_that_can_not_travel_are_named_with_the_path(taker: Any) -> No
     assert one.take.remote(1) == "taken"
 
 
+def test_a_value_sent_to_a_generator_is_refused(taker: Any) -> None:
+    items = taker().count.remote_gen()
+    assert next(items) == 0
+    with pytest.raises(InvalidError, match="can't be sent to a generator"):
+        items.send(7)
+    items = taker().count.remote_gen.aio()
+
+    async def ask() -> None:
+        assert await items.asend(None) == 0
+        with pytest.raises(InvalidError, match="can't be sent to a generator"):
+            await items.asend(7)
+        await items.aclose()
+
+    asyncio.run(ask())
+
+
+@pytest.mark.parametrize("way", ["input", "breakpoint"])
+def test_a_method_that_reads_the_keyboard_says_what_to_do(taker: Any, way: str) -> None:
+    with pytest.raises((EOFError, BdbQuit)) as raised:
+        taker().reads.remote(way)
+    assert "a container has no keyboard" in "".join(raised.value.__notes__)
+
+
 def test_constructor_arguments_that_can_not_travel_are_named_with_the_path(taker: Any) -> None:
     with pytest.raises(InvalidError) as raised:
         taker(1, b=locked())
@@ -107,3 +144,29 @@ def test_functions_of_a_namespace_without_a_name_run_in_containers(site_on_each:
 
     with site_on_each.app.run():
         assert Uses().go.remote() == 12
+
+
+def test_a_module_that_lacks_its_data_file_says_how_to_bring_it(
+    site_on_each: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "reads_words.py").write_text(
+        "from pathlib import Path\nWORDS = (Path(__file__).parent / 'words.txt').read_text()\n"
+    )
+    (tmp_path / "words.txt").write_text("one two")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    reads_words = importlib.import_module("reads_words")
+
+    @site_on_each.app.cls()
+    class Reads:
+        @lm.method()
+        def go(self) -> str:
+            return str(reads_words.WORDS)
+
+    with site_on_each.app.run(), pytest.raises(Exception, match=r"words\.txt") as raised:
+        Reads().go.remote()
+    monkeypatch.delitem(sys.modules, "reads_words")
+    said = f"{raised.value}{getattr(raised.value, '__notes__', '')}{raised.value.__cause__}"
+    said += str(getattr(raised.value.__cause__, "__notes__", ""))
+    assert 'image.add_local_file("words.txt", "/data/words.txt")' in said
+    assert "@enter" not in said
