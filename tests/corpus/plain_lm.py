@@ -299,18 +299,19 @@ class Method:
                 finished(getattr(obj._local, name)())
         return getattr(obj._local, self._name)(*args, **options)
 
-    def _items(self, *args: Any, **options: Any) -> Iterator[Any]:
+    def _items(self, *args: Any, **options: Any) -> Generator[Any, Any, None]:
         container = self._obj._container()
         with container.inside() as instance:
             items = getattr(instance, self._name)(*args, **options)
+        given: Any = None
         try:
             while True:
                 with container.inside():
                     try:
-                        one = _sent(_next(items))
+                        one = _sent(_next(items) if given is None else items.send(given))
                     except (StopIteration, StopAsyncIteration):
                         return
-                yield one
+                given = yield one
         finally:
             with container.inside():
                 finished(_awaited(items.aclose())) if inspect.isasyncgen(items) else items.close()
