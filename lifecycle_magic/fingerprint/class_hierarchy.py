@@ -15,6 +15,7 @@ from lifecycle_magic.fingerprint.bytecode import CodeReads
 from lifecycle_magic.fingerprint.origin import is_installed
 from lifecycle_magic.fingerprint.own_attributes import annotations_of, is_bookkeeping, is_code
 from lifecycle_magic.fingerprint.parts import Parts
+from lifecycle_magic.wire.by_value import registered
 from lifecycle_magic.wire.value_digest import digest
 
 __all__ = ["ClassHierarchy"]
@@ -114,5 +115,6 @@ class ClassHierarchy:
             for owner in self.line
         ]
         notes = [annotations_of(one) for one in self.line if not is_installed(one.__module__)]
+        adopted = [set(registered(one)) for one in self.line if not is_installed(one.__module__)]
         encode = self._parts.encode
-        return digest(b"structure", *line, encode(type(self._cls)), encode(notes))
+        return digest(b"structure", *line, *map(encode, (type(self._cls), notes, adopted)))

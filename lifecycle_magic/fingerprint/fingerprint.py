@@ -43,6 +43,7 @@ from lifecycle_magic.fingerprint.own_attributes import annotations_of, written_i
 from lifecycle_magic.fingerprint.parts import Parts
 from lifecycle_magic.wire import context_variables, loggers
 from lifecycle_magic.wire.annotations import names
+from lifecycle_magic.wire.by_value import registered
 from lifecycle_magic.wire.pydantic_models import declared
 from lifecycle_magic.wire.value_digest import digest
 
@@ -244,7 +245,8 @@ class _Reader:
         return self.parts.refer(id(cls), label, lambda: self.read_class(cls), alive=cls)
 
     def read_class(self, cls: type) -> bytes:
-        content = written_in(cls)
+        # What code adds to a class later comes last, so the order says nothing.
+        content = dict(sorted(written_in(cls).items()))
         if "__members__" in dir(type(cls)):  # an Enum: its members refer back to it by name
             values = {name: member.value for name, member in cls.__members__.items()}  # type: ignore[attr-defined]
             content = {name: value for name, value in content.items() if name not in values}
@@ -255,6 +257,7 @@ class _Reader:
             self.encode(type(cls)),
             self.encode(annotations_of(cls)),
             self.encode(content),
+            self.encode(set(registered(cls))),
         )
 
     # -- names that code looks up ----------------------------------------------------------
@@ -315,7 +318,7 @@ class _Reader:
         path = origin.source_of(module)
         if path is not None:
             return self.local_modules.refer_to_file(name, path)
-        content = {k: v for k, v in list(vars(module).items()) if k[:2] != "__"}
+        content = {k: v for k, v in sorted(vars(module).items()) if k[:2] != "__"}
         return self.parts.refer(("module", name), f"{name} (module)", lambda: self.encode(content))
 
     def set_up(self, module: str) -> list[bytes]:

@@ -245,8 +245,7 @@ class Service:
         except SwapConflict as conflict:
             self.session.notice(
                 self.name,
-                f"{self.name}: new containers, because {conflict} changed both in the "
-                "notebook and in the container",
+                f"{self.name}: new containers, because {conflict}",
             )
             self.version = old
             return False

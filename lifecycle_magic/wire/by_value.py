@@ -235,7 +235,7 @@ class ByValue(cloudpickle.Pickler):  # type: ignore[misc]
         body = _body(cls)
         made = (meta, cls.__name__, cls.__bases__, body, plain, definitions.id_of(cls))
         self._unfinished.add(cls)
-        state = (self._written_in(cls), _registered(cls), _EndOfClass(cls))
+        state = (self._written_in(cls), registered(cls), _EndOfClass(cls))
         return definitions.make_class, made, state, None, None, definitions.fill_class
 
     def _reduce_enum(self, cls: type) -> Reduced:
@@ -323,7 +323,7 @@ def _late_annotations(cls: type) -> dict[str, Any]:
     return {"__annotations__": found} if found else {}
 
 
-def _registered(cls: type) -> list[type]:
+def registered(cls: type) -> list[type]:
     """Return the virtual subclasses of an abstract class."""
     if "_abc_impl" not in vars(cls):
         return []
@@ -359,5 +359,5 @@ def _reduce_enum(cls: Any, attributes: dict[str, Any]) -> Reduced:
     }
     options = {"boundary": cls._boundary_.name} if hasattr(cls, "_boundary_") else {}
     made = (cls.__bases__, cls.__name__, _body(cls), members, options, definitions.id_of(cls))
-    state = (written, _registered(cls), {name: one for name, one in own.items() if one})
+    state = (written, registered(cls), {name: one for name, one in own.items() if one})
     return definitions.make_enum, made, state, None, None, definitions.fill_class

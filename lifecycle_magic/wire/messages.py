@@ -104,11 +104,24 @@ class Swap(NamedTuple):
         return f"Swap({len(self.cls)} bytes, exit={self.exit!r})"
 
 
+OF_CLASS = " (its bases, slots or members)"
+"""Ends the name of a class that a `SwapConflict` names for what no live class can change."""
+
+
 class SwapConflict(Exception):
     """New code does not fit the live objects in a container. The arguments name what differs."""
 
     def __str__(self) -> str:
-        return ", ".join(map(str, self.args))
+        names = [str(one) for one in self.args]
+        classes = [name.removesuffix(OF_CLASS) for name in names if name.endswith(OF_CLASS)]
+        others = [name for name in names if not name.endswith(OF_CLASS)]
+        reasons = []
+        if others:
+            listed = ", ".join(others)
+            reasons.append(f"{listed} changed both in the notebook and in the container")
+        if classes:
+            reasons.append(f"the bases, slots or members of {', '.join(classes)} changed")
+        return ", and ".join(reasons)
 
 
 class TracebackEntry(NamedTuple):

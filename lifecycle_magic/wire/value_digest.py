@@ -1,9 +1,10 @@
 """Digest of the content of any value, the same in every process.
 
-Builtin containers are read directly; the order of sets and dicts does not matter. Everything else
-is taken apart as pickle does it (``__reduce_ex__(5)``), but without pickle's bytes, which depend on
-set order and on which equal objects are the same object. A value may contain itself. A value that
-can't be taken apart raises `UnreadableValue`.
+Builtin containers are read directly. The order of a dict is part of its content; that of a set is
+not, it differs between processes. Everything else is taken apart as pickle does it
+(``__reduce_ex__(5)``), but without pickle's bytes, which depend on set order and on which equal
+objects are the same object. A value may contain itself. A value that can't be taken apart raises
+`UnreadableValue`.
 """
 
 from __future__ import annotations
@@ -13,7 +14,6 @@ import enum
 import hashlib
 import marshal
 import pickle
-from collections import OrderedDict
 from collections.abc import Callable
 from types import BuiltinFunctionType, MappingProxyType, MethodType, ModuleType
 from typing import Any
@@ -139,7 +139,7 @@ class ValueDigester:
 
     def _mapping(self, value: Any) -> bytes:
         pairs = [digest(self._encode(k), self._encode(v)) for k, v in value.items()]
-        return digest(b"dict", *sorted(pairs))
+        return digest(b"dict", *pairs)
 
     def _builtin(self, value: Any) -> bytes:
         owner = value.__self__
@@ -168,8 +168,7 @@ class ValueDigester:
         make, args, state, items, pairs, _ = (*reduced, None, None, None, None)[:6]
         encoded = [self._encode(make), *(self._encode(arg) for arg in args), self._encode(state)]
         encoded += [self._encode(item) for item in items or ()]
-        each = [digest(self._encode(k), self._encode(v)) for k, v in pairs or ()]
-        encoded += each if isinstance(value, OrderedDict) else sorted(each)
+        encoded += [digest(self._encode(k), self._encode(v)) for k, v in pairs or ()]
         return digest(b"object", *encoded)
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from lifecycle_magic.guest.user_code import UserCode
 from lifecycle_magic.services import packing
-from lifecycle_magic.wire.messages import SwapConflict
+from lifecycle_magic.wire.messages import OF_CLASS, SwapConflict
 
 pytestmark = pytest.mark.every_python
 
@@ -214,6 +214,32 @@ def counted(f):
     one.m.go()
     one.edit(cell("@counted\ndef go(self): return 2", above))
     assert one.m.go() == (2, 2)
+
+
+MEMORY = """
+def memoize(f):
+    results = {{}}
+    def remembered(x):
+        if x not in results:
+            results[x] = f(x)
+        return results[x]
+    return remembered
+@memoize
+def f(x): return x + {}
+"""
+
+
+def test_a_decorators_memory_of_results_of_the_old_code_is_refused() -> None:
+    method = "def go(self): return f(1)"
+    one = Cell(cell(method, MEMORY.format(1)))
+    assert one.m.go() == 2
+    one.refuses(cell(method, MEMORY.format(2)), "f → results")
+
+
+def test_a_decorators_empty_memory_takes_new_code() -> None:
+    one = Cell(cell("def go(self): return 0\ndef call(self): return f(1)", MEMORY.format(1)))
+    one.edit(cell("def go(self): return 0\ndef call(self): return f(1)", MEMORY.format(2)))
+    assert one.m.call() == 3
 
 
 CACHED = "import functools\n@functools.lru_cache(maxsize=5)\ndef f(x): return x + {}"
@@ -423,3 +449,11 @@ def test_any_edits_and_changes_give_what_each_name_asks_for(steps: list[Any]) ->
             for new_, old, _, n in pairs:
                 live[n] = new_ if new_ != old else live[n]
             declared, code = new, new_code
+
+
+def test_the_message_of_a_conflict_says_what_changed_where() -> None:
+    both = "a, b changed both in the notebook and in the container"
+    assert str(SwapConflict("a", "b")) == both
+    assert str(SwapConflict("Color" + OF_CLASS)) == "the bases, slots or members of Color changed"
+    text = str(SwapConflict("a", "Color" + OF_CLASS, "b"))
+    assert text == both + ", and the bases, slots or members of Color changed"

@@ -143,7 +143,7 @@ for made in MADE:
         tried(function, made)
     for function in ON_CLASSES:
         tried(function, type(made))
-Gen[int], Ab.register(int), show(1), show(""), show(True), list(Color), Fl(3), Fl.A | Fl.B, fib(9)
+Gen[int], show(1), show(""), show(True), list(Color), Fl(3), Fl.A | Fl.B, fib(9)
 tried(Color, 99)
 typing.get_type_hints(TD), inspect.signature(plain), typing.get_type_hints(plain)
 with ctx():

@@ -25,8 +25,8 @@ from lifecycle_magic.guest.hot_swap.counterparts import (
 from lifecycle_magic.guest.hot_swap.same_content import MISSING, ContentReader, behaviour, is_cached
 from lifecycle_magic.guest.hot_swap.shared_values import find_shared
 from lifecycle_magic.wire import definition_load, definitions, name_table
-from lifecycle_magic.wire.by_value import OF_CLASSES, OF_ENUMS, is_slot
-from lifecycle_magic.wire.messages import SwapConflict
+from lifecycle_magic.wire.by_value import OF_CLASSES, OF_ENUMS, is_slot, registered
+from lifecycle_magic.wire.messages import OF_CLASS, SwapConflict
 from lifecycle_magic.wire.name_table import NameTable
 
 __all__ = ["Merged", "merge"]
@@ -92,6 +92,7 @@ class _Plan:
     taken: list[tuple[str, Any]] = field(default_factory=list)
     kept: list[Any] = field(default_factory=list)
     rewritten: set[int] = field(default_factory=set)  # live functions that put something else now
+    stale_cells: set[int] = field(default_factory=set)  # live cells of functions that changed
 
     def check(self) -> None:
         """Decide every name. Raises `SwapConflict`."""
@@ -110,6 +111,7 @@ class _Plan:
         for _, triple in self.pairs.functions:
             if behaviour(triple.base.__code__) != behaviour(triple.new.__code__):
                 self.rewritten.add(id(triple.live))
+        self._find_stale_cells()
         for (space, name), (_, triple) in zip(self._keys(), roots[1:], strict=True):
             if triple.new is MISSING and self._decide(triple) == "conflict":
                 continue  # no code reads the name any more, but an object holds its value
@@ -238,8 +240,35 @@ class _Plan:
             found = places.of_keyword(triple.live, key)
             self._plan_name(f"{path}({key}=)", _items_of(named, key), put, found)
 
+    def _find_stale_cells(self) -> None:
+        """Find the closure cells of functions that changed: in their code or in a cell, or in the
+        functions that these lead to.
+        """
+        changed = set(self.rewritten)
+        left = [triple for _, triple in self.pairs.functions if id(triple.live) not in changed]
+        while found := [triple for triple in left if self._has_changed_cell(triple, changed)]:
+            changed.update(id(triple.live) for triple in found)
+            left = [triple for triple in left if id(triple.live) not in changed]
+        for _, triple in self.pairs.functions:
+            if id(triple.live) in changed:
+                self.stale_cells.update(map(id, triple.live.__closure__ or ()))
+
+    def _has_changed_cell(self, triple: Triple, changed: set[int]) -> bool:
+        for cells in zip(*(one.__closure__ or () for one in triple), strict=True):
+            base, live, new = map(places.content, cells)
+            if any(id(one) in changed for one in inner_functions(live)):
+                return True
+            if self._base_content.of(base) != self._new_content.of(new):
+                return True
+        return False
+
     def _cell(self, path: str, triple: Triple) -> None:
         values = Triple(*map(places.content, triple))
+        is_memory = isinstance(values.live, dict) and id(triple.live) in self.stale_cells
+        if is_memory and self._live_content.of(values.live) != self._base_content.of(values.base):
+            # A decorator's memory of results, perhaps: what it holds may be of the old code.
+            self.conflicts.append(path)
+            return
         self._plan_name(path, values, places.into_cell(triple.live), places.of_cell(triple.live))
 
     # --- classes -------------------------------------------------------------------------
@@ -248,7 +277,7 @@ class _Plan:
         base, live, new = triple.base, triple.live, triple.new
         members = getattr(base, "__members__", {}) if hasattr(base, "_member_map_") else {}
         shapes = [
-            contents.of([_shape(one), type(one), list(one.__bases__), _values(one)])
+            contents.of([_shape(one), type(one), list(one.__bases__), _values(one), _adopted(one)])
             for contents, one in (
                 (self._base_content, base),
                 (self._new_content, new),
@@ -256,7 +285,7 @@ class _Plan:
             )
         ]
         if shapes[0] is None or len(set(shapes)) > 1:
-            self.conflicts.append(f"{path} (its bases, slots or members)")
+            self.conflicts.append(path + OF_CLASS)
             return
         skipped = OF_CLASSES | (OF_ENUMS if members else frozenset()) | members.keys()
         for name in _keys(*map(vars, triple)):
@@ -328,6 +357,11 @@ def _argument(function: FunctionType, number: int) -> str:
 def _shape(cls: type) -> Any:
     slots = vars(cls).get("__slots__")
     return list(slots) if isinstance(slots, (list, tuple, dict)) else slots
+
+
+def _adopted(cls: type) -> Any:
+    """Return the virtual subclasses of an abstract class, in any order."""
+    return set(registered(cls))
 
 
 def _values(cls: Any) -> Any:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import marshal
+import sys
 from contextvars import ContextVar
 from types import CellType, CodeType, FunctionType, ModuleType
 from typing import Any
@@ -56,7 +57,12 @@ class ContentReader:
                 return digest(b"named", f"{value.__module__}.{value.__qualname__}".encode())
             return self._definition(value)
         if kind is ModuleType:
-            return digest(b"module", value.__name__.encode())
+            name = value.__name__
+            if sys.modules.get(name) is value:
+                return digest(b"module", name.encode())
+            # Made by the notebook's code, and sent with its content.
+            content = {k: v for k, v in sorted(vars(value).items()) if k[:2] != "__"}
+            return self._digest("module", name, content)
         if kind is CodeType:
             return behaviour(value)
         if kind is property:
@@ -113,7 +119,7 @@ def is_cached(value: Any) -> bool:
 
 def _declared_in(cls: type) -> dict[str, Any]:
     """Return the attributes of a class, without those that libraries and Python add later."""
-    found = {k: v for k, v in written_in(cls).items() if not is_derived(k)}
+    found = {k: v for k, v in sorted(written_in(cls).items()) if not is_derived(k)}
     found.pop("__signature__", None)
     if not is_enum(cls):
         return found
