@@ -19,13 +19,15 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import inspect
+import math
 import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from lifecycle_magic.callers.internal_frames import hide_plumbing
 from lifecycle_magic.decorators.classes import is_class
-from lifecycle_magic.decorators.hooks import is_local, parameter
+from lifecycle_magic.decorators.hooks import concurrent, is_local, parameter
+from lifecycle_magic.decorators.http_server import http_server
 from lifecycle_magic.exception import InvalidError
 from lifecycle_magic.spec.option_types import OptionTypes, takes_options
 from lifecycle_magic.spec.options import Options
@@ -54,6 +56,12 @@ else:
 
 T = TypeVar("T")
 F = TypeVar("F", bound=Callable[..., Any])
+
+# Options of `App.server` for the servers in front of Modal's containers.
+_OF_MODALS_PROXY = (
+    *("compute_region", "exit_grace_period", "h2_enabled", "routing_regions", "scaleup_window"),
+    "unauthenticated",
+)
 
 _NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 
@@ -145,6 +153,43 @@ class App:
             return Cls(self._declare(spec))
 
         return decorate if _cls is None else decorate(_cls)
+
+    @takes_options
+    def server(
+        self,
+        *,
+        name: str | None = None,
+        port: int = 8000,
+        startup_timeout: float = 30.0,
+        target_concurrency: float | None = None,
+        max_concurrency: int | None = None,
+        requires_proxy_auth: bool = False,
+        **options: Any,
+    ) -> Callable[[type[T]], type[T]]:
+        """Declare a class whose ``enter`` starts an HTTP server, with ``Files.get_url()``.
+
+        It is ready when something listens on ``port`` of the container, at most ``startup_timeout``
+        seconds after ``enter``. A container gets up to ``max_concurrency`` requests at once, by
+        default 32. Raises `InvalidError` for a mistake in the declaration.
+
+        >>> @app.server(port=8000)  # doctest: +SKIP
+        ... class Files: ...
+        """
+        most = max_concurrency or max(32, math.ceil(target_concurrency or 0))
+        target = math.ceil(target_concurrency) if target_concurrency else None
+        for one in _OF_MODALS_PROXY:
+            options.pop(one, None)
+
+        def decorate(cls: type[T]) -> type[T]:
+            served = http_server(
+                port, startup_timeout=startup_timeout, requires_proxy_auth=requires_proxy_auth
+            )(cls)
+            together = concurrent(max_inputs=most, target_inputs=target)(served)
+            least = {"startup_timeout": max(startup_timeout, Options().startup_timeout)}
+            declared: type[T] = self.cls(name=name, **{**least, **options})(together)
+            return declared
+
+        return decorate
 
     @overload
     def function(self, _function: Callable[P, R], /) -> RemoteFunction[P, R]: ...

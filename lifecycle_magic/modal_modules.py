@@ -15,6 +15,7 @@ from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any
 
+from lifecycle_magic.decorators.http_server import http_server
 from lifecycle_magic.modal_names import ABSENT, explain
 
 __all__ = ["MODULES", "find_spec"]
@@ -33,7 +34,7 @@ MODULES: dict[str, tuple[str, ...]] = {
     "container_process": (),
     "dict": ("Dict",),
     "environments": (),
-    "experimental": (),
+    "experimental": ("http_server",),
     "file_pattern_matcher": ("FilePatternMatcher",),
     "functions": ("Function", "FunctionCall", "gather"),
     "gpu": (),
@@ -85,7 +86,6 @@ _NAMES_INSTEAD = {
     "experimental": {
         "clustered": "remove it: each container runs by itself, on this machine",
         "get_cluster_info": "remove it: each container runs by itself, on this machine",
-        "http_server": "start the server in a method with @web_server(port)",
         "flash_forward": "use @web_server(port) and get_web_url()",
         "stop_fetching_inputs": "set single_use_containers=True in @app.cls()",
         "set_local_input_concurrency": "set @concurrent(max_inputs=...) above the class",
@@ -128,6 +128,8 @@ class _Loader(Loader):
         found: dict[str, Any] = {
             one: getattr(package, one) for one in MODULES[name] if hasattr(package, one)
         }
+        if name == "experimental":
+            found = {"http_server": http_server}
         if name == "gpu":
             found = {model: _gpu(model) for model in _MODELS} | {"Any": _gpu("any")}
         vars(module).update(found)

@@ -12,7 +12,7 @@ from lifecycle_magic.callers.internal_frames import hidden
 if TYPE_CHECKING:
     import inspect
 
-__all__ = ["CallWithAio"]
+__all__ = ["CallWithAio", "with_thread"]
 
 
 class CallWithAio:
@@ -38,3 +38,14 @@ class CallWithAio:
         import inspect
 
         return inspect.signature(self._call)
+
+
+def with_thread(call: Callable[..., Any]) -> CallWithAio:
+    """Return a function whose equivalent for coroutines runs it on a thread."""
+
+    async def aio(*args: Any, **kwargs: Any) -> Any:
+        from lifecycle_magic.threads.blocking import run_in_thread
+
+        return await run_in_thread(lambda: call(*args, **kwargs))
+
+    return CallWithAio(call, aio)

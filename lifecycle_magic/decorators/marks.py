@@ -90,7 +90,8 @@ class WebMarks(NamedTuple):
     """The options of a method that answers HTTP: ``kind`` is the decorator's name.
 
     ``method`` and ``docs`` are for ``fastapi_endpoint``, ``port`` and ``startup_timeout`` (seconds)
-    for ``web_server``; the server uses the others, not the container.
+    for ``web_server``, and ``by_enter`` if ``enter`` starts its server. The kernel uses the others,
+    not the container.
     """
 
     kind: str
@@ -101,6 +102,7 @@ class WebMarks(NamedTuple):
     label: str | None = None
     requires_proxy_auth: bool = False
     cors: tuple[str, ...] = ()
+    by_enter: bool = False
 
     @property
     def is_factory(self) -> bool:

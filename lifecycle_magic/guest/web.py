@@ -53,8 +53,8 @@ class WebApplications:
             if marks.kind == "fastapi_endpoint":
                 self._asgi[name] = self._route(name, marks)
                 continue
-            if marks.kind == "web_server":
-                _check_free(self._where(name), marks.port)
+            if marks.kind == "web_server" and not marks.by_enter:
+                check_free(self._where(name), marks.port)
             made = getattr(self._worker.instance, name)()
             if isinstance(made, types.CoroutineType):
                 made = self._worker.wait(made, target)
@@ -244,7 +244,8 @@ class Lifespan:
 # --- a server inside of the container ------------------------------------------------------------
 
 
-def _check_free(where: str, port: int) -> None:
+def check_free(where: str, port: int) -> None:
+    """Raise `InvalidError` if a process listens on ``port`` already; ``where`` names the method."""
     if _answers(port):
         raise InvalidError(
             f"{where}: another process listens on port {port} already, so requests would go there. "

@@ -145,6 +145,7 @@ class Worker:
             self._apply_surroundings(setup.around)
             cls = self._code.load(setup.cls)
             args, kwargs = _arguments(setup.arguments)
+            self._check_ports(cls.__name__, setup.web)
             self.instance = hooks.instantiate(cls, args, kwargs)
             for name in setup.enter:
                 value = getattr(self.instance, name)()
@@ -187,6 +188,14 @@ class Worker:
             from lifecycle_magic.guest import surroundings
 
             surroundings.apply(around, self._run)
+
+    def _check_ports(self, cls: str, web: Web) -> None:
+        """Raise if another process listens already on a port on which ``enter`` starts a server."""
+        for name, marks in web:
+            if marks.by_enter:
+                from lifecycle_magic.guest.web import check_free
+
+                check_free(f"{cls}.{name}", marks.port)
 
     def _start_applications(self, web: Web, target: InterruptTarget) -> WebApplications:
         from lifecycle_magic.guest.web import WebApplications

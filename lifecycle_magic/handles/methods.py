@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 from lifecycle_magic.callers.async_call import AsyncCall
 from lifecycle_magic.callers.function_call import FunctionCall
 from lifecycle_magic.callers.internal_frames import hidden, strip_all
-from lifecycle_magic.callers.with_aio import CallWithAio
+from lifecycle_magic.callers.with_aio import CallWithAio, with_thread
 from lifecycle_magic.calls import generators, sync
 from lifecycle_magic.calls.batching import Batcher
 from lifecycle_magic.calls.detached import AsyncioWatcher, DetachedCall, SpawnedCall
@@ -309,9 +309,10 @@ class Method:
         """
         return self._served().url
 
-    def get_web_url(self) -> str:
+    @property
+    def get_web_url(self) -> CallWithAio:
         """Return `web_url`, as a call, as in Modal."""
-        return self._served().url
+        return with_thread(lambda: self._served().url)
 
     @property
     def web_token(self) -> str | None:

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from lifecycle_magic.callers.with_aio import CallWithAio
+from lifecycle_magic.callers.with_aio import CallWithAio, with_thread
 from lifecycle_magic.decorators.hooks import (
     batch_marks,
     concurrent_marks,
@@ -21,6 +21,7 @@ from lifecycle_magic.decorators.hooks import (
     travel_function,
     travel_object,
 )
+from lifecycle_magic.decorators.http_server import SERVE
 from lifecycle_magic.exception import InvalidError
 from lifecycle_magic.handles.attributes import on_class, on_instance
 from lifecycle_magic.handles.local_instance import LocalInstance
@@ -35,7 +36,6 @@ from lifecycle_magic.pool.autoscaler import update_autoscaler
 from lifecycle_magic.spec.class_spec import CALL, RESERVED, ClassSpec, MethodSpec
 from lifecycle_magic.spec.input_changes import NO_CHANGES, InputChanges
 from lifecycle_magic.spec.option_types import OptionTypes, takes_options
-from lifecycle_magic.threads.blocking import run_in_thread
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -45,6 +45,12 @@ if TYPE_CHECKING:
     from lifecycle_magic.web.site import ServedAddress
 
 Self = TypeVar("Self")
+
+_URLS: dict[str, Callable[[str], Any]] = {
+    "get_url": lambda url: url,
+    "_experimental_get_flash_urls": lambda url: [url],
+}
+"""What a class with ``@http_server`` answers to: the address of its server, in two forms."""
 
 
 class ServiceResolver(Protocol):
@@ -179,6 +185,9 @@ class Cls:
         return hash(self._find.key)
 
     def __getattr__(self, name: str) -> Any:
+        if name in _URLS and SERVE in self._spec.methods and not hasattr(self._spec.cls, name):
+            shape = _URLS[name]
+            return with_thread(lambda: shape(getattr(self(), SERVE).web_url))
         return on_class(self._spec, name, self)
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -228,7 +237,7 @@ class Obj:
         method = spec.methods.get(name)
         if method is None:
             if name == "update_autoscaler" and not hasattr(spec.cls, name):
-                return CallWithAio(self._update_autoscaler, self._update_autoscaler_aio)
+                return with_thread(self._update_autoscaler)
             return on_instance(spec, name, self._cls, self._args, self._kwargs, self._local)
         bound = self.__dict__[name] = self._method(name)
         return bound
@@ -275,9 +284,6 @@ class Obj:
         """Change how many containers there are, until the class is declared again."""
         update_autoscaler(self._pool(), changes)
 
-    async def _update_autoscaler_aio(self, **changes: Any) -> None:
-        await run_in_thread(lambda: self._update_autoscaler(**changes))
-
     def _address(self, method: str) -> ServedAddress:
         served: ServedAddress = self._cls._find().address(method, self._args, self._kwargs)
         return served
@@ -321,8 +327,7 @@ class Obj:
 
     def __dir__(self) -> list[str]:
         spec: ClassSpec = self._cls._spec
-        own = {"update_autoscaler", *spec.methods, *spec.instance_attributes.arguments}
-        return sorted(own)
+        return sorted({*spec.methods, *spec.instance_attributes.arguments})
 
     # --- as a value ------------------------------------------------------------------------
 
@@ -433,9 +438,10 @@ class Function:
         """The address of a function that answers HTTP."""
         return self._method.web_url
 
-    def get_web_url(self) -> str:
+    @property
+    def get_web_url(self) -> CallWithAio:
         """Return `web_url`, as a call, as in Modal."""
-        return self._method.web_url
+        return self._method.get_web_url
 
     @property
     def web_token(self) -> str | None:

@@ -129,9 +129,7 @@ class _Ways(Generic[P, R]):
         """The address of a method that answers HTTP."""
         raise NotImplementedError
 
-    def get_web_url(self) -> str:
-        """Return `web_url`."""
-        raise NotImplementedError
+    get_web_url: RemoteCall[[], str]
 
     @property
     def web_token(self) -> str | None:

@@ -59,6 +59,7 @@ def takes_options(function: F) -> F:
             annotation=_text_of(types[name]),
         )
         for name in declared()
+        if name not in signature.parameters
     ]
     function.__signature__ = signature.replace(parameters=[*kept, *more])  # type: ignore[attr-defined]
     lines = [f"{name}: {one.help}" for name, one in declared().items()]

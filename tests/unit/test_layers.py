@@ -20,10 +20,10 @@ PACKAGES = [
     *(
         "exception",
         "modal_names",
-        "modal_modules",
         "threads",
         "checks",
         "decorators",
+        "modal_modules",
         "wire",
         "callers",
     ),
