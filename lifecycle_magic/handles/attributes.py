@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from lifecycle_magic.decorators.classes import is_class
 from lifecycle_magic.decorators.hooks import MISSING, Parameter, travel
+from lifecycle_magic.decorators.marks import ATTRIBUTE
 from lifecycle_magic.exception import InvalidError
 from lifecycle_magic.spec.class_spec import ClassSpec
 
@@ -119,6 +120,9 @@ def on_class(spec: ClassSpec, name: str, handle: Any) -> Any:
         return spec.constructor.signature
     if name.startswith(("_repr_", "_ipython_")):
         raise AttributeError(name)  # IPython asks instances for these
+    if name == ATTRIBUTE:
+        # A class whose attribute this handle is would have a method with the marks of a class.
+        raise AttributeError(name)
     value = _static(cls, name)
     if name in spec.methods:
         return Unbound(spec.name, name, value)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Iterator
+from typing import Any
 
 import lifecycle_magic.functions as functions
 import pytest
@@ -147,3 +148,26 @@ def test_inputs_at_once_have_ids_of_their_own(site: Site) -> None:
         found = lm.gather(method.spawn(), method.spawn())
         assert all(before == after for before, after in found)
         assert len(set(found)) == 2
+
+
+def test_a_class_attribute_is_another_class_with_marks_of_its_own(site_on_each: Site) -> None:
+    @site_on_each.app.cls()
+    @lm.concurrent(max_inputs=2)
+    class Peer:
+        @lm.method()
+        def double(self, x: int) -> int:
+            return 2 * x
+
+    class Base:
+        peer: Any = None
+
+        @lm.method()
+        def ask(self, x: int) -> int:
+            value: int = self.peer().double.remote(x)
+            return value
+
+    @site_on_each.app.cls()
+    class Server(Base):
+        peer = Peer
+
+    assert Server().ask.remote(4) == 8
