@@ -16,7 +16,6 @@ run until the process ends.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import inspect
 import math
@@ -31,6 +30,7 @@ from lifecycle_magic.decorators.http_server import http_server
 from lifecycle_magic.exception import InvalidError
 from lifecycle_magic.spec.option_types import OptionTypes, takes_options
 from lifecycle_magic.spec.options import Options
+from lifecycle_magic.threads.blocking import run_in_thread
 
 if TYPE_CHECKING:
     from typing_extensions import ParamSpec, Unpack, dataclass_transform
@@ -62,6 +62,8 @@ _OF_MODALS_PROXY = (
     *("compute_region", "exit_grace_period", "h2_enabled", "routing_regions", "scaleup_window"),
     "unauthenticated",
 )
+
+_OF_MODALS_RUN = ("client", "environment_name", "interactive", "show_progress")
 
 _NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 
@@ -327,18 +329,34 @@ class App:
         """The entry points by name."""
         return dict(self.entrypoints)
 
-    @contextlib.contextmanager
-    def run(self) -> Iterator[App]:
-        """Stop the app's containers at the end of a ``with`` block, after they have run their
-        ``exit``.
+    def run(
+        self,
+        *,
+        detach: bool = False,
+        name: str | None = None,
+        **others: object,
+    ) -> AppRun:
+        """Stop the app's containers at the end of a ``with`` or ``async with`` block.
+
+        They run their ``exit`` first. Modal's options for its cloud, such as ``detach``, raise
+        `InvalidError` that says what to write instead.
 
         >>> with app.run():  # doctest: +SKIP
         ...     Model().predict.remote(1)
         """
-        try:
-            yield self
-        finally:
-            self.stop()
+        if detach:
+            raise InvalidError(
+                "app.run(detach=True): containers end with this process. "
+                "Fix: remove it, or keep the process running"
+            )
+        if name is not None:
+            raise InvalidError(f'app.run(name={name!r}): write App("{name}") instead')
+        for option, value in others.items():
+            if option not in _OF_MODALS_RUN:
+                raise TypeError(f"run() got an unexpected keyword argument {option!r}")
+            if value:
+                raise InvalidError(f"app.run({option}=...) is for Modal's cloud. Fix: remove it")
+        return AppRun(self)
 
     def stop(self) -> None:
         """Stop every container of this app, and wait until each has run its ``exit``."""
@@ -383,6 +401,25 @@ class App:
         if self.name:
             lookup.set_public_name(f"{self.name}/{spec.name}")
         return lookup
+
+
+class AppRun:
+    """A run of an app, for ``with`` and ``async with``: it stops the app at its end."""
+
+    def __init__(self, app: App) -> None:
+        self._app = app
+
+    def __enter__(self) -> App:
+        return self._app
+
+    def __exit__(self, *_: object) -> None:
+        self._app.stop()
+
+    async def __aenter__(self) -> App:
+        return self._app
+
+    async def __aexit__(self, *_: object) -> None:
+        await run_in_thread(self._app.stop)
 
 
 def _name(decorator: str, name: Any) -> str | None:

@@ -281,7 +281,7 @@ def mark(fn: FunctionType, **more: Any) -> FunctionType:
     return fn
 
 
-CALL_FORMS = ("remote", "remote_gen", "map", "starmap", "for_each", "spawn")
+CALL_FORMS = ("remote", "remote_gen", "map", "starmap", "for_each", "spawn", "spawn_map")
 
 
 class NoContainers:

@@ -67,6 +67,7 @@ class ForeignCalls:
         self._kind = kind
         self.remote = CallWithAio(self._remote, self._remote_aio)
         self.spawn = CallWithAio(self._spawn, self._spawn_aio)
+        self.spawn_map = CallWithAio(self._spawn_map, self._spawn_map_aio)
         self.remote_gen = CallWithAio(self._remote_gen, self._remote_gen_aio)
         many = ManyForeignCalls(self._call_one)
         self.map, self.starmap, self.for_each = many.map, many.starmap, many.for_each
@@ -106,6 +107,15 @@ class ForeignCalls:
     async def _spawn_aio(self, *args: Any, **kwargs: Any) -> FunctionCall[Any]:
         """Start the call and return a `FunctionCall` at once."""
         return self._spawn(*args, **kwargs)
+
+    def _spawn_map(self, *iterables: Any, kwargs: dict[str, Any] | None = None) -> None:
+        """Start a call for each input, as ``map`` takes them, and drop the results."""
+        for args in zip(*iterables, strict=False):
+            self._spawn(*args, **(kwargs or {}))
+
+    async def _spawn_map_aio(self, *iterables: Any, kwargs: dict[str, Any] | None = None) -> None:
+        """Start a call for each input, as ``map`` takes them, and drop the results."""
+        self._spawn_map(*iterables, kwargs=kwargs)
 
     def _call_one(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> ForeignCall:
         """Start a call of a map, which waits for it."""

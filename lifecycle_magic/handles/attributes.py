@@ -22,7 +22,10 @@ if TYPE_CHECKING:
 
 __all__ = ["Unbound", "on_class", "on_instance"]
 
-WAYS = ("remote", "remote_gen", "map", "starmap", "for_each", "spawn", "web_url", "get_web_url")
+WAYS = (
+    *("remote", "remote_gen", "map", "starmap", "for_each", "spawn", "spawn_map"),
+    *("web_url", "get_web_url"),
+)
 
 
 class NotReadable(InvalidError, AttributeError):

@@ -3,7 +3,7 @@
     .remote(...)       its value; for ``async def`` inside an event loop, a call to ``await``
     .remote_gen(...)   the items that a generator method yields
     .map .starmap      many inputs, lazily; .for_each for methods whose values are not needed
-    .spawn(...)        a `FunctionCall`, at once
+    .spawn(...)        a `FunctionCall`, at once; .spawn_map starts many calls, without results
     .local(...)        a call in this process
     .web_url           the address of a method that answers HTTP, and is only called this way
 
@@ -136,6 +136,7 @@ class Method:
             self._spawn,
             self._spawn_aio,
         )
+        self.spawn_map = CallWithAio(self._spawn_map, self._spawn_map_aio)
         self.__name__ = name
 
     @property
@@ -195,6 +196,20 @@ class Method:
         """Start the call and return a `FunctionCall` at once."""
         self._no_generator("spawn", "remote_gen")
         return self._start(self._pool(), args, kwargs)
+
+    def _spawn_map(self, *iterables: Any, kwargs: dict[str, Any] | None = None) -> None:
+        """Start a call for each input, as ``map`` takes them, and return at once.
+
+        Results and exceptions are dropped.
+
+        >>> model.index.spawn_map(paths)  # doctest: +SKIP
+        """
+        for args in zip(*iterables, strict=False):
+            self._spawn(*args, **(kwargs or {}))
+
+    async def _spawn_map_aio(self, *iterables: Any, kwargs: dict[str, Any] | None = None) -> None:
+        for args in zip(*iterables, strict=False):
+            await self._spawn_aio(*args, **(kwargs or {}))
 
     async def _spawn_aio(self, *args: Any, **kwargs: Any) -> FunctionCall[Any]:
         """Start the call without blocking the event loop, even if an image must be built first."""

@@ -361,7 +361,7 @@ class Function:
     def __init__(self, cls: Cls, wrapped: Callable[..., Any]) -> None:
         self._cls = cls
         method: Method = cls().call
-        for way in ("remote", "remote_gen", "map", "starmap", "for_each", "spawn"):
+        for way in ("remote", "remote_gen", "map", "starmap", "for_each", "spawn", "spawn_map"):
             setattr(self, way, getattr(method, way))
         self._method = method
         self.__name__ = wrapped.__name__

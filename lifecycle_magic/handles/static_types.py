@@ -122,6 +122,7 @@ class _Ways(Generic[P, R]):
     starmap: RemoteStarmap[R]
     for_each: RemoteForEach
     spawn: RemoteCall[P, FunctionCall[R]]
+    spawn_map: RemoteCall[..., None]
     local: Callable[P, R]
 
     @property

@@ -9,7 +9,7 @@ from typing import Any
 
 import lifecycle_magic.functions as functions
 import pytest
-from engine.work import Site
+from engine.work import Folder, Site
 from lifecycle_magic.gpu import A100
 
 import lifecycle_magic as lm
@@ -171,3 +171,59 @@ def test_a_class_attribute_is_another_class_with_marks_of_its_own(site_on_each: 
         peer = Peer
 
     assert Server().ask.remote(4) == 8
+
+
+@pytest.mark.process
+def test_many_calls_are_started_without_waiting(site: Site) -> None:
+    work = site.instance(max_containers=2)
+    assert work.hold.spawn_map(["a", "b"]) is None
+    site.folder.wait("began-a")
+    site.folder.wait("began-b")
+    site.go("a", "b")
+    asyncio.run(work.hold.spawn_map.aio(["c"]))
+    site.folder.wait("began-c")
+    site.go("c")
+
+    @site.app.function(volumes={site.folder.path: lm.Volume.from_path(site.folder.path)})
+    def note(path: str, event: str) -> None:
+        Folder(path).note(event)
+
+    @site.app.function()
+    def pass_on(*events: str) -> None:
+        note.spawn_map([path] * len(events), events)
+
+    path = site.folder.path
+    note.spawn_map([path] * 2, ["one", "two"])
+    pass_on.remote("three", "four")
+    for event in ("one", "two", "three", "four"):
+        site.folder.wait(event)
+
+
+@pytest.mark.process
+def test_an_app_runs_in_a_coroutine(site: Site) -> None:
+    work = site.instance()
+
+    async def main() -> int:
+        async with site.app.run() as app:
+            assert app is site.app
+            value: int = await work.echo.remote.aio(3)
+            return value
+
+    assert asyncio.run(main()) == 3
+    site.folder.wait("exit")
+    with site.app.run():
+        assert work.echo.remote(4) == 4
+    assert site.folder.count("exit") == 2
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"detach": True}, "containers end with this process"),
+        ({"name": "x"}, r'write App\("x"\) instead'),
+        ({"environment_name": "main"}, "is for Modal's cloud"),
+    ],
+)
+def test_a_run_in_a_cloud_is_refused(options: dict[str, Any], told: str) -> None:
+    with pytest.raises(lm.exception.InvalidError, match=told):
+        lm.App().run(**options)
