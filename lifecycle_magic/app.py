@@ -21,7 +21,7 @@ import inspect
 import math
 import re
 from collections.abc import Callable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any, TypeVar, overload
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, overload
 
 from lifecycle_magic.callers.internal_frames import hide_plumbing
 from lifecycle_magic.decorators.classes import is_class
@@ -381,6 +381,17 @@ class App:
         """
         for key, lookup in self._lookups.items():
             yield key, lookup(), lookup.spec
+
+    if not TYPE_CHECKING:  # otherwise every name would exist for a type checker
+
+        def __getattr__(self, name: str) -> NoReturn:
+            from lifecycle_magic.modal_names import ABSENT_OF_APP
+
+            if name in ABSENT_OF_APP:
+                raise AttributeError(
+                    f"Modal's App has {name}, here there is none. Fix: {ABSENT_OF_APP[name]}"
+                )
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
     # --- inside ----------------------------------------------------------------------------
 

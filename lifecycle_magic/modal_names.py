@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 
-__all__ = ["ABSENT", "enable_output", "explain"]
+__all__ = ["ABSENT", "ABSENT_OF_APP", "enable_output", "explain"]
 
 ABSENT = {
     "Client": "no client is needed: classes run on your own engine",
@@ -31,6 +31,23 @@ ABSENT = {
     "interact": "write breakpoint() where the method runs in this process: Model().method.local()",
 }
 """Names, and what to write instead of them."""
+
+
+ABSENT_OF_APP = {
+    "_experimental_server": "write @app.server(port=...)",
+    "asgi": "write @app.function() above @asgi_app()",
+    "deploy": "keep it running with: lifecycle-magic deploy script.py",
+    "interactive_shell": "write breakpoint() in a method, and call it with .local()",
+    "list_objects": "use registered_functions and registered_classes",
+    "logs": "lifecycle-magic logs NAME",
+    "sandboxes": "declare a class, and run the command with subprocess in a method",
+    "set_description": "give the app a name: App(name)",
+    "spawn_sandbox": "declare a class, and run the command with subprocess in a method",
+    "stats": "lifecycle-magic ps",
+    "webhook": "write @app.function() above @fastapi_endpoint()",
+    "wsgi": "write @app.function() above @wsgi_app()",
+}
+"""What an App of Modal has, or had, and what to write instead."""
 
 
 def explain(name: str) -> str:

@@ -29,6 +29,7 @@ from lifecycle_magic.calls.detached import AsyncioWatcher, DetachedCall, Spawned
 from lifecycle_magic.calls.map.mapping import MapRun
 from lifecycle_magic.calls.map.public import ManyInputs, MapRequest
 from lifecycle_magic.exception import InvalidError
+from lifecycle_magic.pool.autoscaler import current_stats
 from lifecycle_magic.threads.blocking import run_in_thread
 from lifecycle_magic.threads.futures import await_future
 from lifecycle_magic.threads.sigint import deferred
@@ -328,6 +329,13 @@ class Method:
     def get_web_url(self) -> CallWithAio:
         """Return `web_url`, as a call, as in Modal."""
         return with_thread(lambda: self._served().url)
+
+    @property
+    def get_current_stats(self) -> CallWithAio:
+        """Return the number of inputs that wait, as ``backlog``, and of containers, as
+        ``num_total_runners``. Starts nothing.
+        """
+        return with_thread(lambda: current_stats(self._ready()))
 
     @property
     def web_token(self) -> str | None:

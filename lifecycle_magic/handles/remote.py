@@ -444,6 +444,11 @@ class Function:
         return self._method.get_web_url
 
     @property
+    def get_current_stats(self) -> CallWithAio:
+        """Return how many inputs wait, and how many containers there are."""
+        return self._method.get_current_stats
+
+    @property
     def web_token(self) -> str | None:
         """The bearer token that the address requires, or None."""
         return self._method.web_token

@@ -123,6 +123,7 @@ class _Ways(Generic[P, R]):
     for_each: RemoteForEach
     spawn: RemoteCall[P, FunctionCall[R]]
     spawn_map: RemoteCall[..., None]
+    get_current_stats: RemoteCall[[], Any]
     local: Callable[P, R]
 
     @property

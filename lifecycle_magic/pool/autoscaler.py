@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from typing import Any, NamedTuple
 
 from lifecycle_magic.exception import InvalidError
 from lifecycle_magic.pool.pool import Pool
 from lifecycle_magic.pool.sizing import Limits
 
-__all__ = ["update_autoscaler"]
+__all__ = ["CurrentStats", "current_stats", "update_autoscaler"]
 
 NAMES = ("min_containers", "max_containers", "buffer_containers", "scaledown_window")
 
@@ -34,3 +34,17 @@ def update_autoscaler(pool: Pool, changes: dict[str, Any]) -> None:
     limits = Limits.of(dataclasses.replace(spec, options=options))
     pool.set_limits(limits=limits, timeout=pool.timeout, retries=pool.retries, updates=updates)
     pool.fit_limits()
+
+
+class CurrentStats(NamedTuple):
+    """How busy a function or method is: the inputs that wait, and the containers."""
+
+    backlog: int
+    num_total_runners: int
+
+
+def current_stats(pool: Pool | None) -> CurrentStats:
+    """Return how busy a pool is at this moment; None stands for one that was not used yet."""
+    if pool is None:
+        return CurrentStats(0, 0)
+    return CurrentStats(len(pool.waiting), len(pool.containers))

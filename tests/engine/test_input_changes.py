@@ -172,3 +172,16 @@ def test_a_method_of_the_same_name_is_the_users_own(site: Site) -> None:
             return "mine"
 
     assert site.instance(Own).update_autoscaler.remote() == "mine"
+
+
+@pytest.mark.process
+def test_the_inputs_that_wait_are_counted(site: Site) -> None:
+    work = site.instance()
+    assert work.hold.get_current_stats() == (0, 0)
+    calls = [work.hold.spawn(name) for name in "abc"]
+    site.folder.wait("began-a")
+    stats = asyncio.run(work.hold.get_current_stats.aio())
+    assert (stats.backlog, stats.num_total_runners) == (2, 1)
+    site.go(*"abc")
+    lm.gather(*calls)
+    assert work.hold.get_current_stats() == (0, 1)

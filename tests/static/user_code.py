@@ -92,6 +92,7 @@ square.update_autoscaler(min_containers=1)
 square.remote("2")  # error
 square.with_options(time_out=3)  # error
 app.function(time_out=3)  # error
+app.deploys()  # error
 app.cls(engine="podman")  # error
 
 

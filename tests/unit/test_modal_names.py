@@ -83,6 +83,15 @@ def test_the_old_objects_for_gpus_are_strings() -> None:
     assert Options.make("Model", gpu=gpu.H100(count=2)).gpu == "H100:2"
 
 
+@pytest.mark.parametrize("name", sorted(modal_names.ABSENT_OF_APP))
+def test_what_only_an_app_of_modal_has_says_what_to_write(name: str) -> None:
+    with pytest.raises(AttributeError) as raised:
+        getattr(lm.App(), name)
+    assert modal_names.ABSENT_OF_APP[name] in str(raised.value)
+    with pytest.raises(AttributeError, match="'App' object has no attribute 'nonsense'"):
+        lm.App().nonsense  # type: ignore[attr-defined]  # noqa: B018
+
+
 def test_a_name_of_nobody_is_an_ordinary_error() -> None:
     with pytest.raises(AttributeError, match="has no attribute 'nonsense'"):
         lm.nonsense  # noqa: B018
