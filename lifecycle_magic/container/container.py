@@ -36,11 +36,11 @@ from lifecycle_magic.lifecycle.report import Report
 from lifecycle_magic.lifecycle.states import (
     ENDED_STATES,
     WARM_STATES,
-    Life,
     LogLine,
     Notice,
     Publish,
     State,
+    StateMachine,
 )
 from lifecycle_magic.threads.event_loop import EventLoop
 from lifecycle_magic.wire.messages import Swap
@@ -79,7 +79,7 @@ class Container:
         self.is_spare = False  # launched, and not assigned to a class yet
         # it accepts no more inputs; called on any thread
         self.on_draining: Callable[[], None] = lambda: None
-        self._life = Life(self.name, plan.cls, time.time, plan.service)
+        self._states = StateMachine(self.name, plan.cls, time.time, plan.service)
         self._lock = threading.RLock()
         self._publish = publish
         self._on_exited = on_exited
@@ -91,17 +91,17 @@ class Container:
 
     @property
     def state(self) -> State:
-        return self._life.state
+        return self._states.state
 
     @property
     def since(self) -> float:
         """Return when the container entered its current state, in seconds since the epoch."""
-        return self._life.history[-1].at if self._life.history else self.began
+        return self._states.history[-1].at if self._states.history else self.began
 
     @property
     def history(self) -> list[str]:
         """Return the state changes so far, each with its reason, as human-readable lines."""
-        return [f"{t.previous.value} → {t.state.value}: {t.why}" for t in self._life.history]
+        return [f"{t.previous.value} → {t.state.value}: {t.why}" for t in self._states.history]
 
     @property
     def slots(self) -> list[Slot]:
@@ -129,7 +129,7 @@ class Container:
         Not on the path of a call: `occupy` and `vacate` already hold the lock and need no ``why``.
         """
         with self._lock:
-            record = self._life.move(to, why)
+            record = self._states.move(to, why)
             if why and to not in WARM_STATES and to not in ENDED_STATES:
                 self.cause.reason = why
         _log.debug(
@@ -212,7 +212,7 @@ class Container:
         inputs.
         """
         with self._lock:
-            if self._life.state not in WARM_STATES:
+            if self._states.state not in WARM_STATES:
                 return False
             slot.input = input
             slot.reader = None
@@ -221,7 +221,7 @@ class Container:
                 self.calls += 1
             self.running += 1
             if self.running == 1:
-                self._publish(self._life.move(State.BUSY))
+                self._publish(self._states.move(State.BUSY))
             return True
 
     def vacate(self, slot: Slot) -> bool:
@@ -229,12 +229,12 @@ class Container:
         with self._lock:
             slot.input = None
             self.running -= 1
-            if self.running == 0 and self._life.state is State.BUSY:
-                self._publish(self._life.move(State.IDLE))
-            last = self.running == 0 and self._life.state is State.DRAINING
+            if self.running == 0 and self._states.state is State.BUSY:
+                self._publish(self._states.move(State.IDLE))
+            last = self.running == 0 and self._states.state is State.DRAINING
         if last and self.cause.killed is None:
             self._ask_exit()
-        return self._life.state in WARM_STATES
+        return self._states.state in WARM_STATES
 
     def interrupt(self, call: int, began: float) -> None:
         """Ask the supervisor to interrupt this call's method, which began at ``began``
@@ -258,9 +258,9 @@ class Container:
         With ``wait``, an ending that kills blocks until the engine has done so.
         """
         with self._lock:
-            ending = effective(ending, self._life.state, builds=bool(self.plan.build_hook))
+            ending = effective(ending, self._states.state, builds=bool(self.plan.build_hook))
             rule = RULES[ending.kind]
-            if self._life.state not in rule.states:
+            if self._states.state not in rule.states:
                 return
             if rule.calls == "die":
                 self.cause.killed = self.cause.killed or ending
@@ -282,9 +282,9 @@ class Container:
     def _drain(self, why: str) -> None:
         """Accept no new input, and request ``exit`` when the last one has ended."""
         with self._lock:
-            if self._life.state not in WARM_STATES:
+            if self._states.state not in WARM_STATES:
                 return
-            self._publish(self._life.move(State.DRAINING, why))
+            self._publish(self._states.move(State.DRAINING, why))
             self.cause.reason = why
             last = self.running == 0
             running = [slot.input for slot in self.slots if slot.input is not None]
@@ -298,7 +298,7 @@ class Container:
         """Interrupt the running calls of a draining container, so that it exits now."""
         with self._lock:
             running = [slot for slot in self.slots if slot.input is not None]
-            if self._life.state is not State.DRAINING:
+            if self._states.state is not State.DRAINING:
                 return
         if unless_several:
             if len(running) <= 1:
@@ -313,7 +313,7 @@ class Container:
         """Kill the container without running ``exit``. Block until the engine has done so."""
         with self._lock:
             # If it is being launched, `start` kills it once there is a container to kill.
-            if self._life.state in ENDED_STATES or self._launching:
+            if self._states.state in ENDED_STATES or self._launching:
                 return
         if self.id is not None:
             try:

@@ -1,8 +1,8 @@
 """The life of a container as a state table, and the records of its changes.
 
 A container is always in exactly one state, and only the moves in `MOVES` exist. Every move is made
-by `Life.move`, which raises with the history when the table has no such move: a bug then shows
-where it happens, not three states later.
+by `StateMachine.move`, which raises with the history when the table has no such move: a bug then
+shows where it happens, not three states later.
 
     building → starting → entering → idle ⇄ busy → draining → exiting → exited
     starting → exited: a spare container that was not needed
@@ -134,7 +134,7 @@ class IllegalMove(RuntimeError):
     """
 
 
-class Life:
+class StateMachine:
     """The state of one container, and its last 64 moves.
 
     ``clock`` returns seconds since the epoch.

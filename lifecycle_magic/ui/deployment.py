@@ -1,7 +1,8 @@
 """The progress of a deployment, computed from the session's events: the facts that a card shows.
 
-`Progress.take` reads one event; `Progress.view` returns a frozen `View` of all events so far. This
-module displays nothing, waits for nothing and reads no clock: all times come from the events.
+`DeploymentProgress.take` reads one event; `DeploymentProgress.view` returns a frozen
+`DeploymentView` of all events so far. This module displays nothing, waits for nothing and reads no
+clock: all times come from the events.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ from lifecycle_magic.services.service import Change
 from lifecycle_magic.spec.class_spec import ClassSpec
 from lifecycle_magic.spec.options import Options
 
-__all__ = ["TAIL_LINES", "Address", "Progress", "Row", "View", "changed", "headline"]
+__all__ = ["TAIL_LINES", "Address", "DeploymentProgress", "DeploymentView", "StepRow", "changed"]
+__all__ += ["headline"]
 
 TAIL_LINES = 20
 """Lines of a failed step's output that are shown."""
@@ -26,7 +28,7 @@ Status = Literal["running", "cached", "done", "failed", "note"]
 
 
 @dataclass(frozen=True)
-class Row:
+class StepRow:
     """One step. ``seconds`` is None while it runs; ``detail`` is its last line of output."""
 
     title: str
@@ -45,21 +47,21 @@ class Address:
 
 
 @dataclass(frozen=True)
-class View:
+class DeploymentView:
     """Everything that a card shows. ``tail`` is the last output of the step that failed."""
 
     name: str
     engine: str
     status: Literal["running", "done", "failed"]
     headline: str
-    rows: tuple[Row, ...]
+    rows: tuple[StepRow, ...]
     notices: tuple[str, ...]
     tail: tuple[str, ...]
     seconds: float | None
     addresses: tuple[Address, ...] = ()
 
 
-class Progress:
+class DeploymentProgress:
     """The deployment of the class ``name``; its rows show the names of the hooks.
 
     ``began`` is in seconds since the epoch, like the times of the events. ``service`` is the
@@ -81,7 +83,7 @@ class Progress:
         self._exit = exit
         self._engine = ""
         self._began = began
-        self._rows: list[Row] = []
+        self._rows: list[StepRow] = []
         self._since: dict[int, float] = {}  # row → its start, while it runs
         self._steps: dict[int, int] = {}  # build step → its row, while it runs
         self._containers: dict[str, int] = {}  # container → its row, while it starts or ends
@@ -108,19 +110,19 @@ class Progress:
             return self._take_step(event)
         return self._take_move(event) if isinstance(event, Transition) else False
 
-    def say(self, headline: str) -> None:
+    def set_headline(self, headline: str) -> None:
         """Set the headline that is shown after the end."""
         self._headline = headline
 
-    def note(self, text: str) -> None:
+    def add_note(self, text: str) -> None:
         """Add a line below the steps."""
         self._notices.append(text)
 
-    def serve(self, addresses: tuple[Address, ...]) -> None:
+    def set_addresses(self, addresses: tuple[Address, ...]) -> None:
         """Set the addresses of the methods that answer HTTP."""
         self._addresses = addresses
 
-    def engine(self, name: str) -> None:
+    def set_engine(self, name: str) -> None:
         """Set the name of the engine, which is unknown at first."""
         self._engine = name
 
@@ -135,9 +137,9 @@ class Progress:
             else:
                 self._close(row, "failed", at)
 
-    def view(self) -> View:
+    def view(self) -> DeploymentView:
         """Return what to show now."""
-        return View(
+        return DeploymentView(
             name=self._name,
             engine=self._engine,
             status=self._status,
@@ -218,7 +220,7 @@ class Progress:
     # --- rows --------------------------------------------------------------------------------
 
     def _open(self, title: str, at: float) -> int:
-        self._rows.append(Row(title, "running"))
+        self._rows.append(StepRow(title, "running"))
         self._since[len(self._rows) - 1] = at
         return len(self._rows) - 1
 
@@ -227,7 +229,7 @@ class Progress:
         if seconds is None:
             seconds = max(0.0, at - began)
         # The output of a failed step is shown below all rows; that of other steps is not shown.
-        self._rows[row] = Row(self._rows[row].title, status, seconds)
+        self._rows[row] = StepRow(self._rows[row].title, status, seconds)
 
 
 def headline(

@@ -22,7 +22,7 @@ from lifecycle_magic.engines.base import LABEL, StepOutput
 from lifecycle_magic.engines.docker import build_context
 from lifecycle_magic.engines.docker.engine import DockerEngine
 from lifecycle_magic.engines.docker.names import ROLE, tag
-from lifecycle_magic.engines.docker.progress import Progress, pulled
+from lifecycle_magic.engines.docker.progress import BuildProgress, pulled
 from lifecycle_magic.exception import BuildError
 from lifecycle_magic.images.image import Image
 
@@ -453,7 +453,7 @@ def test_the_label_comes_after_each_from_and_nowhere_else(marked: str) -> None:
 
 def follow(titles: list[str], messages: list[dict[str, Any]]) -> list[StepOutput]:
     told: list[StepOutput] = []
-    progress = Progress(titles, told.append, clock=itertools.count().__next__)
+    progress = BuildProgress(titles, told.append, clock=itertools.count().__next__)
     for message in messages:
         progress.feed(message)
     progress.image()

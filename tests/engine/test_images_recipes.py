@@ -30,7 +30,7 @@ from lifecycle_magic.session import session
 from lifecycle_magic.spec.class_spec import read_class
 from lifecycle_magic.spec.options import Options
 from lifecycle_magic.ui import commands
-from lifecycle_magic.ui.deployment import Progress
+from lifecycle_magic.ui.deployment import DeploymentProgress
 
 
 @pytest.fixture
@@ -106,7 +106,7 @@ def test_a_build_hook_that_fails_shows_its_last_lines_in_error_card_and_log(
         lines = ["downloading", "from a subprocess", f"no such file {site.mark}"]
         assert "bake() failed: RuntimeError: no weights\n" in told
         assert all(f"\n  {line}\n" in told for line in lines)
-        progress = Progress("Model", 0.0, service=f"{site.app.name}/Model")
+        progress = DeploymentProgress("Model", 0.0, service=f"{site.app.name}/Model")
         for event in site.events:
             progress.take(event)
         progress.end(1.0, caught.value)

@@ -70,7 +70,7 @@ def _with_wheel(folder: Path) -> Image:
     )
 
 
-def _gone(rows: list[process_table.Row]) -> bool:
+def _gone(rows: list[process_table.ProcessStat]) -> bool:
     """Whether none of these very processes runs any more."""
     return not [row for row in rows if row.owner().alive()]
 

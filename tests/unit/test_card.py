@@ -14,16 +14,16 @@ from lifecycle_magic.lifecycle.states import BuildStep, Notice
 from lifecycle_magic.services.service import Change, Service
 from lifecycle_magic.session.session import Session
 from lifecycle_magic.spec.class_spec import read_class
-from lifecycle_magic.ui.deployment import Address, Progress, Row, View
+from lifecycle_magic.ui.deployment import Address, DeploymentProgress, DeploymentView, StepRow
 from lifecycle_magic.ui.notebook.card import Card, Terminal, as_html, as_text
 from lifecycle_magic.ui.notebook.options_line import parse
 
-RUNNING = View(
+RUNNING = DeploymentView(
     name="Model",
     engine="",
     status="running",
     headline="building its image",
-    rows=(Row("pip install six", "done", 1.5), Row("train()", "running", None, "epoch 3")),
+    rows=(StepRow("pip install six", "done", 1.5), StepRow("train()", "running", None, "epoch 3")),
     notices=(),
     tail=(),
     seconds=None,
@@ -33,7 +33,7 @@ DONE = dataclasses.replace(
     engine="docker",
     status="done",
     headline="ready",
-    rows=(Row("pip install six", "cached", 0.0), Row("container", "done", 0.25)),
+    rows=(StepRow("pip install six", "cached", 0.0), StepRow("container", "done", 0.25)),
     notices=("cpu=64 is more than this machine has",),
     seconds=75.0,
 )
@@ -41,7 +41,7 @@ FAILED = dataclasses.replace(
     RUNNING,
     status="failed",
     headline="BuildError: no",
-    rows=(Row("pip install nope", "failed", 0.004),),
+    rows=(StepRow("pip install nope", "failed", 0.004),),
     tail=("Collecting nope", "ERROR: no match"),
     seconds=1.0,
 )
@@ -90,7 +90,7 @@ class Words(HTMLParser):
 
 
 @pytest.mark.parametrize("view", [RUNNING, DONE, FAILED], ids=lambda view: view.status)
-def test_the_html_has_the_words_of_the_text(view: View):
+def test_the_html_has_the_words_of_the_text(view: DeploymentView):
     assert Words(as_html(view)).words == as_text(view).split()
 
 
@@ -101,7 +101,7 @@ def test_no_text_becomes_markup():
         name=evil,
         engine=evil,
         headline=evil,
-        rows=(Row(evil, "failed", 1.0, evil),),
+        rows=(StepRow(evil, "failed", 1.0, evil),),
         notices=(evil,),
         tail=(evil,),
     )
@@ -113,7 +113,7 @@ def test_no_text_becomes_markup():
 def test_terminal_escapes_are_taken_out():
     view = dataclasses.replace(
         FAILED,
-        rows=(Row("\x1b[31mred\x1b[0m", "failed", 1.0),),
+        rows=(StepRow("\x1b[31mred\x1b[0m", "failed", 1.0),),
         tail=("\x1b]0;title\x07plain\x08\x9b2J",),
         notices=("\x1b]8;;http://x\x1b\\link",),
     )
@@ -143,7 +143,7 @@ def test_a_file_gets_each_step_once_and_no_control_characters():
     terminal.show(RUNNING)
     terminal.show(RUNNING)
     done = dataclasses.replace(RUNNING, status="done", headline="ready", seconds=2.0)
-    rows = (RUNNING.rows[0], Row("train()", "done", 3.0))
+    rows = (RUNNING.rows[0], StepRow("train()", "done", 3.0))
     terminal.show(dataclasses.replace(done, rows=rows, notices=("a note",)), final=True)
     assert stream.getvalue().splitlines() == [
         "Model: ✓ pip install six  1.5 s",
@@ -178,11 +178,11 @@ class Recorder:
     """A display that keeps what a card shows; the final view sets `ended`."""
 
     def __init__(self) -> None:
-        self.views: list[View] = []
+        self.views: list[DeploymentView] = []
         self.finals = 0
         self.shown = threading.Condition()
 
-    def show(self, view: View, *, final: bool = False) -> None:
+    def show(self, view: DeploymentView, *, final: bool = False) -> None:
         with self.shown:
             self.views.append(view)
             self.finals += final
@@ -274,9 +274,9 @@ def test_a_card_outside_of_ipython_breaks_nothing(session: Session, capsys):
 
 
 def test_addresses_are_shown_as_text_and_as_links():
-    progress = Progress("Model", 0.0)
+    progress = DeploymentProgress("Model", 0.0)
     here, there = "http://127.0.0.1:28948/", "https://hub.example.org/user/me/proxy/28949/"
-    progress.serve((Address("predict", here, here), Address("rank", here, there)))
+    progress.set_addresses((Address("predict", here, here), Address("rank", here, there)))
     progress.end(1.0)
     view = progress.view()
     text, page = as_text(view), as_html(view)
@@ -287,6 +287,6 @@ def test_addresses_are_shown_as_text_and_as_links():
 
 
 def test_an_address_that_is_made_of_markup_stays_text():
-    progress = Progress("Model", 0.0)
-    progress.serve((Address("predict", "http://x/", "http://x/'><b>"),))
+    progress = DeploymentProgress("Model", 0.0)
+    progress.set_addresses((Address("predict", "http://x/", "http://x/'><b>"),))
     assert "<b>" not in as_html(progress.view()).partition("lm-web")[2]

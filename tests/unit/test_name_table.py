@@ -14,7 +14,7 @@ from lifecycle_magic.lifecycle.history import Entry, History
 from lifecycle_magic.lifecycle.report import ExitHook
 from lifecycle_magic.ui.panel import history_text as told
 from lifecycle_magic.ui.panel import snapshot
-from lifecycle_magic.ui.panel.snapshot import Row
+from lifecycle_magic.ui.panel.snapshot import ContainerRow
 from lifecycle_magic.ui.panel.text import Table, age, last_lines, plain, seconds, size
 
 pytestmark = pytest.mark.every_python
@@ -95,13 +95,14 @@ def test_last_lines():
 
 
 def test_a_column_without_known_values_is_left_out():
-    rows = (Row("Model", "lm-model-1", "docker", "running", age=5.0, owner=12),)
+    rows = (ContainerRow("Model", "lm-model-1", "docker", "running", age=5.0, owner=12),)
     assert snapshot.table(rows).headers == ("class", "container", "state", "engine", "age", "pid")
     assert snapshot.table((), "nothing runs").text() == "nothing runs"
 
 
 def test_memory_is_shown_with_its_limit():
-    row = Row("Model", "c", "docker", "idle", memory=1 << 20, memory_limit=1 << 30, calls=0)
+    sizes = {"memory": 1 << 20, "memory_limit": 1 << 30}
+    row = ContainerRow("Model", "c", "docker", "idle", calls=0, **sizes)
     assert "1.0 MiB of 1.0 GiB" in snapshot.table((row,)).text()
 
 

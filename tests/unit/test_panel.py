@@ -19,7 +19,7 @@ from lifecycle_magic.services.service import Service
 from lifecycle_magic.session.session import Session
 from lifecycle_magic.spec.options import Options
 from lifecycle_magic.ui.panel import facts
-from lifecycle_magic.ui.panel.event_facts import MAX_NOTICE_CHARS, MAX_NOTICES, Fold, Step
+from lifecycle_magic.ui.panel.event_facts import MAX_NOTICE_CHARS, MAX_NOTICES, EventCollector, Step
 from lifecycle_magic.ui.panel.feed import Feed
 from lifecycle_magic.ui.panel.pace import LEASE_SECONDS, POLL_SECONDS, UPDATE_SECONDS, Pace
 from lifecycle_magic.ui.panel.pages import Samples, Text
@@ -171,37 +171,37 @@ def step(
 
 
 def test_a_build_is_folded_step_by_step():
-    fold = Fold()
-    fold.take(step("running"))
-    fold.take(step("output", text="Collecting\n\x1b[31msix\x1b[0m\n\n"))
-    assert fold.build("cell/Model") == (
+    collector = EventCollector()
+    collector.take(step("running"))
+    collector.take(step("output", text="Collecting\n\x1b[31msix\x1b[0m\n\n"))
+    assert collector.build("cell/Model") == (
         (Step("pip install six", "running", 10.0, None, "six"),),
         2,
     )
-    fold.take(step("done", at=13.0, seconds=2.5))
-    fold.take(step("cached", 2, "train()", at=14.0))
-    (first, second), of = fold.build("cell/Model")
+    collector.take(step("done", at=13.0, seconds=2.5))
+    collector.take(step("cached", 2, "train()", at=14.0))
+    (first, second), of = collector.build("cell/Model")
     assert (first.status, first.seconds, first.detail, of) == ("done", 2.5, "", 2)
     assert (second.status, second.seconds) == ("cached", 0.0)
 
 
 def test_a_failed_step_keeps_its_last_line_and_the_next_build_starts_from_zero():
-    fold = Fold()
-    fold.take(step("running"))
-    fold.take(step("output", text="ERROR: no match\n"))
-    fold.take(step("failed", at=11.0))
-    assert fold.build("cell/Model")[0][0].detail == "ERROR: no match"
-    fold.take(step("running", at=20.0))
-    assert fold.build("cell/Model")[0] == (Step("pip install six", "running", 20.0),)
+    collector = EventCollector()
+    collector.take(step("running"))
+    collector.take(step("output", text="ERROR: no match\n"))
+    collector.take(step("failed", at=11.0))
+    assert collector.build("cell/Model")[0][0].detail == "ERROR: no match"
+    collector.take(step("running", at=20.0))
+    assert collector.build("cell/Model")[0] == (Step("pip install six", "running", 20.0),)
 
 
 def test_notices_are_bounded_in_number_and_length():
-    fold = Fold()
+    collector = EventCollector()
     for n in range(50):
-        fold.take(Notice("Model", f"{n} " + "x" * 10_000, 1.0, "warning"))
-    assert len(fold.notices) == MAX_NOTICES
-    assert fold.notices[-1].text.startswith("49 ")
-    assert all(len(said.text) <= MAX_NOTICE_CHARS for said in fold.notices)
+        collector.take(Notice("Model", f"{n} " + "x" * 10_000, 1.0, "warning"))
+    assert len(collector.notices) == MAX_NOTICES
+    assert collector.notices[-1].text.startswith("49 ")
+    assert all(len(said.text) <= MAX_NOTICE_CHARS for said in collector.notices)
 
 
 def test_no_value_of_a_secret_or_of_the_environment_is_shown():
@@ -242,10 +242,10 @@ def test_one_that_is_gone_is_not_told_for_a_class_that_is_no_more():
 
 
 def test_classes_of_one_name_do_not_share_builds_ends_or_logs():
-    fold, logs = Fold(), Logs()
-    fold.take(step("running", service="second/Model"))
-    assert fold.build("cell/Model") == ((), 0)
-    assert len(fold.build("second/Model")[0]) == 1
+    collector, logs = EventCollector(), Logs()
+    collector.take(step("running", service="second/Model"))
+    assert collector.build("cell/Model") == ((), 0)
+    assert len(collector.build("second/Model")[0]) == 1
     gone = [entry("c1"), entry("c2", service="second/Model")]
     told, _ = facts.containers([], gone, {"cell/Model", "second/Model"}, {}, 0.0)
     assert {one.name: one.cls for one in told} == {"c1": "cell/Model", "c2": "second/Model"}

@@ -7,7 +7,7 @@ from lifecycle_magic.lifecycle.states import BuildStep, LogLine, Notice, State, 
 from lifecycle_magic.services.service import Change
 from lifecycle_magic.spec.class_spec import ClassSpec, read_class
 from lifecycle_magic.spec.options import Options
-from lifecycle_magic.ui.deployment import TAIL_LINES, Progress, Row, changed, headline
+from lifecycle_magic.ui.deployment import TAIL_LINES, DeploymentProgress, StepRow, changed, headline
 
 
 def step(status: str, text: str, at: float, *, number: int = 1, cls: str = "Model") -> BuildStep:
@@ -19,73 +19,73 @@ def move(container: str, previous: State, state: State, at: float, cls: str = "M
 
 
 @pytest.fixture
-def progress() -> Progress:
-    return Progress("Model", 100.0, enter=("load", "connect"), exit=("close",))
+def progress() -> DeploymentProgress:
+    return DeploymentProgress("Model", 100.0, enter=("load", "connect"), exit=("close",))
 
 
-def start(progress: Progress, container: str, at: float) -> None:
+def start(progress: DeploymentProgress, container: str, at: float) -> None:
     progress.take(move(container, State.BUILDING, State.STARTING, at))
     progress.take(move(container, State.STARTING, State.ENTERING, at + 1))
     progress.take(move(container, State.ENTERING, State.IDLE, at + 3))
 
 
-def test_a_step_is_one_row_from_its_beginning_to_its_end(progress: Progress):
+def test_a_step_is_one_row_from_its_beginning_to_its_end(progress: DeploymentProgress):
     assert progress.take(step("running", "pip install six", 101.0))
-    assert progress.view().rows == (Row("pip install six", "running"),)
+    assert progress.view().rows == (StepRow("pip install six", "running"),)
     assert not progress.take(step("output", "Collecting six\n", 102.0))
-    assert progress.view().rows == (Row("pip install six", "running", None, "Collecting six"),)
+    assert progress.view().rows == (StepRow("pip install six", "running", None, "Collecting six"),)
     assert progress.take(step("done", "pip install six", 104.5))
-    assert progress.view().rows == (Row("pip install six", "done", 3.5),)
+    assert progress.view().rows == (StepRow("pip install six", "done", 3.5),)
 
 
-def test_a_step_that_was_there_already_has_a_row_of_its_own(progress: Progress):
+def test_a_step_that_was_there_already_has_a_row_of_its_own(progress: DeploymentProgress):
     progress.take(step("cached", "apt-get install git", 101.0))
     assert [(row.title, row.status) for row in progress.view().rows] == [
         ("apt-get install git", "cached")
     ]
 
 
-def test_a_started_container_shows_its_start_and_its_enter_hooks(progress: Progress):
+def test_a_started_container_shows_its_start_and_its_enter_hooks(progress: DeploymentProgress):
     start(progress, "a", 101.0)
     assert progress.view().rows == (
-        Row("container", "done", 1.0),
-        Row("load(), connect()", "done", 2.0),
+        StepRow("container", "done", 1.0),
+        StepRow("load(), connect()", "done", 2.0),
     )
 
 
 def test_a_class_without_enter_shows_only_the_start():
-    progress = Progress("Model", 100.0)
+    progress = DeploymentProgress("Model", 100.0)
     start(progress, "a", 101.0)
-    assert progress.view().rows == (Row("container", "done", 1.0),)
+    assert progress.view().rows == (StepRow("container", "done", 1.0),)
 
 
-def test_the_container_of_a_build_hook_is_no_row_of_its_own(progress: Progress):
+def test_the_container_of_a_build_hook_is_no_row_of_its_own(progress: DeploymentProgress):
     progress.take(step("running", "train()", 101.0))
     start(progress, "hook", 102.0)
     progress.take(step("done", "train()", 109.0))
     progress.take(move("hook", State.IDLE, State.DRAINING, 110.0))
-    assert progress.view().rows == (Row("train()", "done", 8.0),)
+    assert progress.view().rows == (StepRow("train()", "done", 8.0),)
 
 
-def test_a_previous_container_continues_after_the_end(progress: Progress):
+def test_a_previous_container_continues_after_the_end(progress: DeploymentProgress):
     start(progress, "new", 101.0)
     progress.take(move("old", State.IDLE, State.DRAINING, 104.0))
     progress.take(move("old", State.DRAINING, State.EXITING, 104.5))
     progress.end(105.0)
     assert progress.view().rows[-2:] == (
-        Row("previous container: finishing its running calls", "done", 0.5),
-        Row("previous container: close()", "note"),
+        StepRow("previous container: finishing its running calls", "done", 0.5),
+        StepRow("previous container: close()", "note"),
     )
     assert progress.view().seconds == 5.0
 
 
-def test_a_container_that_was_on_its_way_out_before_is_not_shown(progress: Progress):
+def test_a_container_that_was_on_its_way_out_before_is_not_shown(progress: DeploymentProgress):
     assert not progress.take(move("old", State.DRAINING, State.EXITING, 101.0))
     assert not progress.take(move("old", State.EXITING, State.EXITED, 102.0))
     assert progress.view().rows == ()
 
 
-def test_calls_of_a_warm_container_are_not_shown(progress: Progress):
+def test_calls_of_a_warm_container_are_not_shown(progress: DeploymentProgress):
     start(progress, "a", 101.0)
     rows = progress.view().rows
     assert not progress.take(move("a", State.IDLE, State.BUSY, 105.0))
@@ -94,15 +94,15 @@ def test_calls_of_a_warm_container_are_not_shown(progress: Progress):
 
 
 def test_a_class_of_the_same_name_in_another_app_is_not_shown():
-    progress = Progress("Model", 100.0, service="cell/Model")
+    progress = DeploymentProgress("Model", 100.0, service="cell/Model")
     theirs = BuildStep("Model", 1, 3, "running", "train()", 101.0, service="second/Model")
     ours = BuildStep("Model", 1, 3, "running", "load()", 101.0, service="cell/Model")
     assert not progress.take(theirs)
     assert progress.take(ours)
-    assert progress.view().rows == (Row("load()", "running"),)
+    assert progress.view().rows == (StepRow("load()", "running"),)
 
 
-def test_other_classes_are_not_shown(progress: Progress):
+def test_other_classes_are_not_shown(progress: DeploymentProgress):
     assert not progress.take(step("running", "pip install six", 101.0, cls="Other"))
     assert not progress.take(Notice("Other", "capped", 101.0))
     assert progress.take(Notice(None, "engine: process", 101.0))
@@ -111,7 +111,7 @@ def test_other_classes_are_not_shown(progress: Progress):
     assert progress.view().rows == ()
 
 
-def test_a_failure_shows_the_last_lines_of_its_step(progress: Progress):
+def test_a_failure_shows_the_last_lines_of_its_step(progress: DeploymentProgress):
     progress.take(step("running", "one", 101.0))
     progress.take(step("output", "of the first step\n", 101.5))
     progress.take(step("done", "one", 102.0))
@@ -128,15 +128,15 @@ def test_a_failure_shows_the_last_lines_of_its_step(progress: Progress):
     assert [row.status for row in view.rows] == ["done", "failed"]
 
 
-def test_what_still_runs_when_an_error_ends_it_has_failed(progress: Progress):
+def test_what_still_runs_when_an_error_ends_it_has_failed(progress: DeploymentProgress):
     progress.take(move("a", State.BUILDING, State.STARTING, 101.0))
     progress.take(move("a", State.STARTING, State.ENTERING, 102.0))
     progress.end(104.0, KeyboardInterrupt())
-    assert progress.view().rows[-1] == Row("load(), connect()", "failed", 2.0)
+    assert progress.view().rows[-1] == StepRow("load(), connect()", "failed", 2.0)
 
 
-def test_the_headline_names_the_current_step_and_then_the_result(progress: Progress):
-    progress.say("ready")
+def test_the_headline_names_the_current_step_and_then_the_result(progress: DeploymentProgress):
+    progress.set_headline("ready")
     assert progress.view().headline == "looking for its image"
     progress.take(step("running", "one", 101.0))
     assert progress.view().headline == "building its image"

@@ -14,14 +14,14 @@ from lifecycle_magic.lifecycle.states import (
     MOVES,
     WARM_STATES,
     IllegalMove,
-    Life,
     State,
+    StateMachine,
 )
 
 
-def life() -> Life:
+def life() -> StateMachine:
     ticks = itertools.count()
-    return Life("lm-model-1", "Model", lambda: float(next(ticks)))
+    return StateMachine("lm-model-1", "Model", lambda: float(next(ticks)))
 
 
 @pytest.mark.parametrize("state", State)

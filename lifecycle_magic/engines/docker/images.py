@@ -200,7 +200,7 @@ class Images:
         steps = image.plain_steps()[first:end]
         part = dataclasses.replace(image, steps=steps, force=image.force and first == 0)
         titles = [step.title() for step in steps]
-        progress = docker_progress.Progress(titles, on_step, before=first, of=len(image.steps))
+        progress = docker_progress.BuildProgress(titles, on_step, before=first, of=len(image.steps))
         proxies, withheld = surroundings.of_build()
         for text in withheld if steps else ():
             on_step(StepOutput(first + 1, len(image.steps), "output", f"{text}\n"))

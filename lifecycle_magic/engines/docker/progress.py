@@ -64,7 +64,7 @@ _FIXES = (
 )
 
 
-class Progress:
+class BuildProgress:
     """A translator of the engine's build stream into reports of the recipe's steps.
 
     ``titles`` are those of the steps in this build, ``before`` is how many steps precede them, and

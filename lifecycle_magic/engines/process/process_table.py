@@ -24,7 +24,7 @@ _TICKS = os.sysconf("SC_CLK_TCK")
 
 
 @dataclass(frozen=True)
-class Row:
+class ProcessStat:
     """The used fields of /proc/<pid>/stat. ``cpu`` is seconds."""
 
     pid: int
@@ -44,7 +44,7 @@ def identify(pid: int) -> Owner | None:
     return None if row is None else row.owner()
 
 
-def read(pid: int) -> Row | None:
+def read(pid: int) -> ProcessStat | None:
     """Return one process, or None if it has exited."""
     try:
         text = Path(f"/proc/{pid}/stat").read_bytes()
@@ -53,10 +53,10 @@ def read(pid: int) -> Row | None:
     # The command name in parentheses may hold spaces and parentheses. Fields: proc_pid_stat(5).
     fields = text.rpartition(b")")[2].split()
     cpu = (int(fields[11]) + int(fields[12])) / _TICKS
-    return Row(pid, fields[0].decode(), int(fields[1]), int(fields[19]), cpu)
+    return ProcessStat(pid, fields[0].decode(), int(fields[1]), int(fields[19]), cpu)
 
 
-def belonging(name: str, keeper: Owner) -> list[Row]:
+def belonging(name: str, keeper: Owner) -> list[ProcessStat]:
     """Return every process of the instance except its keeper, in one pass over /proc."""
     rows = [row for pid in _pids() if (row := read(pid)) is not None]
     found = _below(rows, keeper.pid) if keeper.alive() else {}
@@ -66,7 +66,7 @@ def belonging(name: str, keeper: Owner) -> list[Row]:
     return [row for row in found.values() if row.state != "Z"]
 
 
-def below(keeper: Owner) -> list[Row]:
+def below(keeper: Owner) -> list[ProcessStat]:
     """Return every process below the keeper, found by following children: a few files of /proc.
 
     It is fast enough to be called often. Orphans of a killed keeper are missing; `belonging` has
@@ -79,7 +79,7 @@ def below(keeper: Owner) -> list[Row]:
     except FileNotFoundError:  # a kernel built without CONFIG_PROC_CHILDREN
         rows = [row for pid in _pids() if (row := read(pid)) is not None]
         return [row for row in _below(rows, keeper.pid).values() if row.state != "Z"]
-    found: dict[int, Row] = {}
+    found: dict[int, ProcessStat] = {}
     while waiting:
         pid = waiting.pop()
         row = read(pid)
@@ -99,7 +99,7 @@ def _children(pid: int) -> list[int]:
     return found
 
 
-def memory(rows: Iterable[Row]) -> int:
+def memory(rows: Iterable[ProcessStat]) -> int:
     """Return bytes of memory: each process's own pages, and shared memory once."""
     own = 0
     shared = 0
@@ -115,7 +115,7 @@ def memory(rows: Iterable[Row]) -> int:
     return own + shared
 
 
-def kill_all(rows: Iterable[Row]) -> None:
+def kill_all(rows: Iterable[ProcessStat]) -> None:
     """Send SIGKILL to each process that is still the one that was seen."""
     for row in rows:
         now = read(row.pid)
@@ -164,11 +164,11 @@ def _pids() -> list[int]:
     return [int(entry) for entry in os.listdir("/proc") if entry.isdigit()]
 
 
-def _below(rows: list[Row], top: int) -> dict[int, Row]:
-    children: dict[int, list[Row]] = {}
+def _below(rows: list[ProcessStat], top: int) -> dict[int, ProcessStat]:
+    children: dict[int, list[ProcessStat]] = {}
     for row in rows:
         children.setdefault(row.parent, []).append(row)
-    found: dict[int, Row] = {}
+    found: dict[int, ProcessStat] = {}
     waiting = [top]
     while waiting:
         for row in children.get(waiting.pop(), ()):

@@ -19,7 +19,13 @@ from typing import IO, TYPE_CHECKING, Any, Protocol
 
 from lifecycle_magic.lifecycle.states import Event
 from lifecycle_magic.services.service import Change
-from lifecycle_magic.ui.deployment import Address, Progress, Row, View, headline
+from lifecycle_magic.ui.deployment import (
+    Address,
+    DeploymentProgress,
+    DeploymentView,
+    StepRow,
+    headline,
+)
 from lifecycle_magic.ui.panel.text import escape, plain, seconds
 
 if TYPE_CHECKING:
@@ -40,7 +46,7 @@ _MARKS = {"running": "…", "cached": "=", "done": "✓", "failed": "✗", "note
 class Sink(Protocol):
     """The place where a card is shown. The last call of `show` has ``final=True``."""
 
-    def show(self, view: View, *, final: bool = False) -> None:
+    def show(self, view: DeploymentView, *, final: bool = False) -> None:
         """Show the view instead of the previous one."""
 
 
@@ -52,12 +58,12 @@ class Card:
         self._spec = spec
         self._service = service
         self._sink = sink
-        self._progress = Progress(
+        self._progress = DeploymentProgress(
             spec.name, time.time(), enter=spec.enter, exit=spec.exit, service=service.key
         )
         self._lock = threading.Lock()
         self._context = contextvars.copy_context()
-        self._view: View | None = None  # the view that was shown last
+        self._view: DeploymentView | None = None  # the view that was shown last
         self._shown = 0.0  # the time of that, by time.monotonic
         self._due = False
         self._over = False
@@ -78,11 +84,11 @@ class Card:
         self._unsubscribe()
         with self._lock:
             self._over = True
-            self._progress.engine(self._service.engine)
+            self._progress.set_engine(self._service.engine)
             if error is not None:
-                self._progress.say(_first_line(error, self._spec.name))
+                self._progress.set_headline(_first_line(error, self._spec.name))
                 for text in getattr(error, "__notes__", ()):
-                    self._progress.note(text)
+                    self._progress.add_note(text)
             self._progress.end(time.time(), error)
             self._draw(final=True)
 
@@ -93,17 +99,19 @@ class Card:
         asked = "--rebuild" if request.rebuild else "--fresh" if request.fresh else ""
         with self._lock:
             around = self._service.external_changes
-            self._progress.say(headline(change, old, self._spec, why=asked, around=around))
+            self._progress.set_headline(headline(change, old, self._spec, why=asked, around=around))
 
     def declared(self) -> None:
         """Report that nothing was started, because of ``--lazy``."""
         with self._lock:
-            self._progress.say("declared: the first call builds the image and starts a container")
+            self._progress.set_headline(
+                "declared: the first call builds the image and starts a container"
+            )
 
     def needs_arguments(self) -> None:
         """Report that nothing was started, because the class needs arguments."""
         with self._lock:
-            self._progress.note(
+            self._progress.add_note(
                 f"{self._spec.name}(...) takes arguments, so its container starts at the first call"
             )
 
@@ -112,19 +120,19 @@ class Card:
         name = f"{self._spec.name}."
         found = tuple(Address(one.where.removeprefix(name), one.url, one.link) for one in served)
         with self._lock:
-            self._progress.serve(found)
+            self._progress.set_addresses(found)
             for warning in filter(None, (one.warning for one in served)):
-                self._progress.note(warning)
+                self._progress.add_note(warning)
 
     def cannot_serve(self, error: InvalidError) -> None:
         """Report that the class runs, but its methods that answer HTTP have no address."""
         with self._lock:
-            self._progress.note(str(error))
+            self._progress.add_note(str(error))
 
     def add(self, text: str) -> None:
         """Add a line to a finished card."""
         with self._lock:
-            self._progress.note(text)
+            self._progress.add_note(text)
             self._draw(final=True)
 
     # --- events ------------------------------------------------------------------------------
@@ -175,7 +183,7 @@ class Notebook:
     def __init__(self) -> None:
         self._handle: Any = None
 
-    def show(self, view: View, *, final: bool = False) -> None:
+    def show(self, view: DeploymentView, *, final: bool = False) -> None:
         """Display the first view; update it with every later view."""
         bundle = {"text/plain": as_text(view), "text/html": as_html(view)}
         if self._handle is None:
@@ -195,7 +203,7 @@ class Terminal:
         self._notices = 0
         self._live = False
 
-    def show(self, view: View, *, final: bool = False) -> None:
+    def show(self, view: DeploymentView, *, final: bool = False) -> None:
         """Print the steps that ended since the last view."""
         try:
             self._wipe()
@@ -241,7 +249,7 @@ def _cut(text: str) -> str:
 # --- rendering --------------------------------------------------------------------------------
 
 
-def _head(view: View) -> str:
+def _head(view: DeploymentView) -> str:
     facts = [plain(view.engine)] if view.engine else []
     if view.seconds is not None:
         facts.append(seconds(view.seconds))
@@ -249,24 +257,24 @@ def _head(view: View) -> str:
     return f"{_MARKS[view.status]} {plain(view.name)}: {plain(view.headline)}{details}"
 
 
-def _took(row: Row) -> str:
+def _took(row: StepRow) -> str:
     if row.status == "cached":
         return "cached"
     return "" if row.seconds is None else seconds(row.seconds)
 
 
-def _title(row: Row) -> str:
+def _title(row: StepRow) -> str:
     return " ".join(plain(row.title).split())
 
 
-def _row(row: Row) -> str:
+def _row(row: StepRow) -> str:
     title = f"{_MARKS[row.status]} {_title(row)}"
     took = _took(row)
     detail = plain(row.detail).strip()
     return title + (f"  {took}" if took else "") + (f"  {detail}" if detail else "")
 
 
-def as_text(view: View) -> str:
+def as_text(view: DeploymentView) -> str:
     """Return the card as lines of plain text."""
     lines = [_head(view)]
     lines += [f"  {_row(row)}" for row in view.rows]
@@ -276,7 +284,7 @@ def as_text(view: View) -> str:
     return "\n".join(lines)
 
 
-def as_html(view: View) -> str:
+def as_html(view: DeploymentView) -> str:
     """Return the card as HTML, with every string escaped; it is readable without its style."""
     rows = "".join(_html_row(row) for row in view.rows)
     parts = [f"<div class='lm-head'><b>{escape(_head(view))}</b></div>"]
@@ -301,7 +309,7 @@ def _html_address(address: Address) -> str:
     return f"<div class='lm-web'>{escape(address.method)} answers at {to}{here}</div>"
 
 
-def _html_row(row: Row) -> str:
+def _html_row(row: StepRow) -> str:
     cells = (_MARKS[row.status], _title(row), _took(row), row.detail.strip())
     inner = "".join(f"<td>{escape(text)}</td>" for text in cells)
     return f"<tr class='lm-{row.status}'>{inner}</tr>"

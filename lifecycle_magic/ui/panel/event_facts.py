@@ -1,6 +1,6 @@
 """Facts that only events carry: the build steps of each class, and the latest notices.
 
-The session itself keeps neither, so `Fold` collects them as the events arrive.
+The session itself keeps neither, so `EventCollector` collects them as the events arrive.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Literal
 from lifecycle_magic.lifecycle.states import BuildStep, Event, Notice
 from lifecycle_magic.ui.panel.text import cut, plain
 
-__all__ = ["Fold", "Said", "Step"]
+__all__ = ["EventCollector", "PanelNotice", "Step"]
 
 MAX_STEPS = 40
 MAX_NOTICES = 8
@@ -36,7 +36,7 @@ class Step:
 
 
 @dataclass(frozen=True)
-class Said:
+class PanelNotice:
     """A notice, or the error of an action requested in the panel."""
 
     id: int
@@ -46,11 +46,11 @@ class Said:
     level: Literal["info", "warning"]
 
 
-class Fold:
-    """A collector of events: the build of each class, and the latest notices."""
+class EventCollector:
+    """The facts of events: the build of each class, and the latest notices."""
 
     def __init__(self) -> None:
-        self.notices: deque[Said] = deque(maxlen=MAX_NOTICES)
+        self.notices: deque[PanelNotice] = deque(maxlen=MAX_NOTICES)
         self._builds: dict[str, dict[int, Step]] = {}
         self._of: dict[str, int] = {}
         self._ids = 0
@@ -60,9 +60,9 @@ class Fold:
         if isinstance(event, BuildStep):
             self._step(event)
         elif isinstance(event, Notice):
-            self.say(event.cls, event.text, event.at, event.level)
+            self.add_notice(event.cls, event.text, event.at, event.level)
 
-    def say(
+    def add_notice(
         self,
         cls: str | None,
         text: str,
@@ -71,7 +71,7 @@ class Fold:
     ) -> None:
         """Add a notice."""
         self._ids += 1
-        self.notices.append(Said(self._ids, cls, cut(text, MAX_NOTICE_CHARS), at, level))
+        self.notices.append(PanelNotice(self._ids, cls, cut(text, MAX_NOTICE_CHARS), at, level))
 
     def build(self, key: str) -> tuple[tuple[Step, ...], int]:
         """Return the known steps of the class's last build, and their total number."""

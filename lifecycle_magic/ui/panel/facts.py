@@ -1,7 +1,7 @@
 """The facts that the panel shows of a session, as frozen records without display text.
 
-`classes` and `containers` read the session; the `Fold` adds what only events carry. The records go
-to the front end as JSON; ``js/src/types.ts`` declares the same shapes.
+`classes` and `containers` read the session; the `EventCollector` adds what only events carry. The
+records go to the front end as JSON; ``js/src/types.ts`` declares the same shapes.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from lifecycle_magic.exception import InvalidError
 from lifecycle_magic.lifecycle.history import Entry
 from lifecycle_magic.lifecycle.states import ENDED_STATES, WARM_STATES, State
 from lifecycle_magic.spec.options import Options
-from lifecycle_magic.ui.panel.event_facts import Fold, Step
+from lifecycle_magic.ui.panel.event_facts import EventCollector, Step
 from lifecycle_magic.ui.panel.text import cut, describe, error_summary, plain
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from lifecycle_magic.session.session import Session
     from lifecycle_magic.spec.class_spec import ClassSpec
 
-__all__ = ["ClassFacts", "ContainerFacts", "Life", "classes", "containers", "live"]
+__all__ = ["ClassFacts", "ContainerFacts", "LiveFacts", "classes", "containers", "live"]
 
 MAX_CLASSES = 100
 MAX_CONTAINERS = 200
@@ -116,7 +116,7 @@ class ContainerFacts:
 
 
 @dataclass(frozen=True)
-class Life:
+class LiveFacts:
     """The facts of a container that often change.
 
     ``since`` is the time of its last change of state, and ``call`` the start of the longest of its
@@ -134,19 +134,19 @@ class Life:
 # --- classes -------------------------------------------------------------------------------------
 
 
-def classes(session: Session, fold: Fold) -> tuple[ClassFacts, ...]:
+def classes(session: Session, collector: EventCollector) -> tuple[ClassFacts, ...]:
     """Return the facts of every class of the session, sorted by name."""
-    found = [_class(key, service, fold) for key, service in list(session.services.items())]
+    found = [_class(key, service, collector) for key, service in list(session.services.items())]
     return tuple(sorted(found, key=lambda one: (one.name, one.key))[:MAX_CLASSES])
 
 
-def _class(key: str, service: Service, fold: Fold) -> ClassFacts:
+def _class(key: str, service: Service, collector: EventCollector) -> ClassFacts:
     version = service.version
     spec = version.spec if version is not None else None
     error = service.deployment_error
     pools = list(service.pools.values())
     took = list(service.stats.seconds.copy())
-    build, steps = fold.build(key)
+    build, steps = collector.build(key)
     return ClassFacts(
         key=key,
         name=service.name,
@@ -251,7 +251,7 @@ def containers(
     keys: Collection[str],
     limits: Mapping[str, int],
     offset: float,
-) -> tuple[tuple[ContainerFacts, ...], dict[str, Life]]:
+) -> tuple[tuple[ContainerFacts, ...], dict[str, LiveFacts]]:
     """Return the facts of the running containers, oldest first, and of the last ended ones.
 
     ``keys`` are the keys of the shown classes; ``limits`` are the engine's memory limits in bytes,
@@ -259,7 +259,7 @@ def containers(
     `time.monotonic`, in seconds.
     """
     facts: dict[str, ContainerFacts] = {}
-    lives: dict[str, Life] = {}
+    lives: dict[str, LiveFacts] = {}
     for key, container in sorted(here, key=lambda one: (one[1].began, one[1].name)):
         facts[container.name] = _facts(key, container, limits.get(container.name))
         lives[container.name] = _life(container, offset)
@@ -272,7 +272,7 @@ def containers(
             continue  # the build's steps show it
         shown[entry.service] = count + 1
         facts[entry.container] = _gone(entry)
-        lives[entry.container] = Life(
+        lives[entry.container] = LiveFacts(
             entry.state, round(entry.ended, 2), 0, 0, None, cut(entry.why)
         )
     kept = list(facts)[:MAX_CONTAINERS]
@@ -292,7 +292,7 @@ def _facts(key: str, container: Container, limit: int | None) -> ContainerFacts:
     )
 
 
-def _life(container: Container, offset: float) -> Life:
+def _life(container: Container, offset: float) -> LiveFacts:
     state = container.state
     began = [slot.began for slot in container.slots if slot.input is not None]
     leaving = state not in WARM_STATES and state not in (
@@ -307,7 +307,7 @@ def _life(container: Container, offset: float) -> Life:
         if leaving
         else ""
     )
-    return Life(
+    return LiveFacts(
         state=state.value,
         since=round(container.since, 2),
         calls=container.calls,

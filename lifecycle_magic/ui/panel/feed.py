@@ -18,7 +18,7 @@ from lifecycle_magic.engines.base import Usage
 from lifecycle_magic.lifecycle.history import Entry
 from lifecycle_magic.lifecycle.states import ENDED_STATES, BuildStep, Event, LogLine, Notice
 from lifecycle_magic.ui.panel import actions, facts
-from lifecycle_magic.ui.panel.event_facts import Fold
+from lifecycle_magic.ui.panel.event_facts import EventCollector
 from lifecycle_magic.ui.panel.metrics import Sampler
 from lifecycle_magic.ui.panel.pace import BEAT_SECONDS, Pace
 from lifecycle_magic.ui.panel.pages import Samples, Text
@@ -56,7 +56,7 @@ class Feed:
         self._pace = Pace()
         self._wake = threading.Condition()
         self._events: deque[Event] = deque(maxlen=2000)
-        self._fold = Fold()
+        self._collector = EventCollector()
         self._known: dict[str, tuple[str, Container]] = {}
         self._gone: tuple[Entry, ...] = ()
         self._gone_stale = True
@@ -124,7 +124,7 @@ class Feed:
             name = service.name if service is not None else target
             text = f"{_VERBS.get(what, what)} {name}: {type(error).__name__}: {error}"
             with self._wake:
-                self._fold.say(name, text, time.time())
+                self._collector.add_notice(name, text, time.time())
         self._poke()
 
     def close(self) -> None:
@@ -200,8 +200,8 @@ class Feed:
         session = self.session
         with self._wake:
             while self._events:
-                self._fold.take(self._events.popleft())
-            notices, acks = [dataclasses.asdict(said) for said in self._fold.notices], self._acks
+                self._collector.take(self._events.popleft())
+            notices, acks = [dataclasses.asdict(one) for one in self._collector.notices], self._acks
         self._known = {
             name: one
             for name, one in (self._known | facts.live(session)).items()
@@ -214,7 +214,7 @@ class Feed:
         self._sampler.ask([container for _, container in here])
         values: dict[str, Any] = {
             "session": self.about(),
-            "classes": [dataclasses.asdict(one) for one in facts.classes(session, self._fold)],
+            "classes": [dataclasses.asdict(one) for one in facts.classes(session, self._collector)],
             "containers": [dataclasses.asdict(one) for one in containers],
             "lives": {name: list(dataclasses.astuple(life)) for name, life in lives.items()},
             "notices": notices,

@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "NOTHING",
-    "Row",
+    "ContainerRow",
     "addresses",
     "damaged_folders",
     "failures",
@@ -59,7 +59,7 @@ NOTHING = "no container is running: a cell with %%lifecycle_cls starts one"
 
 
 @dataclass(frozen=True)
-class Row:
+class ContainerRow:
     """One container, or a class without containers. A field is None if it is unknown.
 
     ``cls`` is the class's name, or its key in the session if another class has the same name.
@@ -109,14 +109,14 @@ class RunFolder:
         return last_lines(text, lines)
 
 
-def of_session(session: Session) -> tuple[Row, ...]:
+def of_session(session: Session) -> tuple[ContainerRow, ...]:
     """Return a row for each container of this session, and for each class without containers.
 
     Engines are asked in parallel what each container uses, so this takes as long as the slowest
     answer.
     """
     found: list[tuple[Container, Pool | None]] = []
-    rows: list[Row] = []
+    rows: list[ContainerRow] = []
     ended: dict[str, Entry] | None = None  # the last one of each class, read when it is needed
     services = list(session.services.values())
     names = [service.name for service in services]
@@ -133,7 +133,7 @@ def of_session(session: Session) -> tuple[Row, ...]:
                 ended = {one.service: one for one in entries if one.session == session.id}
             if failed := _failure(service, ended.get(service.key)):
                 state, engine = "failed", engine or service.engine
-            rows.append(Row(labels[service.key], "", engine, state, failure=failed))
+            rows.append(ContainerRow(labels[service.key], "", engine, state, failure=failed))
     if not found:
         return tuple(rows)
     with ThreadPoolExecutor(max_workers=min(8, len(found))) as workers:
@@ -156,7 +156,7 @@ def _failure(service: Service, last: Entry | None) -> str:
     return error_summary(f"{last.why}\n{last.tail}")
 
 
-def failures(rows: tuple[Row, ...]) -> tuple[str, ...]:
+def failures(rows: tuple[ContainerRow, ...]) -> tuple[str, ...]:
     """Return lines with the reason of each failed class."""
     return tuple(
         line for row in rows if row.failure for line in f"{row.cls}: {row.failure}".splitlines()
@@ -172,11 +172,11 @@ def addresses(session: Session) -> tuple[str, ...]:
     return (*lines, *(f"warning: {one.warning}" for one in served if one.warning))
 
 
-def _row(container: Container, pool: Pool | None, usage: Usage | None, now: float) -> Row:
+def _row(container: Container, pool: Pool | None, usage: Usage | None, now: float) -> ContainerRow:
     """Return the row of a container; ``pool`` is None if it is closed and the container exits."""
     took = sorted(pool.stats.seconds) if pool is not None else []
     cuts = quantiles(took, n=20, method="inclusive") if len(took) > 1 else took * 19
-    return Row(
+    return ContainerRow(
         cls=container.plan.cls,
         container=container.name,
         engine=container.engine.name,
@@ -219,7 +219,7 @@ def damaged_folders(session: Path) -> list[Path]:
     return found
 
 
-def of_root(root: Path, engine: Callable[[Any], Engine]) -> tuple[Row, ...]:
+def of_root(root: Path, engine: Callable[[Any], Engine]) -> tuple[ContainerRow, ...]:
     """Return a row for each container of each session in the state folder ``root``, and for each
     class of a living session that failed and has no container.
 
@@ -235,7 +235,7 @@ def of_root(root: Path, engine: Callable[[Any], Engine]) -> tuple[Row, ...]:
             running[name] = None
     now = time.time()
     rows = [
-        Row(
+        ContainerRow(
             cls=folder.cls,
             container=folder.container,
             engine=folder.engine,
@@ -248,7 +248,7 @@ def of_root(root: Path, engine: Callable[[Any], Engine]) -> tuple[Row, ...]:
     return (*rows, *_failed_classes(root, folders))
 
 
-def _failed_classes(root: Path, folders: list[RunFolder]) -> list[Row]:
+def _failed_classes(root: Path, folders: list[RunFolder]) -> list[ContainerRow]:
     """Return a row for each class of a living session whose build or last container failed."""
     owners = {
         path.parent.name: owner
@@ -258,7 +258,7 @@ def _failed_classes(root: Path, folders: list[RunFolder]) -> list[Row]:
     if not owners:
         return []
     found = {
-        (session, one.service): Row(
+        (session, one.service): ContainerRow(
             one.cls, "", one.engine, "failed", owner=owners[session].pid, failure=one.error
         )
         for session in owners
@@ -274,7 +274,8 @@ def _failed_classes(root: Path, folders: list[RunFolder]) -> list[Row]:
         if key in found or last.state != State.FAILED.value or (key[0], last.cls) in running:
             continue
         why = f"{last.why}\n{last.tail}"
-        found[key] = Row(last.cls, "", last.engine, "failed", owner=owners[key[0]].pid, failure=why)
+        pid = owners[key[0]].pid
+        found[key] = ContainerRow(last.cls, "", last.engine, "failed", owner=pid, failure=why)
     return [dataclasses.replace(row, failure=error_summary(row.failure)) for row in found.values()]
 
 
@@ -292,7 +293,9 @@ _FIGURES = frozenset({"age", "calls", "failed", "p50", "p95", "cpu", "memory", "
 
 
 def table(
-    rows: tuple[Row, ...], empty: str = "no container is running", below: tuple[str, ...] = ()
+    rows: tuple[ContainerRow, ...],
+    empty: str = "no container is running",
+    below: tuple[str, ...] = (),
 ) -> Table:
     """Return the rows as a table without empty columns."""
     columns: dict[str, list[str]] = {
@@ -313,7 +316,7 @@ def table(
     return Table(tuple(kept), tuple(zip(*kept.values(), strict=True)), _FIGURES, empty, below)
 
 
-def _memory(row: Row) -> str:
+def _memory(row: ContainerRow) -> str:
     if row.memory is None:
         return ""
     limit = f" of {size(row.memory_limit)}" if row.memory_limit else ""
