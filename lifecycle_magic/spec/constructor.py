@@ -103,10 +103,18 @@ class Constructor:
                 bound.arguments[name] = check_type(self.name, name, value, self.types[name])
         given_args, given_kwargs = bound.args, bound.kwargs
         bound.apply_defaults()
-        told = fingerprint.of_value(dict(bound.arguments), label=f"{self.name}(...)")
+        told = fingerprint.of_value(self._in_order(bound), label=f"{self.name}(...)")
         if told.unreadable:
             raise self._unreadable(bound.arguments, told.unreadable)
         return Arguments(given_args, given_kwargs, told.digest)
+
+    def _in_order(self, bound: inspect.BoundArguments) -> dict[str, Any]:
+        """Return the arguments by parameter. Keywords that ``**`` takes count in any order."""
+        found = dict(bound.arguments)
+        for parameter in self.signature.parameters.values():
+            if parameter.kind is parameter.VAR_KEYWORD:
+                found[parameter.name] = dict(sorted(found[parameter.name].items()))
+        return found
 
     def _unreadable(self, given: Mapping[str, Any], unreadable: tuple[str, ...]) -> InvalidError:
         """Return an error that names the argument of which no digest can be made, and why."""

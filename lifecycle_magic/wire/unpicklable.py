@@ -46,6 +46,8 @@ def part_of(
     for _ in range(_MAX_DEPTH):
         if _is_too_deep(error):
             return f"{' → '.join(names)} is nested too deeply to be pickled"
+        if type(value).__module__.startswith("lifecycle_magic."):
+            break  # it refuses to be pickled, and says why
         seen.add(id(value))
         step = _first_unpicklable_part(value, seen, pickle)
         if step is None:

@@ -186,7 +186,7 @@ def test_what_the_cell_assigns_to_the_class_counts(lazily: Callable[..., dict[st
         "del Model.predict\n"
     )
     space = lazily(text)
-    assert dir(space["early"]) == ["extra", "update_autoscaler"]
+    assert dir(space["early"]) == ["extra"]
     assert space["Model"].LIMIT == 5
     assert space["early"].extra.local(3) == 3
     with pytest.raises(InvalidError, match=r"Model\.LIMIT = 6"):
@@ -200,8 +200,8 @@ def test_names_for_one_class_are_one_handle(lazily: Callable[..., dict[str, Any]
 
 def test_the_last_of_two_classes_of_a_name_wins(lazily: Callable[..., dict[str, Any]]):
     space = lazily(CLASS + "first = Model()\n" + CLASS.replace("predict", "other"))
-    assert dir(space["Model"]()) == ["other", "update_autoscaler"]
-    assert dir(space["first"]) == ["other", "update_autoscaler"]
+    assert dir(space["Model"]()) == ["other"]
+    assert dir(space["first"]) == ["other"]
 
 
 def test_a_class_that_the_cell_deletes_stays_behind_its_instances(
@@ -320,8 +320,8 @@ def test_a_failed_cell_leaves_an_instance_with_the_former_code(
     space = lazily(CLASS)
     with pytest.raises(ZeroDivisionError):
         run(CLASS.replace("predict", "other") + "made = Model()\n1 / 0\n", space, make_card=Lines)
-    assert dir(space["made"]) == ["predict", "update_autoscaler"]
-    assert dir(space["Model"]()) == ["predict", "update_autoscaler"]
+    assert dir(space["made"]) == ["predict"]
+    assert dir(space["Model"]()) == ["predict"]
 
 
 @pytest.mark.parametrize("hook", ["", "    @lm.enter()\n    def load(self): ...\n"])

@@ -204,7 +204,7 @@ def test_assigning_to_a_handle_is_refused_with_the_fix(handle: Any):
 
 
 def test_dir_lists_what_a_user_can_write(handle: Any):
-    assert dir(handle()) == ["depth", "predict", "size", "update_autoscaler"]
+    assert dir(handle()) == ["depth", "predict", "size"]
     assert {"predict", "LIMIT", "with_options", "double"} <= set(dir(handle))
 
 

@@ -60,7 +60,7 @@ def test_a_map_shows_what_it_takes(way: str) -> None:
 
 
 def test_completion_offers_the_methods_and_arguments_of_an_instance() -> None:
-    assert dir(Model()) == ["predict", "size", "update_autoscaler"]
+    assert dir(Model()) == ["predict", "size"]
 
 
 def test_completion_offers_the_steps_of_an_image_and_nothing_else() -> None:
