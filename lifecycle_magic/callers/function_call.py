@@ -141,6 +141,9 @@ class FunctionCall(Generic[T_co]):
     async def _cancel_aio(self) -> None:
         self._cancel()
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return FunctionCall.from_id, (self.object_id,)
+
     @property
     def object_id(self) -> str:
         """The id of the call, by which `from_id` finds it, also in another process.

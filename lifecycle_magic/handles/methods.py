@@ -56,6 +56,10 @@ class MethodWay(CallWithAio):
         self._method = method
         self._summary = summary
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        name = next(name for name, way in vars(self._method).items() if way is self)
+        return getattr, (self._method, name)
+
     @property
     def __signature__(self) -> inspect.Signature:
         return self._method.__signature__
@@ -104,7 +108,8 @@ class Method:
 
     # ``spec`` returns the method's current declaration. ``pool`` finds the containers, which may
     # take as long as building an image; ``ready`` returns them if they were found before. ``here``
-    # makes the local instance, ``address`` opens the address of a web method.
+    # makes the local instance, ``address`` opens the address of a web method, ``reduced``
+    # returns how the handle travels, as `__reduce__` does.
     def __init__(
         self,
         name: str,
@@ -115,8 +120,10 @@ class Method:
         here_async: Callable[[], Any],
         ready: Callable[[], Pool | None] = lambda: None,
         address: Callable[[str], ServedAddress] | None = None,
+        reduced: Callable[[], tuple[Any, ...]] | None = None,
     ) -> None:
         self._name = name
+        self.reduced = reduced
         self._newest = spec
         self._where = where
         self._pool = pool
@@ -383,6 +390,11 @@ class Method:
             f"{self._where}(...) does not say where to run. "
             f"Fix: write {self._where}.remote(...) or {self._where}.local(...)"
         )
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        if self.reduced is None:
+            raise TypeError(f"{self._where} can't be pickled")
+        return self.reduced()
 
     def __repr__(self) -> str:
         return f"<method {self._where}{self._spec.signature}>"

@@ -252,6 +252,7 @@ class Obj:
             lambda: self._local().get_async(),
             self._ready,
             self._address,
+            lambda: (getattr, (self, name)),
         )
 
     def _newest(self, name: str) -> MethodSpec:
@@ -364,6 +365,7 @@ class Function:
         for way in ("remote", "remote_gen", "map", "starmap", "for_each", "spawn", "spawn_map"):
             setattr(self, way, getattr(method, way))
         self._method = method
+        method.reduced = self.__reduce__
         self.__name__ = wrapped.__name__
         self.__qualname__ = wrapped.__qualname__
         self.__module__ = wrapped.__module__

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import signal
 import threading
+from collections.abc import Callable, Iterator
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from engine import nested
@@ -109,3 +112,63 @@ def test_concurrent_inputs_call_at_once_and_are_interrupted_alone(site_on_each: 
     site_on_each.go("d")
     assert second.get() == "d"
     assert site_on_each.folder.count("interrupted-d") == 0
+
+
+def test_methods_ways_to_call_and_started_calls_travel(site_on_each: Site) -> None:
+    app = site_on_each.app
+
+    class Scale:
+        def __init__(self, by: int = 1) -> None:
+            self.by = by
+
+        @lm.method()
+        def times(self, x: int) -> int:
+            return x * self.by
+
+        @lm.method()
+        def upto(self, to: int) -> Iterator[int]:
+            yield from range(0, to * self.by, self.by)
+
+    scale = app.cls(Scale, max_containers=4)
+    kept = scale(7).times
+
+    @app.function()
+    def double(x: int) -> int:
+        return 2 * x
+
+    class Taker:
+        @lm.method()
+        def method(self, method: Any, x: int) -> Any:
+            return method.remote(x), list(method.map([x, x]))
+
+        @lm.method()
+        def call(self, way: Callable[..., Any], x: int) -> Any:
+            return way(x)
+
+        @lm.method()
+        def back(self, value: Any) -> Any:
+            return value
+
+        @lm.method()
+        def of_closure(self, x: int) -> int:
+            return int(kept.remote(x))
+
+        @lm.method()
+        def wait(self, call: Any) -> Any:
+            return call.get()
+
+        @lm.method()
+        def start(self, method: Any, x: int) -> Any:
+            return method.spawn(x)
+
+    taker = app.cls(Taker)()
+    assert taker.method.remote(scale(3).times, 5) == (15, [15, 15])
+    assert taker.method.remote(double, 5) == (10, [10, 10])
+    assert taker.call.remote(scale(3).times.remote, 5) == 15
+    assert taker.call.remote(double.remote, 5) == 10
+    assert taker.call.remote(functools.partial(scale(3).times.remote), 4) == 12
+    assert taker.of_closure.remote(2) == 14
+    assert taker.back.remote(scale(9).times).remote(2) == 18
+    assert list(taker.back.remote([scale(2).upto])[0].remote_gen(3)) == [0, 2, 4]
+    assert taker.wait.remote(scale(5).times.spawn(2)) == 10
+    assert taker.start.remote(scale(5).times, 3).get() == 15
