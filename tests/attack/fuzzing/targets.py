@@ -354,7 +354,7 @@ def _pull(messages: Iterator[dict[str, Any]], on_step: Any) -> None:
 
 
 def _build(messages: Iterator[dict[str, Any]], on_step: Any) -> None:
-    progress = docker_progress.Progress(["pip install numpy", "RUN true"], on_step)
+    progress = docker_progress.BuildProgress(["pip install numpy", "RUN true"], on_step)
     for message in messages:
         progress.feed(message)
     progress.image()
