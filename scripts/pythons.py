@@ -154,8 +154,7 @@ def environment_for(python: Python) -> Path:
 def run_group(environment: Path, version: str, group: str) -> Result:
     """Run one group of tests, with its output passed on."""
     say(f"{group} tests on Python {version}")
-    # Tests wait for processes more than they compute.
-    workers = str(max(os.cpu_count() or 1, 4))
+    workers = str(max(os.cpu_count() or 1, 2))
     options = ["-q", "-n", workers, "--dist", "loadgroup"]
     command = [environment / "bin/python", "-m", "pytest", *options]
     # Only the Python of .venv has a base image for Docker, so Docker's tests can't run here.
