@@ -117,7 +117,7 @@ EDITS: list[tuple[str, str, str, tuple[str, ...]]] = [
     ("a function that no hook reaches", "return -x", "return -2 * x", NOTHING),
     ("a constant that no hook reads", "UNUSED = 1", "UNUSED = 2", NOTHING),
     ("a class variable that only a method reads", "shown = 1", "shown = 2", NOTHING),
-    ("the order of a dict", '{"b": [1, 2], "a": (3,)}', '{"a": (3,), "b": [1, 2]}', NOTHING),
+    ("the order of a dict", '{"b": [1, 2], "a": (3,)}', '{"a": (3,), "b": [1, 2]}', UPPER),
     ("an equal value written in another way", "LIMIT = 3", "LIMIT = 1 + 2", NOTHING),
     ("a constant", "LIMIT = 3", "LIMIT = 4", UPPER),
     ("the type of a constant", "LIMIT = 3", "LIMIT = 3.0", UPPER),
