@@ -5,12 +5,14 @@ from __future__ import annotations
 import doctest
 import importlib
 import pkgutil
+from collections.abc import Iterator
 from types import ModuleType
 
 import pytest
 
 import benchmarks.figures
 import lifecycle_magic
+from lifecycle_magic.session import session
 
 
 def modules() -> list[ModuleType]:
@@ -25,6 +27,13 @@ EXAMPLES = [
     for example in doctest.DocTestFinder(exclude_empty=True).find(module)
     if example.examples
 ]
+
+
+@pytest.fixture(autouse=True)
+def ended() -> Iterator[None]:
+    """End the session that a test opens."""
+    yield
+    session.close("the test is over")
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: example.name)

@@ -23,6 +23,13 @@ from lifecycle_magic.session import session
 PATIENCE = 60.0
 
 
+@pytest.fixture(autouse=True)
+def ended() -> Iterator[None]:
+    """End the session that a test opens."""
+    yield
+    session.close("the test is over")
+
+
 @pytest.fixture
 def jobs() -> Iterator[Any]:
     with lm.Queue.ephemeral() as made:
