@@ -100,8 +100,8 @@ requires-dist = [{ name = "six", specifier = ">=1.16" }]
 [[package]]
 name = "six"
 version = "1.16.0"
-source = { registry = "https://pypi.org/simple" }
-sdist = { url = "https://files.pythonhosted.org/packages/71/39/x/six-1.16.0.tar.gz", \
+source = { registry = "https://packages.example/simple" }
+sdist = { url = "https://packages.example/six-1.16.0.tar.gz", \
 hash = "sha256:1e61c37477a1626458e36f7b1d82aa5c9b094fa4802892072e49de9c60c4c926" }
 """
 
