@@ -6,6 +6,7 @@ the kernel.
 
 from __future__ import annotations
 
+import enum
 import os
 import resource
 from collections.abc import Callable
@@ -15,7 +16,7 @@ import h11
 
 from lifecycle_magic.web.gathering import GatheringProtocol
 
-__all__ = ["BoundedProtocol", "Connections"]
+__all__ = ["BoundedProtocol", "Connections", "Use"]
 
 HEAD_BYTES = 1 << 16
 """The most bytes of a request's head."""
@@ -35,31 +36,54 @@ _BODY_HEADERS = (b"content-length", b"transfer-encoding")
 MAX_CONNECTIONS = 1000
 
 
+class Use(enum.Enum):
+    """What a connection is used for at the moment."""
+
+    UNUSED = enum.auto()  # no request came yet
+    IDLE = enum.auto()  # its last request was answered
+    BUSY = enum.auto()  # a request is being answered, or it is a WebSocket
+
+
 class Connections:
     """The open connections of one kernel, at most ``limit``; by default a quarter of descriptors.
 
-    At the limit, a new connection replaces the oldest that has no request. If all connections have
-    one, the new connection is closed.
+    At the limit, a new connection replaces the oldest that has sent no request yet; if there is
+    none, the oldest that waits for its next request. If all connections have a request that is
+    being answered, the new connection is closed.
     """
 
     def __init__(self, limit: int | None = None) -> None:
         self.limit = _connection_limit() if limit is None else limit
-        self._open: dict[Any, Callable[[], bool]] = {}
+        self._open: dict[Any, Callable[[], Use]] = {}
 
     def __len__(self) -> int:
         return len(self._open)
 
-    def add(self, transport: Any, is_waiting: Callable[[], bool]) -> None:
-        """Add a connection; ``is_waiting`` returns whether it has no request at the moment."""
+    def add(self, transport: Any, use: Callable[[], Use]) -> None:
+        """Add a connection; ``use`` returns what it is used for at the moment."""
         if len(self._open) >= self.limit:
-            waiting = (one for one, waits in self._open.items() if waits())
-            oldest = next(waiting, None)
+            oldest = self._choose_oldest()
             if oldest is None:
                 transport.abort()
                 return
             self.remove(oldest)
             oldest.abort()
-        self._open[transport] = is_waiting
+        self._open[transport] = use
+
+    def _choose_oldest(self) -> Any:
+        """Return the connection that is missed least, or None.
+
+        A client that keeps its connection for the next request must not lose it to a flood of
+        connections that never ask for anything.
+        """
+        idle = None
+        for transport, use in self._open.items():
+            match use():
+                case Use.UNUSED:
+                    return transport
+                case Use.IDLE:
+                    idle = idle or transport
+        return idle
 
     def remove(self, transport: Any) -> None:
         """Remove a connection."""
@@ -98,7 +122,7 @@ class BoundedProtocol(GatheringProtocol):
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
         self._start_timer()
-        self.config.open_connections.add(self.transport, self._is_idle)
+        self.config.open_connections.add(self.transport, self._use)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_timer()
@@ -134,6 +158,11 @@ class BoundedProtocol(GatheringProtocol):
     def _is_idle(self) -> bool:
         """Return whether no request is being answered here."""
         return not self._is_websocket and (self.cycle is None or self.cycle.response_complete)
+
+    def _use(self) -> Use:
+        if not self._is_idle():
+            return Use.BUSY
+        return Use.UNUSED if self.cycle is None else Use.IDLE
 
     # --- the head of a request -------------------------------------------------------------
 

@@ -23,7 +23,7 @@ SCRIPT = """\
 import beside
 import lifecycle_magic as modal
 
-app = modal.App("shop")
+app = modal.App(NAME)
 image = modal.Image.debian_slim().uv_pip_install("fastapi", "flask")
 
 
@@ -56,8 +56,9 @@ class Sized:
 class Serving:
     """The process, its lines as they come, and a client."""
 
-    def __init__(self, script: Path) -> None:
+    def __init__(self, script: Path, text: str) -> None:
         self.script = script
+        self.text = text
         self.process = subprocess.Popen(
             [sys.executable, "-m", "lifecycle_magic", "serve", str(script)],
             stdout=subprocess.PIPE,
@@ -94,11 +95,13 @@ class Serving:
 
 
 @pytest.fixture
-def serving(tmp_path: Path) -> Iterator[Serving]:
+def serving(tmp_path: Path, engine_name: str) -> Iterator[Serving]:
+    # A name has its usual port: two tests at once would answer for each other.
+    text = SCRIPT.replace("NAME", repr(f"served-on-{engine_name}"))
     (tmp_path / "beside.py").write_text("def double(x):\n    return 2 * x\n")
     script = tmp_path / "shop.py"
-    script.write_text(SCRIPT)
-    one = Serving(script)
+    script.write_text(text)
+    one = Serving(script, text)
     yield one
     if one.process.poll() is None:
         one.process.terminate()
@@ -117,7 +120,7 @@ def test_a_script_is_served_follows_its_edits_and_leaves_in_order(serving: Servi
         assert client.get(url, params={"x": 4}).json() == {"y": 8, "calls": 1}
 
         # A method: new code under the live instance.
-        serving.script.write_text(SCRIPT.replace('"calls": self', '"v": 2, "calls": self'))
+        serving.script.write_text(serving.text.replace('"calls": self', '"v": 2, "calls": self'))
         assert serving.wait(r"Model\.predict +(http.*/)")[1] == url
         assert client.get(url, params={"x": 4}).json() == {"y": 8, "v": 2, "calls": 2}
 

@@ -293,7 +293,10 @@ class Several:
 
     @lm.method()
     def deaf(self, name: str) -> None:
-        tell(f"{self.folder}/{name}")
+        with contextlib.suppress(KeyboardInterrupt):  # from before the test may interrupt it
+            tell(f"{self.folder}/{name}")
+            while True:
+                time.sleep(0.01)
         while True:
             with contextlib.suppress(KeyboardInterrupt):
                 while True:  # so that no interrupt finds it outside of this
@@ -362,7 +365,12 @@ class Ends:
             (Path(self.folder) / "unwound").touch()
 
     def told_and_slept(self, how: str) -> None:
-        tell(f"{self.folder}/pid")
+        if how == "never":
+            with contextlib.suppress(KeyboardInterrupt):  # from before the test may interrupt it
+                tell(f"{self.folder}/pid")
+                time.sleep(600)
+        else:
+            tell(f"{self.folder}/pid")
         while how == "never":
             try:
                 while True:

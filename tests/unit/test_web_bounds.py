@@ -148,6 +148,19 @@ def test_a_new_connection_takes_the_place_of_the_oldest_that_asks_nothing(port: 
         assert answer(silent[0]) == b""
 
 
+def test_a_client_between_two_requests_outlives_a_flood_of_silent_connections(port: Any) -> None:
+    port[1].connections.limit = 3
+    with contextlib.ExitStack() as stack:
+        regular = stack.enter_context(client(port, GET))
+        assert answer(regular).startswith(b"HTTP/1.1 200 ")
+        for _ in range(10):
+            stack.enter_context(client(port, b"GET"))
+        with client(port, GET) as last:  # taken up after them
+            assert answer(last).startswith(b"HTTP/1.1 200 ")
+        regular.sendall(GET)
+        assert answer(regular).startswith(b"HTTP/1.1 200 ")
+
+
 def test_connections_that_are_being_answered_keep_their_place(port: Any) -> None:
     connections = port[1].connections
     connections.limit = 1
