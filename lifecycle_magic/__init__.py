@@ -39,10 +39,10 @@ _MODULE_OF = {
     "exit": "decorators.hooks",
     "fastapi_endpoint": "decorators.endpoints",
     "gather": "callers.function_call",
-    "is_local": "decorators.hooks",
+    "is_local": "decorators.travel",
     "method": "decorators.hooks",
     "panel": "ui.panel.widget",
-    "parameter": "decorators.hooks",
+    "parameter": "decorators.parameters",
     "web_endpoint": "decorators.endpoints",
     "web_server": "decorators.endpoints",
     "wsgi_app": "decorators.endpoints",
@@ -71,9 +71,9 @@ if TYPE_CHECKING:
     from lifecycle_magic.decorators.hooks import concurrent as concurrent
     from lifecycle_magic.decorators.hooks import enter as enter
     from lifecycle_magic.decorators.hooks import exit as exit
-    from lifecycle_magic.decorators.hooks import is_local as is_local
     from lifecycle_magic.decorators.hooks import method as method
-    from lifecycle_magic.decorators.hooks import parameter as parameter
+    from lifecycle_magic.decorators.parameters import parameter as parameter
+    from lifecycle_magic.decorators.travel import is_local as is_local
     from lifecycle_magic.exception import Error as Error
     from lifecycle_magic.handles.remote import Cls as Cls
     from lifecycle_magic.handles.remote import Function as Function
@@ -113,7 +113,10 @@ def __getattr__(name: str) -> Any:
             return import_module(f"{__name__}.{name}")
         raise AttributeError(_unknown(name))
     home = _MODULE_OF[name]
-    if name in ("Cls", "Function") and not import_module(f"{__name__}.decorators.hooks").is_local():
+    if (
+        name in ("Cls", "Function")
+        and not import_module(f"{__name__}.decorators.travel").is_local()
+    ):
         home = "named.handles"  # the other one needs what only the kernel has
     module = import_module(f"{__name__}.{home or name}")
     value = getattr(module, name) if home else module

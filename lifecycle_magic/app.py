@@ -25,8 +25,10 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, overload
 
 from lifecycle_magic.callers.internal_frames import hide_plumbing
 from lifecycle_magic.decorators.classes import is_class
-from lifecycle_magic.decorators.hooks import concurrent, is_local, parameter
+from lifecycle_magic.decorators.hooks import concurrent
 from lifecycle_magic.decorators.http_server import http_server
+from lifecycle_magic.decorators.parameters import parameter
+from lifecycle_magic.decorators.travel import is_local
 from lifecycle_magic.exception import InvalidError
 from lifecycle_magic.spec.option_types import OptionTypes, takes_options
 from lifecycle_magic.spec.options import Options

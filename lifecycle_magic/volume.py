@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, ClassVar, Literal
 
 from lifecycle_magic.callers.methods_with_aio import items_with_aio, static_with_aio, with_aio
 from lifecycle_magic.checks import host_path, matches
-from lifecycle_magic.decorators.hooks import is_local
+from lifecycle_magic.decorators.travel import is_local
 from lifecycle_magic.exception import InvalidError
 from lifecycle_magic.host.volume_entries import (
     FileEntry,

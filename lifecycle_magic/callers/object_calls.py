@@ -13,7 +13,7 @@ from concurrent.futures import Future
 from typing import Any, Concatenate, Generic, ParamSpec, Protocol, TypeVar, cast
 
 from lifecycle_magic.callers.methods_with_aio import MethodWithAio, static_with_aio
-from lifecycle_magic.decorators import hooks
+from lifecycle_magic.decorators import travel
 from lifecycle_magic.exception import InvalidError, NotFoundError, SerializationError
 from lifecycle_magic.threads.futures import await_future
 from lifecycle_magic.wire.pickling import dumps, loads
@@ -49,8 +49,8 @@ class _Transport(Protocol):
 
 def _transport() -> _Transport:
     """Return what carries requests to the session that this process is, or belongs to."""
-    if hooks._handles is not None:
-        found: _Transport = hooks._handles.object_transport()
+    if (handles := travel.container_handles()) is not None:
+        found: _Transport = handles.object_transport()
         return found
     # By its name: a container has this module too, and no session.
     return cast("_Transport", importlib.import_module("lifecycle_magic.session.objects"))

@@ -1,4 +1,4 @@
-"""The decorators of a lifecycle class, its parameters, and the creation of instances.
+"""The decorators of hooks and methods of a lifecycle class.
 
 A decorator does not wrap the function it gets: it sets a frozen `Marks` record on the function and
 returns it. So a decorated class stays a plain class that cloudpickle sends as it is, that a
@@ -13,7 +13,6 @@ This module travels into containers: the standard library and `lifecycle_magic.e
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextvars import ContextVar
 from types import FunctionType
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
@@ -48,46 +47,10 @@ if TYPE_CHECKING:
     P = ParamSpec("P")
     R = TypeVar("R")
 
-__all__ = [
-    "MISSING",
-    "Parameter",
-    "batched",
-    "build",
-    "concurrent",
-    "enter",
-    "exit",
-    "instantiate",
-    "is_local",
-    "method",
-    "parameter",
-    "parameters_of",
-]
-
-# The worker in a container sets both, before it loads the user's class.
-_remote = False
-_handles: Any = None  # the module `guest.handles`
-# Returns the handle of a class by its key in the session. The kernel's registry sets it.
-_find_handle: Callable[[str], Any] | None = None
-
-far_session: ContextVar[Callable[[str, bool], Any] | None] = ContextVar("far", default=None)
-"""While a value of another session is read, what returns a handle by its key there, and whether it
-is that of a function.
-"""
+__all__ = ["batched", "build", "concurrent", "enter", "exit", "method"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 T = TypeVar("T")
-
-
-def is_local() -> bool:
-    """Return whether this code runs outside of a container.
-
-    >>> is_local()
-    True
-    """
-    return not _remote
-
-
-# -- the decorators ---------------------------------------------------------------------------
 
 
 @overload
@@ -326,128 +289,3 @@ def check_count(name: str, option: str, value: object, least: int = 1) -> None:
 def is_positive(value: object) -> bool:
     """Return whether ``value`` is a number above 0."""
     return isinstance(value, (int, float)) and not isinstance(value, bool) and value > 0
-
-
-# -- parameters -------------------------------------------------------------------------------
-
-
-class _Missing:
-    """The type of the marker for "no default"; the marker is one object, also after pickling."""
-
-    def __repr__(self) -> str:
-        return "<no default>"
-
-    def __reduce__(self) -> str:
-        return "MISSING"
-
-
-MISSING = _Missing()
-
-
-class Parameter:
-    """A field declared with `parameter`; it reads as its default if an instance has no own value.
-
-    It has no ``__set__``, so that a value stored on the instance takes precedence.
-    """
-
-    def __init__(self, default: Any, init: bool) -> None:
-        self.default = default
-        self.init = init
-        self.name = ""
-
-    def __set_name__(self, owner: type, name: str) -> None:
-        self.name = name
-
-    def __get__(self, instance: object, owner: type | None = None) -> Any:
-        if instance is None:
-            return self
-        if self.default is MISSING:
-            raise AttributeError(f"parameter {self.name} of {type(instance).__name__} has no value")
-        return self.default
-
-    def __repr__(self) -> str:
-        return f"parameter(default={self.default!r}, init={self.init})"
-
-
-def parameter(*, default: Any = MISSING, init: bool = True) -> Any:
-    """Declare a constructor argument, like a dataclass field; callers give it by keyword.
-
-    ``default`` is used when the caller gives none. ``init=False`` excludes the field from the
-    constructor: an ``@enter`` method sets it, and it needs no default. Raises `InvalidError` for a
-    mutable default, which all instances would share.
-
-    >>> class Model:
-    ...     size: str = parameter(default="small")
-    """
-    if isinstance(default, (list, dict, set, bytearray)):
-        raise InvalidError(
-            f"parameter(default={default!r}): every instance would share that "
-            f"{type(default).__name__}. Fix: use a tuple, or set it in an @enter method"
-        )
-    return Parameter(default, init)
-
-
-def parameters_of(cls: type) -> dict[str, Parameter]:
-    """Return the `parameter` fields of a class: base class first, then in the order they are
-    written.
-    """
-    found: dict[str, Any] = {}
-    for owner in reversed(cls.__mro__):
-        for name, value in vars(owner).items():
-            if name in found or isinstance(value, Parameter):
-                found[name] = value
-    return {name: value for name, value in found.items() if isinstance(value, Parameter)}
-
-
-def instantiate(cls: type[T], args: tuple[Any, ...], kwargs: dict[str, Any]) -> T:
-    """Create an instance as a caller described it: by ``__init__``, or by its `parameter` fields.
-
-    Used by the worker in a container and by ``.local()``; the arguments were checked before.
-    """
-    if not parameters_of(cls):
-        return cls(*args, **kwargs)
-    instance = cls()
-    for name, value in kwargs.items():
-        setattr(instance, name, value)
-    return instance
-
-
-def travel(plain: T) -> T:
-    """Return ``plain``: what an attribute of a handle unpickles as."""
-    return plain
-
-
-def travel_class(plain: type, key: str = "") -> Any:
-    """Return what the handle of a class unpickles as: a handle in other containers than its own.
-
-    In the kernel that declared the class under ``key`` it is the handle, elsewhere the plain class.
-    """
-    if _handles is not None:
-        return _handles.handle_of(plain, key)
-    if (far := far_session.get()) is not None:
-        return far(key, False)
-    found = _find_handle(key) if _find_handle is not None else None
-    return plain if found is None else found
-
-
-def travel_function(plain: Callable[..., Any], key: str = "") -> Any:
-    """Return what the handle of a function unpickles as: a handle in a container."""
-    if _handles is not None:
-        return _handles.ForeignFunction(plain, key)
-    if (far := far_session.get()) is not None:
-        return far(key, True)
-    return plain
-
-
-def travel_object(cls: Any, args: tuple[Any, ...], kwargs: dict[str, Any], key: str = "") -> Any:
-    """Return what the handle of an instance unpickles as: a handle in a container."""
-    if _handles is not None:
-        return _handles.ForeignObject(_handles.ForeignClass(cls, key), args, kwargs)
-    if (far := far_session.get()) is not None:
-        return far(key, False)(*args, **kwargs)
-    found = _find_handle(key) if _find_handle is not None else None
-    return instantiate(cls, args, kwargs) if found is None else found(*args, **kwargs)
-
-
-TRAVELS = (travel, travel_class, travel_function)
-"""What handles reduce to, with the plain class or function as the one argument."""

@@ -32,8 +32,9 @@ from types import CodeType, FunctionType, MappingProxyType, ModuleType
 from typing import Any
 
 from lifecycle_magic.decorators.classes import is_class
-from lifecycle_magic.decorators.hooks import TRAVELS, Parameter
 from lifecycle_magic.decorators.marks import ATTRIBUTE, marks_of
+from lifecycle_magic.decorators.parameters import Parameter
+from lifecycle_magic.decorators.travel import TRAVELS
 from lifecycle_magic.fingerprint import bytecode, origin
 from lifecycle_magic.fingerprint.class_hierarchy import ClassHierarchy
 from lifecycle_magic.fingerprint.image_only import MissingModule

@@ -157,7 +157,7 @@ class ConditionalName(MissingModule):
         return ConditionalName(self._source, self._module, (*self._names, name))
 
     def _raise_missing(self) -> NoReturn:
-        from lifecycle_magic.decorators.hooks import is_local
+        from lifecycle_magic.decorators.travel import is_local
 
         if not is_local():
             raise NameError(

@@ -6,7 +6,7 @@ import threading
 from typing import Any
 
 from lifecycle_magic.callers.rebuilt import rebuild
-from lifecycle_magic.decorators.hooks import far_session
+from lifecycle_magic.decorators.travel import far_session
 from lifecycle_magic.exception import InputCancelled, SerializationError
 from lifecycle_magic.guest.output import current_lane
 from lifecycle_magic.guest.session_connection import Answer

@@ -11,15 +11,10 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from lifecycle_magic.decorators.classes import is_class
-from lifecycle_magic.decorators.hooks import (
-    NoContainers,
-    instantiate,
-    parameters_of,
-    travel_class,
-    travel_function,
-    travel_object,
-)
+from lifecycle_magic.decorators.hooks import NoContainers
 from lifecycle_magic.decorators.marks import Marks, marks_of
+from lifecycle_magic.decorators.parameters import instantiate, parameters_of
+from lifecycle_magic.decorators.travel import travel_class, travel_function, travel_object
 from lifecycle_magic.exception import InvalidError
 
 if TYPE_CHECKING:

@@ -46,7 +46,7 @@ class Answer(NamedTuple):
     """One answer to a call: the kind of its frame, a pickle and the buffers outside the pickle.
 
     ``lost`` is set if the connection has ended, and says what has ended it. ``far`` makes handles
-    of another session's classes: see `lifecycle_magic.decorators.hooks.far_session`.
+    of another session's classes: see `lifecycle_magic.decorators.travel.far_session`.
     """
 
     kind: int

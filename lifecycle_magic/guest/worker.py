@@ -24,7 +24,7 @@ import types
 from collections.abc import Callable, Coroutine, Iterator
 from typing import TYPE_CHECKING, Any
 
-from lifecycle_magic.decorators import current_call, hooks
+from lifecycle_magic.decorators import current_call, parameters, travel
 from lifecycle_magic.guest import forks, handles, modules
 from lifecycle_magic.guest.descriptor_output import DescriptorOutput
 from lifecycle_magic.guest.interrupts import SIGNAL, InterruptHandler, InterruptTarget
@@ -146,7 +146,7 @@ class Worker:
             cls = self._code.load(setup.cls)
             args, kwargs = _arguments(setup.arguments)
             self._check_ports(cls.__name__, setup.web)
-            self.instance = hooks.instantiate(cls, args, kwargs)
+            self.instance = parameters.instantiate(cls, args, kwargs)
             for name in setup.enter:
                 value = getattr(self.instance, name)()
                 if isinstance(value, types.CoroutineType):
@@ -399,8 +399,7 @@ def main(channels: list[Channel], pipes: Pipes, run: str, ready: Callable[[], No
     # User code must not import or pickle this package's start-up script as __main__.
     sys.modules["__main__"] = types.ModuleType("__main__")
     sys.argv = [""]
-    hooks._remote = True
-    hooks._handles = handles
+    travel.make_handles_by(handles)
     forks.handle(signal.SIGTERM, lambda *_: None)  # it is the supervisor that acts on it
     # The class needs this module. Import it now, while the kernel is still busy with the handshake.
     from lifecycle_magic.wire import name_table  # noqa: F401

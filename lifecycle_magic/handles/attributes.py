@@ -12,8 +12,9 @@ from types import FunctionType
 from typing import TYPE_CHECKING, Any
 
 from lifecycle_magic.decorators.classes import is_class
-from lifecycle_magic.decorators.hooks import MISSING, Parameter, travel
 from lifecycle_magic.decorators.marks import ATTRIBUTE
+from lifecycle_magic.decorators.parameters import MISSING, Parameter
+from lifecycle_magic.decorators.travel import travel
 from lifecycle_magic.exception import InvalidError
 from lifecycle_magic.spec.class_spec import ClassSpec
 

@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from lifecycle_magic.decorators.hooks import instantiate
+from lifecycle_magic.decorators.parameters import instantiate
 from lifecycle_magic.exception import InvalidError
 from lifecycle_magic.handles import local_names
 from lifecycle_magic.spec.class_spec import ClassSpec

@@ -14,14 +14,9 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from lifecycle_magic.callers.with_aio import CallWithAio, with_thread
-from lifecycle_magic.decorators.hooks import (
-    batch_marks,
-    concurrent_marks,
-    travel_class,
-    travel_function,
-    travel_object,
-)
+from lifecycle_magic.decorators.hooks import batch_marks, concurrent_marks
 from lifecycle_magic.decorators.http_server import SERVE
+from lifecycle_magic.decorators.travel import travel_class, travel_function, travel_object
 from lifecycle_magic.exception import InvalidError
 from lifecycle_magic.handles.attributes import on_class, on_instance
 from lifecycle_magic.handles.local_instance import LocalInstance

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from lifecycle_magic.checks import flatten, host_path
-from lifecycle_magic.decorators.hooks import is_local
+from lifecycle_magic.decorators.travel import is_local
 from lifecycle_magic.exception import InvalidError
 from lifecycle_magic.images import dockerfile_lines, projects
 from lifecycle_magic.images.imports_block import ImportsBlock

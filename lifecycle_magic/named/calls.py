@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from lifecycle_magic.decorators.hooks import is_local
+from lifecycle_magic.decorators.travel import is_local
 from lifecycle_magic.exception import InvalidError, NotFoundError
 from lifecycle_magic.guest.answers import Wait, value_of
 from lifecycle_magic.guest.foreign_calls import ForeignCalls, MethodKind

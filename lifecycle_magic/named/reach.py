@@ -9,7 +9,7 @@ from __future__ import annotations
 from concurrent.futures import Future
 from typing import Any, NamedTuple, Protocol
 
-from lifecycle_magic.decorators.hooks import is_local
+from lifecycle_magic.decorators.travel import is_local
 from lifecycle_magic.guest import handles, session_connection
 from lifecycle_magic.guest.session_connection import SessionConnection
 from lifecycle_magic.wire.nested import BY_NAME

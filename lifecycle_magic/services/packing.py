@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from lifecycle_magic.decorators.classes import is_class
-from lifecycle_magic.decorators.hooks import TRAVELS
+from lifecycle_magic.decorators.travel import TRAVELS
 from lifecycle_magic.fingerprint.origin import is_installed_path
 from lifecycle_magic.guest import notebook_names
 from lifecycle_magic.services import class_ids

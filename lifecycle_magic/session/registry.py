@@ -21,7 +21,7 @@ from types import CodeType, FrameType, FunctionType
 from typing import Any
 
 from lifecycle_magic.callers import function_call
-from lifecycle_magic.decorators import hooks
+from lifecycle_magic.decorators import travel
 from lifecycle_magic.exception import InvalidError
 from lifecycle_magic.handles.remote import Cls, ServiceResolver
 from lifecycle_magic.services.service import Service
@@ -191,7 +191,7 @@ def _handle(key: str) -> Cls | None:
     return Cls(found) if found is not None else None
 
 
-hooks._find_handle = _handle
+travel.find_handles_by(_handle)
 
 
 def _keep_call(future: Future[Any], where: str) -> str:

@@ -11,9 +11,9 @@ import inspect
 from types import FunctionType
 from typing import Any
 
-from lifecycle_magic.decorators import hooks
 from lifecycle_magic.decorators.classes import is_class
 from lifecycle_magic.decorators.marks import OLD_FORMS, has_marks, hidden_in, marks_of, old_form
+from lifecycle_magic.decorators.parameters import MISSING, parameters_of
 from lifecycle_magic.exception import InvalidError
 from lifecycle_magic.fingerprint.origin import is_installed
 
@@ -104,8 +104,8 @@ def _hidden(where: str, value: object, hidden: FunctionType) -> str:
 
 
 def check_parameters(cls: type) -> None:
-    """Raise `InvalidError` for `hooks.parameter` fields without a type or with ``__init__``."""
-    fields = hooks.parameters_of(cls)
+    """Raise `InvalidError` for `parameter` fields without a type or with ``__init__``."""
+    fields = parameters_of(cls)
     if not fields:
         return
     for owner in cls.__mro__[:-1]:
@@ -119,7 +119,7 @@ def check_parameters(cls: type) -> None:
             f"{cls.__name__}: __slots__ has no place for parameter() fields. Fix: remove __slots__"
         )
     for name, parameter in fields.items():
-        if parameter.default is not hooks.MISSING:
+        if parameter.default is not MISSING:
             check_type(cls.__name__, name, parameter.default, annotation_of(cls, name))
         else:
             annotation_of(cls, name)

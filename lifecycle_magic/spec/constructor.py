@@ -1,6 +1,6 @@
 """The arguments of a class: checked, and given a key that distinguishes them from others.
 
-They are values of `hooks.parameter` fields if a class has any, otherwise arguments of its
+They are values of `parameter` fields if a class has any, otherwise arguments of its
 ``__init__`` or ``__new__``. No instance is created here: the signature shows what the container can
 create.
 """
@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from lifecycle_magic.decorators import hooks
+from lifecycle_magic.decorators.parameters import MISSING, Parameter, parameters_of
 from lifecycle_magic.exception import InvalidError
 from lifecycle_magic.fingerprint import fingerprint
 from lifecycle_magic.spec.class_checks import annotation_of, check_type
@@ -41,7 +41,7 @@ class Arguments:
 class Constructor:
     """The constructor of the class ``name``; created by `of`.
 
-    ``types`` are the annotations of its `hooks.parameter` fields, by name; empty if the class has
+    ``types`` are the annotations of its `parameter` fields, by name; empty if the class has
     an ``__init__`` of its own or takes no arguments.
     """
 
@@ -52,7 +52,7 @@ class Constructor:
     @classmethod
     def of(cls, made: type) -> Constructor:
         """Return the constructor of a class; raises `InvalidError` for a field without a type."""
-        fields = hooks.parameters_of(made)
+        fields = parameters_of(made)
         types = {name: annotation_of(made, name) for name in fields}
         if fields:
             return cls(made.__name__, _signature_of(fields), types)
@@ -64,7 +64,7 @@ class Constructor:
 
     @property
     def uses_parameters(self) -> bool:
-        """Return whether arguments are `hooks.parameter` fields rather than arguments of
+        """Return whether arguments are `parameter` fields rather than arguments of
         ``__init__``.
         """
         return bool(self.types)
@@ -149,16 +149,14 @@ def signature_without_self(function: Any) -> inspect.Signature:
     return signature.replace(parameters=parameters)
 
 
-def _signature_of(fields: Mapping[str, hooks.Parameter]) -> inspect.Signature:
-    """Return the signature of a class with `hooks.parameter` fields, which are given by name."""
+def _signature_of(fields: Mapping[str, Parameter]) -> inspect.Signature:
+    """Return the signature of a class with `parameter` fields, which are given by name."""
     return inspect.Signature(
         [
             inspect.Parameter(
                 name,
                 inspect.Parameter.KEYWORD_ONLY,
-                default=inspect.Parameter.empty
-                if field.default is hooks.MISSING
-                else field.default,
+                default=inspect.Parameter.empty if field.default is MISSING else field.default,
             )
             for name, field in fields.items()
             if field.init

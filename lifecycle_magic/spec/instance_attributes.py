@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from types import CodeType, FunctionType
 from typing import Any
 
-from lifecycle_magic.decorators import hooks
+from lifecycle_magic.decorators.parameters import parameters_of
 from lifecycle_magic.fingerprint.origin import is_installed
 
 __all__ = ["InstanceAttributes"]
@@ -47,7 +47,7 @@ class InstanceAttributes:
 
 def _stored(cls: type) -> dict[str, str]:
     """Return the attributes that hold an argument of the constructor: by name, the parameter."""
-    fields = hooks.parameters_of(cls)
+    fields = parameters_of(cls)
     if fields:
         return {name: name for name, field in fields.items() if field.init}
     constructor = _constructor(cls)

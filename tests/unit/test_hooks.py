@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 import lifecycle_magic as lm
-from lifecycle_magic.decorators import hooks
+from lifecycle_magic.decorators import parameters, travel
 from lifecycle_magic.decorators.marks import (
     BatchMarks,
     BuildMarks,
@@ -234,13 +234,13 @@ class Named(Sized):
 
 
 def test_parameters_are_found_base_class_first_and_overrides_keep_their_place() -> None:
-    assert list(hooks.parameters_of(Named)) == ["size", "depth", "state", "name"]
-    assert hooks.parameters_of(Named)["size"].default == "large"
+    assert list(parameters.parameters_of(Named)) == ["size", "depth", "state", "name"]
+    assert parameters.parameters_of(Named)["size"].default == "large"
 
 
 def test_an_instance_has_what_was_given_and_defaults_for_the_rest() -> None:
-    one = hooks.instantiate(Named, (), {"depth": 3})
-    two = hooks.instantiate(Named, (), {"depth": 4, "size": "tiny"})
+    one = parameters.instantiate(Named, (), {"depth": 3})
+    two = parameters.instantiate(Named, (), {"depth": 4, "size": "tiny"})
     assert (one.size, one.depth, one.state, one.name) == ("large", 3, 0, "x")
     assert (two.size, two.depth) == ("tiny", 4)
     two.state = 7
@@ -257,22 +257,23 @@ def test_a_class_with_a_constructor_is_made_by_it() -> None:
         def __init__(self, size: int, *, depth: int = 2) -> None:
             self.total = size * depth
 
-    assert hooks.instantiate(Model, (3,), {"depth": 5}).total == 15
+    assert parameters.instantiate(Model, (3,), {"depth": 5}).total == 15
 
 
 def test_the_missing_default_is_one_object_after_pickling() -> None:
-    assert pickle.loads(pickle.dumps(hooks.MISSING)) is hooks.MISSING
+    assert pickle.loads(pickle.dumps(parameters.MISSING)) is parameters.MISSING
 
 
 def test_is_local_returns_false_in_a_container(monkeypatch: pytest.MonkeyPatch) -> None:
     assert lm.is_local()
-    monkeypatch.setattr(hooks, "_remote", True)
+    monkeypatch.setattr(travel, "_handles", object())
     assert not lm.is_local()
 
 
 def test_the_decorators_need_the_standard_library_alone() -> None:
     program = (
-        "import sys; before = set(sys.modules); import lifecycle_magic.decorators.hooks\n"
+        "import sys; before = set(sys.modules)\n"
+        "from lifecycle_magic import enter, is_local, parameter\n"
         "new = {m.partition('.')[0] for m in set(sys.modules) - before}\n"
         "print(*sorted(new - sys.stdlib_module_names))\n"
         "print(*sorted(m for m in sys.modules if m.startswith('lifecycle_magic.')))"
@@ -287,6 +288,8 @@ def test_the_decorators_need_the_standard_library_alone() -> None:
         "decorators.classes",
         "decorators.hooks",
         "decorators.marks",
+        "decorators.parameters",
+        "decorators.travel",
         "exception",
     )
     assert ours.split() == [f"lifecycle_magic.{name}" for name in names]

@@ -12,7 +12,7 @@ import pytest
 
 import lifecycle_magic as lm
 from lifecycle_magic import modal_modules, modal_names
-from lifecycle_magic.decorators.hooks import parameter
+from lifecycle_magic.decorators.parameters import parameter
 from lifecycle_magic.exception import InvalidError, NotFoundError
 from lifecycle_magic.host import secret_store
 from lifecycle_magic.spec import ignored_options

@@ -518,7 +518,7 @@ def test_a_class_that_became_a_handle_counts_as_before() -> None:
             self._cls = cls
 
         def __reduce__(self) -> tuple[Any, ...]:
-            from lifecycle_magic.decorators.hooks import travel
+            from lifecycle_magic.decorators.travel import travel
 
             return travel, (self._cls,)
 
