@@ -4,29 +4,21 @@ from __future__ import annotations
 
 import doctest
 import importlib
-import pkgutil
 from collections.abc import Iterator
-from types import ModuleType
+from pathlib import Path
 
 import pytest
 
-import benchmarks.figures
 import lifecycle_magic
 from lifecycle_magic.session import session
 
 
-def modules() -> list[ModuleType]:
-    found = pkgutil.walk_packages(lifecycle_magic.__path__, "lifecycle_magic.")
-    names = [one.name for one in found if not one.name.endswith("__main__")]
-    return [benchmarks.figures, *map(importlib.import_module, names)]
-
-
-EXAMPLES = [
-    example
-    for module in modules()
-    for example in doctest.DocTestFinder(exclude_empty=True).find(module)
-    if example.examples
-]
+def modules() -> list[str]:
+    """Return the modules that show an example. Importing them all would slow the collection."""
+    root = Path(lifecycle_magic.__file__).parent
+    paths = [path for path in sorted(root.rglob("*.py")) if ">>> " in path.read_text()]
+    names = [".".join(path.relative_to(root.parent).with_suffix("").parts) for path in paths]
+    return ["benchmarks.figures", *(name.removesuffix(".__init__") for name in names)]
 
 
 @pytest.fixture(autouse=True)
@@ -36,9 +28,11 @@ def ended() -> Iterator[None]:
     session.close("the test is over")
 
 
-@pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: example.name)
-def test_an_example_prints_what_it_shows(example: doctest.DocTest) -> None:
+@pytest.mark.parametrize("name", modules())
+def test_the_examples_of_a_module_print_what_they_show(name: str) -> None:
+    finder = doctest.DocTestFinder(exclude_empty=True)
     told: list[str] = []
     runner = doctest.DocTestRunner(optionflags=doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS)
-    runner.run(example, out=told.append)
+    for example in finder.find(importlib.import_module(name)):
+        runner.run(example, out=told.append)
     assert not runner.failures, "".join(told)

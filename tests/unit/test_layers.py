@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import graphlib
 import sys
 from collections.abc import Iterator
@@ -72,7 +73,12 @@ def _running(node: ast.AST) -> Iterator[ast.AST]:
 
 
 NAMES = {name for name, _ in modules()}
-GRAPH = {name: imports(path) - {name} for name, path in modules()}
+
+
+@functools.cache
+def graph() -> dict[str, set[str]]:
+    """Return what each module imports; too slow to find out while tests are collected."""
+    return {name: imports(path) - {name} for name, path in modules()}
 
 
 def height(name: str) -> int:
@@ -84,12 +90,12 @@ def height(name: str) -> int:
 
 @pytest.mark.parametrize("name", sorted(NAMES))
 def test_a_module_imports_from_its_own_package_or_from_one_below(name: str) -> None:
-    upwards = sorted(other for other in GRAPH[name] if height(other) > height(name))
+    upwards = sorted(other for other in graph()[name] if height(other) > height(name))
     assert not upwards, f"{name} reaches up to {', '.join(upwards)}"
 
 
 def test_no_module_imports_itself_by_way_of_others() -> None:
-    graphlib.TopologicalSorter(GRAPH).prepare()
+    graphlib.TopologicalSorter(graph()).prepare()
 
 
 @pytest.mark.parametrize("name", sorted(n for n in NAMES if n.partition(".")[0] in TRAVEL))
@@ -106,7 +112,7 @@ def test_what_runs_in_a_container_needs_the_standard_library_and_cloudpickle_alo
             continue
         foreign = roots - set(sys.stdlib_module_names) - {"lifecycle_magic", "cloudpickle"}
         assert foreign == FROM_THE_IMAGE.get(name, set()) & roots
-    reached = {other for other in GRAPH[name] if other.partition(".")[0] not in TRAVEL}
+    reached = {other for other in graph()[name] if other.partition(".")[0] not in TRAVEL}
     assert not reached
 
 
