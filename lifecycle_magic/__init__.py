@@ -16,11 +16,11 @@ __version__ = "0.1.0"
 
 _MODULE_OF = {
     "App": "app",
-    "Cls": "handles.remote",
+    "Cls": "handles.cls",
     "Dict": "callers.dict_handle",
     "FilePatternMatcher": "images.file_patterns",
     "Error": "exception",
-    "Function": "handles.remote",
+    "Function": "handles.function",
     "FunctionCall": "callers.function_call",
     "Image": "images.image",
     "Queue": "callers.queue_handle",
@@ -75,8 +75,8 @@ if TYPE_CHECKING:
     from lifecycle_magic.decorators.parameters import parameter as parameter
     from lifecycle_magic.decorators.travel import is_local as is_local
     from lifecycle_magic.exception import Error as Error
-    from lifecycle_magic.handles.remote import Cls as Cls
-    from lifecycle_magic.handles.remote import Function as Function
+    from lifecycle_magic.handles.cls import Cls as Cls
+    from lifecycle_magic.handles.function import Function as Function
     from lifecycle_magic.images.file_patterns import FilePatternMatcher as FilePatternMatcher
     from lifecycle_magic.images.image import Image as Image
     from lifecycle_magic.modal_names import enable_output as enable_output

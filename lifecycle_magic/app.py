@@ -37,11 +37,12 @@ from lifecycle_magic.threads.blocking import run_in_thread
 if TYPE_CHECKING:
     from typing_extensions import ParamSpec, Unpack, dataclass_transform
 
-    from lifecycle_magic.handles.remote import Cls, Function
+    from lifecycle_magic.handles.cls import Cls
+    from lifecycle_magic.handles.function import Function
     from lifecycle_magic.handles.static_types import RemoteFunction
     from lifecycle_magic.images.image import Image
     from lifecycle_magic.services.service import Service
-    from lifecycle_magic.session.registry import Lookup
+    from lifecycle_magic.session.registry import Entry
     from lifecycle_magic.spec.class_spec import ClassSpec
 
     P = ParamSpec("P")
@@ -98,7 +99,7 @@ class App:
         Options.make(
             f"App({name or ''})", **options
         )  # a mistake shows here, not at the first class
-        self._lookups: dict[str, Lookup] = {}  # by key
+        self._entries: dict[str, Entry] = {}  # by key
         self.entrypoints: dict[str, Callable[..., Any]] = {}
         if is_local():
             hide_plumbing()
@@ -149,7 +150,7 @@ class App:
                 )
             if not is_local():
                 return cls  # a module that declares its app is also imported in the container
-            from lifecycle_magic.handles.remote import Cls
+            from lifecycle_magic.handles.cls import Cls
             from lifecycle_magic.spec.class_spec import read_class
 
             called = _name("cls", name) or cls.__name__
@@ -229,7 +230,8 @@ class App:
         def decorate(function: Any) -> Any:
             if not is_local():
                 return function
-            from lifecycle_magic.handles.remote import Cls, Function
+            from lifecycle_magic.handles.cls import Cls
+            from lifecycle_magic.handles.function import Function
             from lifecycle_magic.spec.class_spec import read_function
 
             called = _name("function", name) or str(getattr(function, "__name__", "?"))
@@ -277,7 +279,7 @@ class App:
 
         >>> app.include(other_app)  # doctest: +SKIP
         """
-        self._lookups.update(other._lookups)
+        self._entries.update(other._entries)
         for name, function in other.entrypoints.items():
             self.entrypoints.setdefault(name, function)
         return self
@@ -294,35 +296,36 @@ class App:
         opened = session.opened()
         if opened is None:
             return None
-        text = "/".join([opened.id, self.name or "", *self._lookups])
+        text = "/".join([opened.id, self.name or "", *self._entries])
         return f"ap-{hashlib.sha256(text.encode()).hexdigest()[:22]}"
 
     @property
     def registered_functions(self) -> dict[str, Function]:
         """The functions by name, each with ``remote``, ``map`` and the rest."""
-        from lifecycle_magic.handles.remote import Cls, Function
+        from lifecycle_magic.handles.cls import Cls
+        from lifecycle_magic.handles.function import Function
 
-        found = {lookup.spec.name: lookup for lookup in self._lookups.values()}
+        found = {entry.spec.name: entry for entry in self._entries.values()}
         return {
-            name: Function(Cls(lookup), vars(lookup.spec.cls)["call"].__func__)
-            for name, lookup in found.items()
-            if lookup.spec.is_function
+            name: Function(Cls(entry), vars(entry.spec.cls)["call"].__func__)
+            for name, entry in found.items()
+            if entry.spec.is_function
         }
 
     @property
     def registered_classes(self) -> dict[str, Cls]:
         """The classes by name."""
-        from lifecycle_magic.handles.remote import Cls
+        from lifecycle_magic.handles.cls import Cls
 
-        specs = [(lookup.spec, lookup) for lookup in self._lookups.values()]
-        return {spec.name: Cls(lookup) for spec, lookup in specs if not spec.is_function}
+        specs = [(entry.spec, entry) for entry in self._entries.values()]
+        return {spec.name: Cls(entry) for spec, entry in specs if not spec.is_function}
 
     @property
     def registered_web_endpoints(self) -> list[str]:
         """The names of the functions, and ``Class.method`` of the methods, that answer HTTP."""
         return [
             spec.name if spec.is_function else f"{spec.name}.{method}"
-            for spec in [lookup.spec for lookup in self._lookups.values()]
+            for spec in [entry.spec for entry in self._entries.values()]
             for method, _ in spec.web
         ]
 
@@ -366,7 +369,7 @@ class App:
 
         opened = session.opened()
         if opened is not None:
-            names = [key for key in opened.services if key.partition("?")[0] in self._lookups]
+            names = [key for key in opened.services if key.partition("?")[0] in self._entries]
             session.wait_gone(opened.stop(names, "app.stop()"))
 
     def adopt_name(self, name: str) -> None:
@@ -374,15 +377,15 @@ class App:
         if self.name:
             return
         self.name = name
-        for lookup in self._lookups.values():
-            lookup.set_public_name(f"{name}/{lookup.spec.name}")
+        for entry in self._entries.values():
+            entry.set_public_name(f"{name}/{entry.spec.name}")
 
     def declared(self) -> Iterator[tuple[str, Service, ClassSpec]]:
         """Yield all declarations: the key in the session, the service, and the class's
         declaration.
         """
-        for key, lookup in self._lookups.items():
-            yield key, lookup(), lookup.spec
+        for key, entry in self._entries.items():
+            yield key, entry.service(), entry.spec
 
     if not TYPE_CHECKING:  # otherwise every name would exist for a type checker
 
@@ -405,15 +408,15 @@ class App:
         unnamed = "" if spec.module == "__main__" else spec.module
         return f"{self.name or unnamed}/{spec.name}"
 
-    def _declare(self, spec: ClassSpec) -> Lookup:
+    def _declare(self, spec: ClassSpec) -> Entry:
         from lifecycle_magic.session.registry import claim
 
-        lookup = claim(self._key(spec), spec)
-        lookup.declare(spec)
-        self._lookups[lookup.key] = lookup
+        entry = claim(self._key(spec), spec)
+        entry.declare(spec)
+        self._entries[entry.key] = entry
         if self.name:
-            lookup.set_public_name(f"{self.name}/{spec.name}")
-        return lookup
+            entry.set_public_name(f"{self.name}/{spec.name}")
+        return entry
 
 
 class AppRun:

@@ -13,6 +13,7 @@ from cloudpickle import cloudpickle as tracker
 
 from lifecycle_magic.decorators.classes import is_class
 from lifecycle_magic.guest.hot_swap.same_content import ContentReader
+from lifecycle_magic.handles.function import HANDLES
 from lifecycle_magic.wire import definitions
 
 __all__ = ["install"]
@@ -47,6 +48,6 @@ def _named(name: str) -> type | None:
     found: Any = sys.modules["__main__"]
     for one in name.split("."):
         found = vars(found).get(one) if hasattr(found, "__dict__") else None
-        if type(found).__module__ == "lifecycle_magic.handles.remote":
+        if type(found) in HANDLES:
             found = found.__wrapped__
     return found if is_class(found) else None

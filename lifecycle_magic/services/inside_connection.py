@@ -198,10 +198,10 @@ class InsideConnection:
                     return
                 args, kwargs = loads(ask.arguments)
                 if ask.form == ADDRESS:
-                    url = service.address(ask.method, args, kwargs).url
+                    url = service.open_address(ask.method, args, kwargs).url
                     self._put(Kind.RESULT, ask.number, _pickled(url))
                     return
-                pool = self._pools[ask.key, ask.arguments] = service.pool(args, kwargs)
+                pool = self._pools[ask.key, ask.arguments] = service.open_pool(args, kwargs)
             except BaseException as error:
                 self._session.kept_calls.fail(ask.id, error)
                 self._fail(ask.number, error)

@@ -19,6 +19,7 @@ from lifecycle_magic.decorators.classes import is_class
 from lifecycle_magic.decorators.travel import TRAVELS
 from lifecycle_magic.fingerprint.origin import is_installed_path
 from lifecycle_magic.guest import notebook_names
+from lifecycle_magic.handles.function import HANDLES
 from lifecycle_magic.services import class_ids
 from lifecycle_magic.services.web_applications import (
     ApplicationReleases,
@@ -154,7 +155,7 @@ class _Packer(ByValue):
 
     def reducer_override(self, obj: Any) -> Any:
         kind = type(obj)
-        if kind.__module__ == "lifecycle_magic.handles.remote":
+        if kind in HANDLES:
             reduced = obj.__reduce__()
             if isinstance(reduced, tuple) and reduced[0] in TRAVELS:
                 own = self._own_definition(reduced[1][0])
@@ -233,7 +234,7 @@ class _Packer(ByValue):
         """
         found = self._own_names.get(name) if space is self._namespace else None
         value = space.get(name, found)
-        is_handle = type(value).__module__ == "lifecycle_magic.handles.remote"
+        is_handle = type(value) in HANDLES
         return found if is_handle or is_class(value) else None
 
     def _reduce_function(self, function: types.FunctionType) -> Reduced:

@@ -59,7 +59,7 @@ class Service:
         self.name = name
         self.app = app
         self.key = key
-        self.serving = Serving(app, session.site, self.pool)
+        self.serving = Serving(app, session.site, self.open_pool)
         self.version: Version | None = None
         self.engine = ""  # the name of the engine that was used last, for any version
         self.pools: dict[str, Pool] = {}
@@ -294,8 +294,11 @@ class Service:
 
     # --- pools -----------------------------------------------------------------------------
 
-    def pool(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Pool:
-        """Return the pool for these constructor arguments; deploy a declared version first."""
+    def open_pool(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Pool:
+        """Return the pool for these constructor arguments, made if need be.
+
+        Deploy a declared version first.
+        """
         if self._pending is not None:
             self._deploy_pending()
         version = self.version
@@ -334,7 +337,9 @@ class Service:
         if version is not None and version.spec.options.buffer_containers:
             self._launcher.prepare_spare(version, self._images.ensure(version))
 
-    def address(self, method: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> ServedAddress:
+    def open_address(
+        self, method: str, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> ServedAddress:
         """Open the address of a web method, for instances made with these arguments."""
         spec = self.newest()
         return self.serving.open(spec, method, args, kwargs)

@@ -1,9 +1,9 @@
 """The registry of names: for each app and name, the newest declaration and the service that runs
 it.
 
-A handle keeps a `Lookup` and no class, so every handle of a name runs the newest declaration,
-regardless of its own age. `claim` gives a new declaration its lookup. If the same code object makes
-several classes or functions under one name (a factory), each gets a lookup of its own.
+A handle keeps an `Entry` and no class, so every handle of a name runs the newest declaration,
+regardless of its own age. `claim` gives a new declaration its entry. If the same code object makes
+several classes or functions under one name (a factory), each gets an entry of its own.
 """
 
 from __future__ import annotations
@@ -23,19 +23,20 @@ from typing import Any
 from lifecycle_magic.callers import function_call
 from lifecycle_magic.decorators import travel
 from lifecycle_magic.exception import InvalidError
-from lifecycle_magic.handles.remote import Cls, ServiceResolver
+from lifecycle_magic.handles.cls import Cls
+from lifecycle_magic.handles.registry_entry import RegistryEntry
 from lifecycle_magic.services.service import Service
 from lifecycle_magic.session import session as sessions
 from lifecycle_magic.session.served_calls import named, publish, published
 from lifecycle_magic.spec.class_spec import CALL, ClassSpec
 from lifecycle_magic.spec.input_changes import NO_CHANGES, InputChanges
 
-__all__ = ["Lookup", "Variant", "claim"]
+__all__ = ["Entry", "Variant", "claim"]
 
 _OPTIMIZED = 0x01  # the flag of a function's code object; a module's and a class body's lack it
 
 
-class Lookup:
+class Entry:
     """The newest declaration under ``key``, and its service in the current session."""
 
     def __init__(self, key: str, spec: ClassSpec) -> None:
@@ -47,7 +48,7 @@ class Lookup:
         self.public_name = ""  # see `set_public_name`
         self.follow(spec)
 
-    def __call__(self) -> Service:
+    def service(self) -> Service:
         """Return the service. Create it with the newest declaration if there is none yet."""
         return _service(self.key, self.spec)
 
@@ -75,7 +76,7 @@ class Lookup:
             session.services[self.key].declare(spec)
 
     def variant(self, options: dict[str, Any], changes: InputChanges = NO_CHANGES) -> Variant:
-        """Return the lookup of the class with other options, or other marks of its methods."""
+        """Return the entry of the class with other options, or other marks of its methods."""
         return Variant(self, options, changes)
 
     def change(self, change: Callable[[type], None], said: str) -> None:
@@ -125,7 +126,7 @@ class Variant:
     """
 
     def __init__(
-        self, of: ServiceResolver, options: dict[str, Any], changes: InputChanges = NO_CHANGES
+        self, of: RegistryEntry, options: dict[str, Any], changes: InputChanges = NO_CHANGES
     ) -> None:
         self._of = of
         self._options = options
@@ -152,7 +153,7 @@ class Variant:
             self._made = base, self._changes.apply(made)
         return self._made[1]
 
-    def __call__(self) -> Service:
+    def service(self) -> Service:
         """Return the variant's service, which has the newest declaration."""
         self.settle()
         service = _service(self.key, self.spec)
@@ -165,7 +166,7 @@ class Variant:
         self._of.settle()
 
     def variant(self, options: dict[str, Any], changes: InputChanges = NO_CHANGES) -> Variant:
-        """Return the lookup of this variant with further options or marks."""
+        """Return the entry of this variant with further options or marks."""
         return Variant(self, options, changes)
 
     def change(self, change: Callable[[type], None], said: str) -> None:
@@ -187,7 +188,7 @@ class Variant:
 
 def _handle(key: str) -> Cls | None:
     """Return a handle of the class that was published under ``key`` in this process."""
-    found: Any = published.get(key)
+    found = published.get(key)
     return Cls(found) if found is not None else None
 
 
@@ -214,35 +215,35 @@ def _service(key: str, spec: ClassSpec) -> Service:
 
 # -- a name for each declaration ----------------------------------------------------------------
 
-_lookups: weakref.WeakValueDictionary[str, Lookup] = weakref.WeakValueDictionary()
+_entries: weakref.WeakValueDictionary[str, Entry] = weakref.WeakValueDictionary()
 _lock = threading.RLock()
 
 
 def claim(
-    key: str, spec: ClassSpec, may_follow: Callable[[Lookup], bool] = lambda lookup: False
-) -> Lookup:
-    """Return the lookup for a new declaration under ``key``.
+    key: str, spec: ClassSpec, may_follow: Callable[[Entry], bool] = lambda entry: False
+) -> Entry:
+    """Return the entry for a new declaration under ``key``.
 
-    Usually it is the lookup of the former declaration, whose handles then follow the new one. Only
-    if one piece of code made both, by running twice, the new declaration gets another lookup. It
+    Usually it is the entry of the former declaration, whose handles then follow the new one. Only
+    if one piece of code made both, by running twice, the new declaration gets another entry. It
     does not if ``may_follow`` allows it, if no handle of the former one exists, or if both are
     alike.
     """
     source = _Source.of(spec)
     with _lock:
         number, own = 1, key
-        lookup = _lookups.get(own)
-        while lookup is not None and not (
-            not lookup.newest.made_twice(source)
-            or may_follow(lookup)
-            or not _is_held(lookup)
-            or _are_alike(lookup.newest.spec, spec)
+        entry = _entries.get(own)
+        while entry is not None and not (
+            not entry.newest.made_twice(source)
+            or may_follow(entry)
+            or not _is_held(entry)
+            or _are_alike(entry.newest.spec, spec)
         ):
             number, own = number + 1, f"{key}#{number + 1}"
-            lookup = _lookups.get(own)
-        if lookup is None:
-            lookup = _lookups[own] = Lookup(own, spec)
-        lookup.newest = source
+            entry = _entries.get(own)
+        if entry is None:
+            entry = _entries[own] = Entry(own, spec)
+        entry.newest = source
     if number > 1:
         name = f"{spec.name}-{{n}}"
         warnings.warn(
@@ -251,7 +252,7 @@ def claim(
             f'@app.{_kind(spec)}(name=f"{name}")',
             stacklevel=_depth_of_user(),
         )
-    return lookup
+    return entry
 
 
 def _are_alike(one: ClassSpec, other: ClassSpec) -> bool:
@@ -263,13 +264,13 @@ def _are_alike(one: ClassSpec, other: ClassSpec) -> bool:
     return one.state_key == other.state_key and one.code_key == other.code_key
 
 
-def _is_held(lookup: Lookup) -> bool:
+def _is_held(entry: Entry) -> bool:
     """Return whether a handle exists that must keep its code. Handles are part of reference
     cycles.
     """
-    if lookup.is_held:
+    if entry.is_held:
         gc.collect()
-    return lookup.is_held
+    return entry.is_held
 
 
 def _kind(spec: ClassSpec) -> str:

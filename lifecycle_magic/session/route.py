@@ -10,7 +10,8 @@ from lifecycle_magic.calls.forwarded import ForwardedAnswer, ForwardedFailure
 from lifecycle_magic.exception import NotFoundError
 from lifecycle_magic.guest.answers import value_of
 from lifecycle_magic.guest.session_connection import Answer, SessionConnection
-from lifecycle_magic.handles.remote import Cls, Function
+from lifecycle_magic.handles.cls import Cls
+from lifecycle_magic.handles.function import Function
 from lifecycle_magic.host.paths import state_root
 from lifecycle_magic.host.served import living
 from lifecycle_magic.named import reach

@@ -20,7 +20,7 @@ from lifecycle_magic.wire.nested import BY_NAME
 
 if TYPE_CHECKING:
     # A session opens with the extension, and services come with the first class.
-    from lifecycle_magic.handles.remote import ServiceResolver
+    from lifecycle_magic.handles.registry_entry import RegistryEntry
     from lifecycle_magic.services.inside_calls import InsideCalls
     from lifecycle_magic.services.kept_calls import KeptCalls
     from lifecycle_magic.services.peer_calls import PeerCalls
@@ -28,16 +28,16 @@ if TYPE_CHECKING:
 
 __all__ = ["ServedCalls", "named", "publish", "published"]
 
-published: dict[str, Callable[[], Service]] = {}
-"""What finds the service of each class whose handle was sent to a container, by its key."""
+published: dict[str, RegistryEntry] = {}
+"""The entries of the classes whose handles were sent to a container, by their keys."""
 
-named: weakref.WeakValueDictionary[str, ServiceResolver] = weakref.WeakValueDictionary()
+named: weakref.WeakValueDictionary[str, RegistryEntry] = weakref.WeakValueDictionary()
 """The classes and functions of apps that have a name, as ``app/name``."""
 
 
-def publish(key: str, find: Callable[[], Service]) -> str:
+def publish(key: str, entry: RegistryEntry) -> str:
     """Let containers call a class by its key, and return the key."""
-    published[key] = find
+    published[key] = entry
     return key
 
 
@@ -148,10 +148,10 @@ class ServedCalls:
         """
         if key.startswith(BY_NAME):
             own = named.get(key.removeprefix(BY_NAME))
-            return None if own is None else own()
+            return None if own is None else own.service()
         found = published.get(key)
         if found is not None:
-            return found()
+            return found.service()
         service = self._services.get(key)
         if service is None:
             name = key.partition("?")[0].rpartition("/")[2]
@@ -171,7 +171,7 @@ class ServedCalls:
                 f"{self.who} has no class or function {key} any more. "
                 "Fix: run the cell or script again that declares it"
             )
-        return found()
+        return found.service()
 
     def leave(self, is_stopped: Callable[[], bool]) -> None:
         """Send callers of other processes to the session that replaces this one.

@@ -44,7 +44,7 @@ from lifecycle_magic.wire import descriptors
 
 if TYPE_CHECKING:
     # A session opens with the extension, and services come with the first class.
-    from lifecycle_magic.handles.remote import ServiceResolver
+    from lifecycle_magic.handles.registry_entry import RegistryEntry
     from lifecycle_magic.services.inside_calls import InsideCalls
     from lifecycle_magic.services.service import Service
 
@@ -268,7 +268,7 @@ def note_volumes(names: Iterable[str]) -> None:
         session.ledger.add_volumes(names)
 
 
-def name_class(key: str, found: ServiceResolver | None) -> None:
+def name_class(key: str, found: RegistryEntry | None) -> None:
     """Let other processes call a class by its name, from when this process has a session.
 
     None lets them do so no longer. An empty name changes nothing.

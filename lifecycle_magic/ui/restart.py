@@ -49,7 +49,7 @@ def start(service: Service) -> int:
 
 def _pool_without_arguments(service: Service) -> Pool:
     try:
-        return service.pool((), {})
+        return service.open_pool((), {})
     except InvalidError:
         spec = service.version.spec if service.version is not None else None
         needed = spec.constructor.needed() if spec is not None else []

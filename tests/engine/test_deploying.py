@@ -60,7 +60,7 @@ def declared(version: int, folder: Path, *, fails: bool = False) -> ClassSpec:
 
 
 def get(service: Service) -> Any:
-    return sync.call(service.pool((), {}), "get", (), {})
+    return sync.call(service.open_pool((), {}), "get", (), {})
 
 
 def outcome(function: Callable[[], Any]) -> Callable[[], Any]:

@@ -77,7 +77,7 @@ def test_an_interrupted_start_ends_its_container(site: Site) -> None:
     [(_, service, _)] = site.app.declared()
     interrupt_at(site, "entering")
     with pytest.raises(KeyboardInterrupt):
-        service.pool((site.folder.path,), {}).warm()
+        service.open_pool((site.folder.path,), {}).warm()
     [entry] = session.current().history.entries()[-1:]
     assert entry.why == "it was stopped before it was ready: the wait for it was interrupted"
     site.folder.note("enter")

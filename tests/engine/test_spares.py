@@ -45,7 +45,7 @@ def service(engine_name: str) -> Any:
 
 
 def get(service: Service) -> Any:
-    return sync.call(service.pool((), {}), "get", (), {})
+    return sync.call(service.open_pool((), {}), "get", (), {})
 
 
 def spare_of(service: Service) -> Any:

@@ -12,7 +12,8 @@ from IPython.core.interactiveshell import InteractiveShell
 
 from lifecycle_magic.decorators.marks import has_marks
 from lifecycle_magic.exception import InvalidError
-from lifecycle_magic.handles.remote import Cls, Obj
+from lifecycle_magic.handles.cls import Cls
+from lifecycle_magic.handles.obj import Obj
 from lifecycle_magic.services.service import Service
 from lifecycle_magic.session import session
 from lifecycle_magic.spec.class_checks import hides_marks

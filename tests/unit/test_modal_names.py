@@ -194,7 +194,7 @@ def test_an_app_has_tags_an_image_and_what_it_includes() -> None:
     assert app.image is image
     assert app.include(other) is app
     assert app.registered_entrypoints == {"start": main}
-    declared = {lookup.spec.name: lookup.spec for lookup in app._lookups.values()}
+    declared = {entry.spec.name: entry.spec for entry in app._entries.values()}
     assert declared["first"].options.image is image
     assert declared["second"].options.image is None
     with pytest.raises(InvalidError, match="image"):

@@ -512,7 +512,7 @@ def test_a_class_that_became_a_handle_counts_as_before() -> None:
     )
 
     class Handle:
-        """Travels as the handles in `lifecycle_magic.handles.remote` do."""
+        """Travels as the handles in `lifecycle_magic.handles` do."""
 
         def __init__(self, cls: type) -> None:
             self._cls = cls
@@ -522,7 +522,7 @@ def test_a_class_that_became_a_handle_counts_as_before() -> None:
 
             return travel, (self._cls,)
 
-    Handle.__module__ = "lifecycle_magic.handles.remote"
+    Handle.__module__ = "lifecycle_magic.handles.cls"
 
     def code_key(number: int, *, handle: bool) -> str:
         space: dict[str, Any] = {"__name__": "__main__", "lm": lm}

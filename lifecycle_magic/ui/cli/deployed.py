@@ -108,6 +108,6 @@ class Deployed:
             spec.arguments((), {})
         except InvalidError:
             return  # it takes arguments: a container starts with the first call
-        service.pool((), {}).warm()
+        service.open_pool((), {}).warm()
         for served in service.serving.open_all(spec) if spec.web else ():
             self.say(f"{served.where}  {served.link}")

@@ -17,7 +17,8 @@ from typing import Any
 
 from lifecycle_magic.app import App, run_entrypoint
 from lifecycle_magic.exception import InvalidError
-from lifecycle_magic.handles.remote import Cls, Function
+from lifecycle_magic.handles.cls import Cls
+from lifecycle_magic.handles.function import Function
 from lifecycle_magic.ui.cli.entry_options import Arguments, EntryParameter, parameters_of
 
 __all__ = ["Runnable", "find"]

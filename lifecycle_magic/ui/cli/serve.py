@@ -70,7 +70,7 @@ class Serve:
             return
         try:
             service.deploy(spec)
-            service.pool((), {}).warm()
+            service.open_pool((), {}).warm()
         except Exception as error:
             # Open its addresses nevertheless: the next request or edit tries again.
             self.say(script.report(error, self.path).rstrip("\n"))

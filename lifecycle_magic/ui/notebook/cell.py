@@ -15,8 +15,8 @@ from lifecycle_magic.decorators.classes import is_class
 from lifecycle_magic.decorators.hooks import CALL_FORMS
 from lifecycle_magic.decorators.marks import has_marks, where_of
 from lifecycle_magic.exception import InvalidError
-from lifecycle_magic.handles.remote import Cls
-from lifecycle_magic.session.registry import Lookup
+from lifecycle_magic.handles.cls import Cls
+from lifecycle_magic.session.registry import Entry
 from lifecycle_magic.spec.class_checks import hides_marks
 from lifecycle_magic.spec.class_spec import ClassSpec, read_class
 from lifecycle_magic.ui.notebook.drafts import PREFIX, Draft
@@ -126,21 +126,21 @@ class Cell:
     # --- drafts ------------------------------------------------------------------------------
 
     def _draft(self, cls: type, names: Sequence[str]) -> Draft:
-        def may_follow(lookup: Lookup) -> bool:
+        def may_follow(entry: Entry) -> bool:
             """Return whether a factory was called again for the names that held its last result."""
-            mine = any(draft.lookup is lookup for draft in self._drafts)
-            return not mine and self._held_by(lookup) <= set(names)
+            mine = any(draft.entry is entry for draft in self._drafts)
+            return not mine and self._held_by(entry) <= set(names)
 
         draft = Draft(cls, self._request.options, self._deploy, may_follow, self._request.app)
         self._drafts.append(draft)
         return draft
 
-    def _held_by(self, lookup: Lookup) -> set[str]:
-        """Return the names that held the handle of a lookup before this cell."""
+    def _held_by(self, entry: Entry) -> set[str]:
+        """Return the names that held the handle of an entry before this cell."""
         return {
             name
             for name, value in self._before.items()
-            if isinstance(value, Cls) and value._find.key == lookup.key
+            if isinstance(value, Cls) and value._entry.key == entry.key
         }
 
     def _deploy(self, draft: Draft) -> Card:
@@ -149,7 +149,7 @@ class Cell:
         If it fails and its name had no running version, the class stays declared and the next call
         tries again.
         """
-        spec, service = draft.spec, draft.lookup()
+        spec, service = draft.spec, draft.entry.service()
         with self._make_card(spec, service) as card:
             try:
                 deploy(service, spec, self._request, card)
@@ -171,12 +171,12 @@ class Cell:
         has its name.
         """
         later = self._drafts[self._drafts.index(draft) + 1 :]
-        if any(one.lookup is draft.lookup for one in later):
+        if any(one.entry is draft.entry for one in later):
             draft.close()
             return
         spec = draft.spec
         draft.close()
-        draft.lookup.declare(spec)
+        draft.entry.declare(spec)
 
     def _take_back(self, draft: Draft) -> None:
         if draft.is_open:
@@ -216,7 +216,7 @@ def deploy(service: Service, spec: ClassSpec, request: Request, card: Card) -> N
     except InvalidError:
         card.needs_arguments()
         return
-    service.pool((), {}).warm()
+    service.open_pool((), {}).warm()
     try:
         card.serves(service.serving.open_all(spec))
     except InvalidError as error:  # for example, no web server is installed

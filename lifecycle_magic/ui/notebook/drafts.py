@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from lifecycle_magic.handles.remote import Cls
-from lifecycle_magic.session.registry import Lookup, Variant, claim
+from lifecycle_magic.handles.cls import Cls
+from lifecycle_magic.session.registry import Entry, Variant, claim
 from lifecycle_magic.session.served_calls import publish
 from lifecycle_magic.spec.class_spec import ClassSpec, read_class
 from lifecycle_magic.spec.input_changes import NO_CHANGES, InputChanges
@@ -40,7 +40,7 @@ class Draft:
         cls: type,
         options: Options,
         deploy: Callable[[Draft], Card | None],
-        may_follow: Callable[[Lookup], bool],
+        may_follow: Callable[[Entry], bool],
         app: str = "",
     ) -> None:
         self._app = app
@@ -48,8 +48,8 @@ class Draft:
         self._deploy = deploy
         self._open = True
         self._changed = False
-        self.lookup: Lookup = claim(PREFIX + self._read.name, self._read, may_follow)
-        self.key = self.lookup.key
+        self.entry: Entry = claim(PREFIX + self._read.name, self._read, may_follow)
+        self.key = self.entry.key
         self.handle = Cls(self)
         self.card: Card | None = None
         self.was_deployed = False
@@ -64,16 +64,16 @@ class Draft:
     def spec(self) -> ClassSpec:
         """The declaration: this one while it is open, afterwards the newest of its name."""
         if not self._open:
-            return self.lookup.spec
+            return self.entry.spec
         if self._changed:
             self._read = read_class(self._read.cls, self._read.options)
             self._changed = False
         return self._read
 
-    def __call__(self) -> Service:
+    def service(self) -> Service:
         """Deploy the declaration if it is open, and return its service."""
         self.settle()
-        return self.lookup()
+        return self.entry.service()
 
     def settle(self) -> None:
         """Deploy the declaration if it is open. Raises the error that keeps it from running."""
@@ -88,8 +88,8 @@ class Draft:
         """Make this the newest declaration of its name, which its service runs or will run."""
         spec = self.spec
         self._open = False
-        self.lookup.follow(spec)
-        self.lookup.set_public_name(f"{self._app}/{spec.name}" if self._app else "")
+        self.entry.follow(spec)
+        self.entry.set_public_name(f"{self._app}/{spec.name}" if self._app else "")
 
     def close(self) -> None:
         """Drop this declaration and use the newest one of its name."""
@@ -101,27 +101,27 @@ class Draft:
         return self._open
 
     def variant(self, options: dict[str, Any], changes: InputChanges = NO_CHANGES) -> Variant:
-        """Return the lookup of the class with other options, or other marks of its methods."""
+        """Return the entry of the class with other options, or other marks of its methods."""
         return Variant(self, options, changes)
 
     def change(self, change: Callable[[type], None], said: str) -> None:
         """Change the class while its declaration is open; otherwise raise `InvalidError`."""
         if not self._open:
-            self.lookup.change(change, said)
+            self.entry.change(change, said)
         change(self._read.cls)
         self._changed = True
 
     def has_made(self, cls: type) -> bool:
         """Return whether ``cls`` is, or derives from, a class declared under this name."""
-        return issubclass(cls, self._read.cls) or self.lookup.has_made(cls)
+        return issubclass(cls, self._read.cls) or self.entry.has_made(cls)
 
     def hold(self, handle: Cls) -> None:
         """Register a handle of this name, by a weak reference."""
-        self.lookup.hold(handle)
+        self.entry.hold(handle)
 
     def publish_name(self) -> str:
         """Let other sessions call the class, and return its name there; empty if it has none."""
-        return self.lookup.publish_name()
+        return self.entry.publish_name()
 
     def publish(self) -> str:
         """Let containers call the class by its key, and return the key."""
