@@ -297,7 +297,9 @@ def test_a_class_that_is_not_declared_any_more(far_by_process: Far) -> None:
     far = far_by_process
     square = lm.Function.from_name(far.name, "square")
     assert square.remote(2) == 4
-    far.run("import gc; app._entries.pop(f'{app.name}/square'); del square; gc.collect()")
+    far.run(
+        "import gc; app._declarations.entries.pop(f'{app.name}/square'); del square; gc.collect()"
+    )
     with pytest.raises(NotFoundError, match=f"has no class or function {far.name}/square any more"):
         square.remote(2)
     with pytest.raises(NotFoundError, match="any more"):

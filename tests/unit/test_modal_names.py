@@ -194,7 +194,7 @@ def test_an_app_has_tags_an_image_and_what_it_includes() -> None:
     assert app.image is image
     assert app.include(other) is app
     assert app.registered_entrypoints == {"start": main}
-    declared = {entry.spec.name: entry.spec for entry in app._entries.values()}
+    declared = {entry.spec.name: entry.spec for entry in app._declarations.entries.values()}
     assert declared["first"].options.image is image
     assert declared["second"].options.image is None
     with pytest.raises(InvalidError, match="image"):

@@ -8,6 +8,7 @@ script.py::app.name       one of those, of the app that the script calls ``app``
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import types
 from collections.abc import Callable
@@ -15,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lifecycle_magic.app import App, run_entrypoint
+from lifecycle_magic.app import App
 from lifecycle_magic.exception import InvalidError
 from lifecycle_magic.handles.cls import Cls
 from lifecycle_magic.handles.function import Function
@@ -118,7 +119,7 @@ def _several(script: str, what: str, names: list[str]) -> str:
 
 def _entrypoint(name: str, function: Callable[..., Any]) -> Runnable:
     def call(arguments: Arguments) -> Any:
-        return run_entrypoint(function, arguments.args, arguments.kwargs)
+        return _call(function, arguments.args, arguments.kwargs)
 
     return Runnable(name, tuple(parameters_of(function)), inspect.getdoc(function), call)
 
@@ -190,3 +191,11 @@ def _check(name: str, method: Any) -> None:
             f"{name} yields its values, so there is nothing to return. "
             "Fix: iterate over .remote_gen(...) in a function with @app.local_entrypoint()"
         )
+
+
+def _call(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Call an entry point, sync or async, with arguments from the command line."""
+    value = function(*args, **kwargs)
+    if inspect.iscoroutine(value):
+        return asyncio.run(value)
+    return value

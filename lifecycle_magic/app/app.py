@@ -1,28 +1,15 @@
-"""`App`: classes and functions that run in containers, without the cell magic.
-
-    app = App()
-
-    @app.cls(cpu=2)
-    class Model: ...
-
-    @app.local_entrypoint()
-    def main():
-        print(Model().predict.remote([1, 2, 3]))
-
-``lifecycle-magic run script.py`` calls the entry point; ``with app.run():`` does it by hand.
-Without either, for example in a notebook, the first call starts the containers that it needs. They
-run until the process ends.
-"""
+"""`App`: its decorators, the options that its classes share, and its end."""
 
 from __future__ import annotations
 
 import hashlib
-import inspect
 import math
 import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, overload
 
+from lifecycle_magic.app.declarations import Declarations
+from lifecycle_magic.app.run import AppRun
 from lifecycle_magic.callers.internal_frames import hide_plumbing
 from lifecycle_magic.decorators.classes import is_class
 from lifecycle_magic.decorators.hooks import concurrent
@@ -32,7 +19,6 @@ from lifecycle_magic.decorators.travel import is_local
 from lifecycle_magic.exception import InvalidError
 from lifecycle_magic.spec.option_types import OptionTypes, takes_options
 from lifecycle_magic.spec.options import Options
-from lifecycle_magic.threads.blocking import run_in_thread
 
 if TYPE_CHECKING:
     from typing_extensions import ParamSpec, Unpack, dataclass_transform
@@ -42,7 +28,6 @@ if TYPE_CHECKING:
     from lifecycle_magic.handles.static_types import RemoteFunction
     from lifecycle_magic.images.image import Image
     from lifecycle_magic.services.service import Service
-    from lifecycle_magic.session.registry import Entry
     from lifecycle_magic.spec.class_spec import ClassSpec
 
     P = ParamSpec("P")
@@ -99,7 +84,7 @@ class App:
         Options.make(
             f"App({name or ''})", **options
         )  # a mistake shows here, not at the first class
-        self._entries: dict[str, Entry] = {}  # by key
+        self._declarations = Declarations()
         self.entrypoints: dict[str, Callable[..., Any]] = {}
         if is_local():
             hide_plumbing()
@@ -155,7 +140,7 @@ class App:
 
             called = _name("cls", name) or cls.__name__
             spec = read_class(cls, self._options(called, options), name=called)
-            return Cls(self._declare(spec))
+            return Cls(self._declarations.add(spec, self.name))
 
         return decorate if _cls is None else decorate(_cls)
 
@@ -237,7 +222,7 @@ class App:
             called = _name("function", name) or str(getattr(function, "__name__", "?"))
             given = self._options(called, options)
             spec = read_function(function, given, name=called, is_generator=is_generator)
-            return Function(Cls(self._declare(spec)), function)
+            return Function(Cls(self._declarations.add(spec, self.name)), function)
 
         return decorate if _function is None else decorate(_function)
 
@@ -279,7 +264,7 @@ class App:
 
         >>> app.include(other_app)  # doctest: +SKIP
         """
-        self._entries.update(other._entries)
+        self._declarations.include(other._declarations)
         for name, function in other.entrypoints.items():
             self.entrypoints.setdefault(name, function)
         return self
@@ -296,38 +281,23 @@ class App:
         opened = session.opened()
         if opened is None:
             return None
-        text = "/".join([opened.id, self.name or "", *self._entries])
+        text = "/".join([opened.id, self.name or "", *self._declarations.entries])
         return f"ap-{hashlib.sha256(text.encode()).hexdigest()[:22]}"
 
     @property
     def registered_functions(self) -> dict[str, Function]:
         """The functions by name, each with ``remote``, ``map`` and the rest."""
-        from lifecycle_magic.handles.cls import Cls
-        from lifecycle_magic.handles.function import Function
-
-        found = {entry.spec.name: entry for entry in self._entries.values()}
-        return {
-            name: Function(Cls(entry), vars(entry.spec.cls)["call"].__func__)
-            for name, entry in found.items()
-            if entry.spec.is_function
-        }
+        return self._declarations.functions()
 
     @property
     def registered_classes(self) -> dict[str, Cls]:
         """The classes by name."""
-        from lifecycle_magic.handles.cls import Cls
-
-        specs = [(entry.spec, entry) for entry in self._entries.values()]
-        return {spec.name: Cls(entry) for spec, entry in specs if not spec.is_function}
+        return self._declarations.classes()
 
     @property
     def registered_web_endpoints(self) -> list[str]:
         """The names of the functions, and ``Class.method`` of the methods, that answer HTTP."""
-        return [
-            spec.name if spec.is_function else f"{spec.name}.{method}"
-            for spec in [entry.spec for entry in self._entries.values()]
-            for method, _ in spec.web
-        ]
+        return self._declarations.web_endpoints()
 
     @property
     def registered_entrypoints(self) -> dict[str, Callable[..., Any]]:
@@ -369,22 +339,21 @@ class App:
 
         opened = session.opened()
         if opened is not None:
-            names = [key for key in opened.services if key.partition("?")[0] in self._entries]
-            session.wait_gone(opened.stop(names, "app.stop()"))
+            keys = [key for key in opened.services if self._declarations.has(key)]
+            session.wait_gone(opened.stop(keys, "app.stop()"))
 
     def adopt_name(self, name: str) -> None:
         """Give an app without a name this one, under which other processes find its classes."""
         if self.name:
             return
         self.name = name
-        for entry in self._entries.values():
-            entry.set_public_name(f"{name}/{entry.spec.name}")
+        self._declarations.name_app(name)
 
     def declared(self) -> Iterator[tuple[str, Service, ClassSpec]]:
         """Yield all declarations: the key in the session, the service, and the class's
         declaration.
         """
-        for key, entry in self._entries.items():
+        for key, entry in self._declarations.entries.items():
             yield key, entry.service(), entry.spec
 
     if not TYPE_CHECKING:  # otherwise every name would exist for a type checker
@@ -403,40 +372,6 @@ class App:
     def _options(self, where: str, options: dict[str, Any]) -> Options:
         return Options.make(where, **{**self._defaults, **options})
 
-    def _key(self, spec: ClassSpec) -> str:
-        # Not by identity: a cell that is run again makes another App.
-        unnamed = "" if spec.module == "__main__" else spec.module
-        return f"{self.name or unnamed}/{spec.name}"
-
-    def _declare(self, spec: ClassSpec) -> Entry:
-        from lifecycle_magic.session.registry import claim
-
-        entry = claim(self._key(spec), spec)
-        entry.declare(spec)
-        self._entries[entry.key] = entry
-        if self.name:
-            entry.set_public_name(f"{self.name}/{spec.name}")
-        return entry
-
-
-class AppRun:
-    """A run of an app, for ``with`` and ``async with``: it stops the app at its end."""
-
-    def __init__(self, app: App) -> None:
-        self._app = app
-
-    def __enter__(self) -> App:
-        return self._app
-
-    def __exit__(self, *_: object) -> None:
-        self._app.stop()
-
-    async def __aenter__(self) -> App:
-        return self._app
-
-    async def __aexit__(self, *_: object) -> None:
-        await run_in_thread(self._app.stop)
-
 
 def _name(decorator: str, name: Any) -> str | None:
     """Check and return the ``name=`` of a class or function."""
@@ -448,15 +383,3 @@ def _name(decorator: str, name: Any) -> str | None:
             f'Fix: write name="my-name"'
         )
     return name
-
-
-def run_entrypoint(
-    function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> Any:
-    """Call an entry point, sync or async, with arguments from the command line."""
-    value = function(*args, **kwargs)
-    if inspect.iscoroutine(value):
-        import asyncio
-
-        return asyncio.run(value)
-    return value
