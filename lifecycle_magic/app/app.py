@@ -136,7 +136,7 @@ class App:
             if not is_local():
                 return cls  # a module that declares its app is also imported in the container
             from lifecycle_magic.handles.cls import Cls
-            from lifecycle_magic.spec.class_spec import read_class
+            from lifecycle_magic.spec.reading import read_class
 
             called = _name("cls", name) or cls.__name__
             spec = read_class(cls, self._options(called, options), name=called)
@@ -217,7 +217,7 @@ class App:
                 return function
             from lifecycle_magic.handles.cls import Cls
             from lifecycle_magic.handles.function import Function
-            from lifecycle_magic.spec.class_spec import read_function
+            from lifecycle_magic.spec.reading import read_function
 
             called = _name("function", name) or str(getattr(function, "__name__", "?"))
             given = self._options(called, options)

@@ -5,7 +5,7 @@ returns it. So a decorated class stays a plain class that cloudpickle sends as i
 debugger steps through, and that a test can call.
 
 Mistakes that one function alone shows are refused here, at its own line. Mistakes that only the
-entire class shows are refused in `lifecycle_magic.spec.class_spec`.
+entire class shows are refused in `lifecycle_magic.spec.reading`.
 
 This module travels into containers: the standard library and `lifecycle_magic.exception` only.
 """

@@ -25,8 +25,9 @@ from lifecycle_magic.pool.printing import show
 from lifecycle_magic.services.context import Notices, SessionContext
 from lifecycle_magic.services.launcher import Launcher
 from lifecycle_magic.services.version import Version
-from lifecycle_magic.spec.class_spec import CALL, read_function
+from lifecycle_magic.spec.class_spec import CALL
 from lifecycle_magic.spec.options import Options
+from lifecycle_magic.spec.reading import read_function
 
 __all__ = ["ServiceImages"]
 

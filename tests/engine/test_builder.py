@@ -28,8 +28,9 @@ from lifecycle_magic.exception import BuildError, EngineError
 from lifecycle_magic.images.image import Image
 from lifecycle_magic.images.steps import FileDigests
 from lifecycle_magic.lifecycle.states import BuildStep, Event, Notice
-from lifecycle_magic.spec.class_spec import ClassSpec, read_class
+from lifecycle_magic.spec.class_spec import ClassSpec
 from lifecycle_magic.spec.options import Options
+from lifecycle_magic.spec.reading import read_class
 
 # One group with the tests that prune: an image of ours that came up in between would go as well.
 pytestmark = [pytest.mark.docker, pytest.mark.xdist_group("docker-images")]

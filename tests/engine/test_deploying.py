@@ -22,8 +22,9 @@ from lifecycle_magic.decorators.hooks import build, method
 from lifecycle_magic.exception import BuildError, Error
 from lifecycle_magic.services.service import Change, Service
 from lifecycle_magic.session import session
-from lifecycle_magic.spec.class_spec import ClassSpec, read_class
+from lifecycle_magic.spec.class_spec import ClassSpec
 from lifecycle_magic.spec.options import Options
+from lifecycle_magic.spec.reading import read_class
 
 MARK = secrets.token_hex(8)
 

@@ -27,8 +27,8 @@ from lifecycle_magic.engines.docker.names import tag
 from lifecycle_magic.engines.process.engine import ProcessEngine
 from lifecycle_magic.exception import BuildError, EngineError, InvalidError, StartError
 from lifecycle_magic.session import session
-from lifecycle_magic.spec.class_spec import read_class
 from lifecycle_magic.spec.options import Options
+from lifecycle_magic.spec.reading import read_class
 from lifecycle_magic.ui import commands
 from lifecycle_magic.ui.deployment import DeploymentProgress
 

@@ -15,8 +15,9 @@ from lifecycle_magic.lifecycle.history import History
 from lifecycle_magic.lifecycle.states import State
 from lifecycle_magic.services.service import Change, Service
 from lifecycle_magic.session import session
-from lifecycle_magic.spec.class_spec import ClassSpec, read_class
+from lifecycle_magic.spec.class_spec import ClassSpec
 from lifecycle_magic.spec.options import Options
+from lifecycle_magic.spec.reading import read_class
 
 
 def declared(version: int, **options: Any) -> ClassSpec:

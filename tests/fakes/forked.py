@@ -32,8 +32,9 @@ from lifecycle_magic.lifecycle.states import Event
 from lifecycle_magic.pool.pool import Pool
 from lifecycle_magic.pool.sizing import Limits
 from lifecycle_magic.services import bundle
-from lifecycle_magic.spec.class_spec import ClassSpec, read_class
+from lifecycle_magic.spec.class_spec import ClassSpec
 from lifecycle_magic.spec.options import Options
+from lifecycle_magic.spec.reading import read_class
 from lifecycle_magic.threads.event_loop import EventLoop
 from lifecycle_magic.wire.messages import Setup, Swap
 

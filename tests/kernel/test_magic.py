@@ -461,7 +461,7 @@ def test_an_event_of_another_thread_reaches_the_cell_of_its_card(notebook: Noteb
         from lifecycle_magic.session import session as _session
         from lifecycle_magic.ui.notebook.card import Card, Notebook
         from lifecycle_magic.services.service import Service
-        from lifecycle_magic.spec.class_spec import read_class
+        from lifecycle_magic.spec.reading import read_class
         from lifecycle_magic.lifecycle.states import Notice
 
         class Quiet:

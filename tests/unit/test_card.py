@@ -13,7 +13,7 @@ from lifecycle_magic.decorators import hooks
 from lifecycle_magic.lifecycle.states import BuildStep, Notice
 from lifecycle_magic.services.service import Change, Service
 from lifecycle_magic.session.session import Session
-from lifecycle_magic.spec.class_spec import read_class
+from lifecycle_magic.spec.reading import read_class
 from lifecycle_magic.ui.deployment import Address, DeploymentProgress, DeploymentView, StepRow
 from lifecycle_magic.ui.notebook.card import Card, Terminal, as_html, as_text
 from lifecycle_magic.ui.notebook.options_line import parse

@@ -19,7 +19,7 @@ from lifecycle_magic.decorators.endpoints import (
 )
 from lifecycle_magic.decorators.marks import WebMarks, marks_of
 from lifecycle_magic.exception import InvalidError
-from lifecycle_magic.spec.class_spec import read_class
+from lifecycle_magic.spec.reading import read_class
 
 
 def marks(fn: Any) -> WebMarks:

@@ -10,7 +10,7 @@ import pytest
 import lifecycle_magic as lm
 from lifecycle_magic.exception import InvalidError
 from lifecycle_magic.session import session
-from lifecycle_magic.spec.class_spec import read_class, read_function
+from lifecycle_magic.spec.reading import read_class, read_function
 
 
 def test_a_parameter_that_enter_sets_needs_no_default_and_is_no_argument() -> None:

@@ -16,8 +16,8 @@ from lifecycle_magic.decorators.parameters import parameter
 from lifecycle_magic.exception import InvalidError, NotFoundError
 from lifecycle_magic.host import secret_store
 from lifecycle_magic.spec import ignored_options
-from lifecycle_magic.spec.class_spec import read_class
 from lifecycle_magic.spec.options import Options
+from lifecycle_magic.spec.reading import read_class
 from lifecycle_magic.ui.cli.main import main
 
 

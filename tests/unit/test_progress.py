@@ -5,8 +5,9 @@ import pytest
 from lifecycle_magic.decorators import hooks
 from lifecycle_magic.lifecycle.states import BuildStep, LogLine, Notice, State, Transition
 from lifecycle_magic.services.service import Change
-from lifecycle_magic.spec.class_spec import ClassSpec, read_class
+from lifecycle_magic.spec.class_spec import ClassSpec
 from lifecycle_magic.spec.options import Options
+from lifecycle_magic.spec.reading import read_class
 from lifecycle_magic.ui.deployment import TAIL_LINES, DeploymentProgress, StepRow, changed, headline
 
 

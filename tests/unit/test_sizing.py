@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 import lifecycle_magic as lm
 from lifecycle_magic.pool.sizing import Limits, wanted
-from lifecycle_magic.spec.class_spec import read_class
 from lifecycle_magic.spec.options import Options
+from lifecycle_magic.spec.reading import read_class
 
 
 @pytest.mark.parametrize(

@@ -14,8 +14,9 @@ import pytest
 import lifecycle_magic as lm
 from lifecycle_magic.decorators.marks import BatchMarks, ConcurrentMarks, has_marks
 from lifecycle_magic.exception import InvalidError
-from lifecycle_magic.spec.class_spec import ClassSpec, read_class, read_function
+from lifecycle_magic.spec.class_spec import ClassSpec
 from lifecycle_magic.spec.options import Options
+from lifecycle_magic.spec.reading import read_class, read_function
 
 pytestmark = pytest.mark.every_python
 

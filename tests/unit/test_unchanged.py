@@ -160,7 +160,7 @@ asyncio.run(ask())
 PROGRAM = """
 import sys
 sys.path.insert(0, {root!r})
-from lifecycle_magic.spec.class_spec import read_class
+from lifecycle_magic.spec.reading import read_class
 
 def read():
     found = read_class(M)

@@ -18,7 +18,8 @@ from lifecycle_magic.exception import InvalidError
 from lifecycle_magic.handles.cls import Cls
 from lifecycle_magic.session.registry import Entry
 from lifecycle_magic.spec.class_checks import hides_marks
-from lifecycle_magic.spec.class_spec import ClassSpec, read_class
+from lifecycle_magic.spec.class_spec import ClassSpec
+from lifecycle_magic.spec.reading import read_class
 from lifecycle_magic.ui.notebook.drafts import PREFIX, Draft
 from lifecycle_magic.wire.exceptions import add_note
 

@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any
 from lifecycle_magic.handles.cls import Cls
 from lifecycle_magic.session.registry import Entry, Variant, claim
 from lifecycle_magic.session.served_calls import publish
-from lifecycle_magic.spec.class_spec import ClassSpec, read_class
+from lifecycle_magic.spec.class_spec import ClassSpec
 from lifecycle_magic.spec.input_changes import NO_CHANGES, InputChanges
 from lifecycle_magic.spec.options import Options
+from lifecycle_magic.spec.reading import read_class
 
 if TYPE_CHECKING:
     from lifecycle_magic.services.service import Service
