@@ -34,6 +34,11 @@ class Commands:
     def __init__(self, bwrap: str | None) -> None:
         self._bwrap = bwrap
 
+    @property
+    def sandboxed(self) -> bool:
+        """Return whether commands run in a sandbox."""
+        return self._bwrap is not None
+
     def run_path(self, run_dir: Path) -> str:
         """Return where a guest sees ``run_dir``: `/run/lifecycle` in a sandbox, otherwise the path
         itself.

@@ -9,9 +9,7 @@ instance's own, and `ProcessEngine.review` reports by name what can't be honoure
 
 from __future__ import annotations
 
-import dataclasses
 import functools
-import hashlib
 import logging
 import os
 import subprocess
@@ -29,7 +27,6 @@ from lifecycle_magic.engines.base import (
     Kept,
     Launch,
     Listener,
-    Mount,
     OnStep,
     Usage,
 )
@@ -37,23 +34,19 @@ from lifecycle_magic.engines.cpu_meter import CpuMeter
 from lifecycle_magic.engines.listener import tcp_socket, unix_socket
 from lifecycle_magic.engines.process import (
     environments,
-    interpreters,
     kept,
     limits,
     mounts,
     process_table,
-    run_steps,
     sandbox,
     volumes,
 )
 from lifecycle_magic.engines.process.commands import Commands
-from lifecycle_magic.engines.process.interpreters import Interpreter
-from lifecycle_magic.engines.process.keeper import remove_tree
+from lifecycle_magic.engines.process.images import Images
 from lifecycle_magic.engines.process.limits import Host
 from lifecycle_magic.engines.process.sandbox import Probe
 from lifecycle_magic.engines.process.start_keeper import EXIT_CODE, start_keeper
 from lifecycle_magic.engines.process.store import (
-    ImageRecord,
     InstanceRecord,
     Store,
     copy_tree,
@@ -63,7 +56,7 @@ from lifecycle_magic.exception import EngineError, EngineUnavailable
 from lifecycle_magic.host import disk_full, run_files
 from lifecycle_magic.host.paths import state_root
 from lifecycle_magic.images.image import Image
-from lifecycle_magic.images.steps import FileDigests, RunCommand
+from lifecycle_magic.images.steps import FileDigests
 from lifecycle_magic.wire.surroundings import Surroundings
 
 _log = logging.getLogger(__name__)
@@ -147,6 +140,10 @@ class ProcessEngine:
     def _store(self) -> Store:
         return Store(state_root())
 
+    @property
+    def _images(self) -> Images:
+        return Images(self._store, self._commands)
+
     def _host(self) -> Host:
         return Host(
             sandboxed=self.sandboxed,
@@ -176,18 +173,12 @@ class ProcessEngine:
     def base_id(self, image: Image, on_step: OnStep | None = None, *, anew: bool = False) -> str:
         """Return a digest of the host's Python and of whether the snapshot has absolute paths."""
         limits.refuse(limits.of_image(image, self._host()))
-        return self._id_of(interpreters.fetch_if_missing(image.python_version, on_step))
+        return self._images.base_id(image, on_step)
 
     def known_base(self, image: Image) -> str | None:
         """Return the same id, or None if a Python would have to be fetched for it."""
         limits.refuse(limits.of_image(image, self._host()))
-        found = interpreters.find(image.python_version)
-        return None if found is None else self._id_of(found)
-
-    def _id_of(self, python: Interpreter) -> str:
-        # Sandboxed or not decides what an absolute path in a build step means.
-        digest = hashlib.sha256(python.digest_text.encode()).hexdigest()
-        return f"{digest}-{'sandboxed' if self.sandboxed else 'plain'}"
+        return self._images.known_base(image)
 
     def find(self, key: str) -> str | None:
         """Return the id of the image under ``key``: the key itself, or None."""
@@ -204,63 +195,11 @@ class ProcessEngine:
         """Build environment and snapshot from the recipe; raises `BuildError` or `EngineError`."""
         if below is None:
             limits.refuse(limits.of_image(image, self._host()))
-        store, python = self._store, interpreters.fetch_if_missing(image.python_version, on_step)
-        with (
-            disk_full.explain("build the image"),
-            store.making("images", key) as folder,
-            store.new_venv() as venv,
-        ):
-            start = run_steps.Made(folder / "root", venv, python)
-            if below is None:
-                start.root.mkdir(mode=0o700)
-            else:
-                start = self._copy_of(below, start, image)
-
-            def prepare(step: RunCommand, made: run_steps.Made) -> run_steps.Prepared:
-                remove_tree(str(folder / "volumes"))  # ephemeral ones of an earlier step
-                used = [Mount(path, volume) for path, volume in step.access.volumes]
-                binds = mounts.make(store, folder, folder, used)
-                return self._commands.of_step(step.command, made, binds)
-
-            made = run_steps.run_steps(image, start, prepare, on_step, files, new=below is None)
-            remove_tree(str(folder / "volumes"))
-            record = ImageRecord(
-                venv=made.venv.name, prefixes=python.prefixes, env=made.env, workdir=made.workdir
-            )
-            write(folder / "image.json", record)
-            store.replace(folder, store.place("images", key))
-        return key
-
-    def _copy_of(self, below: str, made: run_steps.Made, image: Image) -> run_steps.Made:
-        """Copy the image ``below`` to the folders of ``made`` and return the start of a build.
-
-        Its environment is copied only if a step can change it.
-        """
-        store = self._store
-        parent = store.image(below)
-        if parent is None:
-            raise EngineError(f"the image {below} no longer exists: run the cell again to build it")
-        copy_tree(store.place("images", below) / "root", made.root)
-        venv = store.place("venvs", parent.venv)
-        if run_steps.change_environment(image):
-            copy_tree(venv, made.venv)
-            venv = made.venv
-        return dataclasses.replace(made, venv=venv, env=parent.env, workdir=parent.workdir)
+        return self._images.build(image, key, on_step, files, below)
 
     def commit(self, container: str, key: str) -> str:
         """Copy the instance's files as the snapshot of a new image; its environment is shared."""
-        store = self._store
-        instance = store.instance(container)
-        parent = None if instance is None else store.image(instance.image)
-        if instance is None or parent is None:
-            raise EngineError(
-                f"{container} or its image no longer exists, so its files can't be kept"
-            )
-        with disk_full.explain("keep the files"), store.making("images", key) as folder:
-            copy_tree(store.place("instances", container) / "root", folder / "root")
-            write(folder / "image.json", parent)
-            store.replace(folder, store.place("images", key))
-        return key
+        return self._images.commit(container, key)
 
     # --- launching ---------------------------------------------------------------------------
 
