@@ -106,22 +106,28 @@ class Swap(NamedTuple):
 
 OF_CLASS = " (its bases, slots or members)"
 """Ends the name of a class that a `SwapConflict` names for what no live class can change."""
+OF_MEMORY = " (the results that it remembers)"
+"""Ends a name that a `SwapConflict` names for results of code or values that changed."""
 
 
 class SwapConflict(Exception):
     """New code does not fit the live objects in a container. The arguments name what differs."""
 
     def __str__(self) -> str:
-        names = [str(one) for one in self.args]
-        classes = [name.removesuffix(OF_CLASS) for name in names if name.endswith(OF_CLASS)]
-        others = [name for name in names if not name.endswith(OF_CLASS)]
+        others = [one for one in map(str, self.args) if not one.endswith((OF_CLASS, OF_MEMORY))]
         reasons = []
         if others:
             listed = ", ".join(others)
             reasons.append(f"{listed} changed both in the notebook and in the container")
-        if classes:
-            reasons.append(f"the bases, slots or members of {', '.join(classes)} changed")
+        if memories := self._ending(OF_MEMORY):
+            reasons.append(f"{memories} may remember results of what changed")
+        if classes := self._ending(OF_CLASS):
+            reasons.append(f"the bases, slots or members of {classes} changed")
         return ", and ".join(reasons)
+
+    def _ending(self, kind: str) -> str:
+        names = map(str, self.args)
+        return ", ".join(one.removesuffix(kind) for one in names if one.endswith(kind))
 
 
 class TracebackEntry(NamedTuple):

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from lifecycle_magic.guest.user_code import UserCode
 from lifecycle_magic.services import packing
-from lifecycle_magic.wire.messages import OF_CLASS, SwapConflict
+from lifecycle_magic.wire.messages import OF_CLASS, OF_MEMORY, SwapConflict
 
 pytestmark = pytest.mark.every_python
 
@@ -233,7 +233,7 @@ def test_a_decorators_memory_of_results_of_the_old_code_is_refused() -> None:
     method = "def go(self): return f(1)"
     one = Cell(cell(method, MEMORY.format(1)))
     assert one.m.go() == 2
-    one.refuses(cell(method, MEMORY.format(2)), "f → results")
+    one.refuses(cell(method, MEMORY.format(2)), "f → results" + OF_MEMORY)
 
 
 def test_a_decorators_empty_memory_takes_new_code() -> None:
@@ -254,7 +254,7 @@ def test_an_empty_cache_takes_new_code() -> None:
 def test_a_cache_with_results_of_the_old_code_is_refused() -> None:
     one = Cell(cell("def go(self): return f(1)", CACHED.format(1)))
     one.m.go()
-    one.refuses(cell("def go(self): return f(1)", CACHED.format(2)), "f")
+    one.refuses(cell("def go(self): return f(1)", CACHED.format(2)), "f" + OF_MEMORY)
 
 
 def test_a_cache_stays_if_its_function_does() -> None:

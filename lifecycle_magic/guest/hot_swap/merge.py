@@ -16,35 +16,24 @@ from types import FunctionType
 from typing import Any
 
 from lifecycle_magic.guest.hot_swap import places
+from lifecycle_magic.guest.hot_swap.changes import DECLARED, find_changes
 from lifecycle_magic.guest.hot_swap.counterparts import (
     Counterparts,
     Triple,
     inner_functions,
     own_attributes,
 )
-from lifecycle_magic.guest.hot_swap.same_content import MISSING, ContentReader, behaviour, is_cached
+from lifecycle_magic.guest.hot_swap.memories import find_stale
+from lifecycle_magic.guest.hot_swap.reach import Reach
+from lifecycle_magic.guest.hot_swap.same_content import MISSING, ContentReader
 from lifecycle_magic.guest.hot_swap.shared_values import find_shared
 from lifecycle_magic.wire import definition_load, definitions, name_table
 from lifecycle_magic.wire.by_value import OF_CLASSES, OF_ENUMS, is_slot, registered
-from lifecycle_magic.wire.messages import OF_CLASS, SwapConflict
+from lifecycle_magic.wire.messages import OF_CLASS, OF_MEMORY, SwapConflict
 from lifecycle_magic.wire.name_table import NameTable
 
 __all__ = ["Merged", "merge"]
 
-# Attributes of a class that only its declaration decides: nothing at run time changes them.
-_DECLARED = frozenset(
-    {
-        "__abstractmethods__",
-        "__annotations__",
-        "__dataclass_fields__",
-        "__dataclass_params__",
-        "__doc__",
-        "__firstlineno__",
-        "__match_args__",
-        "__parameters__",
-        "__static_attributes__",
-    }
-)
 _OF_FUNCTIONS = ("__annotations__", "__doc__", "__module__", "__name__", "__qualname__")
 
 
@@ -91,8 +80,6 @@ class _Plan:
     conflicts: list[str] = field(default_factory=list)
     taken: list[tuple[str, Any]] = field(default_factory=list)
     kept: list[Any] = field(default_factory=list)
-    rewritten: set[int] = field(default_factory=set)  # live functions that put something else now
-    stale_cells: set[int] = field(default_factory=set)  # live cells of functions that changed
 
     def check(self) -> None:
         """Decide every name. Raises `SwapConflict`."""
@@ -108,10 +95,9 @@ class _Plan:
         )
         if not self.pairs.has(self.new.cls):
             raise SwapConflict(self.cls.__name__)
-        for _, triple in self.pairs.functions:
-            if behaviour(triple.base.__code__) != behaviour(triple.new.__code__):
-                self.rewritten.add(id(triple.live))
-        self._find_stale_cells()
+        self._find_stale_memories(
+            dict(zip(self._keys(), (one for _, one in roots[1:]), strict=True))
+        )
         for (space, name), (_, triple) in zip(self._keys(), roots[1:], strict=True):
             if triple.new is MISSING and self._decide(triple) == "conflict":
                 continue  # no code reads the name any more, but an object holds its value
@@ -126,6 +112,18 @@ class _Plan:
         self.conflicts += find_shared(self.taken, self.kept, numbers)
         if self.conflicts:
             raise SwapConflict(*dict.fromkeys(self.conflicts))
+
+    def _find_stale_memories(self, names: dict[tuple[str, str], Triple]) -> None:
+        """Find what code remembers of results that this edit makes wrong."""
+        changes = find_changes(self.pairs, names, self._base_content, self._new_content)
+        if changes.are_none:
+            return
+        spaces = {id(values): name for name, values in self.spaces.items()}
+        contents = self._base_content, self._live_content
+        reach = Reach(changes, spaces)
+        self.conflicts += (
+            name + OF_MEMORY for name in find_stale(self.cls, self.pairs, names, contents, reach)
+        )
 
     def _keys(self) -> list[tuple[str, str]]:
         return list(dict.fromkeys([*self.base.names, *self.new.names]))
@@ -159,13 +157,12 @@ class _Plan:
             return "keep"
         base, new = self._base_content.of(triple.base), self._new_content.of(triple.new)
         if base is not None and base == new:
-            return "conflict" if self._is_stale(triple.live) else "keep"
+            return "keep"
         live = self._live_content.of(triple.live)
         if triple.live is MISSING and triple.base is not MISSING:
             return "conflict"  # deleted in the container, and changed in the notebook
         if live is not None and live == base:
-            is_held = self._is_used(triple) or self._is_stale(triple.live)
-            return "conflict" if is_held else "take"
+            return "conflict" if self._is_used(triple) else "take"
         return "keep" if live is not None and live == new else "conflict"
 
     def _is_used(self, triple: Triple) -> bool:
@@ -185,13 +182,6 @@ class _Plan:
             for number in range(len(lives))
             if not self.pairs.has(lives[number])  # it gets its new code in place
         )
-
-    def _is_stale(self, live: Any) -> bool:
-        """Return whether a cache holds results of a function whose code changed."""
-        if not is_cached(live):
-            return False
-        changed = any(id(one) in self.rewritten for one in inner_functions(live))
-        return changed and live.cache_info().currsize > 0
 
     # --- functions -----------------------------------------------------------------------
 
@@ -240,35 +230,8 @@ class _Plan:
             found = places.of_keyword(triple.live, key)
             self._plan_name(f"{path}({key}=)", _items_of(named, key), put, found)
 
-    def _find_stale_cells(self) -> None:
-        """Find the closure cells of functions that changed: in their code or in a cell, or in the
-        functions that these lead to.
-        """
-        changed = set(self.rewritten)
-        left = [triple for _, triple in self.pairs.functions if id(triple.live) not in changed]
-        while found := [triple for triple in left if self._has_changed_cell(triple, changed)]:
-            changed.update(id(triple.live) for triple in found)
-            left = [triple for triple in left if id(triple.live) not in changed]
-        for _, triple in self.pairs.functions:
-            if id(triple.live) in changed:
-                self.stale_cells.update(map(id, triple.live.__closure__ or ()))
-
-    def _has_changed_cell(self, triple: Triple, changed: set[int]) -> bool:
-        for cells in zip(*(one.__closure__ or () for one in triple), strict=True):
-            base, live, new = map(places.content, cells)
-            if any(id(one) in changed for one in inner_functions(live)):
-                return True
-            if self._base_content.of(base) != self._new_content.of(new):
-                return True
-        return False
-
     def _cell(self, path: str, triple: Triple) -> None:
         values = Triple(*map(places.content, triple))
-        is_memory = isinstance(values.live, dict) and id(triple.live) in self.stale_cells
-        if is_memory and self._live_content.of(values.live) != self._base_content.of(values.base):
-            # A decorator's memory of results, perhaps: what it holds may be of the old code.
-            self.conflicts.append(path)
-            return
         self._plan_name(path, values, places.into_cell(triple.live), places.of_cell(triple.live))
 
     # --- classes -------------------------------------------------------------------------
@@ -293,7 +256,7 @@ class _Plan:
             if name in skipped or any(is_slot(one) for one in values):
                 continue
             put, find = places.into_class(live, name), places.of_class(live, name)
-            if name in _DECLARED:
+            if name in DECLARED:
                 if self._base_content.of(values.base) != self._new_content.of(values.new):
                     self.changes.append(_Change(put, find))
             else:
