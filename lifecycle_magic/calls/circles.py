@@ -63,7 +63,7 @@ def _stuck_pools(newest: Wait) -> set[Pool]:
     queued = [one for waits in _waits.values() for one in waits if one.running_slot() is None]
     found: dict[Pool, list[RunningInput | None]] = {}
     for pool in {_pool(newest), *map(_pool, queued)}:
-        inputs = pool.inputs_if_full()
+        inputs = pool.deadlocks.inputs_if_full()
         if inputs:
             found[pool] = inputs
     stuck = set(found)
@@ -108,10 +108,15 @@ def _error(newest: Wait, caller: Input) -> InvalidError:
     )
 
 
+def _first_input(pool: Pool) -> RunningInput | None:
+    """Return an input that runs in a full pool; None if there is none, or a slot is free."""
+    return next((one for one in pool.deadlocks.inputs_if_full() or () if one), None)
+
+
 def _path(pool: Pool, caller: Input) -> list[str]:
     """Return the names of the classes between ``pool`` and the caller of the newest call."""
     names: list[str] = []
-    input: RunningInput | None = next((one for one in pool.inputs_if_full() or () if one), None)
+    input = _first_input(pool)
     for _ in range(20):
         if input is None or input is caller:
             break
@@ -121,9 +126,7 @@ def _path(pool: Pool, caller: Input) -> list[str]:
         if following.pool is not pool:
             names.append(following.pool.name)
         input = (
-            following
-            if following.running_slot() is not None
-            else next((one for one in _pool(following).inputs_if_full() or () if one), None)
+            following if following.running_slot() is not None else _first_input(_pool(following))
         )
     if caller.pool is not pool and (not names or names[-1] != caller.pool.name):
         names.append(caller.pool.name)

@@ -155,7 +155,7 @@ class AsyncStream(_Stream, AwaitedInput):
         """
         while True:
             with deferred():
-                self.pool.check_wait(self.where, awaits=True)
+                self.pool.deadlocks.check_wait(self.where, awaits=True)
                 self.pool.submit(self)
             lease = self.lease
             slot = lease.result() if lease.done() else await await_future(lease)

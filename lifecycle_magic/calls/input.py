@@ -10,7 +10,7 @@ import contextvars
 import itertools
 import threading
 import time
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 from lifecycle_magic.container.endings import Ending, EndKind
 from lifecycle_magic.container.slots import Slot
@@ -22,6 +22,7 @@ from lifecycle_magic.exception import (
     RemoteError,
 )
 from lifecycle_magic.pool.claim import BlockingClaim, Claim
+from lifecycle_magic.pool.deadlocks import Deadlocks
 from lifecycle_magic.pool.pool import CallStats
 from lifecycle_magic.pool.printing import show
 from lifecycle_magic.spec.retries import Retries
@@ -29,9 +30,6 @@ from lifecycle_magic.threads.event_loop import EventLoop, Timer
 from lifecycle_magic.wire.frames import Kind
 from lifecycle_magic.wire.pickling import copy_buffers, dumps, prepare_args, prepare_kwargs
 from lifecycle_magic.wire.unpicklable import arguments_error
-
-if TYPE_CHECKING:
-    pass
 
 INTERRUPT_GRACE_SECONDS = 5.0
 """Seconds that an interrupted method has to stop before its container is replaced."""
@@ -52,9 +50,9 @@ class InputPool(Protocol):
     timeout: float | None
     retries: Retries | None
     stats: CallStats
+    deadlocks: Deadlocks
 
     def lease(self, claim: BlockingClaim) -> Slot: ...
-    def check_wait(self, where: str, *, awaits: bool = False) -> None: ...
     def submit(self, claim: Claim) -> None: ...
     def withdraw(self, claim: Claim) -> bool: ...
     def release(self, slot: Slot) -> None: ...

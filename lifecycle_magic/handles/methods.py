@@ -191,7 +191,7 @@ class Method:
         with hidden:
             self._no_generator("remote.aio", "remote_gen.aio")
             pool = await self._find()
-            pool.check_wait(self._where, awaits=True)
+            pool.deadlocks.check_wait(self._where, awaits=True)
             if self._spec.batched:
                 future = self._submit(self._batcher(pool).submit, args, kwargs)
             else:
@@ -241,7 +241,7 @@ class Method:
             future = self._submit(self._batcher(pool).submit, args, kwargs)
         else:
             future = self._submit(SpawnedCall(pool, self._name, args, kwargs).submit)
-        return made(future, self._where, pool.check_wait)
+        return made(future, self._where, pool.deadlocks.check_wait)
 
     def _submit(self, submit: Callable[..., Future[Any]], *given: Any) -> Future[Any]:
         """Return ``submit(*given)``; a SIGINT leaves no call half submitted, and none running."""

@@ -27,18 +27,9 @@ from lifecycle_magic.threads.sigint import deferred
 if TYPE_CHECKING:
     from lifecycle_magic.container.container import Container
     from lifecycle_magic.container.slots import RunningInput, Slot
-    from lifecycle_magic.pool.sizing import Limits
     from lifecycle_magic.pool.state import PoolState
 
-__all__ = [
-    "Waiter",
-    "busy_slots",
-    "check_wait",
-    "current_task",
-    "deadlock_error",
-    "drop_unreachable",
-]
-__all__ += ["drop_unreachable", "notify_blocking", "waiter"]
+__all__ = ["Deadlocks", "Waiter", "current_task", "drop_unreachable", "notify_blocking", "waiter"]
 
 
 @dataclass(frozen=True)
@@ -86,77 +77,74 @@ def current_task() -> weakref.ref[Any] | None:
     return weakref.ref(task) if task is not None else None
 
 
-def busy_slots(
-    state: PoolState, is_held_back: Callable[[Container], bool], who: Waiter
-) -> tuple[list[Slot], bool]:
-    """Return the occupied slots of a pool, and whether only ``who`` could free one.
+class Deadlocks:
+    """The detection for the pool with this ``state``.
 
-    Under the pool's lock. ``is_held_back`` returns whether a container's free slots wait until its
-    code is changed.
+    ``is_held_back`` returns whether a container's free slots wait until its code is changed.
     """
-    busy, is_full = _occupied(state, is_held_back)
-    return busy, bool(busy) and is_full and all(who.holds(slot) for slot in busy)
 
+    def __init__(self, state: PoolState, is_held_back: Callable[[Container], bool]) -> None:
+        self._state = state
+        self._is_held_back = is_held_back
 
-def inputs_if_full(
-    state: PoolState, is_held_back: Callable[[Container], bool]
-) -> list[RunningInput | None] | None:
-    """Return what each slot runs, None for a slot between two inputs. Under the pool's lock.
+    def check_wait(self, where: str, *, awaits: bool = False) -> None:
+        """Raise `InvalidError` if the running code would wait for a slot that only this code can
+        release.
 
-    Return None if a slot is free, or another container may start.
-    """
-    busy, is_full = _occupied(state, is_held_back)
-    return [slot.input for slot in busy] if is_full else None
+        ``where`` names the call that needs the slot. The wait blocks the thread, or with ``awaits``
+        only the coroutine. Otherwise notify the inputs in the slots, unless the code ``awaits`` and
+        its thread runs on.
+        """
+        who = waiter(awaits=awaits)
+        with deferred():  # otherwise an interrupt might leave the lock taken
+            with self._state.lock:
+                busy, stuck = self.busy_slots(who)
+            if stuck:
+                drop_unreachable()
+                with self._state.lock:
+                    busy, stuck = self.busy_slots(who)
+            if stuck:
+                raise self.error(where)
+            if not awaits:
+                notify_blocking(busy)
 
+    def busy_slots(self, who: Waiter) -> tuple[list[Slot], bool]:
+        """Return the occupied slots, and whether only ``who`` could free one.
 
-def _occupied(
-    state: PoolState, is_held_back: Callable[[Container], bool]
-) -> tuple[list[Slot], bool]:
-    alive = state.alive()
-    busy = [
-        slot
-        for container in alive
-        for slot in container.slots
-        if slot.input is not None or not is_held_back(container)
-    ]
-    return busy, not (state.starting or state.idle or len(alive) < state.limits.most)
+        Under the pool's lock.
+        """
+        busy, is_full = self._occupied()
+        return busy, bool(busy) and is_full and all(who.holds(slot) for slot in busy)
 
+    def inputs_if_full(self) -> list[RunningInput | None] | None:
+        """Return what each slot runs, None for a slot between two inputs.
 
-def check_wait(
-    state: PoolState,
-    is_held_back: Callable[[Container], bool],
-    pool: str,
-    where: str,
-    *,
-    awaits: bool,
-) -> None:
-    """Raise `InvalidError` if the running code would wait for a slot that only this code can
-    release.
+        Return None if a slot is free, or another container may start.
+        """
+        with deferred(), self._state.lock:
+            busy, is_full = self._occupied()
+            return [slot.input for slot in busy] if is_full else None
 
-    Otherwise notify the inputs in the slots, unless the code ``awaits`` and its thread runs on.
-    """
-    who = waiter(awaits=awaits)
-    with deferred():  # otherwise an interrupt might leave the lock taken
-        with state.lock:
-            busy, stuck = busy_slots(state, is_held_back, who)
-        if stuck:
-            drop_unreachable()
-            with state.lock:
-                busy, stuck = busy_slots(state, is_held_back, who)
-        if stuck:
-            raise deadlock_error(pool, state.limits, where)
-        if not awaits:
-            notify_blocking(busy)
+    def _occupied(self) -> tuple[list[Slot], bool]:
+        state = self._state
+        alive = state.alive()
+        busy = [
+            slot
+            for container in alive
+            for slot in container.slots
+            if slot.input is not None or not self._is_held_back(container)
+        ]
+        return busy, not (state.starting or state.idle or len(alive) < state.limits.most)
 
-
-def deadlock_error(pool: str, limits: Limits, where: str) -> InvalidError:
-    """Return the error for the call ``where``, which would wait for its own thread."""
-    return InvalidError(
-        f"{where} would wait forever: all calls that {pool} can run at once "
-        f"({limits.capacity}) are generators that this thread has not read to the end. "
-        "Fix: read them first (list(...)), close() them, or allow the class one more "
-        f"container: max_containers={limits.most + 1}"
-    )
+    def error(self, where: str) -> InvalidError:
+        """Return the error for the call ``where``, which would wait for its own thread."""
+        name, limits = self._state.name, self._state.limits
+        return InvalidError(
+            f"{where} would wait forever: all calls that {name} can run at once "
+            f"({limits.capacity}) are generators that this thread has not read to the end. "
+            "Fix: read them first (list(...)), close() them, or allow the class one more "
+            f"container: max_containers={limits.most + 1}"
+        )
 
 
 def notify_blocking(busy: Sequence[Slot]) -> None:

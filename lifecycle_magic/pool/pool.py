@@ -18,20 +18,11 @@ from typing import Any
 
 from lifecycle_magic.container.container import Container
 from lifecycle_magic.container.endings import Ending, EndKind
-from lifecycle_magic.container.slots import RunningInput, Slot
+from lifecycle_magic.container.slots import Slot
 from lifecycle_magic.exception import StartError
 from lifecycle_magic.lifecycle.states import ENDED_STATES, WARM_STATES
 from lifecycle_magic.pool.claim import BlockingClaim, Claim
-from lifecycle_magic.pool.deadlocks import (
-    Waiter,
-    busy_slots,
-    check_wait,
-    deadlock_error,
-    drop_unreachable,
-    inputs_if_full,
-    notify_blocking,
-    waiter,
-)
+from lifecycle_magic.pool.deadlocks import Deadlocks, drop_unreachable, notify_blocking, waiter
 from lifecycle_magic.pool.pending_start import PendingStart
 from lifecycle_magic.pool.scale_down import ScaleDown
 from lifecycle_magic.pool.sizing import Limits, wanted
@@ -41,7 +32,6 @@ from lifecycle_magic.pool.swap import CodeSwapper
 from lifecycle_magic.spec.class_spec import ClassSpec
 from lifecycle_magic.spec.retries import Retries
 from lifecycle_magic.threads.event_loop import EventLoop
-from lifecycle_magic.threads.sigint import deferred
 from lifecycle_magic.wire.messages import Swap
 
 SINGLE_USE = Ending(EndKind.DRAIN, "it has run its one input (single_use_containers=True)")
@@ -98,6 +88,7 @@ class Pool:
         self._lock = self._state.lock
         self._idle_times = ScaleDown(event_loop, self._scale_down)
         self._code_swapper = CodeSwapper(self._lock, event_loop, self._offer)
+        self.deadlocks = Deadlocks(self._state, self._code_swapper.is_held_back)
         self._starts = Starts(self._state, self._make_container, self._offer_slots)
 
     @property
@@ -136,9 +127,9 @@ class Pool:
             stuck = False
             if slot is None:
                 claim.close_gate()
-                busy, stuck = self._busy_slots(waiter())
+                busy, stuck = self.deadlocks.busy_slots(waiter())
                 if stuck and again:
-                    raise deadlock_error(self.name, self.limits, claim.where)
+                    raise self.deadlocks.error(claim.where)
                 if not stuck:
                     state.waiting.append(claim)
             missing = (
@@ -187,23 +178,6 @@ class Pool:
                 claim.slot = slot
                 return slot
         return None
-
-    def check_wait(self, where: str, *, awaits: bool = False) -> None:
-        """Raise `InvalidError` if the running code would wait for a slot that only this code can
-        release.
-
-        ``where`` names the call that needs the slot. The wait blocks the thread, or with ``awaits``
-        only the coroutine.
-        """
-        check_wait(self._state, self._code_swapper.is_held_back, self.name, where, awaits=awaits)
-
-    def _busy_slots(self, who: Waiter) -> tuple[list[Slot], bool]:
-        return busy_slots(self._state, self._code_swapper.is_held_back, who)
-
-    def inputs_if_full(self) -> list[RunningInput | None] | None:
-        """Return what each slot runs if no slot can become free but by an input that ends."""
-        with deferred(), self._lock:
-            return inputs_if_full(self._state, self._code_swapper.is_held_back)
 
     def release(self, slot: Slot) -> None:
         """End the input in ``slot``, and give the slot to the next waiting claim."""

@@ -184,7 +184,7 @@ class MapRun:
 
     def _check_wait(self, *, awaits: bool = False) -> None:
         """Raise `InvalidError` if the running code keeps every slot from the map's inputs."""
-        self.pool.check_wait(f"{self.pool.name}.{self.method}", awaits=awaits)
+        self.pool.deadlocks.check_wait(f"{self.pool.name}.{self.method}", awaits=awaits)
 
     def _has_room(self) -> bool:
         with self._changed:
