@@ -18,6 +18,7 @@ Place = Literal["notebook", "terminal"]
 
 _BOTH: frozenset[Place] = frozenset({"notebook", "terminal"})
 _NOTEBOOK: frozenset[Place] = frozenset({"notebook"})
+_TERMINAL: frozenset[Place] = frozenset({"terminal"})
 
 LOG_LINES = 50
 """How many lines ``logs`` prints by default."""
@@ -26,10 +27,11 @@ _HISTORY_ENTRIES = 20
 
 @dataclass(frozen=True)
 class Argument:
-    """One argument: a flag such as ``-n``, or ``name``, which is positional.
+    """One argument: a flag such as ``-n``, or a positional one such as ``name``.
 
     ``long`` is a second flag with the same meaning. ``is_switch`` is true for a flag without a
-    value; the value of other flags is a whole number. ``is_optional`` is for ``name``.
+    value; the value of other flags is a whole number. ``is_optional`` and ``is_repeated`` (any
+    number of values) are for positional ones.
     """
 
     flag: str
@@ -37,12 +39,15 @@ class Argument:
     long: str = ""
     is_switch: bool = False
     is_optional: bool = False
+    is_repeated: bool = False
     default: int | None = None
     places: frozenset[Place] = _BOTH
 
     @property
     def usage(self) -> str:
         """The argument as shown in the help: ``NAME``, ``[NAME]``, ``[--all]`` or ``[-n N]``."""
+        if self.is_repeated:
+            return f"[{self.flag.upper()} ...]"
         if not self.flag.startswith("-"):
             return f"[{self.flag.upper()}]" if self.is_optional else self.flag.upper()
         return f"[{self.flag}]" if self.is_switch else f"[{self.flag} N]"
@@ -50,7 +55,8 @@ class Argument:
     def add_to(self, parser: argparse.ArgumentParser) -> None:
         """Add the argument to a parser."""
         if not self.flag.startswith("-"):
-            parser.add_argument(self.flag, help=self.help, nargs="?" if self.is_optional else None)
+            count = "*" if self.is_repeated else "?" if self.is_optional else None
+            parser.add_argument(self.flag, help=self.help, nargs=count)
             return
         flags = (self.flag, self.long) if self.long else (self.flag,)
         if self.is_switch:
@@ -71,7 +77,7 @@ class Command:
     @property
     def takes_name(self) -> bool:
         """Whether the command takes the name of a class or container."""
-        return any(one.flag == "name" for one in self.arguments)
+        return any(one.flag in ("name", "names") for one in self.arguments)
 
     def usage(self, place: Place) -> str:
         """Return the command with its arguments, as the help shows it."""
@@ -140,6 +146,15 @@ COMMANDS: dict[str, Command] = {
             ),
         ),
         Command("why", "print what changed since a class's previous build", (_NAME,), _NOTEBOOK),
+        Command(
+            "export",
+            "write classes of the notebook, and what they need, as a script",
+            (
+                Argument("notebook", "the saved notebook, an .ipynb file", places=_TERMINAL),
+                Argument("names", "classes (default: all)", is_repeated=True),
+                Argument("script", "the file to write, such as app.py"),
+            ),
+        ),
         Command("doctor", "check the engines, the sandbox, the state folder and the limits"),
         Command(
             "prune",

@@ -6,7 +6,8 @@ import argparse
 import difflib
 import shlex
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from lifecycle_magic.building import build_log
 from lifecycle_magic.container.endings import Ending, EndKind
@@ -30,12 +31,13 @@ __all__ = ["complete", "describe_ended", "examined", "parse", "run"]
 Handler = Callable[["Session", argparse.Namespace], "str | Table"]
 
 
-def run(line: str, session: Session) -> str | Table:
-    """Run one ``%lifecycle`` line and return what to display.
+def run(line: str, session: Session, shell: Any = None) -> str | Table:
+    """Run one ``%lifecycle`` line of a shell and return what to display.
 
     Raises `InvalidError` for an unknown command, argument, class or container.
     """
     command, given = parse(line)
+    given.shell = shell
     return _HANDLERS[command.name](session, given)
 
 
@@ -169,6 +171,14 @@ def _why(session: Session, given: argparse.Namespace) -> str:
     return "\n".join(service.build_reason() for service in chosen)
 
 
+def _export(session: Session, given: argparse.Namespace) -> str:
+    from lifecycle_magic.ui.export import cells, command
+
+    target = Path(given.script).expanduser()
+    found = cells.of_shell(given.shell)
+    return command.write(found, given.names, target, given.shell.user_ns)
+
+
 def _prune(session: Session, given: argparse.Namespace) -> str:
     from lifecycle_magic.ui import prune
 
@@ -185,6 +195,7 @@ _HANDLERS: dict[str, Handler] = {
     "restart": _restart,
     "history": _history,
     "why": _why,
+    "export": _export,
     "doctor": _doctor,
     "prune": _prune,
 }

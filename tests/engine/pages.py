@@ -83,7 +83,7 @@ def run(path: Path, shell: InteractiveShell, engine: str) -> int:
 
 def _cell(block: Block, shell: InteractiveShell, raises: str) -> str:
     with capture_output(stderr=False) as captured:
-        done = shell.run_cell(block.code, store_history=False)
+        done = shell.run_cell(block.code, store_history=True)
     error = done.error_before_exec or done.error_in_exec
     if raises:
         assert error is not None, f"{block} raises nothing; it shows: {captured.stdout}"

@@ -588,6 +588,32 @@ def test_doctor_tells_of_engine_sandbox_and_state(notebook: Notebook):
         assert re.search(rf"^(ok|warn|fail) +{what} ", told, re.MULTILINE)
 
 
+def test_an_exported_script_gives_what_the_notebook_gave(notebook: Notebook, tmp_path: Path):
+    notebook.ok("import subprocess, sys\nPLUS = 5\ndef more(x):\n    return x + PLUS")
+    notebook.ok(
+        """\
+        %%lifecycle_cls --env WORD=hi
+        class Model:
+            @lm.enter()
+            def load(self):
+                self.word = os.environ["WORD"]
+
+            @lm.method()
+            def tell(self, x: int):
+                return f"{self.word} {more(x)}"
+        """
+    )
+    script, result = tmp_path / "app.py", tmp_path / "result"
+    shown = notebook.ok(f"%lifecycle export Model {script}")
+    assert f"wrote {script}: Model" in shown.text
+    assert "subprocess" not in script.read_text()
+    notebook.ok(
+        "subprocess.run([sys.executable, '-m', 'lifecycle_magic', 'run', '-q', '--write-result', "
+        f"'{result}', '{script}::Model.tell', '--x', '4'], check=True)"
+    )
+    assert result.read_text() == notebook.ok("print(Model().tell.remote(4), end='')").text == "hi 9"
+
+
 def test_names_and_commands_complete(notebook: Notebook):
     notebook.ok(model("--lazy"))
 

@@ -314,6 +314,14 @@ def _demo(given: argparse.Namespace) -> int:
     return demo.run(given.output)
 
 
+def _export(given: argparse.Namespace) -> int:
+    from lifecycle_magic.ui.export import cells, command
+
+    found = cells.of_file(Path(given.notebook))
+    print(command.write(found, given.names, Path(given.script)))
+    return 0
+
+
 _SHARED: dict[str, Callable[[argparse.Namespace], int]] = {
     "ps": _ps_with_deployments,
     "apps": _apps,
@@ -321,5 +329,6 @@ _SHARED: dict[str, Callable[[argparse.Namespace], int]] = {
     "history": _history,
     "prune": _prune,
     "doctor": _doctor,
+    "export": _export,
 }
 """The commands that ``%lifecycle`` has too: `lifecycle_magic.ui.command_table` declares them."""

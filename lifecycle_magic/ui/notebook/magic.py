@@ -84,7 +84,7 @@ class LifecycleMagics(Magics):
             if line.split() == ["doctor"]:  # it has to work even if no session can be opened
                 shown: Any = commands.examined()
             else:
-                shown = commands.run(line, session.current())
+                shown = commands.run(line, session.current(), self.shell)
             if isinstance(shown, str):
                 print(shown.rstrip("\n"))
             else:

@@ -22,7 +22,17 @@ from lifecycle_magic.spec.ignored_options import IGNORED
 from lifecycle_magic.spec.options import Declared, Options, declared
 from lifecycle_magic.spec.unknown_options import explain_unknown
 
-__all__ = ["WHERE", "Parser", "Request", "describe", "parse"]
+__all__ = [
+    "WHERE",
+    "Parser",
+    "Request",
+    "describe",
+    "env_pair",
+    "merged_steps",
+    "parse",
+    "plain_options",
+    "read",
+]
 
 WHERE = "%%lifecycle_cls"
 _APP_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}", re.ASCII)
@@ -103,17 +113,10 @@ def parse(line: str, cwd: Path | None = None) -> Request:
     >>> parse("--pip numpy pandas --cpu 2").options.cpu
     2.0
     """
-    try:
-        words = shlex.split(line)
-    except ValueError as error:
-        raise InvalidError(f"{WHERE} {line}: {error}. Fix: close the quotes") from None
-    given, extra = _parser().parse_known_args([_dashes(word) for word in words])
-    if extra:
-        raise InvalidError(f"{WHERE}: {_unknown(extra[0])}")
-    plain = [name for name, one in declared().items() if one.value is not None]
-    options = {name: getattr(given, name) for name in plain}
+    given = read(line)
+    options = plain_options(given)
     options["image"] = _image(given)
-    options["env"] = dict(_pair(text) for text in given.env) or None
+    options["env"] = dict(env_pair(text) for text in given.env) or None
     options["secrets"] = _secrets(given)
     options["volumes"] = _volumes(given.volume, cwd or Path.cwd())
     return Request(
@@ -123,6 +126,23 @@ def parse(line: str, cwd: Path | None = None) -> Request:
         rebuild=bool(given.rebuild),
         app=_app(given.app),
     )
+
+
+def read(line: str) -> argparse.Namespace:
+    """Return the flags of the magic's line with their words. Raises `InvalidError`."""
+    try:
+        words = shlex.split(line)
+    except ValueError as error:
+        raise InvalidError(f"{WHERE} {line}: {error}. Fix: close the quotes") from None
+    given, extra = _parser().parse_known_args([_dashes(word) for word in words])
+    if extra:
+        raise InvalidError(f"{WHERE}: {_unknown(extra[0])}")
+    return given
+
+
+def plain_options(given: argparse.Namespace) -> dict[str, Any]:
+    """Return the options that are single values, None for those that the line does not have."""
+    return {name: getattr(given, name) for name, one in declared().items() if one.value is not None}
 
 
 def describe() -> str:
@@ -252,7 +272,7 @@ def _image(given: argparse.Namespace) -> Any:
     image = (
         Image.from_registry(given.image) if given.image else Image.debian_slim(given.python or None)
     )
-    for flag, words in _merged(given.steps):
+    for flag, words in merged_steps(given.steps):
         if flag == "--pip":
             image = image.pip_install(*words)
         elif flag == "--uv-pip":
@@ -264,7 +284,7 @@ def _image(given: argparse.Namespace) -> Any:
     return image
 
 
-def _merged(steps: Sequence[tuple[str, list[str]]]) -> list[tuple[str, list[str]]]:
+def merged_steps(steps: Sequence[tuple[str, list[str]]]) -> list[tuple[str, list[str]]]:
     """Merge equal neighbours: ``--pip a --pip b`` is one step, like ``--pip a b``."""
     merged: list[tuple[str, list[str]]] = []
     for flag, words in steps:
@@ -275,7 +295,8 @@ def _merged(steps: Sequence[tuple[str, list[str]]]) -> list[tuple[str, list[str]
     return merged
 
 
-def _pair(text: str) -> tuple[str, str]:
+def env_pair(text: str) -> tuple[str, str]:
+    """Return the name and the value of ``--env NAME=VALUE``. Raises `InvalidError`."""
     name, equals, value = text.partition("=")
     if not equals:
         raise InvalidError(

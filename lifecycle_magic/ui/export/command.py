@@ -1,0 +1,41 @@
+"""The command ``export``: write the script, and say what runs it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from lifecycle_magic.exception import InvalidError
+from lifecycle_magic.ui.export.script import script
+from lifecycle_magic.ui.export.statements import Cell
+
+__all__ = ["write"]
+
+_MARK = "# Exported by lifecycle_magic"
+
+
+def write(
+    cells: Sequence[Cell],
+    names: Sequence[str],
+    target: Path,
+    namespace: Mapping[str, object] | None = None,
+) -> str:
+    """Write the script of these classes to ``target``, and return what to tell the user.
+
+    Raises `InvalidError` if it can't be written, or if another file is there.
+    """
+    if target.suffix != ".py":
+        raise InvalidError(
+            f"export: {target} is no name of a script. Fix: %lifecycle export Model app.py"
+        )
+    exported = script(cells, names, target.stem, namespace)
+    try:
+        if target.exists() and not target.read_text(errors="replace").startswith(_MARK):
+            raise InvalidError(
+                f"export: {target} is there already, and was not exported. "
+                "Fix: name another file, or remove it"
+            )
+        target.write_text(f"{_MARK}; the next export replaces it.\n{exported.text}")
+    except OSError as error:
+        raise InvalidError(f"export: {target} can't be written: {error.strerror}") from None
+    return f"wrote {target}: {', '.join(exported.names)}. Try: lifecycle-magic run {target} --help"

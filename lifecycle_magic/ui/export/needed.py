@@ -1,0 +1,120 @@
+"""The statements of a notebook that some names depend on, in the order in which they ran."""
+
+from __future__ import annotations
+
+import ast
+import builtins
+from collections.abc import Iterable, Sequence
+
+from lifecycle_magic.exception import InvalidError
+from lifecycle_magic.ui.export.statements import Statement
+
+__all__ = ["needed"]
+
+_GIVEN = {*dir(builtins), "__name__", "__doc__", "__file__"} - {"exit", "quit"}
+_OF_IPYTHON = {"get_ipython", "In", "Out", "_", "__", "___", "exit", "quit"}
+_SET_UP = ("sys.path.", "os.environ.")  # calls of a module's functions that a program depends on
+
+
+def needed(statements: Sequence[Statement], names: Iterable[str]) -> list[Statement]:
+    """Return the statements that define ``names``, and all that those depend on.
+
+    Raises `InvalidError` for a name that no cell defines, or that only IPython can define.
+    """
+    search = _Search(statements)
+    for name in names:
+        search.need(name, len(statements), "")
+    return [statements[index] for index in sorted(search.found)]
+
+
+class _Search:
+    """The statements found so far, by their index."""
+
+    def __init__(self, statements: Sequence[Statement]) -> None:
+        self.found: set[int] = set()
+        self._statements = statements
+        self._seen: set[tuple[int, int]] = set()
+        self._star_imports = [
+            index
+            for index, one in enumerate(statements)
+            if isinstance(one.node, ast.ImportFrom) and one.node.names[0].name == "*"
+        ]
+
+    def need(self, name: str, moment: int, reader: str) -> None:
+        """Find what defines ``name`` for a reader that runs just before statement ``moment``.
+
+        A function's names are looked up when it is called, so the same name may be needed as it was
+        at one moment and as it is at the end.
+        """
+        if name in _OF_IPYTHON:
+            raise InvalidError(
+                f"export: {reader or 'a cell'} uses {name}, which exists in IPython only. "
+                "Fix: write it without, or leave that line out of the cell"
+            )
+        chain = self._definitions(name, moment)
+        if not chain:
+            if name in _GIVEN or self._definitions(name, len(self._statements)):
+                return  # if it is defined later, what reads it had not run at that moment
+            if not self._star_imports:
+                raise InvalidError(_undefined(name, reader))
+            chain = self._star_imports
+        for index in chain:
+            self._add(index, moment)
+
+    def _add(self, index: int, moment: int) -> None:
+        if (index, moment) in self._seen:
+            return
+        self._seen.add((index, moment))
+        self.found.add(index)
+        statement = self._statements[index]
+        reader = _title(statement)
+        for name in statement.reads:
+            self.need(name, index, reader)
+        for name in statement.reads_later:
+            self.need(name, moment, reader)
+        for name in statement.may_read:
+            if self._definitions(name, moment):
+                self.need(name, moment, reader)
+
+    def _definitions(self, name: str, moment: int) -> list[int]:
+        """Return the last definition before ``moment``, what it builds on, and later changes."""
+        chain: list[int] = []
+        for index in range(min(moment, len(self._statements)) - 1, -1, -1):
+            statement = self._statements[index]
+            if name in statement.defines:
+                chain.append(index)
+                if statement.is_certain and name not in statement.reads:
+                    return [one for one in chain if self._counts(one, name, statement)]
+            elif name in statement.changes:
+                chain.append(index)
+        is_defined = any(name in self._statements[index].defines for index in chain)
+        return chain if is_defined else []
+
+    def _counts(self, index: int, name: str, definition: Statement) -> bool:
+        """Return whether a statement matters to the value that ``definition`` gave the name."""
+        statement = self._statements[index]
+        if name in statement.defines or not isinstance(statement.node, ast.Expr):
+            return True
+        if definition.is_import:
+            return statement.text.startswith(_SET_UP)
+        return not _makes_app(definition.node)  # app.stop() is no part of the app
+
+
+def _makes_app(node: ast.stmt) -> bool:
+    call = node.value if isinstance(node, (ast.Assign, ast.AnnAssign)) else None
+    function = call.func if isinstance(call, ast.Call) else None
+    return getattr(function, "attr", getattr(function, "id", "")) == "App"
+
+
+def _title(statement: Statement) -> str:
+    """Return the name of a function or class, or the statement's first line."""
+    return getattr(statement.node, "name", "") or statement.text.strip().partition("\n")[0]
+
+
+def _undefined(name: str, reader: str) -> str:
+    if not reader:
+        return f"export: no cell defines {name}. Fix: run the cell that does"
+    return (
+        f"export: {reader} reads {name}, and no cell of this session defines it. "
+        f"Fix: define {name} in a cell, and run it"
+    )
