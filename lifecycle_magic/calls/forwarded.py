@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lifecycle_magic.calls.detached import DetachedCall
-from lifecycle_magic.calls.generators import LaterStream
 from lifecycle_magic.calls.reply import Raise, ReplyReader, Value
+from lifecycle_magic.calls.streams import LaterStream
 from lifecycle_magic.wire.frames import Frame, Kind
 from lifecycle_magic.wire.nested import forward
 

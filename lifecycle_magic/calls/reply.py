@@ -3,8 +3,8 @@
 `ReplyReader` is pure: it reads frames and facts, and decides. Three drivers receive the frames,
 each in its own way of waiting: `lifecycle_magic.calls.sync.read_reply` blocks the calling thread,
 `lifecycle_magic.calls.detached.read_available_reply` belongs to a selector loop, and
-`lifecycle_magic.calls.generators.AsyncStream` to asyncio's. Code that acts on a reply first calls
-`settle`.
+`lifecycle_magic.calls.async_generators.AsyncStream` to asyncio's. Code that acts on a reply first
+calls `settle`.
 """
 
 from __future__ import annotations

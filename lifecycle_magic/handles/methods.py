@@ -23,7 +23,7 @@ from lifecycle_magic.callers.async_call import AsyncCall
 from lifecycle_magic.callers.function_call import FunctionCall
 from lifecycle_magic.callers.internal_frames import hidden, strip_all
 from lifecycle_magic.callers.with_aio import CallWithAio, with_thread
-from lifecycle_magic.calls import generators, sync
+from lifecycle_magic.calls import async_generators, generators, sync
 from lifecycle_magic.calls.batching import Batcher
 from lifecycle_magic.calls.detached import AsyncioWatcher, DetachedCall, SpawnedCall
 from lifecycle_magic.calls.map.mapping import MapRun
@@ -269,13 +269,13 @@ class Method:
         self._only_generator("remote_gen")
         pool = self._pool()
         if self._spec.is_async:
-            return generators.EitherItems(pool, self._name, args, kwargs)
+            return async_generators.EitherItems(pool, self._name, args, kwargs)
         return generators.stream(pool, self._name, args, kwargs)
 
     def _remote_gen_aio(self, *args: Any, **kwargs: Any) -> AsyncIterator[Any]:
         """Return an asynchronous iterator over the items that the method yields."""
         self._only_generator("remote_gen.aio")
-        return generators.AsyncItems(self._find, self._name, args, kwargs)
+        return async_generators.AsyncItems(self._find, self._name, args, kwargs)
 
     # --- many inputs -----------------------------------------------------------------------
 

@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import TYPE_CHECKING, Any
 
-from lifecycle_magic.calls.generators import AsyncStream
+from lifecycle_magic.calls.async_generators import AsyncStream
 from lifecycle_magic.calls.reply import ReplyReader, Value, take_value
 from lifecycle_magic.web.body import BodyStalled
 from lifecycle_magic.wire.frames import Frame, Kind

@@ -26,6 +26,7 @@ from lifecycle_magic.calls import (
     generator_close,
     generators,
     reply,
+    streams,
 )
 from lifecycle_magic.calls import input as inputs
 from lifecycle_magic.calls import sync as calls
@@ -224,6 +225,7 @@ TRACED = (
     inputs,
     consumer_clock,
     generators,
+    streams,
     swap,
     way,
 )
@@ -369,8 +371,8 @@ def test_an_unread_response_costs_no_container(
 ) -> None:
     monkeypatch.setattr(inputs, "INTERRUPT_GRACE_SECONDS", 60)
     before = work.pid.remote()
-    input = generators._Stream(work.pool, "stops", (), {})
-    items = generators._iterate(input)
+    input = streams.Stream(work.pool, "stops", (), {})
+    items = generators.items_of(input)
     next(items)
     work.event_loop.call_soon(lambda: interrupt(input))
     while not input.has_unread_answer():

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from lifecycle_magic.callers.internal_frames import hidden
 from lifecycle_magic.callers.with_aio import CallWithAio
-from lifecycle_magic.calls.generators import EitherItems
+from lifecycle_magic.calls.async_generators import EitherItems
 from lifecycle_magic.calls.map.mapping import Arguments, MapRun
 from lifecycle_magic.calls.map.progress_bar import UNKNOWN, ProgressBar, length
 
