@@ -154,7 +154,7 @@ class DetachedCall(Input):
         self,
         pool: Pool,
         method: str,
-        args: tuple[Any, ...],
+        args: tuple[Any, ...] | None,
         kwargs: dict[str, Any],
         watcher: Watcher | None = None,
     ) -> None:

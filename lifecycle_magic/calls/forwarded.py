@@ -1,19 +1,20 @@
-"""Inputs of calls from inside containers.
+"""Inputs of calls from inside containers, and of other processes.
 
-Arguments come as pickles of the calling container, and answers go back as pickles of the called
-one: this process reads neither, because their types may exist only there.
+Arguments come as pickles of the caller, and answers go back as pickles of the called container:
+this process reads neither, because their types may exist only there.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lifecycle_magic.calls.detached import DetachedCall
+from lifecycle_magic.calls.input import Input
 from lifecycle_magic.calls.reply import Raise, ReplyReader, Value
 from lifecycle_magic.calls.streams import LaterStream
 from lifecycle_magic.wire.frames import Frame, Kind
-from lifecycle_magic.wire.nested import forward
+from lifecycle_magic.wire.nested import forward, with_number
 
 if TYPE_CHECKING:
     from contextvars import Context
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from lifecycle_magic.pool.pool import Pool
 
 __all__ = ["ForwardedAnswer", "ForwardedCall", "ForwardedFailure", "ForwardedItems"]
+__all__ += ["ForwardedInput", "ForwardingReader", "NumberedCall"]
 
 
 class ForwardedAnswer(NamedTuple):
@@ -38,7 +40,7 @@ class ForwardedFailure(Exception):
         self.answer = answer
 
 
-class _ForwardingReader(ReplyReader):
+class ForwardingReader(ReplyReader):
     """The meaning of frames whose content only the calling container reads."""
 
     __slots__ = ()
@@ -55,7 +57,7 @@ class _ForwardingReader(ReplyReader):
         return Value(answer, frame.kind != Kind.ITEM)
 
 
-class _ForwardingStreamReader(_ForwardingReader):
+class _ForwardingStreamReader(ForwardingReader):
     """The same for the frames of a generator."""
 
     __slots__ = ()
@@ -72,14 +74,46 @@ class ForwardedCall(DetachedCall):
 
     __slots__ = ()
 
-    make_reader = _ForwardingReader
+    make_reader = ForwardingReader
 
     def __init__(
         self, pool: Pool, method: str, data: Any, buffers: Sequence[Any], context: Context
     ) -> None:
-        super().__init__(pool, method, (), {})
-        self.payload, self.buffers = forward(self.id, method, data, buffers)
+        super().__init__(pool, method, None, {})
+        self._pack(method, data, buffers)
         self.context = context
+
+    def _pack(self, method: str, data: Any, buffers: Sequence[Any]) -> None:
+        self.payload, self.buffers = forward(self.id, method, data, buffers)
+
+
+class NumberedCall(ForwardedCall):
+    """A `ForwardedCall` whose arguments are those of a whole input: see `pack_input`."""
+
+    __slots__ = ()
+
+    def _pack(self, method: str, data: Any, buffers: Sequence[Any]) -> None:
+        self.payload, self.buffers = with_number(data, self.id), list(buffers)
+
+
+class ForwardedInput(Input):
+    """The same for a thread that waits for the answer itself.
+
+    ``find_context`` returns the context in which output is shown. Few calls need it.
+    """
+
+    __slots__ = ("_find_context",)
+
+    def __init__(
+        self, pool: Pool, method: str, data: Any, find_context: Callable[[], Context]
+    ) -> None:
+        super().__init__(pool, method, None, {})
+        self.payload, self.buffers = with_number(data, self.id), []
+        self._find_context = find_context
+
+    @property
+    def context(self) -> Context:  # type: ignore[override]
+        return self._find_context()
 
 
 class ForwardedItems(LaterStream):

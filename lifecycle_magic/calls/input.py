@@ -61,7 +61,8 @@ class InputPool(Protocol):
 class Input:
     """One call: what to send, and which slot it is in.
 
-    Raises `SerializationError`, which names the argument, if an argument cannot be pickled.
+    Raises `SerializationError`, which names the argument, if an argument cannot be pickled. Without
+    ``args``, a subclass sets what to send itself.
     """
 
     __slots__ = (
@@ -89,7 +90,7 @@ class Input:
     displaces_maps = True  # a map, which holds slots for many inputs, releases one for it
 
     def __init__(
-        self, pool: InputPool, method: str, args: tuple[Any, ...], kwargs: dict[str, Any]
+        self, pool: InputPool, method: str, args: tuple[Any, ...] | None, kwargs: dict[str, Any]
     ) -> None:
         self.id = next(_ids)
         self.pool = pool
@@ -102,6 +103,8 @@ class Input:
         self.lost_starts = 0  # times that its container exited before it began
         self.attempts = 0  # failed attempts
         self.gate: threading.Lock | None = None
+        if args is None:
+            return
         self.context = contextvars.copy_context()
         try:
             self.payload, self.buffers = dumps(

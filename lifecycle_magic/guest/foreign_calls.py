@@ -25,7 +25,7 @@ from lifecycle_magic.guest.session_connection import Answer, Reach, begin
 from lifecycle_magic.wire.frames import Kind
 from lifecycle_magic.wire.nested import ADDRESS, REMOTE, SPAWN
 
-__all__ = ["ForeignCall", "ForeignCalls", "MethodKind"]
+__all__ = ["ForeignCall", "ForeignCalls", "MethodKind", "runs_loop"]
 
 
 class ForeignCall(FunctionCall[Any]):
@@ -75,7 +75,7 @@ class ForeignCalls:
 
     def _remote(self, *args: Any, **kwargs: Any) -> Any:
         """Call the method in a warm container and return its result."""
-        if _runs_loop():
+        if runs_loop():
             if self._kind().is_async:
                 return AsyncCall(self._start(REMOTE, args, kwargs)._future, self._where)
             self._warn_blocking()
@@ -87,6 +87,10 @@ class ForeignCalls:
             used.send(Kind.ABANDON, number)
             raise
         assert answer is not None
+        return self._value_of(answer)
+
+    def _value_of(self, answer: Answer) -> Any:
+        """Return the value in an answer, or raise the exception in it as the method raised it."""
         try:
             return value_of(answer, self._where)
         except RemoteError as error:
@@ -193,7 +197,8 @@ class ForeignCalls:
         _warn_blocking(self._where)
 
 
-def _runs_loop() -> bool:
+def runs_loop() -> bool:
+    """Return whether this thread's event loop runs."""
     asyncio = sys.modules.get("asyncio")
     return asyncio is not None and asyncio._get_running_loop() is not None
 

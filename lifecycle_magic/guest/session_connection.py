@@ -163,6 +163,13 @@ class SessionConnection:
         ask = Ask(0, target.key, target.arguments, target.method, form, slot)
         return self.start(ask, [data, *buffers], receive, self._shower())
 
+    def call(self, target: Target, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Answer | None:
+        """Make a call and wait for its answer, on a connection of its own.
+
+        None if there is no such connection: `ask` makes the call.
+        """
+        return None
+
     def start(
         self, ask: Ask, parts: list[Any], receive: Callable[[Answer], None], show: Show | None
     ) -> int:
@@ -212,6 +219,7 @@ class SessionConnection:
             pass
         with self._lock:
             self.is_closed = True
+        self._on_ended()
         for number in list(self._receivers):
             receiver = self._receivers.pop(number, None)
             if receiver is not None:
@@ -221,12 +229,12 @@ class SessionConnection:
     def _on_frame(self, frame: Frame) -> None:
         number = number_of(frame.payload)
         if frame.kind == Kind.CHANGED:
-            self.descriptions.clear()
             self._on_changed()
             return
         if frame.kind == Kind.LEAVING:
             with self._lock:
                 self.is_left = True
+            self._on_ended()
             self._close_if_left()
             return
         data, *buffers = frame.buffers or (b"",)
@@ -267,7 +275,11 @@ class SessionConnection:
         return _shielded(current_lane.get())
 
     def _on_changed(self) -> None:
-        """React to another declaration of a class. A container has no one else to notify."""
+        """React to another declaration of a class: descriptions may be outdated."""
+        self.descriptions.clear()
+
+    def _on_ended(self) -> None:
+        """React to the end of the session, or to its replacement by another one."""
 
     def _shower(self) -> Show | None:
         """Return what shows the output of a call. In a container none: the kernel shows it."""

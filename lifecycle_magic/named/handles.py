@@ -20,6 +20,7 @@ from lifecycle_magic.named.reach import Name, own
 __all__ = ["Cls", "Function", "NamedClass", "NamedFunction", "NamedObject"]
 
 _WAYS = ("remote", "remote_gen", "map", "starmap", "for_each", "spawn", "get_web_url", "web_url")
+_FIXED = frozenset({int, float, complex, str, bool, bytes, type(None)})
 _NO_ARGUMENTS = pickled((), {})
 _NAME = re.compile(r"[^/\s?#]{1,200}")
 
@@ -135,6 +136,9 @@ class NamedObject:
         self._name = name
         self._args = args
         self._kwargs = kwargs
+        # Kept for later calls, unless the arguments of the constructor may change meanwhile.
+        self._methods: dict[str, NamedMethod] = {}
+        self._is_fixed = all(type(one) in _FIXED for one in (*args, *kwargs.values()))
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):
@@ -144,8 +148,13 @@ class NamedObject:
             return getattr(mine(*self._args, **self._kwargs), name)
         if name in self._kwargs:
             return self._kwargs[name]
-        where = f"{self._name.name}().{name}"
-        return NamedMethod(self._name, self._args, self._kwargs, name, where, False)
+        found = self._methods.get(name)
+        if found is None:
+            where = f"{self._name.name}().{name}"
+            found = NamedMethod(self._name, self._args, self._kwargs, name, where, False)
+            if self._is_fixed:
+                self._methods[name] = found
+        return found
 
     def __dir__(self) -> list[str]:
         mine = own(self._name)

@@ -6,6 +6,7 @@ processes have a `Route` of their own: `lifecycle_magic.session.route` sets it.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from concurrent.futures import Future
 from typing import Any, NamedTuple, Protocol
 
@@ -29,6 +30,10 @@ class Name(NamedTuple):
 
 class Route(Protocol):
     """How a process that is no container reaches sessions."""
+
+    @property
+    def names(self) -> Mapping[str, Any]:
+        """What the process itself serves, by name."""
 
     def own(self, name: Name) -> Any:
         """Return this process's own class handle of that name, or None."""
@@ -73,6 +78,9 @@ def _found_route() -> Route:
 
 def own(name: Name) -> Any:
     """Return the handle of a class or function that this process itself serves, or None."""
+    route = _route
+    if route is not None and not route.names:  # the path of a call
+        return None
     return _found_route().own(name) if is_local() else None
 
 

@@ -4,24 +4,37 @@ from __future__ import annotations
 
 import functools
 import os
+import threading
 import weakref
 from contextlib import AbstractContextManager
 from contextvars import Context, copy_context
 from typing import Any, Protocol
 
 from lifecycle_magic.exception import Error, InvalidError, WireError
-from lifecycle_magic.guest.session_connection import SessionConnection, Show, pickle_arguments
+from lifecycle_magic.guest.session_connection import (
+    Answer,
+    SessionConnection,
+    Show,
+    Target,
+    pickle_arguments,
+)
 from lifecycle_magic.host.served import Served
 from lifecycle_magic.host.user_of_socket import is_own_user
 from lifecycle_magic.named.crossing import handle_of_key, to_another_session
+from lifecycle_magic.peers.serial import SerialConnections
 from lifecycle_magic.pool.printing import show
 from lifecycle_magic.threads.sigint import deferred
 from lifecycle_magic.wire.frame_header import PROTOCOL
 from lifecycle_magic.wire.frames import Channel
-from lifecycle_magic.wire.hello import NAMED, dial, introduce
+from lifecycle_magic.wire.hello import NAMED, SERIAL, dial, introduce
+from lifecycle_magic.wire.nested import pack_input
 from lifecycle_magic.wire.python_versions import python_minor
+from lifecycle_magic.wire.unpicklable import arguments_error
 
 __all__ = ["Listener", "PeerConnection", "connect"]
+
+_END_SECONDS = 2.0
+"""Seconds after the end of one connection in which the others of an ended session end, too."""
 
 _open: weakref.WeakSet[PeerConnection] = weakref.WeakSet()
 
@@ -40,7 +53,32 @@ class PeerConnection(SessionConnection):
         self.listeners: weakref.WeakSet[Listener] = weakref.WeakSet()
         self.served = served
         self.end = f"{served.who}, which served it, has ended"
+        self._serial = SerialConnections(
+            lambda: _introduce(served, SERIAL), self.far, self._on_changed
+        )
+        self._ended = threading.Event()
         super().__init__(channel, served.session)
+
+    def call(self, target: Target, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Answer | None:
+        token = to_another_session.set(True)
+        try:
+            payload, buffers = pack_input(target.method, args, kwargs)
+        except Exception as error:
+            raise arguments_error(target.where, args, kwargs, error) from None
+        finally:
+            to_another_session.reset(token)
+        answer = self._serial.call(target, payload, buffers)
+        if answer is not None and answer.lost:
+            # The next call looks for another session if this one has ended.
+            has_ended = self._ended.wait(_END_SECONDS)
+            lost = self.end if has_ended else f"the connection to {self.served.who} broke"
+            return answer._replace(lost=lost)
+        return answer
+
+    def _on_ended(self) -> None:
+        self._serial.close()
+        if self.is_closed:
+            self._ended.set()
 
     def _pickle(
         self, where: str, args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -54,6 +92,7 @@ class PeerConnection(SessionConnection):
     far = staticmethod(handle_of_key)
 
     def _on_changed(self) -> None:
+        super()._on_changed()
         for listener in list(self.listeners):
             listener.on_change()
 
@@ -69,6 +108,7 @@ class PeerConnection(SessionConnection):
     def _close_in_child(self) -> None:
         self.is_closed = True
         self._channel.close_in_child()
+        self._serial.close_in_child()
 
 
 def _show_in(context: Context, stream: str, text: str) -> None:
@@ -89,17 +129,22 @@ def connect(served: Served) -> PeerConnection:
             "Fix: run both with the same Python and the same release of lifecycle_magic"
         )
     try:
-        sock = dial(served.address)
-    except OSError as error:
+        channel = _introduce(served, NAMED)
+    except (OSError, WireError, Error) as error:
         raise Error(f"{served.who} can't be reached: {error}") from None
+    return PeerConnection(channel, served)
+
+
+def _introduce(served: Served, role: str) -> Channel:
+    """Connect to a session, and check that it is this user's."""
+    sock = dial(served.address)
     try:
         if not is_own_user(sock):  # before it gets the token
             raise Error(f"the socket of session {served.session} belongs to another user")
-        channel = introduce(sock, served.token(), NAMED)
-    except (OSError, WireError, Error) as error:
+        return introduce(sock, served.token(), role)
+    except BaseException:
         sock.close()
-        raise Error(f"{served.who} can't be reached: {error}") from None
-    return PeerConnection(channel, served)
+        raise
 
 
 def _in_forked_child() -> None:

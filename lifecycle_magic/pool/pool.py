@@ -155,6 +155,16 @@ class Pool:
         assert error is not None
         raise error
 
+    def lease_idle(self, claim: Claim) -> Slot | None:
+        """Return a slot for ``claim`` if one is free now, otherwise None."""
+        state = self._state
+        with state.lock:
+            slot = self._take(claim) if state.closed is None else None
+            missing = self._starts.reserve() if slot is not None and state.limits.buffer else 0
+        if missing:
+            self._starts.start(missing)
+        return slot
+
     def submit(self, claim: Claim) -> None:
         """Grant ``claim`` a slot when one is free. No thread waits for it."""
         state = self._state

@@ -61,7 +61,7 @@ if TYPE_CHECKING:
 
 __all__ = ["InsideConnection", "SessionCalls"]
 
-Sent = tuple[int, bytes, tuple[Any, ...]]  # kind, payload, buffers
+Sent = tuple[int, int, tuple[Any, ...]]  # kind, number of the call, pickle and its buffers
 
 
 class SessionCalls(Protocol):
@@ -102,6 +102,7 @@ class InsideConnection:
         except OSError:
             pass
         finally:
+            self._on_end()
             self._outgoing.put(None)
             writer.join()
             self._channel.close()
@@ -112,6 +113,9 @@ class InsideConnection:
                 if one.ends_with_caller:
                     one.abandon()
 
+    def _on_end(self) -> None:
+        """React to the end of the connection, before it is closed."""
+
     def shut_down(self) -> None:
         """End the connection. On any thread."""
         with contextlib.suppress(OSError):
@@ -119,7 +123,7 @@ class InsideConnection:
 
     def notify(self, kind: int) -> None:
         """Send a frame that is about no call: CHANGED or LEAVING. On any thread."""
-        self._outgoing.put((kind, pack_number(0), ()))
+        self._enqueue(kind, 0, ())
 
     def on_change(self) -> None:
         """Report that a class that this connection may call was declared again."""
@@ -131,14 +135,23 @@ class InsideConnection:
 
     def _write(self) -> None:
         while (one := self._outgoing.get()) is not None:
-            kind, payload, buffers = one
             try:
-                self._channel.send(kind, payload, buffers)
+                self._send(*one)
             except WireError as error:
-                self._channel.send(Kind.FAILURE, payload, _failure(error))
+                self._send(Kind.FAILURE, one[1], _failure(error))
             except OSError:
                 pass  # the reader ends, too
-            del one, buffers
+            del one
+            self._on_sent()
+
+    def _on_sent(self) -> None:
+        """React to a frame that the writing thread has sent."""
+
+    def _send(self, kind: int, number: int, parts: tuple[Any, ...]) -> None:
+        self._channel.send(kind, pack_number(number), parts)
+
+    def _enqueue(self, kind: int, number: int, parts: tuple[Any, ...]) -> None:
+        self._outgoing.put((kind, number, parts))
 
     def _on_frame(self, frame: Frame) -> None:
         if frame.kind == Kind.ASK:
@@ -223,7 +236,7 @@ class InsideConnection:
 
         def show(stream: str, text: str) -> None:
             data, _ = dumps((stream, text))
-            self._outgoing.put((Kind.OUTPUT, pack_number(number), (data,)))
+            self._enqueue(Kind.OUTPUT, number, (data,))
 
         return self._source.context(caller, show)
 
@@ -235,7 +248,8 @@ class InsideConnection:
         try:
             method = checked_method(ask, pool)
             if method.batched:
-                self._submit_batched(ask, method, pool, loads(data, buffers=buffers), context)
+                given = self._values(data, buffers)
+                self._submit_batched(ask, method, pool, given, context)
                 return
             if ask.form == ITEMS:
                 stream = ForwardedItems(pool, ask.method, data, buffers, context)
@@ -246,7 +260,7 @@ class InsideConnection:
                     lambda error: self._end(ask.number, error),
                 )
             else:
-                input = ForwardedCall(pool, ask.method, data, buffers, context)
+                input = self._make_call(pool, ask.method, data, buffers, context)
                 running = RunningCall(input, ask.form != SPAWN, caller)
             if ask.form != SPAWN:
                 circles.add(caller, running.input)
@@ -272,6 +286,14 @@ class InsideConnection:
         running.start()
         if awaited:
             self._await(ask.number)
+
+    _make_call: type[ForwardedCall] = ForwardedCall
+
+    @staticmethod
+    def _values(data: Any, buffers: list[Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """Return the arguments of a call."""
+        args, kwargs = loads(data, buffers=buffers)
+        return args, kwargs
 
     def _submit_batched(
         self, ask: Ask, method: MethodSpec, pool: Pool, given: Any, context: Context
@@ -402,10 +424,10 @@ class InsideConnection:
         if isinstance(error, ForwardedFailure):
             self._put(Kind.FAILURE, number, error.answer)
         else:
-            self._outgoing.put((Kind.FAILURE, pack_number(number), _failure(error)))
+            self._enqueue(Kind.FAILURE, number, _failure(error))
 
     def _put(self, kind: int, number: int, answer: ForwardedAnswer) -> None:
-        self._outgoing.put((kind, pack_number(number), (answer.data, *answer.buffers)))
+        self._enqueue(kind, number, (answer.data, *answer.buffers))
 
 
 def _pickled(value: Any) -> ForwardedAnswer:

@@ -21,7 +21,9 @@ from lifecycle_magic.host.served import FOLDER, Served, label_of_this_process, w
 from lifecycle_magic.host.user_of_socket import is_own_user
 from lifecycle_magic.services.acceptor import Acceptor
 from lifecycle_magic.services.call_sources import Find, ProcessSource
+from lifecycle_magic.services.caller_watch import CallerWatch
 from lifecycle_magic.services.inside_connection import InsideConnection, SessionCalls
+from lifecycle_magic.services.serial_connection import SerialConnection
 from lifecycle_magic.threads.event_loop import EventLoop
 from lifecycle_magic.wire import hello
 from lifecycle_magic.wire.frame_header import PROTOCOL
@@ -50,6 +52,7 @@ class PeerCalls:
         self._source = ProcessSource(find, serves)
         self._calls = calls
         self._acceptor = Acceptor(self._admit)
+        self._callers = CallerWatch(event_loop)
         self._lock = threading.Lock()
         self._is_closed = False
         place = private_folder(folder / FOLDER)
@@ -91,6 +94,8 @@ class PeerCalls:
         if greeting is None or not hello.admit_named(channel, greeting, self._token):
             return None
         sock.settimeout(None)
+        if greeting.role == hello.SERIAL:
+            return SerialConnection(channel, self._source, self._calls, self._callers)
         connection = InsideConnection(channel, self._source, self._calls)
         if self._is_closed:  # its caller has read the record before
             connection.notify(Kind.LEAVING)
@@ -116,10 +121,12 @@ class PeerCalls:
 
         self._event_loop.call_soon(close)
         self._acceptor.shut_down()
+        self._callers.close()
 
     def close_in_fork(self) -> None:
         """Close what a forked child inherits."""
         self._listener.close()
+        self._callers.close_in_fork()
         self._acceptor.close_in_fork()
 
 

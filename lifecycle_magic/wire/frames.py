@@ -74,6 +74,7 @@ class Kind:
     AWAIT = 22  # worker: the caller of a spawned ASK waits for it from now on
     CHANGED = 23  # session: a class that it serves by name was declared again; see wire.nested
     LEAVING = 24  # session: new ASKs go to the session that has replaced this one
+    AGAIN = 25  # caller: what the last ASK asks for, with other arguments; see wire.nested
 
 
 Part = Any  # bytes, bytearray or memoryview of bytes

@@ -23,7 +23,8 @@ DATA = "data"
 MEMORY = "memory"  # over which descriptors of shared memory pass; Unix sockets only
 CALLS = "calls"  # calls from inside the container; opened when the first one is made
 NAMED = "named"  # calls by name, from another process of the same user
-_ROLES = (CONTROL, DATA, MEMORY, CALLS, NAMED)
+SERIAL = "serial"  # calls by name that block: one after the other
+_ROLES = (CONTROL, DATA, MEMORY, CALLS, NAMED, SERIAL)
 _WRONG_TOKEN = "wrong token: this is not a container that this session launched"
 
 
@@ -188,7 +189,8 @@ def admit_named(channel: Channel, hello: Hello, token: str) -> bool:
     """
     import hmac
 
-    if hello.role != NAMED or not hmac.compare_digest(str(hello.token).encode(), token.encode()):
+    known = hello.role in (NAMED, SERIAL)
+    if not known or not hmac.compare_digest(str(hello.token).encode(), token.encode()):
         refuse(channel, "wrong token: it is not the one in the session's folder")
     elif (hello.protocol, hello.python) != (PROTOCOL, python_minor()):
         refuse(

@@ -13,6 +13,16 @@ The caller is a container of the session, or another process that calls by name.
 
 Except for ASK, the payload is the number of the call, 0 for none. The session passes arguments and
 answers on as the bytes that they are: their types need not exist there.
+
+A connection of the role SERIAL carries the blocking calls of one thread at a time, one after the
+other, so its frames are shorter. The tag of a frame is the number of its call. The arguments are
+those of a whole input (`pack_input`), the payload of an answer is the pickle itself, and the caller
+closes the connection where it would send ABANDON.
+
+    ASK      caller: an `Ask` of the form REMOTE; its input is the frame's buffers
+    AGAIN    caller: the same with another input, which is payload and buffers
+    RESULT FAILURE OUTPUT    session: the answers
+    CHANGED  session: as above, before the next answer
 """
 
 from __future__ import annotations
@@ -23,9 +33,10 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from lifecycle_magic.exception import WireError
-from lifecycle_magic.wire.pickling import Buffer, dumps, loads
+from lifecycle_magic.wire.pickling import Buffer, dumps, loads, prepare_args, prepare_kwargs
 
-__all__ = ["Ask", "Invitation", "forward", "number_of", "pack_number", "read_ask"]
+__all__ = ["Ask", "Invitation", "forward", "number_of", "pack_input", "pack_number"]
+__all__ += ["read_ask", "with_number"]
 
 BY_NAME = "name:"
 """Prefix of a key that is an app and a name, ``name:app/Model``, whichever session serves them."""
@@ -123,3 +134,28 @@ def forward(
 ) -> tuple[bytes, list[Buffer]]:
     """Return the payload and the buffers of a CALL with arguments that are pickled already."""
     return dumps(_Forwarded(call, method, data, buffers))
+
+
+_UNKNOWN = 0x7FFF_FFFF  # the number of an input that gets one later: always five bytes of pickle
+_HEAD = b"\x80\x05\x95"  # protocol 5, and a frame, whose size takes eight bytes
+_NUMBER_AT = 13  # after head, size and the opcodes of a tuple and of a number
+_OPCODES = b"(J\xff\xff\xff\x7f"
+_CALL = struct.Struct("<i")
+
+
+def pack_input(
+    method: str, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[bytes, list[Buffer]]:
+    """Return an input as a pickle and its buffers. It has no number before `with_number`."""
+    return dumps((_UNKNOWN, method, prepare_args(args), prepare_kwargs(kwargs)))
+
+
+def with_number(data: Any, call: int) -> bytes:
+    """Return the payload of a CALL: the pickle that `pack_input` returned, with its number.
+
+    The number is at the same place in each such pickle, so the pickle need not be read.
+    Raises `WireError` for any other data.
+    """
+    if data[:3] != _HEAD or data[_NUMBER_AT - 2 : _NUMBER_AT + 4] != _OPCODES:
+        raise WireError("an input that can't be read")
+    return b"".join((data[:_NUMBER_AT], _CALL.pack(call), data[_NUMBER_AT + 4 :]))
