@@ -162,7 +162,7 @@ class ReplyReader:
                 "running"
             )
             return Raise(error, DISCONNECTED)
-        why = container.exit_reason or "it was cancelled"
+        why = container.cause.reason or "it was cancelled"
         return Raise(InputCancelled(f"{input.where} was interrupted: {why}"))
 
     @property

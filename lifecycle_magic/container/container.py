@@ -113,16 +113,6 @@ class Container:
         """Return its supervisor's report, once it is there."""
         return self.cause.report
 
-    @property
-    def exit_reason(self) -> str:
-        """Return why it drains or exits, or an empty string."""
-        return self.cause.reason
-
-    @property
-    def kill_reason(self) -> str:
-        """Return why the kernel killed it, or an empty string."""
-        return self.cause.killed.why if self.cause.killed is not None else ""
-
     def _move(self, to: State, why: str = "") -> None:
         """Move to another state and publish the change.
 
@@ -203,7 +193,9 @@ class Container:
         if self.cause.is_killed_by(EndKind.STARTUP_TIMEOUT):
             raise startup_timeout_error(self.plan, NOT_CONNECTED)
         if self.cause.killed is not None:
-            raise StartError(f"the container of {self.plan.cls} did not start: {self.kill_reason}")
+            raise StartError(
+                f"the container of {self.plan.cls} did not start: {self.cause.kill_reason}"
+            )
 
     # --- inputs ----------------------------------------------------------------------------
 
@@ -307,7 +299,7 @@ class Container:
             self._ask_exit(at_once=True)
             for slot in running:
                 if slot.input is not None and slot.input.is_half_read:
-                    slot.give_up(self.exit_reason)
+                    slot.give_up(self.cause.reason)
 
     def _kill(self) -> None:
         """Kill the container without running ``exit``. Block until the engine has done so."""
@@ -326,7 +318,7 @@ class Container:
     def _ask_exit(self, *, at_once: bool = False) -> None:
         control = self.connections.control
         if control is not None:
-            control.exit(self.exit_reason, at_once=at_once)
+            control.exit(self.cause.reason, at_once=at_once)
 
     # --- what its supervisor says ----------------------------------------------------------
 

@@ -32,6 +32,11 @@ class ExitCause:
         self.report: Report | None = None
         self._ended: Ended | None = None  # the engine's account, used where there is no report
 
+    @property
+    def kill_reason(self) -> str:
+        """Return why the kernel killed the container, or an empty string."""
+        return self.killed.why if self.killed is not None else ""
+
     def is_killed_by(self, kind: EndKind) -> bool:
         """Return whether the kernel killed the container by this kind of ending."""
         return self.killed is not None and self.killed.kind is kind
@@ -67,7 +72,7 @@ class ExitCause:
         return describe_end(
             self.report,
             self._ended,
-            killed=self.killed.why if self.killed is not None else "",
+            killed=self.kill_reason,
             leaving=self.reason,
             memory_limit=memory_limit,
         )

@@ -146,9 +146,9 @@ def test_a_frame_that_no_worker_sends_is_no_answer_and_its_slot_is_not_used_agai
             ways[way]()
         assert [work.echo.remote(number) for number in range(3)] == [0, 1, 2]
         first, second = work.made
-    assert first.kill_reason.startswith("its connection broke: ")
+    assert first.cause.kill_reason.startswith("its connection broke: ")
     assert second.state is State.EXITED
-    assert second.kill_reason == ""
+    assert second.cause.kill_reason == ""
 
 
 @pytest.mark.parametrize(("kind", "payload"), WRONG[1:])  # READY is what enter ends with

@@ -303,7 +303,7 @@ def _life(container: Container, offset: float) -> LiveFacts:
     why = (
         container.explain_exit()
         if state in ENDED_STATES
-        else container.exit_reason
+        else container.cause.reason
         if leaving
         else ""
     )
