@@ -124,6 +124,15 @@ class Notice:
     level: Literal["info", "warning"] = "info"
 
 
+def with_class(cls: str | None, text: str) -> str:
+    """Return a notice's text as a line that names its class once.
+
+    >>> with_class("Model", "LIMIT changed"), with_class("Model", "Model: LIMIT changed")
+    ('Model: LIMIT changed', 'Model: LIMIT changed')
+    """
+    return text if cls is None or text.startswith(f"{cls}: ") else f"{cls}: {text}"
+
+
 Event = Transition | LogLine | BuildStep | Notice
 Publish = Callable[[Event], None]
 

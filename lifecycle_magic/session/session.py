@@ -34,7 +34,7 @@ from lifecycle_magic.lifecycle import diagnostics
 from lifecycle_magic.lifecycle.bus import Bus
 from lifecycle_magic.lifecycle.history import Entry, History
 from lifecycle_magic.lifecycle.logs import Logs
-from lifecycle_magic.lifecycle.states import LogLine, Notice
+from lifecycle_magic.lifecycle.states import LogLine, Notice, with_class
 from lifecycle_magic.services import object_store
 from lifecycle_magic.session.served_calls import ServedCalls, named
 from lifecycle_magic.session.sweep import folders, sweep
@@ -127,7 +127,7 @@ class Session:
     def notice(
         self, cls: str | None, text: str, level: Literal["info", "warning"] = "info"
     ) -> None:
-        _log.debug("%s%s", f"{cls}: " if cls else "", text)
+        _log.debug("%s", with_class(cls, text))
         self.bus.publish(Notice(cls, text, time.time(), level))
 
     # --- containers ------------------------------------------------------------------------

@@ -144,11 +144,14 @@ def test_a_file_gets_each_step_once_and_no_control_characters():
     terminal.show(RUNNING)
     done = dataclasses.replace(RUNNING, status="done", headline="ready", seconds=2.0)
     rows = (RUNNING.rows[0], StepRow("train()", "done", 3.0))
-    terminal.show(dataclasses.replace(done, rows=rows, notices=("a note",)), final=True)
+    terminal.show(
+        dataclasses.replace(done, rows=rows, notices=("a note", "Model: another")), final=True
+    )
     assert stream.getvalue().splitlines() == [
         "Model: ✓ pip install six  1.5 s",
         "Model: ✓ train()  3.0 s",
         "Model: a note",
+        "Model: another",
         "✓ Model: ready (2.0 s)",
     ]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 
-from lifecycle_magic.lifecycle.states import BuildStep
+from lifecycle_magic.lifecycle.states import BuildStep, Notice
 from lifecycle_magic.ui.cli.reporter import Reporter
 
 
@@ -28,4 +28,17 @@ def test_every_step_is_reported_at_its_start_and_with_its_time_at_its_end() -> N
         "lifecycle-magic: Model: cached: make",
         "lifecycle-magic: Model: bake()",
         "lifecycle-magic: Model: failed after 1 min 1 s: bake()",
+    ]
+
+
+def test_a_notice_names_its_class_once() -> None:
+    stream = io.StringIO()
+    reporter = Reporter(stream)
+    reporter.take(Notice("Model", "LIMIT changed", 1.0))
+    reporter.take(Notice("Model", "Model: new containers, because LIMIT changed", 1.0))
+    reporter.take(Notice(None, "engine: process", 1.0))
+    assert stream.getvalue().splitlines() == [
+        "lifecycle-magic: Model: LIMIT changed",
+        "lifecycle-magic: Model: new containers, because LIMIT changed",
+        "lifecycle-magic: engine: process",
     ]

@@ -14,6 +14,7 @@ from lifecycle_magic.lifecycle.states import (
     Notice,
     State,
     Transition,
+    with_class,
 )
 from lifecycle_magic.ui.panel.text import plain, seconds
 
@@ -51,7 +52,7 @@ class Reporter:
 
     def _line(self, event: Event) -> str:
         if isinstance(event, Notice):
-            return event.text
+            return with_class(event.cls, event.text)
         if isinstance(event, BuildStep):
             return self._step_line(event)
         if isinstance(event, Transition):

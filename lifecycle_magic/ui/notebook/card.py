@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import IO, TYPE_CHECKING, Any, Protocol
 
-from lifecycle_magic.lifecycle.states import Event
+from lifecycle_magic.lifecycle.states import Event, with_class
 from lifecycle_magic.services.service import Change
 from lifecycle_magic.ui.deployment import (
     Address,
@@ -215,7 +215,7 @@ class Terminal:
                 for address in view.addresses:
                     self._line(f"{view.name}: {_answers(address)}")
             for text in view.notices[self._notices :]:
-                self._line(f"{view.name}: {plain(text)}")
+                self._line(with_class(view.name, plain(text)))
             self._notices = len(view.notices)
             if final:
                 for text in view.tail:
