@@ -265,6 +265,23 @@ def test_a_cache_stays_if_its_function_does() -> None:
     assert one.live["f"].cache_info().hits == 1
 
 
+def test_caches_of_libraries_do_not_count() -> None:
+    above = """
+import functools, typing
+class Named(typing.NamedTuple):
+    x: int = {}
+    def __getitem__(self, key): return {}
+seen = []
+@functools.lru_cache
+def unrelated(x): return x
+"""
+    methods = "def go(self): return Named()[0], typing.Optional[int] == None, {}"
+    one = Cell(cell(methods.format(1), above.format(1, 1)))
+    one.m.go()
+    one.edit(cell(methods.format(2), above.format(1, 2)))
+    assert one.m.go() == (2, False, 2)
+
+
 SHOW = """
 import functools
 @functools.singledispatch

@@ -118,7 +118,11 @@ class _Plan:
         changes = find_changes(self.pairs, names, self._base_content, self._new_content)
         if changes.are_none:
             return
-        spaces = {id(values): name for name, values in self.spaces.items()}
+        spaces = {
+            id(values): name
+            for name, values in self.spaces.items()
+            if not name.startswith(definition_load.STDLIB)
+        }
         contents = self._base_content, self._live_content
         reach = Reach(changes, spaces)
         self.conflicts += (

@@ -82,9 +82,6 @@ class _Walk:
         self._alive: list[Any] = []  # of ids in `seen`
 
     def run(self) -> bool:
-        # Python calls these on any object, without their names in the code that uses it.
-        if any(self._read_attribute(name) for name in self._changes.implicit):
-            return True
         while self.waiting:
             value = self.waiting.pop()
             if isinstance(value, _LEAVES) or id(value) in self.seen:
@@ -126,7 +123,9 @@ class _Walk:
                 return True
         if any((space, name) in self._changes.names for name in names.strings):
             return True
-        return any(self._read_attribute(name) for name in names.attributes | names.strings)
+        # Python calls the implicit ones on any object, without their names in the code.
+        attributes = names.attributes | names.strings | self._changes.implicit
+        return any(map(self._read_attribute, attributes))
 
     def _class(self, cls: type) -> bool:
         if id(cls) in self._changes.classes:
