@@ -24,7 +24,7 @@ from lifecycle_magic.peers.sessions import sessions
 from lifecycle_magic.wire.frames import Kind
 
 CODE = """
-import os, signal, subprocess, threading
+import os, signal, threading
 import lifecycle_magic as lm
 from engine.work import Folder
 
@@ -66,11 +66,6 @@ class Narrow:
     @lm.method()
     def die(self):
         os.kill(os.getpid(), signal.SIGKILL)
-
-    @lm.method()
-    def say_later(self, name):
-        waits = f"until [ -e {FOLDER}/go ]; do sleep 0.01; done; echo late {name}"
-        subprocess.Popen(["sh", "-c", f"{waits}; touch {FOLDER}/said"])
 
     @lm.method()
     def say(self, count):
@@ -156,16 +151,6 @@ def test_output_comes_before_the_answer_and_in_order(far: Far, capsys: Any) -> N
     assert capsys.readouterr().out == "".join(f"line {number}\n" for number in range(50))
 
 
-def test_late_output_is_not_shown_in_a_later_call(far: Far, capfd: Any) -> None:
-    model = far.make("Narrow")
-    model.say_later.remote("one")
-    far.notes.note("go")
-    (Path(far.notes.path) / "go").touch()
-    wait_for((Path(far.notes.path) / "said").exists, "the late output")
-    assert [model.echo.remote(x) for x in range(20)] == list(range(20))
-    assert "late" not in capfd.readouterr().out
-
-
 def test_threads_that_block_have_connections_up_to_a_bound(far: Far) -> None:
     model = far.make("Wide")
     count = MAX_CONNECTIONS + 4
@@ -186,10 +171,11 @@ def test_a_call_waits_for_a_slot_and_can_be_interrupted_there(far: Far) -> None:
         first = threads.submit(model.hold.remote, "first")
         far.notes.wait("began-first")
 
+        pools = "[p for s in session.current().services.values() for p in s.pools.values()]"
+        waiting = f"result = sum(len(pool.waiting) for pool in {pools})"
+
         def interrupt() -> None:
-            pools = "[p for s in session.current().services.values() for p in s.pools.values()]"
-            code = f"result = sum(len(pool.waiting) for pool in {pools})"
-            wait_for(lambda: far.run(code), "a call that waits")
+            wait_for(lambda: far.run(waiting), "a call that waits")
             os.kill(os.getpid(), signal.SIGINT)
 
         thread = threading.Thread(target=interrupt)
@@ -197,6 +183,7 @@ def test_a_call_waits_for_a_slot_and_can_be_interrupted_there(far: Far) -> None:
         with pytest.raises(KeyboardInterrupt):
             model.hold.remote("second")
         thread.join()
+        wait_for(lambda: not far.run(waiting), "the end of the wait")
         far.notes.note("go-first")
         assert first.result() == "first"
     assert model.echo.remote(3) == 3
