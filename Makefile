@@ -1,6 +1,6 @@
 # The front door: `make` lists the targets.
 .DEFAULT_GOAL := help
-.PHONY: help install demo lab test test-pythons corpus differences soak fuzz engine js lint docs dist bench \
+.PHONY: help install demo lab test test-pythons corpus differences modal-table soak fuzz engine js lint docs dist bench \
 	profiles clean
 
 BIN := .venv/bin
@@ -56,6 +56,9 @@ fuzz: install ## fuzz every decoder of the wire, of files and of HTTP (MINUTES=3
 
 differences: ## write docs/differences.md from the corpus
 	@PYTHONPATH=tests $(BIN)/python tests/corpus/test_data.py
+
+modal-table: ## write the tables of docs/guides/modal.md from the list of Modal's API
+	@PYTHONPATH=tests $(BIN)/python tests/unit/test_modal_api.py
 
 engine: ## make a Docker engine answer and give it the base image
 	@scripts/engine.sh

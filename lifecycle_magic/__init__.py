@@ -33,7 +33,7 @@ _MODULE_OF = {
     "concurrent": "decorators.hooks",
     "current_function_call_id": "decorators.current_call",
     "current_input_id": "decorators.current_call",
-    "enable_output": "modal_names",
+    "enable_output": "modal_api.output",
     "enter": "decorators.hooks",
     "exception": "",
     "exit": "decorators.hooks",
@@ -79,7 +79,7 @@ if TYPE_CHECKING:
     from lifecycle_magic.handles.function import Function as Function
     from lifecycle_magic.images.file_patterns import FilePatternMatcher as FilePatternMatcher
     from lifecycle_magic.images.image import Image as Image
-    from lifecycle_magic.modal_names import enable_output as enable_output
+    from lifecycle_magic.modal_api.output import enable_output as enable_output
     from lifecycle_magic.secret import Secret as Secret
     from lifecycle_magic.spec.retries import Retries as Retries
     from lifecycle_magic.ui.panel.widget import panel as panel
@@ -127,9 +127,9 @@ def __getattr__(name: str) -> Any:
 def _unknown(name: str) -> str:
     if name[:1] == "_":  # asked for by Python and by tools
         return f"module {__name__!r} has no attribute {name!r}"
-    from lifecycle_magic.modal_names import explain
+    from lifecycle_magic.modal_api.table import explain
 
-    return explain(name)
+    return explain("modal", name) or f"module {__name__!r} has no attribute {name!r}"
 
 
 def __dir__() -> list[str]:

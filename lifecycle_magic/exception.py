@@ -108,7 +108,7 @@ class RemoteError(Error, RuntimeError):
     original: BaseException | None = None
 
 
-_OF_MODAL: dict[str, type[BaseException]] = {
+OF_MODAL: dict[str, type[BaseException]] = {
     "ConnectionError": EngineUnavailable,
     "DeserializationError": SerializationError,
     "ExecutionError": ContainerDied,
@@ -123,9 +123,18 @@ _OF_MODAL: dict[str, type[BaseException]] = {
 }
 """Names in ``modal.exception``, and what is raised here in such a case."""
 
-_NEVER_RAISED = (
-    *("AlreadyExistsError", "AuthError", "ClientClosed", "ConflictError", "DataLossError"),
-    *("DeprecationError", "ExecTimeoutError", "InteractiveTimeoutError", "LogsFetchError"),
+OF_MODAL_TOO = ("Error", "InvalidError", "NotFoundError", "RemoteError", "SerializationError")
+"""Errors of the same name in both packages."""
+
+NEVER_RAISED = (
+    *("AlreadyExistsError", "AsyncUsageWarning", "AuthError", "ClientClosed", "ConflictError"),
+    *("DataLossError", "DeprecationError", "ExecTimeoutError", "InteractiveTimeoutError"),
+    "InternalAPIWarning",
+    *("InvalidIdError", "LogsFetchError", "PendingDeprecationError", "ServerWarning"),
+    *("SandboxFilesystemDirectoryNotEmptyError", "SandboxFilesystemFileTooLargeError"),
+    *("SandboxFilesystemIsADirectoryError", "SandboxFilesystemNotADirectoryError"),
+    *("SandboxFilesystemNotFoundError", "SandboxFilesystemPathAlreadyExistsError"),
+    *("SandboxFilesystemPermissionError", "UserCodeException"),
     *("ModuleNotMountable", "MountUploadTimeoutError", "PermissionDeniedError"),
     *("RequestSizeError", "SandboxFilesystemError", "SandboxTerminatedError"),
     *("SandboxTimeoutError", "ServiceError", "SnapshotCreationError", "UnimplementedError"),
@@ -133,14 +142,20 @@ _NEVER_RAISED = (
 )
 """Further names there: a handler for one of them may stay, and never runs."""
 
+REFUSED = {"simulate_preemption": "Fix: remove it, nothing preempts containers here"}
+"""What else ``modal.exception`` has, and what to write instead."""
+
 
 def __getattr__(name: str) -> type[BaseException]:
-    if name in _OF_MODAL:
-        return _OF_MODAL[name]
-    if name in _NEVER_RAISED:
-        made = type(name, (Error,), {"__module__": __name__, "__doc__": "Never raised here."})
+    if name in OF_MODAL:
+        return OF_MODAL[name]
+    if name in NEVER_RAISED:
+        base = UserWarning if name.endswith("Warning") else Error
+        made = type(name, (base,), {"__module__": __name__, "__doc__": "Never raised here."})
         globals()[name] = made
         return made
+    if name in REFUSED:
+        raise AttributeError(f"Modal has exception.{name}, here there is none. {REFUSED[name]}")
     raise AttributeError(
         f"module {__name__!r} has no exception {name}; it has {', '.join(__all__)}"
     )

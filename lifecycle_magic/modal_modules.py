@@ -16,82 +16,30 @@ from types import ModuleType
 from typing import Any
 
 from lifecycle_magic.decorators.http_server import http_server
-from lifecycle_magic.modal_names import ABSENT, explain
+from lifecycle_magic.modal_api.names import INSTEAD_OF_MODULE
+from lifecycle_magic.modal_api.names import MODULES as MODULES_SECTION
+from lifecycle_magic.modal_api.table import explain, find
 
 __all__ = ["MODULES", "find_spec"]
 
 PACKAGE = __name__.partition(".")[0]
-_MODELS = ("A10", "A10G", "A100", "B200", "H100", "H200", "L4", "L40S", "T4")
+_OWN = ("app", "exception", "secret", "volume")
+"""Modules of the same path in both packages."""
 
-MODULES: dict[str, tuple[str, ...]] = {
-    "billing": (),
-    "call_graph": (),
-    "client": (),
-    "cloud_bucket_mount": (),
-    "cls": ("Cls", "parameter"),
-    "cluster": (),
-    "config": (),
-    "container_process": (),
-    "dict": ("Dict",),
-    "environments": (),
-    "experimental": ("http_server",),
-    "file_pattern_matcher": ("FilePatternMatcher",),
-    "functions": ("Function", "FunctionCall", "gather"),
-    "gpu": (),
-    "image": ("Image",),
-    "io_streams": (),
-    "mount": (),
-    "network_file_system": (),
-    "object": (),
-    "output": ("enable_output",),
-    "parallel_map": (),
-    "partial_function": (
-        *("asgi_app", "batched", "build", "concurrent", "enter", "exit", "fastapi_endpoint"),
-        *("method", "web_endpoint", "web_server", "wsgi_app"),
-    ),
-    "proxy": (),
-    "queue": ("Queue",),
-    "retries": ("Retries",),
-    "runner": (),
-    "running_app": (),
-    "sandbox": (),
-    "schedule": (),
-    "scheduler_placement": (),
-    "server": (),
-    "serving": (),
-    "snapshot": (),
-    "stream_type": (),
-    "token_flow": (),
-    "types": (),
-    "workspace": (),
-}
+
+def _names_of_modules() -> dict[str, tuple[str, ...]]:
+    found: dict[str, list[str]] = {one: [] for one in INSTEAD_OF_MODULE}
+    for entry in MODULES_SECTION.entries:
+        owner, _, module = entry.owner.partition(".")
+        if module and owner == "modal" and "." not in module:
+            names = found.setdefault(module, [])
+            if entry.verdict == "runs":
+                names.append(entry.name)
+    return {one: tuple(names) for one, names in found.items() if one not in _OWN}
+
+
+MODULES = _names_of_modules()
 """Modal's modules, and which of their names exist here."""
-
-_INSTEAD = {
-    "billing": "remove it: nothing is billed",
-    "call_graph": "lifecycle-magic ps lists what runs",
-    "config": "set options in the program, or by LIFECYCLE_MAGIC_... variables",
-    "io_streams": "run the command with subprocess in a method, and read its pipes",
-    "object": "use the class itself: App, Image, Volume, ...",
-    "parallel_map": "call .map, .starmap or .for_each of a method",
-    "runner": "write with app.run(): ..., or lifecycle-magic run script.py",
-    "running_app": "write with app.run(): ...",
-    "serving": "lifecycle-magic serve script.py",
-    "snapshot": "declare a class with a build hook, which keeps what it makes in the image",
-    "stream_type": "run the command with subprocess in a method, and read its pipes",
-    "token_flow": "remove it: there is no account",
-    "types": "use the values themselves",
-}
-_NAMES_INSTEAD = {
-    "experimental": {
-        "clustered": "remove it: each container runs by itself, on this machine",
-        "get_cluster_info": "remove it: each container runs by itself, on this machine",
-        "flash_forward": "use @web_server(port) and get_web_url()",
-        "stop_fetching_inputs": "set single_use_containers=True in @app.cls()",
-        "set_local_input_concurrency": "set @concurrent(max_inputs=...) above the class",
-        "get_local_input_concurrency": "set @concurrent(max_inputs=...) above the class",
-    },
-}
 
 
 def find_spec(name: str) -> ModuleSpec | None:
@@ -108,8 +56,8 @@ def find_spec(name: str) -> ModuleSpec | None:
         spec = ModuleSpec(name, _Loader(), origin=__file__, is_package=True)
         spec.has_location = True  # so that the module counts as installed, not as the user's own
         return spec
-    if own in ABSENT:
-        raise ImportError(explain(own))
+    if said := explain("modal", own):
+        raise ImportError(said)
     return None
 
 
@@ -131,7 +79,7 @@ class _Loader(Loader):
         if name == "experimental":
             found = {"http_server": http_server}
         if name == "gpu":
-            found = {model: _gpu(model) for model in _MODELS} | {"Any": _gpu("any")}
+            found = {model: _gpu("any" if model == "Any" else model) for model in MODULES[name]}
         vars(module).update(found)
         vars(module)["__all__"] = sorted(found)
         vars(module)["__getattr__"] = lambda missing: _refuse(name, missing)
@@ -145,7 +93,9 @@ def _explain(module: str, name: str) -> str:
     """Return the message for a name that a module of Modal's has, or might have."""
     if name.startswith("__"):
         return f"module '{PACKAGE}.{module}' has no attribute {name!r}"
-    fix = _NAMES_INSTEAD.get(module, {}).get(name) or ABSENT.get(name) or _INSTEAD.get(module)
+    entry = find(f"modal.{module}", name) or find("modal", name)
+    fix = entry.note if entry is not None and entry.verdict == "refused" else None
+    fix = fix or INSTEAD_OF_MODULE.get(module)
     there = sys.modules.get(f"{PACKAGE}.{module}")
     names = ", ".join(getattr(there, "__all__", ()))
     if fix is None:

@@ -11,10 +11,13 @@ import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import ClassVar
 
+from lifecycle_magic.callers.methods_with_aio import with_aio
 from lifecycle_magic.checks import check_variables, host_path
 from lifecycle_magic.exception import InvalidError, NotFoundError
 from lifecycle_magic.host import secret_store
+from lifecycle_magic.modal_api.table import check_keywords, refuse_members
 
 __all__ = ["Secret"]
 
@@ -54,7 +57,11 @@ class Secret:
 
     @classmethod
     def from_dotenv(
-        cls, path: str | os.PathLike[str] | None = None, *, filename: str = ".env"
+        cls,
+        path: str | os.PathLike[str] | None = None,
+        *,
+        filename: str = ".env",
+        **of_modal: object,
     ) -> Secret:
         """Return a secret of the variables in a ``.env`` file.
 
@@ -65,6 +72,7 @@ class Secret:
         >>> Secret.from_dotenv()  # doctest: +SKIP
         Secret(API_TOKEN)
         """
+        check_keywords("Secret.from_dotenv", of_modal, ("path", "filename"))
         start = Path.cwd() if path is None else host_path("Secret.from_dotenv", path)
         found = _find_dotenv(start, filename)
         if found is None:
@@ -107,19 +115,20 @@ class Secret:
         cls,
         name: str,
         *,
-        environment_name: str | None = None,
         required_keys: Iterable[str] = (),
+        **of_modal: object,
     ) -> Secret:
         """Return the secret that ``lifecycle-magic secret create`` stored under ``name``.
 
         It is read when a container starts. Where nothing is stored, the variables
         ``required_keys`` are taken from this process's environment; if one is missing, the first
-        call raises `NotFoundError` with the command that stores the secret. ``environment_name``
-        is Modal's; there is one store here. Raises `InvalidError` for a name that can't be one.
+        call raises `NotFoundError` with the command that stores the secret. Raises
+        `InvalidError` for a name that can't be one.
 
         >>> Secret.from_name("huggingface", required_keys=["HF_TOKEN"])
         Secret.from_name('huggingface')
         """
+        check_keywords("Secret.from_name", of_modal, ("required_keys",))
         if isinstance(required_keys, str):
             raise InvalidError(
                 "Secret.from_name takes a list of names as required_keys. "
@@ -163,11 +172,61 @@ class Secret:
             return tuple(name for name, _ in self._pairs)
         return tuple(sorted(self.values() if self.is_stored() else self._required))
 
+    @property
+    def name(self) -> str | None:
+        """The name of a stored secret, None for another one."""
+        return self._name
+
+    def hydrate(self, client: object = None) -> Secret:
+        """Return the secret: a stored one is read when a container starts."""
+        return self
+
+    objects: ClassVar[SecretObjects]
+
     def __repr__(self) -> str:
         if self._name is not None:
             return f"Secret.from_name({self._name!r})"
         return f"Secret({', '.join(self.names())})"
 
+
+class SecretObjects:
+    """The stored secrets of this user: `Secret.objects`."""
+
+    @with_aio
+    def list(self) -> list[Secret]:
+        """Return all stored secrets."""
+        return [Secret.from_name(name) for name in secret_store.names()]
+
+    @with_aio
+    def create(
+        self, name: str, env_dict: Mapping[str, str], *, allow_existing: bool = False
+    ) -> None:
+        """Store a secret. Raises `InvalidError` if there is one, unless ``allow_existing``, which
+        keeps that one.
+        """
+        values = Secret.from_dict(env_dict).values()
+        if secret_store.read(name) is None:
+            secret_store.create(name, values)
+        elif not allow_existing:
+            raise InvalidError(
+                f"Secret.objects.create: a secret {name!r} is stored already. "
+                "Fix: give another name, or allow_existing=True"
+            )
+
+    @with_aio
+    def delete(self, name: str, *, allow_missing: bool = False) -> None:
+        """Remove a stored secret. Raises `NotFoundError` if there is none, unless
+        ``allow_missing``.
+        """
+        if not secret_store.delete(name) and not allow_missing:
+            raise NotFoundError(
+                f"Secret.objects.delete: no secret {name!r} is stored. "
+                "Fix: check the name, or give allow_missing=True"
+            )
+
+
+Secret.objects = SecretObjects()
+refuse_members(Secret)
 
 _told: set[str] = set()
 

@@ -28,6 +28,7 @@ from lifecycle_magic.host.volume_entries import (
     translated,
     type_of,
 )
+from lifecycle_magic.modal_api.table import check_keywords, refuse_members
 from lifecycle_magic.threads.blocking import run_in_thread
 
 if TYPE_CHECKING:
@@ -42,17 +43,19 @@ _RESERVED = ("/dev", "/proc", "/sys", "/run/lifecycle", "/opt/lifecycle_magic")
 _SYSTEM = ("/", "/bin", "/etc", "/lib", "/lib64", "/opt", "/run", "/sbin", "/usr", "/var")
 
 
-def _delete(name: str, *, allow_missing: bool = False) -> None:
+def _delete(name: str, *, allow_missing: bool = False, **of_modal: object) -> None:
     """Remove a named volume with all that is in it.
 
     Raises `NotFoundError` if there is none, unless ``allow_missing``; `InvalidError` while a
     container uses it.
     """
+    check_keywords("Volume.delete", of_modal, ("name", "allow_missing"))
     _kernel("delete").delete(name, missing_ok=allow_missing)
 
 
-def _rename(old_name: str, new_name: str) -> None:
+def _rename(old_name: str, new_name: str, **of_modal: object) -> None:
     """Give a named volume another name. Raises `NotFoundError` and `InvalidError`."""
+    check_keywords("Volume.rename", of_modal, ("old_name", "new_name"))
     _kernel("rename").rename(Volume.from_name(old_name).name, Volume.from_name(new_name).name)
 
 
@@ -69,7 +72,7 @@ class Volume:
     create_if_missing: bool = True
 
     @classmethod
-    def from_name(cls, name: str, *, create_if_missing: bool = True) -> Volume:
+    def from_name(cls, name: str, *, create_if_missing: bool = True, **of_modal: object) -> Volume:
         """Return a volume that the engine keeps under ``name`` until it is pruned.
 
         It is created on first use. With ``create_if_missing=False`` a container starts only if the
@@ -78,6 +81,7 @@ class Volume:
         >>> Volume.from_name("weights")  # doctest: +ELLIPSIS
         Volume(kind='named', name='weights', ...)
         """
+        check_keywords("Volume.from_name", of_modal, ("create_if_missing",))
         if not matches(_NAME, name):
             fix = (
                 f"for a folder of this machine write Volume.from_path({name!r})"
@@ -111,14 +115,19 @@ class Volume:
         return cls("path", path=folder.resolve())
 
     @classmethod
-    def ephemeral(cls) -> Volume:
+    def ephemeral(cls, **of_modal: object) -> Volume:
         """Return a volume that is an empty folder on disk for each container, removed when it
         exits.
 
         >>> Volume.ephemeral().kind
         'ephemeral'
         """
+        check_keywords("Volume.ephemeral", of_modal)
         return cls("ephemeral")
+
+    def hydrate(self, client: object = None) -> Volume:
+        """Return the volume: the engine finds or creates it when a container starts."""
+        return self
 
     # --- files ---------------------------------------------------------------------------------
 
@@ -151,10 +160,11 @@ class Volume:
         return _blocks(self, path)
 
     @with_aio
-    def read_file_into_fileobj(self, path: str, fileobj: BinaryIO) -> int:
+    def read_file_into_fileobj(self, /, path: str, fileobj: BinaryIO, **of_modal: object) -> int:
         """Write the content of a file of the volume to an open binary file; return its length in
         bytes.
         """
+        check_keywords("Volume.read_file_into_fileobj", of_modal, ("path", "fileobj"))
         return sum(fileobj.write(block) for block in _blocks(self, path))
 
     @with_aio
@@ -276,6 +286,7 @@ class VolumeObjects:
 
 
 Volume.objects = VolumeObjects()
+refuse_members(Volume)
 
 
 def _kernel(method: str) -> Any:

@@ -6,7 +6,7 @@ import hashlib
 import math
 import re
 from collections.abc import Callable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, overload
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from lifecycle_magic.app.declarations import Declarations
 from lifecycle_magic.app.run import AppRun
@@ -17,6 +17,7 @@ from lifecycle_magic.decorators.http_server import http_server
 from lifecycle_magic.decorators.parameters import parameter
 from lifecycle_magic.decorators.travel import is_local
 from lifecycle_magic.exception import InvalidError
+from lifecycle_magic.modal_api.table import check_keywords, notes, refuse_members
 from lifecycle_magic.spec.option_types import OptionTypes, takes_options
 from lifecycle_magic.spec.options import Options
 
@@ -45,13 +46,7 @@ else:
 T = TypeVar("T")
 F = TypeVar("F", bound=Callable[..., Any])
 
-# Options of `App.server` for the servers in front of Modal's containers.
-_OF_MODALS_PROXY = (
-    *("compute_region", "exit_grace_period", "h2_enabled", "routing_regions", "scaleup_window"),
-    "unauthenticated",
-)
-
-_OF_MODALS_RUN = ("client", "environment_name", "interactive", "show_progress")
+_OF_MODALS_SERVER = tuple(notes("App.server", "ignored"))
 
 _NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 
@@ -99,8 +94,7 @@ class App:
         >>> App.lookup("demo", create_if_missing=True).name
         'demo'
         """
-        if unknown := unused.keys() - {"environment_name", "client"}:
-            raise InvalidError(f"App.lookup has no option {', '.join(sorted(unknown))}")
+        check_keywords("App.lookup", unused, ("name", "create_if_missing"))
         app = App(name)
         if not create_if_missing:
             from lifecycle_magic.session.route import check_app
@@ -167,8 +161,8 @@ class App:
         """
         most = max_concurrency or max(32, math.ceil(target_concurrency or 0))
         target = math.ceil(target_concurrency) if target_concurrency else None
-        for one in _OF_MODALS_PROXY:
-            options.pop(one, None)
+        of_modal = {name: options.pop(name) for name in _OF_MODALS_SERVER if name in options}
+        check_keywords("App.server", of_modal)
 
         def decorate(cls: type[T]) -> type[T]:
             served = http_server(
@@ -259,15 +253,33 @@ class App:
         Options.make(f"App({self.name or ''})", image=image)
         self._defaults["image"] = image
 
-    def include(self, other: App) -> App:
+    def include(self, other_app: App, inherit_tags: bool = True) -> App:
         """Add the classes, functions and entry points of another app; return this app.
+
+        ``inherit_tags`` adds the other app's tags that this one does not have.
 
         >>> app.include(other_app)  # doctest: +SKIP
         """
-        self._declarations.include(other._declarations)
-        for name, function in other.entrypoints.items():
+        self._declarations.include(other_app._declarations)
+        for name, function in other_app.entrypoints.items():
             self.entrypoints.setdefault(name, function)
+        if inherit_tags:
+            self.tags = {**other_app.tags, **self.tags}
         return self
+
+    @property
+    def description(self) -> str | None:
+        """The name of the app, as in Modal."""
+        return self.name
+
+    def get_tags(self) -> dict[str, str]:
+        """Return a copy of the app's tags."""
+        return dict(self.tags)
+
+    def set_tags(self, tags: Mapping[str, str], **unused: object) -> None:
+        """Replace the app's tags."""
+        check_keywords("App.set_tags", unused, ("tags",))
+        self.tags = dict(tags)
 
     @property
     def app_id(self) -> str | None:
@@ -319,22 +331,12 @@ class App:
         >>> with app.run():  # doctest: +SKIP
         ...     Model().predict.remote(1)
         """
-        if detach:
-            raise InvalidError(
-                "app.run(detach=True): containers end with this process. "
-                "Fix: remove it, or keep the process running"
-            )
-        if name is not None:
-            raise InvalidError(f'app.run(name={name!r}): write App("{name}") instead')
-        for option, value in others.items():
-            if option not in _OF_MODALS_RUN:
-                raise TypeError(f"run() got an unexpected keyword argument {option!r}")
-            if value:
-                raise InvalidError(f"app.run({option}=...) is for Modal's cloud. Fix: remove it")
+        check_keywords("App.run", {"detach": detach, "name": name, **others}, ("detach", "name"))
         return AppRun(self)
 
-    def stop(self) -> None:
+    def stop(self, **unused: object) -> None:
         """Stop every container of this app, and wait until each has run its ``exit``."""
+        check_keywords("App.stop", unused)
         from lifecycle_magic.session import session
 
         opened = session.opened()
@@ -356,21 +358,13 @@ class App:
         for key, entry in self._declarations.entries.items():
             yield key, entry.service(), entry.spec
 
-    if not TYPE_CHECKING:  # otherwise every name would exist for a type checker
-
-        def __getattr__(self, name: str) -> NoReturn:
-            from lifecycle_magic.modal_names import ABSENT_OF_APP
-
-            if name in ABSENT_OF_APP:
-                raise AttributeError(
-                    f"Modal's App has {name}, here there is none. Fix: {ABSENT_OF_APP[name]}"
-                )
-            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
-
     # --- inside ----------------------------------------------------------------------------
 
     def _options(self, where: str, options: dict[str, Any]) -> Options:
         return Options.make(where, **{**self._defaults, **options})
+
+
+refuse_members(App)
 
 
 def _name(decorator: str, name: Any) -> str | None:

@@ -16,6 +16,7 @@ from lifecycle_magic.callers.object_calls import (
     pack,
     unpack,
 )
+from lifecycle_magic.modal_api.table import check_keywords, refuse_members
 
 __all__ = ["Dict"]
 
@@ -41,28 +42,28 @@ class Dict(SharedObject):
     _kind = "dict"
 
     @classmethod
-    def from_name(
-        cls, name: str, *, create_if_missing: bool = False, environment_name: str | None = None
-    ) -> Dict:
+    def from_name(cls, name: str, *, create_if_missing: bool = False, **of_modal: object) -> Dict:
         """Return the dictionary of this name in the session, looked up when it is first used.
 
         A use raises `NotFoundError` if there is none, unless ``create_if_missing``. Raises
-        `InvalidError` for an invalid name. ``environment_name`` is Modal's and has no effect.
+        `InvalidError` for an invalid name.
 
         >>> Dict.from_name("results", create_if_missing=True)
         Dict.from_name('results')
         """
+        check_keywords("Dict.from_name", of_modal, ("create_if_missing",))
         made: Dict = cls._named(name, create_if_missing)
         return made
 
     @classmethod
-    def ephemeral(cls, **_: Any) -> Dict:
+    def ephemeral(cls, **of_modal: object) -> Dict:
         """Return a new dictionary without a name; as a ``with`` block it is deleted at the end.
 
         >>> with Dict.ephemeral() as shared:
         ...     len(shared)
         0
         """
+        check_keywords("Dict.ephemeral", of_modal)
         made: Dict = cls._of_no_name()
         return made
 
@@ -150,6 +151,9 @@ class Dict(SharedObject):
 
     def __iter__(self) -> Iterator[Any]:
         return self.keys()
+
+
+refuse_members(Dict)
 
 
 def _entry(key: Any, value: Any) -> tuple[bytes, Any, Any]:

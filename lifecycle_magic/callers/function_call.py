@@ -30,6 +30,13 @@ _keep: Callable[[Future[Any], str], str] | None = None
 """Keeps the outcome of a call in this process's session and returns its id. The session sets it."""
 
 
+def _check(method: str, of_modal: dict[str, object]) -> None:
+    """Explain keywords that only Modal's method has."""
+    from lifecycle_magic.modal_api.table import check_keywords
+
+    check_keywords(f"FunctionCall.{method}", of_modal, ("timeout",) if method == "get" else ())
+
+
 def _no_check(where: str, *, awaits: bool = False) -> None:
     """Accept every wait."""
 
@@ -79,13 +86,15 @@ class FunctionCall(Generic[T_co]):
         """Interrupt the method: ``cancel()``. Its container stays warm."""
         return CallWithAio(self._cancel, self._cancel_aio)
 
-    def _get(self, timeout: float | None = None) -> Any:
+    def _get(self, timeout: float | None = None, **of_modal: object) -> Any:
         """Wait for the call and return its value, or raise the method's exception.
 
         ``timeout`` is in seconds. Raises `TimeoutError` when it is over; the call then continues.
         `InputCancelled` if the call was cancelled. Interrupting the wait interrupts the method.
         """
         __tracebackhide__ = True
+        if of_modal:
+            _check("get", of_modal)
         self._wanted = True
         if timeout is None and not self._future.done():
             self._check_wait(self._where)
@@ -115,10 +124,12 @@ class FunctionCall(Generic[T_co]):
             self._cancel()
             raise
 
-    async def _get_aio(self, timeout: float | None = None) -> Any:
+    async def _get_aio(self, timeout: float | None = None, **of_modal: object) -> Any:
         """Do what `_get` does, for coroutines. Cancelling the waiting task does not affect the
         call.
         """
+        if of_modal:
+            _check("get", of_modal)
         import asyncio
 
         with hidden:
@@ -132,14 +143,16 @@ class FunctionCall(Generic[T_co]):
     def _timeout_error(self, timeout: float | None) -> TimeoutError:
         return TimeoutError(f"{self._where} has not returned within {timeout:g} s; it continues")
 
-    def _cancel(self) -> None:
+    def _cancel(self, **of_modal: object) -> None:
         """Interrupt the method; its container stays warm."""
+        if of_modal:
+            _check("cancel", of_modal)
         self._wanted = True
         with deferred():
             self._future.cancel()
 
-    async def _cancel_aio(self) -> None:
-        self._cancel()
+    async def _cancel_aio(self, **of_modal: object) -> None:
+        self._cancel(**of_modal)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return FunctionCall.from_id, (self.object_id,)
@@ -162,7 +175,7 @@ class FunctionCall(Generic[T_co]):
         self._object_id = id
 
     @staticmethod
-    def from_id(function_call_id: str) -> FunctionCall[Any]:
+    def from_id(function_call_id: str, **of_modal: object) -> FunctionCall[Any]:
         """Return the spawned call with this ``object_id``, in any process of this user.
 
         Raises `NotFoundError` if its session has ended, `InvalidError` for what is no id. ``get``
@@ -172,10 +185,25 @@ class FunctionCall(Generic[T_co]):
         """
         from importlib import import_module  # by name, as this module knows no session
 
+        if of_modal:
+            _check("from_id", of_modal)
         found: FunctionCall[Any] = import_module("lifecycle_magic.named.collected").find(
             function_call_id
         )
         return found
+
+    def hydrate(self, client: object = None) -> FunctionCall[T_co]:
+        """Return the call, which has been started."""
+        return self
+
+    if not TYPE_CHECKING:  # otherwise every name would exist for a type checker
+
+        def __getattr__(self, name: str) -> Any:
+            if not name.startswith("_"):
+                from lifecycle_magic.modal_api.table import refuse
+
+                refuse("FunctionCall", name)
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
     def done(self) -> bool:
         """Return whether the call has ended: with a value, with an exception, or cancelled."""

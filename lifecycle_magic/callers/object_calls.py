@@ -79,6 +79,15 @@ class SharedObject:
     def _of_no_name(cls) -> Any:
         return cls(f"{EPHEMERAL}{secrets.token_hex(16)}", True, True)
 
+    @property
+    def name(self) -> str | None:
+        """The name, None for an ephemeral one."""
+        return None if self._is_ephemeral else self._name
+
+    def hydrate(self, client: object = None) -> Any:
+        """Return the object: it is looked up when it is first used."""
+        return self
+
     def _request(self, method: str, arguments: tuple[Any, ...]) -> Request:
         return self._kind, self._name, self._create, method, arguments
 

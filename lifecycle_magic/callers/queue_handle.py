@@ -21,6 +21,7 @@ from lifecycle_magic.callers.object_calls import (
     unpack,
 )
 from lifecycle_magic.exception import InvalidError
+from lifecycle_magic.modal_api.table import check_keywords, refuse_members
 
 __all__ = ["Queue"]
 
@@ -47,28 +48,28 @@ class Queue(SharedObject):
     _kind = "queue"
 
     @classmethod
-    def from_name(
-        cls, name: str, *, create_if_missing: bool = False, environment_name: str | None = None
-    ) -> Queue:
+    def from_name(cls, name: str, *, create_if_missing: bool = False, **of_modal: object) -> Queue:
         """Return the queue of this name in the session, which is looked up when it is first used.
 
         A use raises `NotFoundError` if there is none, unless ``create_if_missing``. Raises
-        `InvalidError` for an invalid name. ``environment_name`` is Modal's and has no effect.
+        `InvalidError` for an invalid name.
 
         >>> Queue.from_name("jobs", create_if_missing=True)
         Queue.from_name('jobs')
         """
+        check_keywords("Queue.from_name", of_modal, ("create_if_missing",))
         made: Queue = cls._named(name, create_if_missing)
         return made
 
     @classmethod
-    def ephemeral(cls, **_: Any) -> Queue:
+    def ephemeral(cls, **of_modal: object) -> Queue:
         """Return a new queue without a name; as a ``with`` block it is deleted at the end.
 
         >>> with Queue.ephemeral() as jobs:
         ...     jobs.len()
         0
         """
+        check_keywords("Queue.ephemeral", of_modal)
         made: Queue = cls._of_no_name()
         return made
 
@@ -193,6 +194,9 @@ class Queue(SharedObject):
         return items()
 
     delete = deletes(lambda: Queue)
+
+
+refuse_members(Queue)
 
 
 def _partition(name: object) -> str:

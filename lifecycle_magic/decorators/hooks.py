@@ -273,11 +273,14 @@ class NoContainers:
 
 
 def refuse_options(name: str, unknown: dict[str, object], *known: str) -> None:
-    """Raise `InvalidError` that lists the ``known`` options if there are ``unknown`` ones."""
+    """Raise `InvalidError` if there are ``unknown`` options; those of Modal's that do nothing are
+    named in a notice.
+    """
     if not unknown:
         return
-    takes = ", ".join(known) if known else "no options"
-    raise InvalidError(f"@{name} has no option {', '.join(unknown)}: it takes {takes}")
+    from lifecycle_magic.modal_api.table import check_keywords  # not in a plain declaration
+
+    check_keywords(f"@{name}", unknown, known)
 
 
 def check_count(name: str, option: str, value: object, least: int = 1) -> None:

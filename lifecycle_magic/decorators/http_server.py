@@ -28,16 +28,13 @@ def http_server(
     startup_timeout: float = 30.0,
     requires_proxy_auth: bool = False,
     cors: str | Sequence[str] = (),
-    proxy_regions: object = None,
-    exit_grace_period: object = None,
-    h2_enabled: bool = False,
     **unknown: object,
 ) -> Callable[[T], T]:
     """Forward HTTP and WebSockets to the server that an ``@enter`` method of this class starts.
 
     It is ready when something listens on ``port`` of the container. ``Files.get_url()`` is where it
-    answers. Put ``@concurrent`` below it for several requests at once. Modal's ``proxy_regions``
-    and ``exit_grace_period`` have no effect here. Raises `InvalidError` for what can't work.
+    answers. Put ``@concurrent`` below it for several requests at once. Raises `InvalidError` for
+    what can't work.
 
     >>> @http_server(8000)
     ... class Files:
@@ -48,8 +45,6 @@ def http_server(
     refuse_options("http_server", unknown, "port", "startup_timeout", "requires_proxy_auth", "cors")
     if callable(port):
         raise InvalidError("@http_server needs the port. Fix: write @http_server(8000)")
-    if h2_enabled:
-        raise InvalidError("@http_server: h2_enabled=True is not supported. Fix: remove it")
     serve = web_server(
         port, startup_timeout=startup_timeout, requires_proxy_auth=requires_proxy_auth, cors=cors
     )

@@ -16,6 +16,7 @@ from lifecycle_magic.decorators.travel import travel_class
 from lifecycle_magic.handles.attributes import on_class
 from lifecycle_magic.handles.obj import Obj, short_repr
 from lifecycle_magic.handles.registry_entry import RegistryEntry
+from lifecycle_magic.modal_api.table import refuse
 from lifecycle_magic.named.crossing import reduce_by_name, to_another_session
 from lifecycle_magic.named.handles import named_class
 from lifecycle_magic.spec.class_spec import RESERVED, ClassSpec
@@ -132,7 +133,16 @@ class Cls:
         if name in _URLS and SERVE in self._spec.methods and not hasattr(self._spec.cls, name):
             shape = _URLS[name]
             return with_thread(lambda: shape(getattr(self(), SERVE).web_url))
-        return on_class(self._spec, name, self)
+        try:
+            return on_class(self._spec, name, self)
+        except AttributeError:
+            if name == "hydrate":
+                return self._hydrate
+            refuse("Cls", name)
+            raise
+
+    def _hydrate(self, client: object = None) -> Cls:
+        return self
 
     def __setattr__(self, name: str, value: Any) -> None:
         said = f"{self.__name__}.{name} = {short_repr(value)}"

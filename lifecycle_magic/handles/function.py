@@ -11,6 +11,7 @@ from lifecycle_magic.exception import InvalidError
 from lifecycle_magic.handles.cls import Cls
 from lifecycle_magic.handles.methods import Method
 from lifecycle_magic.handles.obj import Obj
+from lifecycle_magic.modal_api.table import refuse
 from lifecycle_magic.named.crossing import reduce_by_name, to_another_session
 from lifecycle_magic.named.handles import NamedFunction, named_function
 from lifecycle_magic.spec.class_spec import CALL
@@ -77,6 +78,10 @@ class Function:
         """Whether the function yields its values."""
         return self._cls._spec.methods[CALL].is_generator
 
+    def hydrate(self, client: object = None) -> Function:
+        """Return the function, which is declared already."""
+        return self
+
     def get_raw_f(self) -> Callable[..., Any]:
         """Return the plain function, as ``local`` does."""
         return self.local
@@ -101,6 +106,7 @@ class Function:
             return self.local
         if name.startswith("__"):
             raise AttributeError(name)
+        refuse("Function", name)
         raise AttributeError(f"{self.__name__} is an @app.function and has no {name}")
 
     @property

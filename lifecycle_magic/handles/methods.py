@@ -29,6 +29,7 @@ from lifecycle_magic.calls.detached import AsyncioWatcher, DetachedCall, Spawned
 from lifecycle_magic.calls.map.mapping import MapRun
 from lifecycle_magic.calls.map.public import ManyInputs, MapRequest
 from lifecycle_magic.exception import InvalidError
+from lifecycle_magic.modal_api.table import refuse_members
 from lifecycle_magic.pool.autoscaler import current_stats
 from lifecycle_magic.threads.blocking import run_in_thread
 from lifecycle_magic.threads.futures import await_future
@@ -398,3 +399,6 @@ class Method:
 
     def __repr__(self) -> str:
         return f"<method {self._where}{self._spec.signature}>"
+
+
+refuse_members(Method, "Function")

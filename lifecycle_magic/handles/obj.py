@@ -10,6 +10,7 @@ from lifecycle_magic.exception import InvalidError
 from lifecycle_magic.handles.attributes import on_instance
 from lifecycle_magic.handles.local_instance import LocalInstance
 from lifecycle_magic.handles.methods import Method
+from lifecycle_magic.modal_api.table import refuse
 from lifecycle_magic.named.crossing import make_instance, to_another_session
 from lifecycle_magic.pool.autoscaler import update_autoscaler
 from lifecycle_magic.spec.class_spec import ClassSpec, MethodSpec
@@ -38,8 +39,10 @@ class Obj:
         spec: ClassSpec = self._cls._spec
         method = spec.methods.get(name)
         if method is None:
-            if name == "update_autoscaler" and not hasattr(spec.cls, name):
-                return with_thread(self._update_autoscaler)
+            if not hasattr(spec.cls, name):
+                if name == "update_autoscaler":
+                    return with_thread(self._update_autoscaler)
+                refuse("Obj", name)
             return on_instance(spec, name, self._cls, self._args, self._kwargs, self._local)
         bound = self.__dict__[name] = self._method(name)
         return bound

@@ -31,6 +31,7 @@ from lifecycle_magic.images.steps import (
     Workdir,
 )
 from lifecycle_magic.images.unsupported import decline, ignore_options
+from lifecycle_magic.modal_api.table import check_keywords, refuse_members
 from lifecycle_magic.secret import Secret
 from lifecycle_magic.volume import Volume
 
@@ -309,26 +310,23 @@ class Image(ModalSteps, Recipe):
         ...     print("fetching", name)
         >>> image = Image.debian_slim().run_function(fetch, args=("weights",))
         """
-        decline(self.run_function, {"include_source": options.pop("include_source", None)})
-        known = {"secrets", "volumes", "env", "cpu", "memory", "gpu", "block_network"}
-        if unknown := sorted(options.keys() - known):
-            raise InvalidError(
-                f"Image.run_function has no option {', '.join(unknown)}: it takes "
-                f"{', '.join(sorted(known))}, args, kwargs, timeout and force_build"
-            )
+        known = ("secrets", "volumes", "env", "cpu", "memory", "gpu", "block_network")
+        others = {name: options.pop(name) for name in [*options] if name not in known}
+        takes = (*known, "args", "kwargs", "timeout", "force_build")
+        check_keywords("Image.run_function", others, takes)
         given = dict(kwargs or {})
         return self.with_steps(
             RunFunction(raw_f, tuple(args), given, options, timeout, force_build)
         )
 
-    def env(self, variables: dict[str, str]) -> Image:
+    def env(self, vars: dict[str, str]) -> Image:
         """Set environment variables for later steps and for every container.
 
         Everyone who has the image can read them; pass secrets with ``secrets=``.
 
         >>> image = Image.debian_slim().env({"OMP_NUM_THREADS": "1"})
         """
-        return self.with_steps(SetEnv(pairs("Image.env", variables)))
+        return self.with_steps(SetEnv(pairs("Image.env", vars)))
 
     def workdir(self, path: str | os.PathLike[str]) -> Image:
         """Set the working folder, an absolute path, for later steps and containers; create it if
@@ -380,6 +378,12 @@ class Image(ModalSteps, Recipe):
     def __dir__(self) -> list[str]:
         return sorted(_PUBLIC)
 
+    def hydrate(self, client: Any = None) -> Image:
+        """Return the image: it is built when a class first needs it."""
+        return self
+
+
+refuse_members(Image)
 
 _PUBLIC = (
     *("debian_slim", "from_registry", "from_dockerfile", "imports"),

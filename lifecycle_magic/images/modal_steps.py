@@ -16,7 +16,7 @@ from lifecycle_magic.images import dockerfile_lines, projects
 from lifecycle_magic.images.imports_block import ImportsBlock
 from lifecycle_magic.images.local_files import Ignore
 from lifecycle_magic.images.step_access import StepAccess
-from lifecycle_magic.images.unsupported import UnsupportedSteps, decline
+from lifecycle_magic.images.unsupported import decline, ignore_options
 from lifecycle_magic.secret import Secret
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ _POETRY_INSTALL = "poetry config virtualenvs.create false && poetry install --no
 _CONDA_PACKAGE = re.compile(r"[A-Za-z0-9][\w.:/\[\]=<>!~*,| +-]*", re.ASCII)
 
 
-class ModalSteps(UnsupportedSteps):
+class ModalSteps:
     """Methods of `Image` that are built from its other steps."""
 
     def entrypoint(self: Any, entrypoint_commands: list[str]) -> Image:
@@ -208,6 +208,7 @@ class ModalSteps(UnsupportedSteps):
         of the ``RUN`` instructions. Raises `InvalidError` for an instruction that can't be a step.
         """
         decline(self.dockerfile_commands, declined)
+        ignore_options("dockerfile_commands", gpu=gpu)
         call = "Image.dockerfile_commands"
         commands = flatten(call, dockerfile_commands)
         folder = host_path(call, context_dir or ".")

@@ -66,8 +66,10 @@ def named_function(app_name: str, name: str, **unused: object) -> NamedFunction:
 
 
 def _checked(kind: str, app: object, name: object, unused: dict[str, object]) -> Name:
-    if unknown := unused.keys() - {"environment_name", "create_if_missing", "namespace"}:
-        raise InvalidError(f"{kind}.from_name has no option {', '.join(sorted(unknown))}")
+    if unused:
+        from lifecycle_magic.modal_api.table import check_keywords
+
+        check_keywords(f"{kind}.from_name", unused, ("app_name", "name"))
     for given in (app, name):
         if not isinstance(given, str) or not _NAME.fullmatch(given):
             raise InvalidError(
@@ -92,7 +94,7 @@ class NamedClass:
         """Return the handle of an instance. The session checks the arguments at the first call."""
         return NamedObject(self._name, args, kwargs)
 
-    def hydrate(self) -> NamedClass:
+    def hydrate(self, client: object = None) -> NamedClass:
         """Look the class up now, instead of at the first call. Raises `NotFoundError`."""
         if own(self._name) is None:
             check_sort(self._name, describe(self._name)[2], False)
@@ -215,6 +217,10 @@ class NamedMethod:
 
     def __getattr__(self, name: str) -> Any:
         if name not in _WAYS:
+            if not name.startswith("_"):
+                from lifecycle_magic.modal_api.table import refuse
+
+                refuse("Function", name)
             raise AttributeError(name)
         mine = self._own()
         return getattr(self._calls if mine is None else mine, name)
@@ -265,7 +271,7 @@ class NamedFunction(NamedMethod):
     def __init__(self, name: Name) -> None:
         super().__init__(name, (), {}, "call", name.name, True)
 
-    def hydrate(self) -> NamedFunction:
+    def hydrate(self, client: object = None) -> NamedFunction:
         """Look the function up now, instead of at the first call. Raises `NotFoundError`."""
         if own(self._name) is None:
             check_sort(self._name, describe(self._name)[2], True)

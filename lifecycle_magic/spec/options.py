@@ -21,10 +21,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from lifecycle_magic.exception import InvalidError
+from lifecycle_magic.modal_api.table import find, notice
 from lifecycle_magic.spec import option_checks as checks
-from lifecycle_magic.spec.ignored_options import IGNORED, ignore
 from lifecycle_magic.spec.number_checks import above_zero, limit, number, whole
-from lifecycle_magic.spec.unknown_options import explain_unknown, is_of_modal
+from lifecycle_magic.spec.unknown_options import explain_unknown
 
 if TYPE_CHECKING:
     from lifecycle_magic.images.image import Image
@@ -180,12 +180,12 @@ class Options:
         """Return these options with ``changes``, checked as in `make`; None restores a default."""
         clean: dict[str, Any] = {}
         for name, value in changes.items():
-            if name in IGNORED and name not in _DECLARED:
-                if value is not None:
-                    ignore(name)
-                continue
             if name not in _DECLARED:
-                if value is None and is_of_modal(name):
+                entry = find("options", f"{name}=")
+                if entry is not None and value is None:
+                    continue  # Modal's "not given"
+                if entry is not None and entry.verdict == "ignored":
+                    notice("options", name, entry.note)
                     continue
                 raise InvalidError(f"{where}: {explain_unknown(name, _DECLARED)}")
             try:

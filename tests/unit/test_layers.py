@@ -20,7 +20,7 @@ ROOT = Path(lifecycle_magic.__file__).parent
 PACKAGES = [
     *(
         "exception",
-        "modal_names",
+        "modal_api",
         "threads",
         "checks",
         "decorators",
@@ -37,7 +37,7 @@ PACKAGES = [
 # What the user's image brings if the class asks for it.
 FROM_THE_IMAGE = {"guest.web": {"fastapi"}}
 
-TRAVEL = {"exception", "threads", "decorators", "wire", "callers", "guest", "named"}
+TRAVEL = {"exception", "modal_api", "threads", "decorators", "wire", "callers", "guest", "named"}
 
 
 def modules() -> Iterator[tuple[str, Path]]:

@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 
 import lifecycle_magic as lm
-from lifecycle_magic import modal_modules, modal_names
+from lifecycle_magic import modal_modules
 from lifecycle_magic.decorators.parameters import parameter
 from lifecycle_magic.exception import InvalidError, NotFoundError
 from lifecycle_magic.host import secret_store
-from lifecycle_magic.spec import ignored_options
+from lifecycle_magic.modal_api import table
 from lifecycle_magic.spec.options import Options
 from lifecycle_magic.spec.reading import read_class
 from lifecycle_magic.ui.cli.main import main
@@ -26,21 +26,6 @@ def state(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """A state folder of the test's own."""
     monkeypatch.setenv("LIFECYCLE_MAGIC_STATE", str(tmp_path / "state"))
     return tmp_path / "state"
-
-
-@pytest.mark.parametrize("name", sorted(modal_names.ABSENT))
-def test_a_name_of_modal_that_is_not_here_says_what_to_write(name: str) -> None:
-    with pytest.raises(AttributeError) as raised:
-        getattr(lm, name)
-    assert str(raised.value).startswith(f"Modal has {name}, here there is none. Fix: ")
-    assert modal_names.ABSENT[name] in str(raised.value)
-
-
-@pytest.mark.parametrize("name", sorted(modal_names.ABSENT))
-def test_an_import_of_a_name_that_is_not_here_says_what_to_write(name: str) -> None:
-    with pytest.raises(ImportError) as raised:
-        exec(f"from lifecycle_magic import {name}")
-    assert modal_names.ABSENT[name] in str(raised.value)
 
 
 @pytest.mark.parametrize("name", sorted(modal_modules.MODULES))
@@ -83,11 +68,7 @@ def test_the_old_objects_for_gpus_are_strings() -> None:
     assert Options.make("Model", gpu=gpu.H100(count=2)).gpu == "H100:2"
 
 
-@pytest.mark.parametrize("name", sorted(modal_names.ABSENT_OF_APP))
-def test_what_only_an_app_of_modal_has_says_what_to_write(name: str) -> None:
-    with pytest.raises(AttributeError) as raised:
-        getattr(lm.App(), name)
-    assert modal_names.ABSENT_OF_APP[name] in str(raised.value)
+def test_a_name_that_no_app_has_is_an_ordinary_error() -> None:
     with pytest.raises(AttributeError, match="'App' object has no attribute 'nonsense'"):
         lm.App().nonsense  # type: ignore[attr-defined]  # noqa: B018
 
@@ -98,11 +79,11 @@ def test_a_name_of_nobody_is_an_ordinary_error() -> None:
     assert not hasattr(lm, "__wrapped__")
 
 
-@pytest.mark.parametrize("name", sorted(ignored_options.IGNORED))
+@pytest.mark.parametrize("name", sorted(table.notes("options", "ignored")))
 def test_an_option_without_meaning_is_named_once_and_ignored(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ignored_options, "_told", set())
+    monkeypatch.setattr(table, "_noticed", set())
     with pytest.warns(UserWarning, match=f"{name}= does nothing here: ") as told:
         app = lm.App(**{name: "us-east"})  # type: ignore[arg-type]
     assert told[0].filename == __file__

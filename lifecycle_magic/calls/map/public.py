@@ -18,6 +18,7 @@ from lifecycle_magic.callers.with_aio import CallWithAio
 from lifecycle_magic.calls.async_generators import EitherItems
 from lifecycle_magic.calls.map.mapping import Arguments, MapRun
 from lifecycle_magic.calls.map.progress_bar import UNKNOWN, ProgressBar, length
+from lifecycle_magic.modal_api.table import check_keywords
 
 if TYPE_CHECKING:
     from lifecycle_magic.pool.pool import Pool
@@ -82,12 +83,16 @@ class MapRequest:
 # --- the arguments of the calls: these docstrings are what the user sees ------------------------
 
 
+_OPTIONS = ("kwargs", "order_outputs", "return_exceptions", "progress")
+
+
 def _map(
     *iterables: Any,
     kwargs: dict[str, Any] | None = None,
     order_outputs: bool = True,
     return_exceptions: bool = False,
     progress: bool = True,
+    **of_modal: object,
 ) -> MapRequest:
     """Call the method for each input, and return an iterator over the values.
 
@@ -102,17 +107,20 @@ def _map(
 
     >>> list(model.predict.map([1, 2, 3]))  # doctest: +SKIP
     """
+    if of_modal:
+        check_keywords("Function.map", of_modal, _OPTIONS)
     total = min(map(length, iterables), default=0) if progress else UNKNOWN
     return MapRequest(iterables, kwargs or {}, total, order_outputs, return_exceptions)
 
 
 def _starmap(
-    inputs: Any,
+    input_iterator: Any,
     *,
     kwargs: dict[str, Any] | None = None,
     order_outputs: bool = True,
     return_exceptions: bool = False,
     progress: bool = True,
+    **of_modal: object,
 ) -> MapRequest:
     """Call the method for each tuple of arguments, and return an iterator over the values.
 
@@ -120,8 +128,11 @@ def _starmap(
 
     >>> list(model.add.starmap([(1, 2), (3, 4)]))  # doctest: +SKIP
     """
-    total = length(inputs) if progress else UNKNOWN
-    return MapRequest((inputs,), kwargs or {}, total, order_outputs, return_exceptions, unpack=True)
+    if of_modal:
+        check_keywords("Function.starmap", of_modal, _OPTIONS)
+    total = length(input_iterator) if progress else UNKNOWN
+    iterables = (input_iterator,)
+    return MapRequest(iterables, kwargs or {}, total, order_outputs, return_exceptions, unpack=True)
 
 
 def _for_each(

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from lifecycle_magic.exception import InvalidError
-from lifecycle_magic.spec.ignored_options import IGNORED
+from lifecycle_magic.modal_api.table import find
 from lifecycle_magic.spec.options import Declared, Options, declared
 from lifecycle_magic.spec.unknown_options import explain_unknown
 
@@ -247,8 +247,9 @@ def _unknown(word: str) -> str:
     if near:
         return f"no option {name}: did you mean --{near[0]}?"
     option = meant.replace("-", "_")
-    if option in IGNORED:
-        return f"{name} does nothing here: {IGNORED[option]}. Fix: leave it out"
+    entry = find("options", f"{option}=")
+    if entry is not None and entry.verdict == "ignored":
+        return f"{name} does nothing here: {entry.note}. Fix: leave it out"
     # An option that Modal has, or had, is explained as for @app.cls.
     told = explain_unknown(option, declared())
     if "it takes" not in told and "did you mean" not in told:

@@ -1,0 +1,85 @@
+"""Modal's command line."""
+
+from __future__ import annotations
+
+from lifecycle_magic.modal_api.entries import Section, ignored, refused, runs
+
+__all__ = ["SECTIONS"]
+
+_ONE = "there is one environment, this user on this machine"
+_ACCOUNT = "remove it: there is no account"
+_SHARED = "they are of one session. Fix: use Queue and Dict in the script"
+
+COMMANDS = Section(
+    "Command line",
+    (
+        *runs("lifecycle-magic", "run serve deploy shell"),
+        *runs("run", "-m -q --quiet -w --write-result"),
+        *ignored(
+            "run",
+            {
+                "-d --detach": "containers end with this command, or keep running under "
+                "lifecycle-magic deploy",
+                "-e --env --profile": _ONE,
+                "-i --interactive": "write breakpoint() where the method runs in this process, "
+                "with .local()",
+                "-n --name": "the app has the name that the script gives it",
+                "--timestamps": "lifecycle-magic history has the times",
+            },
+        ),
+        *runs("serve", "-m --timeout"),
+        *ignored(
+            "serve",
+            {
+                "-e --env --profile": _ONE,
+                "-n --name": "the app has the name that the script gives it",
+                "--timestamps": "lifecycle-magic history has the times",
+            },
+        ),
+        *runs("deploy", "-m --name"),
+        *ignored(
+            "deploy",
+            {
+                "-e --env --profile": _ONE,
+                "--stream-logs": "deploy prints where the log is",
+                "--timestamps": "lifecycle-magic history has the times",
+                "--tag": "the newest declaration runs",
+                "--strategy": "callers go on to the newer one with their next call",
+            },
+        ),
+        *runs("shell", "-c --cmd -m --image --add-python --volume --secret --cpu --memory --gpu"),
+        *runs("shell", "--pty"),
+        *runs("app", "list logs stop"),
+        *runs("app logs", "-n --tail"),
+        *runs("secret", "create list delete"),
+        *runs("volume", "create delete list ls get put cp rm rename"),
+        *refused(
+            "app",
+            {
+                "rollback": "deploy the older script: lifecycle-magic deploy script.py",
+                "rollover": "lifecycle-magic deploy script.py once more",
+                "history": "lifecycle-magic history",
+                "info stats dashboard": "lifecycle-magic ps",
+            },
+        ),
+        *refused(
+            "lifecycle-magic",
+            {
+                "container": "lifecycle-magic ps, logs and stop",
+                "function server": "lifecycle-magic apps, and ps",
+                "queue dict": _SHARED,
+                "image": "lifecycle-magic ps --images, and prune",
+                "curl": "curl itself: serve prints the address and the token",
+                "endpoint launch": "declare a class in a script",
+                "nfs": "lifecycle-magic volume",
+                "token setup profile workspace billing": _ACCOUNT,
+                "environment": _ONE,
+                "config": "set options in the script, or by LIFECYCLE_MAGIC_... variables",
+                "dashboard": "lm.panel() in a notebook, or lifecycle-magic ps",
+                "changelog skills": "see the documentation of this package",
+            },
+        ),
+    ),
+)
+
+SECTIONS = (COMMANDS,)

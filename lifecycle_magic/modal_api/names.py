@@ -1,0 +1,133 @@
+"""Names in ``modal`` itself and in its modules."""
+
+from __future__ import annotations
+
+from lifecycle_magic.modal_api.entries import Section, ignored, refused, runs
+
+__all__ = ["INSTEAD_OF_MODULE", "SECTIONS"]
+
+_SCHEDULER = "run the script from your scheduler (cron, systemd): lifecycle-magic run script.py"
+_ITSELF = "remove it: each container runs by itself, on this machine"
+_COMMAND = "declare a class, and run the command with subprocess in a method"
+_FORWARD = "use @web_server(port) and get_web_url()"
+_TOGETHER = "set @concurrent(max_inputs=...) above the class"
+
+NAMES = Section(
+    "Names in `modal`",
+    (
+        *runs("modal", "App Cls Dict Error FilePatternMatcher Function FunctionCall Image Queue"),
+        *runs("modal", "Retries Secret Volume exception"),
+        *runs("modal", "current_input_id current_function_call_id"),
+        *runs("modal", "enable_output", "output of containers is always shown"),
+        *refused(
+            "modal",
+            {
+                "Client": "no client is needed: classes run on your own engine",
+                "Cluster": _ITSELF,
+                "CloudBucketMount": "mount the bucket on this machine, and use "
+                "Volume.from_path(folder)",
+                "Cron Period": _SCHEDULER,
+                "Environment": "there is one environment: this user on this machine",
+                "Mount": "use Image.add_local_dir or Image.add_local_python_source",
+                "NetworkFileSystem": "use Volume.from_name(name)",
+                "Probe": "declare a class: it is ready when its enter hooks have returned",
+                "Proxy": "set HTTPS_PROXY with env={...}",
+                "Sandbox": _COMMAND,
+                "SandboxSnapshot": "declare a class with a build hook, which keeps what it makes "
+                "in the image",
+                "SchedulerPlacement": "remove it: containers run on your own machine",
+                "Server": "declare a class with @app.cls(), and a method with @web_server(port)",
+                "Stub": "App is its new name",
+                "Tunnel forward": _FORWARD,
+                "Workspace": "remove it: there is no account",
+                "interact": "write breakpoint() where the method runs in this process: "
+                "Model().method.local()",
+            },
+        ),
+    ),
+)
+
+MODULES = Section(
+    "Modal's modules",
+    (
+        *runs("modal.experimental", "http_server"),
+        *ignored(
+            "http_server",
+            {
+                "proxy_regions=": "containers run on your own machine",
+                "exit_grace_period=": "set exit_grace= in @app.cls()",
+            },
+        ),
+        *refused(
+            "http_server",
+            {"h2_enabled=": "the server is reached over HTTP/1.1. Fix: remove it"},
+        ),
+        *refused(
+            "modal.experimental",
+            {
+                "clustered get_cluster_info": _ITSELF,
+                "flash_forward server_forward": _FORWARD,
+                "stop_fetching_inputs": "set single_use_containers=True in @app.cls()",
+                "set_local_input_concurrency get_local_input_concurrency": _TOGETHER,
+                "list_deployed_apps get_app_objects get_app_lifecycle": "lifecycle-magic app list",
+                "stop_app": "lifecycle-magic app stop NAME",
+                "image_delete": "lifecycle-magic prune",
+                "Stream": "use a Queue: Queue.from_name(name, create_if_missing=True)",
+            },
+        ),
+        *runs("modal.gpu", "A10 A10G A100 Any B200 H100 H200 L4 L40S T4", "strings for `gpu=`"),
+        *runs("modal.cls", "Cls parameter"),
+        *runs("modal.dict", "Dict"),
+        *runs("modal.file_pattern_matcher", "FilePatternMatcher"),
+        *runs("modal.functions", "Function FunctionCall gather"),
+        *runs("modal.image", "Image"),
+        *runs("modal.output", "enable_output"),
+        *runs(
+            "modal.partial_function",
+            "asgi_app batched build concurrent enter exit fastapi_endpoint method web_endpoint "
+            "web_server wsgi_app",
+        ),
+        *runs("modal.queue", "Queue"),
+        *runs("modal.retries", "Retries"),
+        *runs("modal.app", "App"),
+        *runs("modal.secret", "Secret"),
+        *runs("modal.volume", "Volume FileEntry FileEntryType"),
+        *refused(
+            "modal.sandbox",
+            {"Sandbox": _COMMAND},
+        ),
+        *refused("modal.schedule", {"Cron Period": _SCHEDULER}),
+    ),
+)
+
+INSTEAD_OF_MODULE = {
+    "billing": "remove it: nothing is billed",
+    "call_graph": "lifecycle-magic ps lists what runs",
+    "client": "no client is needed: classes run on your own engine",
+    "cloud_bucket_mount": "mount the bucket on this machine, and use Volume.from_path(folder)",
+    "cluster": _ITSELF,
+    "config": "set options in the program, or by LIFECYCLE_MAGIC_... variables",
+    "container_process": _COMMAND,
+    "environments": "there is one environment: this user on this machine",
+    "io_streams": "run the command with subprocess in a method, and read its pipes",
+    "mount": "use Image.add_local_dir or Image.add_local_python_source",
+    "network_file_system": "use Volume.from_name(name)",
+    "object": "use the class itself: App, Image, Volume, ...",
+    "parallel_map": "call .map, .starmap or .for_each of a method",
+    "proxy": "set HTTPS_PROXY with env={...}",
+    "runner": "write with app.run(): ..., or lifecycle-magic run script.py",
+    "running_app": "write with app.run(): ...",
+    "sandbox": _COMMAND,
+    "schedule": _SCHEDULER,
+    "scheduler_placement": "remove it: containers run on your own machine",
+    "server": "declare a class with @app.cls(), and a method with @web_server(port)",
+    "serving": "lifecycle-magic serve script.py",
+    "snapshot": "declare a class with a build hook, which keeps what it makes in the image",
+    "stream_type": "run the command with subprocess in a method, and read its pipes",
+    "token_flow": "remove it: there is no account",
+    "types": "use the values themselves",
+    "workspace": "remove it: there is no account",
+}
+"""Modules of Modal's that have nothing here, and what to write instead of any of their names."""
+
+SECTIONS = (NAMES, MODULES)

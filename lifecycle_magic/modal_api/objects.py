@@ -1,0 +1,234 @@
+"""What Modal's objects have: apps, handles, calls, volumes, secrets, queues and dictionaries."""
+
+from __future__ import annotations
+
+from lifecycle_magic.modal_api.entries import Section, ignored, refused, runs
+
+__all__ = ["SECTIONS"]
+
+_PS = "lifecycle-magic ps"
+_PANEL = "lm.panel() shows it"
+_COMMAND = "declare a class, and run the command with subprocess in a method"
+_IDS = "there are no ids here: use the name"
+_LOGS = "lifecycle-magic logs NAME"
+
+EVERYWHERE = Section(
+    "Everywhere",
+    (
+        *ignored(
+            "*",
+            {
+                "environment_name=": "there is one environment: this user on this machine",
+                "client=": "no client is needed: classes run on your own engine",
+                "namespace=": "there is one namespace: this user on this machine",
+            },
+        ),
+    ),
+)
+
+APP = Section(
+    "`App`",
+    (
+        *runs("App", "cls function local_entrypoint lookup include image name description"),
+        *runs("App", "get_tags set_tags app_id"),
+        *runs("App", "server", "`compute_region`, `routing_region` and the like do nothing"),
+        *runs("App", "registered_functions registered_classes registered_web_endpoints"),
+        *runs("App", "registered_entrypoints stop"),
+        *runs("App", "run", "`with app.run():` and `async with app.run():`"),
+        *ignored("App.run", {"show_progress=": "progress of builds is always shown"}),
+        *refused(
+            "App.run",
+            {
+                "detach=": "containers end with this process. Fix: remove it, or keep the process "
+                "running: lifecycle-magic deploy script.py",
+                "name=": "the app has one name. Fix: write App(name)",
+                "interactive=": "it is for Modal's cloud. Fix: write breakpoint() in a method, and "
+                "call it with .local()",
+            },
+        ),
+        *runs("App.include", "inherit_tags="),
+        *ignored(
+            "App.server",
+            {
+                "compute_region= routing_regions=": "containers run on your own machine",
+                "exit_grace_period=": "set exit_grace=",
+                "h2_enabled=": "the server is reached over HTTP/1.1",
+                "scaleup_window=": "containers start when requests wait",
+                "unauthenticated=": "the address is one of this machine",
+            },
+        ),
+        *refused(
+            "App",
+            {
+                "_experimental_server": "write @app.server(port=...)",
+                "asgi": "write @app.function() above @asgi_app()",
+                "deploy": "keep it running with: lifecycle-magic deploy script.py",
+                "get_dashboard_url": _PANEL,
+                "info": _PS,
+                "interactive_shell": "write breakpoint() in a method, and call it with .local()",
+                "list_objects": "use registered_functions and registered_classes",
+                "logs": _LOGS,
+                "sandboxes spawn_sandbox": _COMMAND,
+                "set_description": "give the app a name: App(name)",
+                "stats": _PS,
+                "webhook": "write @app.function() above @fastapi_endpoint()",
+                "wsgi": "write @app.function() above @wsgi_app()",
+            },
+        ),
+    ),
+)
+
+HANDLES = Section(
+    "Classes, functions and calls",
+    (
+        *runs("Cls", "from_name", "classes that another session of this user serves"),
+        *runs("Cls", "with_options with_concurrency with_batching hydrate"),
+        *runs("Cls.with_batching", "max_batch_size= wait_ms="),
+        *runs("Cls.with_concurrency", "max_inputs= target_inputs="),
+        *ignored(
+            "Cls.from_name", {"create_if_missing=": "a class exists while a session serves it"}
+        ),
+        *ignored(
+            "Function.from_name",
+            {"create_if_missing=": "a function exists while a session serves it"},
+        ),
+        *refused("Cls.from_name", {"version=": "the newest declaration runs. Fix: remove it"}),
+        *refused("Cls", {"get_dashboard_url": _PANEL, "object_id": _IDS}),
+        *runs("Obj", "update_autoscaler"),
+        *refused("Obj", {"keep_warm": "write .update_autoscaler(min_containers=...)"}),
+        *runs("Function", "from_name remote remote_gen local map starmap for_each spawn spawn_map"),
+        *runs("Function", "with_options with_concurrency with_batching update_autoscaler hydrate"),
+        *runs("Function", "get_web_url web_url get_raw_f is_generator get_current_stats"),
+        *refused("Function.from_name", {"version=": "the newest declaration runs. Fix: remove it"}),
+        *runs("Function.map", "kwargs= order_outputs= return_exceptions="),
+        *runs("Function.starmap", "kwargs= order_outputs= return_exceptions="),
+        *ignored(
+            "Function.map",
+            {"wrap_returned_exceptions=": "exceptions are returned as they were raised"},
+        ),
+        *ignored(
+            "Function.starmap",
+            {"wrap_returned_exceptions=": "exceptions are returned as they were raised"},
+        ),
+        *refused(
+            "Function",
+            {
+                "app": "use the App itself",
+                "autoscaler": "write .update_autoscaler(min_containers=..., max_containers=...)",
+                "experimental_spawn_map": "write .spawn_map(...)",
+                "from_id object_id": "there are no ids here: use Function.from_name(app, name)",
+                "get_dashboard_url": _PANEL,
+                "info metrics stats": _PS,
+                "keep_warm": "write .update_autoscaler(min_containers=...)",
+                "logs": _LOGS,
+                "lookup": "write Function.from_name(app, name)",
+                "web_endpoint": "use get_web_url()",
+            },
+        ),
+        *runs("FunctionCall", "get cancel gather from_id object_id hydrate"),
+        *refused("FunctionCall.get", {"index=": "keep one call for each input. Fix: .spawn(x)"}),
+        *ignored(
+            "FunctionCall.cancel",
+            {
+                "terminate_containers=": "the container stays warm; lifecycle-magic stops one that "
+                "does not answer"
+            },
+        ),
+        *refused(
+            "FunctionCall",
+            {
+                "get_call_graph": _PS,
+                "get_dashboard_url": _PANEL,
+                "iter num_inputs": "keep one call for each input: [f.spawn(x) for x in inputs]",
+                "logs": _LOGS,
+            },
+        ),
+    ),
+)
+
+VOLUMES = Section(
+    "`Volume`",
+    (
+        *runs("Volume", "from_name", "a volume of this machine, made on first use"),
+        *runs("Volume.from_name", "create_if_missing="),
+        *ignored("Volume.from_name", {"version= create_options=": "there is one kind of volume"}),
+        *runs("Volume", "ephemeral", "an empty folder of each container; shared in a `with` block"),
+        *ignored("Volume.ephemeral", {"version= create_options=": "there is one kind of volume"}),
+        *runs("Volume", "commit reload", "nothing to do: writes are visible at once"),
+        *runs(
+            "Volume",
+            "listdir iterdir read_file read_file_into_fileobj remove_file copy_files batch_upload "
+            "rename delete objects",
+            "in the notebook; in a container refused: use the mounted files",
+        ),
+        *runs("Volume", "name hydrate"),
+        *ignored(
+            "Volume.read_file_into_fileobj",
+            {"progress_cb=": "a file of this machine is read at once"},
+        ),
+        *refused(
+            "Volume",
+            {
+                "from_id object_id": "there are no ids here: use Volume.from_name(name)",
+                "get_dashboard_url info": "lifecycle-magic ps --images lists volumes",
+                "lookup persisted": "write Volume.from_name(name, create_if_missing=True)",
+                "read_only with_mount_options": "containers may write to their volumes: mount "
+                "another one for what they write",
+            },
+        ),
+    ),
+)
+
+SECRETS = Section(
+    "`Secret`",
+    (
+        *runs("Secret", "from_dict from_dotenv from_local_environ hydrate name"),
+        *runs(
+            "Secret",
+            "from_name",
+            "what `lifecycle-magic secret create NAME KEY=VALUE` stored on this machine; else the "
+            "required keys of the environment",
+        ),
+        *runs("Secret.from_name", "required_keys="),
+        *runs("Secret", "objects", "`list`, `create` and `delete`, with their `.aio` forms"),
+        *refused(
+            "Secret",
+            {
+                "get_dashboard_url info": "lifecycle-magic secret list",
+                "object_id": "there are no ids here: use Secret.from_name(name)",
+                "update": "lifecycle-magic secret create NAME KEY=VALUE --force",
+                "lookup": "write Secret.from_name(name)",
+            },
+        ),
+    ),
+)
+
+SHARED = Section(
+    "`Queue` and `Dict`",
+    (
+        *runs("Queue", "from_name ephemeral", "kept by the notebook's session, until it ends"),
+        *runs("Queue", "put put_many get get_many len clear iterate delete name hydrate"),
+        *runs("Queue.from_name", "create_if_missing="),
+        *runs("Dict", "from_name ephemeral", "kept by the notebook's session, until it ends"),
+        *runs("Dict", "get put pop update contains len clear keys values items delete name"),
+        *runs("Dict", "hydrate"),
+        *runs("Dict.from_name", "create_if_missing="),
+        *(
+            entry
+            for kind in ("Queue", "Dict")
+            for entry in refused(
+                kind,
+                {
+                    "from_id object_id": f"there are no ids here: use {kind}.from_name(name)",
+                    "get_dashboard_url info": "len() says how many items there are",
+                    "lookup": f"write {kind}.from_name(name, create_if_missing=True)",
+                    "objects": f"write {kind}.from_name(name, create_if_missing=True) and "
+                    f"{kind}.delete(name)",
+                },
+            )
+        ),
+        *refused("Queue", {"validate_partition_key": "put() and get() check it"}),
+    ),
+)
+
+SECTIONS = (EVERYWHERE, APP, HANDLES, VOLUMES, SECRETS, SHARED)
