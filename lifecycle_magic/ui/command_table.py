@@ -98,6 +98,7 @@ def describe() -> str:
 
 
 _NAME = Argument("name", "the name of a class or container")
+_JSON = Argument("--json", "print JSON", is_switch=True, places=_TERMINAL)
 
 COMMANDS: dict[str, Command] = {
     one.name: one
@@ -110,9 +111,10 @@ COMMANDS: dict[str, Command] = {
                 Argument(
                     "--images", "list kept images and volumes with their sizes", is_switch=True
                 ),
+                _JSON,
             ),
         ),
-        Command("apps", "list the classes and functions that can be called by name"),
+        Command("apps", "list the classes and functions that can be called by name", (_JSON,)),
         Command(
             "logs",
             "print the output of a class or container, or of a class's last image build",
@@ -143,6 +145,7 @@ COMMANDS: dict[str, Command] = {
                     f"number of containers (default: {_HISTORY_ENTRIES})",
                     default=_HISTORY_ENTRIES,
                 ),
+                _JSON,
             ),
         ),
         Command("why", "print what changed since a class's previous build", (_NAME,), _NOTEBOOK),
@@ -155,7 +158,9 @@ COMMANDS: dict[str, Command] = {
                 Argument("script", "the file to write, such as app.py"),
             ),
         ),
-        Command("doctor", "check the engines, the sandbox, the state folder and the limits"),
+        Command(
+            "doctor", "check the engines, the sandbox, the state folder and the limits", (_JSON,)
+        ),
         Command(
             "prune",
             "remove what ended sessions left, unused images, and with --volumes unused volumes",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 import time
 from collections.abc import Callable, Iterable
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from lifecycle_magic.engines.base import Engine, Kept
     from lifecycle_magic.session.session import Session
 
-__all__ = ["listing", "prune"]
+__all__ = ["kept", "listing", "prune"]
 
 _YOUNG = (
     " (Docker images younger than ten minutes are kept: another session may be about to use them)"
@@ -86,6 +87,15 @@ def kept_by(engines: Iterable[Engine]) -> list[Kept]:
         with contextlib.suppress(EngineError):
             found += engine.kept()
     return found
+
+
+def kept(session: Session) -> list[dict[str, object]]:
+    """Return every kept image and volume as a record, for JSON."""
+    return [
+        {"engine": engine.name, **dataclasses.asdict(one)}
+        for engine in _answering(session)
+        for one in kept_by([engine])
+    ]
 
 
 def listing(session: Session) -> Table:

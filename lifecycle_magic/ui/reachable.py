@@ -11,7 +11,7 @@ from lifecycle_magic.ui.panel.text import Table, age
 from lifecycle_magic.wire.frame_header import PROTOCOL
 from lifecycle_magic.wire.python_versions import python_minor
 
-__all__ = ["deployments", "listing"]
+__all__ = ["deployments", "listing", "records"]
 
 _COLUMNS = ("app", "name", "kind", "served by", "pid", "since", "note")
 
@@ -31,6 +31,26 @@ def listing(root: Path) -> Table:
     shown = tuple(sorted(row if notes else row[:-1] for row in rows))
     columns = _COLUMNS if notes else _COLUMNS[:-1]
     return Table(columns, shown, frozenset({"pid", "since"}), empty, ())
+
+
+def records(root: Path) -> list[dict[str, object]]:
+    """Return what `listing` shows as records, for JSON; ``began`` is seconds since the epoch."""
+    return [
+        {
+            "app": app,
+            "name": name,
+            "kind": kind,
+            "deployment": one.deployment or None,
+            "session": one.session,
+            "served_by": one.label,
+            "pid": one.owner.pid,
+            "began": one.began,
+            "python": one.python,
+        }
+        for one in living(root)
+        for app, names in one.names.items()
+        for name, kind in names.items()
+    ]
 
 
 def deployments(root: Path) -> tuple[str, ...]:

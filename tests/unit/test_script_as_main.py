@@ -119,12 +119,34 @@ def test_a_script_that_fails_shows_its_lines(folder: Path) -> None:
 
 def test_processes_that_a_script_spawns_find_its_functions(folder: Path) -> None:
     (folder / "script.py").write_text(
-        HEAD
-        + "import multiprocessing\ndef double(x): return 2 * x\n"
-        + TAIL
-        + "if __name__ == '__main__':\n"
+        HEAD + "import multiprocessing\ndef double(x): return 2 * x\n" + "@app.local_entrypoint()\n"
+        "def main():\n"
         "    with multiprocessing.get_context('spawn').Pool(1) as pool:\n"
         "        print(pool.map(double, [1, 2]))\n"
+        "if __name__ == '__main__':\n    main()\n"
     )
     for told in both(folder, "script.py"):
         assert told.stdout == "[2, 4]\n", told.stderr
+
+
+@pytest.mark.parametrize(
+    "test",
+    ["__name__ == '__main__'", "'__main__' == __name__", "not __name__ != '__main__' and 1"],
+)
+def test_what_is_for_python_alone_does_not_run(folder: Path, test: str) -> None:
+    (folder / "script.py").write_text(
+        HEAD
+        + "def name(): return __name__ == '__main__'\n"
+        + TAIL
+        + f"if {test}:\n    print('block')\nelse:\n    print('other')\nprint(name())\n"
+    )
+    plain, *ours = both(folder, "script.py")
+    assert plain.stdout == "block\nTrue\n"
+    assert [told.stdout for told in ours] == ["other\nTrue\n"] * 2
+
+
+def test_a_script_with_a_main_block_alone_gets_a_message(folder: Path) -> None:
+    (folder / "script.py").write_text(HEAD + "if __name__ == '__main__':\n    print('block')\n")
+    told = both(folder, "script.py")[1]
+    assert told.returncode == 1
+    assert "no entry point (python script.py runs its `if __name__ ==" in told.stderr

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from lifecycle_magic.exception import Error, InvalidError, NotFoundError
 from lifecycle_magic.threads import sigint
+from lifecycle_magic.ui.cli.run_options import add_ignored, add_module_option
 
 __all__ = ["add_deploy_arguments", "deploy", "stop"]
 
@@ -30,29 +31,33 @@ _TAIL_LINES = 30
 
 def add_deploy_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of ``lifecycle-magic deploy``."""
-    parser.add_argument("script", type=Path, metavar="script.py")
+    parser.add_argument("script", metavar="script.py")
     parser.add_argument("--name", help="name of the deployment (default: that of the script)")
     parser.add_argument(
         "--foreground", action="store_true", help="serve in this process until Ctrl-C"
     )
+    add_module_option(parser)
+    add_ignored(parser, "deploy")
 
 
 def deploy(given: argparse.Namespace) -> int:
     """Serve a script in the background, or in this process with ``--foreground``."""
-    name = given.name or given.script.stem
+    own = given.script.rpartition(".")[2] if given.m else Path(given.script).stem
+    name = given.name or own
     if not _NAME.fullmatch(name):
         raise InvalidError(
             f"{name!r} can't be the name of a deployment: it takes letters, digits, '_', '-' and "
             "'.'. Fix: --name my-model"
         )
-    return _serve(given.script, name) if given.foreground else _start(given.script, name)
+    start = _serve if given.foreground else _start
+    return start(given.script, given.m, name)
 
 
-def _start(script: Path, name: str) -> int:
+def _start(script: str, is_module: bool, name: str) -> int:
     """Start the background process, and wait until it serves."""
     from lifecycle_magic.host.paths import private_folder, state_root
 
-    if not script.is_file():
+    if not is_module and not Path(script).is_file():
         raise InvalidError(f"{script} is not a file. Fix: give the path of a Python script")
     log = private_folder(state_root() / "deployments") / f"{name}.log"
     with contextlib.suppress(FileNotFoundError):
@@ -61,7 +66,7 @@ def _start(script: Path, name: str) -> int:
     command = [sys.executable, "-m", "lifecycle_magic", "deploy", "--foreground"]
     with open(reading) as ready, open(log, "ab", opener=_private) as output:
         process = subprocess.Popen(
-            [*command, "--name", name, str(script)],
+            [*command, "--name", name, *(["-m"] if is_module else []), script],
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
@@ -88,7 +93,7 @@ def _start(script: Path, name: str) -> int:
     return 0
 
 
-def _serve(script: Path, name: str) -> int:
+def _serve(script: str, is_module: bool, name: str) -> int:
     from lifecycle_magic.session import session
     from lifecycle_magic.ui.cli.deployed import LEAVE_SIGNAL, Deployed
     from lifecycle_magic.ui.cli.reporter import Reporter
@@ -105,7 +110,7 @@ def _serve(script: Path, name: str) -> int:
         with open(int(writing), "w") as pipe:
             pipe.write("\n".join(names))
 
-    deployed = Deployed(script, name, lambda text: print(text, flush=True))
+    deployed = Deployed(script, is_module, name, lambda text: print(text, flush=True))
     sigint.call_instead(deployed.stop, signal.SIGINT, signal.SIGTERM)
     sigint.call_instead(deployed.leave, LEAVE_SIGNAL)
     unsubscribe = session.current().bus.subscribe(Reporter(sys.stderr).take)
@@ -115,7 +120,7 @@ def _serve(script: Path, name: str) -> int:
     except Error:
         raise
     except Exception as error:
-        print(report(error, script), end="", file=sys.stderr)
+        print(report(error, Path(script)), end="", file=sys.stderr)
         return 1
     finally:
         session.close(

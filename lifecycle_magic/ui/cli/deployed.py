@@ -21,7 +21,7 @@ from lifecycle_magic.host.served import Served, living
 from lifecycle_magic.services.service import Service
 from lifecycle_magic.session import session
 from lifecycle_magic.spec.class_spec import ClassSpec
-from lifecycle_magic.ui.cli.main_module import run_as_main
+from lifecycle_magic.ui.cli.main_module import load
 
 __all__ = ["LEAVE_SIGNAL", "Deployed", "deployments"]
 
@@ -45,7 +45,8 @@ class Deployed:
     ``over`` is set to stop it, ``replaced`` when a newer one has taken over.
     """
 
-    path: Path
+    script: str
+    is_module: bool
     name: str
     say: Callable[[str], None]
     over: threading.Event = field(default_factory=threading.Event)
@@ -87,7 +88,7 @@ class Deployed:
 
     def _load(self) -> list[str]:
         """Load the script and start the classes of its apps. Return their names."""
-        module = run_as_main(self.path)
+        module = load(self.script, self.is_module)
         apps = {id(one): one for one in vars(module).values() if isinstance(one, App)}
         names = []
         for app in apps.values():
@@ -97,7 +98,7 @@ class Deployed:
                 names.append(f"{app.name}/{spec.name}")
         if not names:
             raise InvalidError(
-                f"{self.path.name} declares no class or function. "
+                f"{Path(self.script).name} declares no class or function. "
                 'Fix: write app = lm.App("name") and @app.cls() above a class'
             )
         return names

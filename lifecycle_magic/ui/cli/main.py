@@ -3,30 +3,32 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator, Sequence
+import threading
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lifecycle_magic import __version__
-from lifecycle_magic.exception import Error, InvalidError
+from lifecycle_magic.exception import Error
 from lifecycle_magic.threads import sigint
-from lifecycle_magic.ui.cli import secrets
+from lifecycle_magic.ui.cli import apps, secrets, shell, status, volumes
+from lifecycle_magic.ui.cli.as_json import print_json
 from lifecycle_magic.ui.cli.deploy import add_deploy_arguments, deploy, stop
-from lifecycle_magic.ui.cli.main_module import (
-    drop_launcher_path,
-    run_as_main,
-    run_module_as_main,
-)
+from lifecycle_magic.ui.cli.main_module import drop_launcher_path, load
 from lifecycle_magic.ui.cli.parser import Parser
-from lifecycle_magic.ui.cli.run_options import add_run_arguments, notice_ignored
-from lifecycle_magic.ui.command_table import COMMANDS, LOG_LINES
+from lifecycle_magic.ui.cli.run_options import (
+    add_ignored,
+    add_module_option,
+    add_run_arguments,
+    notice_ignored,
+)
+from lifecycle_magic.ui.command_table import COMMANDS
 
 if TYPE_CHECKING:
-    from lifecycle_magic.session.session import Session
+    pass
 
 __all__ = ["main"]
 
@@ -38,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if arguments is None else arguments)
     given = _parser().parse_args(words)
     notice_ignored(given)
-    if arguments is None and given.command in ("run", "serve", "deploy"):
+    if arguments is None and given.command in ("run", "serve", "deploy", "shell"):
         drop_launcher_path()
     try:
         code: int = given.do(given)
@@ -69,19 +71,27 @@ def _parser() -> Parser:
     run = add("run", _run, "run a script's @app.local_entrypoint(), a function or a method")
     add_run_arguments(run)
     serve = add("serve", _serve, "serve a script's web endpoints until Ctrl-C")
-    serve.add_argument("script", type=Path, metavar="script.py")
+    serve.add_argument("script", metavar="script.py")
     serve.add_argument(
         "--address", help="address to listen on (default: 127.0.0.1, this machine only)"
     )
     serve.add_argument(
         "--no-reload", action="store_true", help="do not reload the script when it changes"
     )
+    serve.add_argument(
+        "--timeout", type=float, metavar="SECONDS", help="stop after this time (default: Ctrl-C)"
+    )
+    add_module_option(serve)
+    add_ignored(serve, "serve")
     add_deploy_arguments(add("deploy", deploy, "serve a script in the background, by name"))
     stopping = add("stop", stop, "stop a deployment and print how its containers ended")
     stopping.add_argument("name", help="the name of the deployment")
     for name, do in _SHARED.items():
         shared = COMMANDS[name]
         shared.add_to(add(name, do, shared.help), "terminal")
+    shell.add_arguments(add("shell", shell.run, "run a shell in a container as a class has it"))
+    apps.add_arguments(add("app", apps.run, "list apps, print their output, stop them"))
+    volumes.add_arguments(add("volume", volumes.run, "named volumes and the files in them"))
     secrets.add_arguments(add("secret", secrets.run, "store, list and remove named secrets"))
     drain = add("drain", _drain, "end every session of this user and wait for the exit hooks")
     drain.add_argument(
@@ -107,11 +117,8 @@ def _run(given: argparse.Namespace) -> int:
     unsubscribe = current.bus.subscribe(Reporter(sys.stderr, quiet=given.quiet).take)
     path = Path(name)
     try:
-        if given.m:
-            module = run_module_as_main(name, given.arguments)
-            path = Path(module.__file__ or "")
-        else:
-            module = run_as_main(path, given.arguments)
+        module = load(name, given.m, given.arguments)
+        path = Path(module.__file__ or "")
         found = find(module, wanted or None)
         dash = "-m " if given.m else ""
         prog = f"lifecycle-magic run {dash}{given.script}"
@@ -141,7 +148,11 @@ def _serve(given: argparse.Namespace) -> int:
     if given.address:
         os.environ["LIFECYCLE_MAGIC_WEB_ADDRESS"] = given.address
     unsubscribe = session.current().bus.subscribe(Reporter(sys.stderr).take)
-    serve = Serve(given.script, lambda text: print(text, flush=True))
+    serve = Serve(given.script, given.m, lambda text: print(text, flush=True))
+    if given.timeout is not None:
+        ending = threading.Timer(given.timeout, serve.over.set)
+        ending.daemon = True
+        ending.start()
     sigint.call_instead(serve.over.set, signal.SIGINT, signal.SIGTERM)
     try:
         serve.run(reload=not given.no_reload)
@@ -149,7 +160,7 @@ def _serve(given: argparse.Namespace) -> int:
     except Error:
         raise
     except Exception as error:
-        print(report(error, given.script), end="", file=sys.stderr)
+        print(report(error, serve.path), end="", file=sys.stderr)
         return 1
     finally:
         sigint.raise_again()
@@ -183,109 +194,7 @@ def _close(why: str) -> None:
         os._exit(INTERRUPTED)
 
 
-# --- status and history --------------------------------------------------------------------------
-
-
-def _ps(given: argparse.Namespace) -> int:
-    if given.images:
-        from lifecycle_magic.ui import prune as pruning
-
-        with _session() as current:
-            print(pruning.listing(current).text())
-        return 0
-    from lifecycle_magic.engines.choose import choose
-    from lifecycle_magic.host.paths import state_root
-    from lifecycle_magic.ui.panel import snapshot
-
-    rows = snapshot.of_root(state_root(), lambda name: choose(name)[0])
-    print(snapshot.table(rows, below=snapshot.failures(rows)).text())
-    return 0
-
-
-def _logs(given: argparse.Namespace) -> int:
-    from lifecycle_magic.host.paths import state_root
-    from lifecycle_magic.lifecycle.history import History
-    from lifecycle_magic.ui.panel import snapshot
-    from lifecycle_magic.ui.panel.text import last_lines, plain
-
-    if given.build:
-        return _build_log(given.name, given.n)
-    root, lines = state_root(), LOG_LINES if given.n is None else given.n
-    folders = [one for one in snapshot.run_folders(root) if given.name in (one.cls, one.container)]
-    if folders:
-        for folder in folders:
-            if len(folders) > 1:
-                print(f"--- {folder.container}")
-            print(plain(folder.log(lines)), end="")
-        return 0
-    ended = [one for one in History(root).entries() if given.name in (one.cls, one.container)]
-    if not ended:
-        raise InvalidError(
-            f"no class or container is named {given.name!r}. Fix: lifecycle-magic ps lists them"
-        )
-    end = plain(f"{ended[-1].container} has exited ({ended[-1].why})")
-    print(f"--- {end}; its last output:", file=sys.stderr)
-    print(last_lines(plain(ended[-1].tail), lines))
-    return 0
-
-
-def _build_log(name: str, lines: int | None) -> int:
-    from lifecycle_magic.building import build_log
-    from lifecycle_magic.ui.panel.text import last_lines, plain
-
-    path = build_log.find(name)
-    if path is None:
-        raise InvalidError(f"no image of a class {name!r} was built yet")
-    text = plain(build_log.read(path))
-    print(text if lines is None else last_lines(text, lines), end="")
-    return 0
-
-
-def _apps(given: argparse.Namespace) -> int:
-    from lifecycle_magic.host.paths import state_root
-    from lifecycle_magic.ui import reachable
-
-    print(reachable.listing(state_root()).text())
-    return 0
-
-
-def _ps_with_deployments(given: argparse.Namespace) -> int:
-    from lifecycle_magic.host.paths import state_root
-    from lifecycle_magic.ui import reachable
-
-    code = _ps(given)
-    for line in () if given.images else reachable.deployments(state_root()):
-        print(line)
-    return code
-
-
-def _history(given: argparse.Namespace) -> int:
-    from lifecycle_magic.ui.panel import history_text
-
-    with _session() as current:
-        current.swept()
-        print(history_text.history(current.history.entries(), given.n))
-    return 0
-
-
-def _prune(given: argparse.Namespace) -> int:
-    from lifecycle_magic.ui import prune as pruning
-
-    with _session() as current:
-        current.swept()
-        ask = None if given.yes else input
-        print(pruning.prune(current, volumes=given.volumes, ask=ask))
-    return 0
-
-
-@contextlib.contextmanager
-def _session() -> Iterator[Session]:
-    from lifecycle_magic.session import session
-
-    try:
-        yield session.current()
-    finally:
-        session.close("the command has ended")
+# --- other commands ------------------------------------------------------------------------------
 
 
 def _drain(given: argparse.Namespace) -> int:
@@ -304,7 +213,10 @@ def _doctor(given: argparse.Namespace) -> int:
     from lifecycle_magic.ui import doctor
 
     findings = doctor.examine(chosen_root())
-    print(doctor.text(findings))
+    if given.json:
+        print_json(findings)
+    else:
+        print(doctor.text(findings))
     return 1 if any(finding.verdict == "fail" for finding in findings) else 0
 
 
@@ -323,11 +235,11 @@ def _export(given: argparse.Namespace) -> int:
 
 
 _SHARED: dict[str, Callable[[argparse.Namespace], int]] = {
-    "ps": _ps_with_deployments,
-    "apps": _apps,
-    "logs": _logs,
-    "history": _history,
-    "prune": _prune,
+    "ps": status.ps,
+    "apps": status.apps,
+    "logs": status.logs,
+    "history": status.history,
+    "prune": status.prune,
     "doctor": _doctor,
     "export": _export,
 }

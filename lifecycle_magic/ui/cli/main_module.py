@@ -1,7 +1,13 @@
-"""Running a script as ``__main__`` in this process, as ``python script.py`` does."""
+"""Running a script as ``__main__`` in this process, without its ``__main__`` block.
+
+The script's classes are pickled by value then, as those of a notebook. What stands below
+``if __name__ == "__main__":`` is for ``python script.py``: like Modal's commands, those of this
+package load a script to find its apps.
+"""
 
 from __future__ import annotations
 
+import ast
 import builtins
 import importlib.util
 import os
@@ -14,7 +20,7 @@ from pathlib import Path
 
 from lifecycle_magic.exception import InvalidError
 
-__all__ = ["drop_launcher_path", "run_as_main", "run_module_as_main"]
+__all__ = ["drop_launcher_path", "has_main_block", "load", "run_as_main", "run_module_as_main"]
 
 
 def drop_launcher_path() -> None:
@@ -25,6 +31,13 @@ def drop_launcher_path() -> None:
     """
     if not getattr(sys.flags, "safe_path", False):  # python -P adds no entry; new in Python 3.11
         del sys.path[:1]
+
+
+def load(script: str, is_module: bool, arguments: Sequence[str] = ()) -> types.ModuleType:
+    """Run a script, or a module by its dotted name, as ``__main__`` and return the module."""
+    if is_module:
+        return run_module_as_main(script, arguments)
+    return run_as_main(Path(script), arguments)
 
 
 def run_as_main(path: Path, arguments: Sequence[str] = ()) -> types.ModuleType:
@@ -38,10 +51,8 @@ def run_as_main(path: Path, arguments: Sequence[str] = ()) -> types.ModuleType:
     if sys.path[:1] != [folder]:  # a script that is loaded again has added it already
         sys.path.insert(0, folder)
     sys.argv = [str(path), *arguments]
-    # Bytes, so that an encoding cookie and a byte order mark take effect. Without dont_inherit the
-    # __future__ imports of this module would apply to the script.
-    code = compile(path.read_bytes(), file, "exec", dont_inherit=True)
-    exec(code, module.__dict__)
+    # Bytes, so that an encoding cookie and a byte order mark take effect.
+    exec(_compiled(path.read_bytes(), file), module.__dict__)
     return module
 
 
@@ -68,10 +79,59 @@ def run_module_as_main(name: str, arguments: Sequence[str] = ()) -> types.Module
     module.__package__ = spec.parent
     module.__spec__ = spec
     sys.argv = [spec.origin, *arguments]
-    code = loader.get_code(name)
+    source = loader.get_source(name)
+    code = loader.get_code(name) if source is None else _compiled(source, spec.origin)
     assert code is not None
     exec(code, module.__dict__)
     return module
+
+
+def has_main_block(module: types.ModuleType) -> bool:
+    """Return whether a loaded script has code for ``python script.py`` only."""
+    try:
+        tree = ast.parse(Path(module.__file__ or "").read_bytes())
+    except (OSError, SyntaxError):
+        return False
+    found = _NoMainBlock()
+    found.visit(tree)
+    return found.changed
+
+
+def _compiled(source: str | bytes, file: str) -> types.CodeType:
+    """Return the code of a script in which ``__name__ == "__main__"`` is false at the top level.
+
+    Lines and columns stay as they are. A script without such a comparison is compiled as it is.
+    """
+    # Without dont_inherit the __future__ imports of this module would apply to the script.
+    code: types.CodeType = compile(source, file, "exec", dont_inherit=True)
+    if "__main__" not in code.co_consts:
+        return code
+    tree = ast.parse(source, file)
+    changer = _NoMainBlock()
+    tree = changer.visit(tree)
+    return compile(tree, file, "exec", dont_inherit=True) if changer.changed else code
+
+
+class _NoMainBlock(ast.NodeTransformer):
+    """Replaces comparisons of ``__name__`` with ``"__main__"`` outside of functions and classes."""
+
+    changed = False
+
+    def visit_Compare(self, node: ast.Compare) -> ast.AST:
+        sides = [node.left, *node.comparators]
+        names = [one.id for one in sides if isinstance(one, ast.Name)]
+        values = [one.value for one in sides if isinstance(one, ast.Constant)]
+        if (names, values) != (["__name__"], ["__main__"]):
+            return self.generic_visit(node)
+        if not isinstance(node.ops[0], ast.Eq | ast.NotEq):
+            return node
+        self.changed = True
+        return ast.copy_location(ast.Constant(isinstance(node.ops[0], ast.NotEq)), node)
+
+    def _leave(self, node: ast.AST) -> ast.AST:
+        return node
+
+    visit_FunctionDef = visit_AsyncFunctionDef = visit_ClassDef = visit_Lambda = _leave
 
 
 def _find(name: str) -> ModuleSpec | None:

@@ -7,6 +7,8 @@ import difflib
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
+from lifecycle_magic.modal_api.table import explain
+
 __all__ = ["Parser"]
 
 
@@ -25,6 +27,14 @@ class Parser(argparse.ArgumentParser):
         if rest:
             getattr(given, "parser", self).refuse(rest)
         return given
+
+    def _check_value(self, action: Any, value: Any) -> None:
+        """Explain a command that only Modal has, as argparse does for an unknown one."""
+        if action.choices is not None and value not in action.choices:
+            said = explain(self.prog.rpartition(" ")[2], str(value))
+            if said is not None:
+                raise argparse.ArgumentError(None, said)
+        super()._check_value(action, value)
 
     def refuse(self, words: Sequence[str]) -> NoReturn:
         """End the process with a message about these unknown words."""

@@ -1,4 +1,4 @@
-"""The options of ``lifecycle-magic run``: those of Modal's command."""
+"""The options of ``run``, ``serve`` and ``deploy``: those of Modal's commands."""
 
 from __future__ import annotations
 
@@ -6,16 +6,11 @@ import argparse
 import sys
 from pathlib import Path
 
-__all__ = ["add_run_arguments", "notice_ignored"]
+from lifecycle_magic.modal_api.table import notes
 
-_IGNORED = {
-    "detach": "containers end with this command, or keep running under lifecycle-magic serve",
-    "env": "there is one environment, this user on this machine",
-    "interactive": "write breakpoint() where the method runs in this process, with .local()",
-    "name": "the app has the name that the script gives it",
-    "timestamps": "lifecycle-magic history has the times",
-}
-"""Options that do nothing here, and why."""
+__all__ = ["add_ignored", "add_module_option", "add_run_arguments", "notice_ignored"]
+
+_VALUES = ("--env", "--profile", "--name", "--tag", "--strategy")
 
 
 def add_run_arguments(run: argparse.ArgumentParser) -> None:
@@ -26,9 +21,7 @@ def add_run_arguments(run: argparse.ArgumentParser) -> None:
         help="name: an entry point, a function, Class.method, or app.name of these",
     )
     run.add_argument("arguments", nargs=argparse.REMAINDER, help="options of what is run")
-    run.add_argument(
-        "-m", action="store_true", help="run a module by its dotted name, as python -m does"
-    )
+    add_module_option(run)
     run.add_argument(
         "-q", "--quiet", action="store_true", help="no progress of images and containers"
     )
@@ -39,18 +32,32 @@ def add_run_arguments(run: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="write the returned string or bytes to this file",
     )
-    nothing = "does nothing here"
-    run.add_argument("-d", "--detach", action="store_true", help=nothing)
-    run.add_argument("-i", "--interactive", action="store_true", help=nothing)
-    run.add_argument("-e", "--env", metavar="NAME", help=nothing)
-    run.add_argument("-n", "--name", metavar="NAME", help=nothing)
-    run.add_argument("--timestamps", action="store_true", help=nothing)
+    add_ignored(run, "run")
+
+
+def add_module_option(parser: argparse.ArgumentParser) -> None:
+    """Add ``-m`` to the parser of a command that takes a script."""
+    parser.add_argument(
+        "-m", action="store_true", help="take a module by its dotted name, as python -m does"
+    )
+
+
+def add_ignored(parser: argparse.ArgumentParser, command: str) -> None:
+    """Add the options of Modal's command that do nothing here."""
+    flags: list[str] = []
+    for flag in notes(command, "ignored"):
+        flags.append(flag)
+        if not flag.startswith("--"):
+            continue  # the short form of the next one
+        if flag in _VALUES:
+            parser.add_argument(*flags, metavar="NAME", help="does nothing here")
+        else:
+            parser.add_argument(*flags, action="store_true", help="does nothing here")
+        flags = []
 
 
 def notice_ignored(given: argparse.Namespace) -> None:
     """Print one line for each given option that does nothing here."""
-    if given.command != "run":
-        return
-    for name, why in _IGNORED.items():
-        if getattr(given, name):
-            print(f"lifecycle-magic: --{name} does nothing here: {why}", file=sys.stderr)
+    for flag, why in notes(given.command, "ignored").items():
+        if flag.startswith("--") and getattr(given, flag[2:].replace("-", "_"), None):
+            print(f"lifecycle-magic: {flag} does nothing here: {why}", file=sys.stderr)

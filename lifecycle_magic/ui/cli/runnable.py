@@ -21,6 +21,7 @@ from lifecycle_magic.exception import InvalidError
 from lifecycle_magic.handles.cls import Cls
 from lifecycle_magic.handles.function import Function
 from lifecycle_magic.ui.cli.entry_options import Arguments, EntryParameter, parameters_of
+from lifecycle_magic.ui.cli.main_module import has_main_block
 
 __all__ = ["Runnable", "find"]
 
@@ -52,7 +53,7 @@ def find(module: types.ModuleType, name: str | None) -> Runnable:
         chosen = [apps[first]]
     found = _candidates(module, chosen)
     if not wanted:
-        return _only(script, found, [key for app in chosen for key in app.entrypoints])
+        return _only(module, script, found, [key for app in chosen for key in app.entrypoints])
     make = found.get(wanted)
     methods = [key for key in found if key.startswith(f"{wanted}.")]
     if make is None and len(methods) == 1:
@@ -95,15 +96,21 @@ def _is_of(function: Function, apps: list[App]) -> bool:
 
 
 def _only(
-    script: str, found: dict[str, Callable[[], Runnable]], entrypoints: list[str]
+    module: types.ModuleType,
+    script: str,
+    found: dict[str, Callable[[], Runnable]],
+    entrypoints: list[str],
 ) -> Runnable:
     """Return the only entry point, or without one the only function or method."""
     names = entrypoints or list(found)
     if len(names) == 1:
         return found[names[0]]()
     if not names:
+        block = ""
+        if has_main_block(module):
+            block = f' (python {script} runs its `if __name__ == "__main__"` block)'
         raise InvalidError(
-            f"{script} has no entry point. "
+            f"{script} has no entry point{block}. "
             "Fix: put @app.local_entrypoint() above the function to run"
         )
     kind = "entry points" if entrypoints else "functions and no entry point"

@@ -20,7 +20,7 @@ from lifecycle_magic.services.service import Service
 from lifecycle_magic.session import session
 from lifecycle_magic.spec.class_spec import ClassSpec
 from lifecycle_magic.ui.cli import script
-from lifecycle_magic.ui.cli.main_module import run_as_main
+from lifecycle_magic.ui.cli.main_module import load
 from lifecycle_magic.web.site import INSTALL_COMMAND, TOKEN_VARIABLE, ServedAddress
 
 __all__ = ["Serve"]
@@ -28,12 +28,20 @@ __all__ = ["Serve"]
 
 @dataclass
 class Serve:
-    """The server of one script; it calls ``say`` with each line to print."""
+    """The server of one script, or of a module; it calls ``say`` with each line to print.
 
-    path: Path
+    ``path`` is the file that was loaded.
+    """
+
+    script: str
+    is_module: bool
     say: Callable[[str], None]
     over: threading.Event = field(default_factory=threading.Event)
+    path: Path = field(init=False)
     _keys: set[str] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        self.path = Path(self.script)
 
     def run(self, reload: bool) -> None:
         """Serve until `over` is set. Raises what loading the script raises the first time."""
@@ -47,7 +55,8 @@ class Serve:
 
     def _load(self) -> None:
         """Load the script, start the classes that it declares, and open their addresses."""
-        module = run_as_main(self.path)
+        module = load(self.script, self.is_module)
+        self.path = Path(module.__file__ or "")
         apps = [value for value in vars(module).values() if isinstance(value, App)]
         found = {key: (service, spec) for app in apps for key, service, spec in app.declared()}
         web = {key: pair for key, pair in found.items() if pair[1].web}
