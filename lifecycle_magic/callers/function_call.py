@@ -9,9 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine, Generator
 from concurrent.futures import CancelledError, Future
 from concurrent.futures import TimeoutError as FutureTimeout
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from lifecycle_magic.callers.internal_frames import hidden
+from lifecycle_magic.callers.prompt_queue import PromptQueue, wait_and_ask
 from lifecycle_magic.callers.rebuilt import as_raised
 from lifecycle_magic.callers.with_aio import CallWithAio
 from lifecycle_magic.exception import InputCancelled, InvalidError, RemoteError
@@ -62,6 +64,7 @@ class FunctionCall(Generic[T_co]):
 
     gather: CallWithAio  # `gather`, below
     _object_id = ""
+    prompts: PromptQueue | None = None  # what its method asks the user, where this is waited for
 
     def __init__(
         self, future: Future[Any], where: str, check_wait: Callable[..., None] = _no_check
@@ -111,6 +114,9 @@ class FunctionCall(Generic[T_co]):
         it.
         """
         try:
+            if self.prompts is not None and not self._future.done():
+                wait_and_ask([self._future], [self.prompts], timeout)
+                return self._future.result(0)  # or it raises the error of the timeout
             return self._future.result(timeout)
         except CancelledError:
             if not self._future.cancelled():
@@ -136,7 +142,9 @@ class FunctionCall(Generic[T_co]):
             self._wanted = True
             if timeout is None and not self._future.done():
                 self._check_wait(self._where, awaits=True)
-            if not (await asyncio.wait([self._asyncio_future()], timeout=timeout))[0]:
+            with self._attended():
+                done, _ = await asyncio.wait([self._asyncio_future()], timeout=timeout)
+            if not done:
                 raise self._timeout_error(timeout)
             return self._outcome()
 
@@ -222,7 +230,8 @@ class FunctionCall(Generic[T_co]):
                 self._check_wait(self._where, awaits=True)
             waiting = self._asyncio_future()
             try:
-                await asyncio.wait([waiting])
+                with self._attended():
+                    await asyncio.wait([waiting])
             except asyncio.CancelledError:
                 with deferred():
                     waiting.cancel()
@@ -236,6 +245,14 @@ class FunctionCall(Generic[T_co]):
         waiting = asyncio.wrap_future(self._future)
         waiting.add_done_callback(_mark_retrieved)
         return waiting
+
+    def _attended(self) -> AbstractContextManager[None]:
+        """Ask the user in the running loop meanwhile, if the method asks."""
+        if self.prompts is None:
+            return nullcontext()
+        import asyncio
+
+        return self.prompts.attended_by(asyncio.get_running_loop())
 
     def _state(self) -> str:
         if not self._future.done():
@@ -278,8 +295,12 @@ def _gather(*calls: FunctionCall[Any]) -> list[Any]:
         call._wanted = True
         if not call.done():
             call._check_wait(call._where)
+    queues = [call.prompts for call in calls if call.prompts is not None]
     try:
-        wait(futures, return_when=FIRST_EXCEPTION)
+        if queues:
+            wait_and_ask(futures, queues)
+        else:
+            wait(futures, return_when=FIRST_EXCEPTION)
         for call, future in zip(calls, futures, strict=True):
             if future.done() and (future.cancelled() or future.exception() is not None):
                 call.get()

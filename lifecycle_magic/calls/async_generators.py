@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from lifecycle_magic.callers.internal_frames import hidden, strip_all
 from lifecycle_magic.calls.detached import AwaitedInput
 from lifecycle_magic.calls.generators import stream
+from lifecycle_magic.calls.prompts import Prompt
 from lifecycle_magic.calls.reply import (
     LastReply,
     Retry,
@@ -82,9 +83,12 @@ class AsyncStream(Stream, AwaitedInput):
                 await self.wait_until_readable()
             with deferred():
                 reply = receive(self.reader)
-            if type(reply) is not Show:
+            if type(reply) is Show:
+                self.show(*reply)
+            elif type(reply) is Prompt:
+                self.ask(self.slot, reply)
+            else:
                 return reply
-            self.show(*reply)
 
     async def wait_until_readable(self) -> None:
         """Wait until the connection has data."""

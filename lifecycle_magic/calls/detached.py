@@ -8,13 +8,17 @@ from __future__ import annotations
 
 import asyncio
 import enum
+import functools
 import threading
 import weakref
 from collections.abc import Callable
 from concurrent.futures import Future, InvalidStateError
+from contextvars import Context
 from typing import Any, Protocol, TypeVar
 
+from lifecycle_magic.callers.prompt_queue import PromptQueue
 from lifecycle_magic.calls.input import Input, interrupt
+from lifecycle_magic.calls.prompts import Prompt, ask_or_interrupt, refuse
 from lifecycle_magic.calls.reply import (
     LastReply,
     Raise,
@@ -75,6 +79,10 @@ class AsyncioWatcher:
         if source.fileno() >= 0:
             self._loop.remove_reader(source.fileno())
 
+    def run(self, function: Callable[[], object], context: Context) -> None:
+        """Run a function on the loop's thread. Raises RuntimeError if the loop is closed."""
+        self._loop.call_soon_threadsafe(function, context=context)
+
 
 class Unread(enum.Enum):
     """Why `read_available_reply` returns no reply."""
@@ -93,9 +101,12 @@ def read_available_reply(
     channel = reader.slot.channel
     while whole := channel.read_available():
         reply = receive(reader)
-        if type(reply) is not Show:
+        if type(reply) is Show:
+            show(*reply)
+        elif type(reply) is Prompt:
+            reader.input.ask(reader.slot, reply)
+        else:
             return lost_if_broken(reader, reply)
-        show(*reply)
     return Unread.BLOCKS if whole is None else Unread.LATER
 
 
@@ -210,6 +221,21 @@ class DetachedCall(Input):
     def refused(self, error: BaseException) -> None:
         self._set_outcome(error=error)
 
+    def ask(self, slot: Slot, prompt: Prompt) -> None:
+        watcher = self.watcher
+        if not isinstance(watcher, AsyncioWatcher):
+            refuse(slot, prompt)
+            return
+        # Not here, where SIGINT is held back.
+        ask = functools.partial(ask_or_interrupt, self, slot, prompt)
+        try:
+            watcher.run(ask, self.context.copy())
+        except RuntimeError:
+            refuse(slot, prompt)
+
+    def interrupt_at_prompt(self) -> None:
+        self.future.cancel()
+
     def on_caller_blocking(self, thread: int) -> None:
         watcher = self.watcher
         if isinstance(watcher, AsyncioWatcher) and watcher.thread == thread:
@@ -298,6 +324,21 @@ class SpawnedCall(DetachedCall):
     __slots__ = ()
 
     copies_buffers = True
+
+
+class AwaitableCall(SpawnedCall):
+    """A spawned call that its caller is about to wait for. ``prompts`` are asked there."""
+
+    __slots__ = ("prompts",)
+
+    def __init__(
+        self, pool: Pool, method: str, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> None:
+        super().__init__(pool, method, args, kwargs)
+        self.prompts = PromptQueue()
+
+    def ask(self, slot: Slot, prompt: Prompt) -> None:
+        self.prompts.put(functools.partial(ask_or_interrupt, self, slot, prompt))
 
 
 def _notify_done(input: DetachedCall | None, future: Future[Any]) -> None:

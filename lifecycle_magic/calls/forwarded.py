@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lifecycle_magic.calls.detached import DetachedCall
 from lifecycle_magic.calls.input import Input
+from lifecycle_magic.calls.prompts import Prompt, refuse
 from lifecycle_magic.calls.reply import Raise, ReplyReader, Value
 from lifecycle_magic.calls.streams import LaterStream
 from lifecycle_magic.wire.frames import Frame, Kind
@@ -19,6 +20,7 @@ from lifecycle_magic.wire.nested import forward, with_number
 if TYPE_CHECKING:
     from contextvars import Context
 
+    from lifecycle_magic.container.slots import Slot
     from lifecycle_magic.pool.pool import Pool
 
 __all__ = ["ForwardedAnswer", "ForwardedCall", "ForwardedFailure", "ForwardedItems"]
@@ -127,6 +129,9 @@ class ForwardedItems(LaterStream):
         super().__init__(pool, method, (), {})
         self.payload, self.buffers = forward(self.id, method, data, buffers)
         self.context = context
+
+    def ask(self, slot: Slot, prompt: Prompt) -> None:
+        refuse(slot, prompt)
 
     def abandon(self) -> None:
         """Interrupt the method, or the wait for a slot. On any thread."""

@@ -31,7 +31,7 @@ class _DiscardingReader(ReplyReader):
     __slots__ = ()
 
     def read(self, frame: Frame) -> Reply:
-        if frame.kind == Kind.OUTPUT:
+        if frame.kind in (Kind.OUTPUT, Kind.PROMPT):
             return super().read(frame)
         return Value(None, frame.kind not in (Kind.ITEM, Kind.MORE))
 

@@ -10,8 +10,9 @@ import contextvars
 import itertools
 import threading
 import time
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
+from lifecycle_magic.calls.prompts import refuse
 from lifecycle_magic.container.endings import Ending, EndKind
 from lifecycle_magic.container.slots import Slot
 from lifecycle_magic.exception import (
@@ -31,6 +32,9 @@ from lifecycle_magic.wire.frames import Kind
 from lifecycle_magic.wire.pickling import copy_buffers, dumps, prepare_args, prepare_kwargs
 from lifecycle_magic.wire.unpicklable import arguments_error
 
+if TYPE_CHECKING:
+    from lifecycle_magic.calls.prompts import Prompt, PromptClock
+
 INTERRUPT_GRACE_SECONDS = 5.0
 """Seconds that an interrupted method has to stop before its container is replaced."""
 
@@ -38,6 +42,9 @@ SECOND_INTERRUPT_SECONDS = 3.0
 """Seconds until a second interrupt, which interrupts a coroutine that ignored its cancellation like
 a function.
 """
+
+LEAST_EXTENSION_SECONDS = 0.2
+"""Seconds by which a prompt that is open extends the ``timeout`` of its call at least."""
 
 _ids = itertools.count(1)
 
@@ -77,6 +84,7 @@ class Input:
         "method",
         "payload",
         "pool",
+        "prompt_clock",
         "slot",
         "timed_out",
         "unsent",
@@ -103,6 +111,7 @@ class Input:
         self.lost_starts = 0  # times that its container exited before it began
         self.attempts = 0  # failed attempts
         self.gate: threading.Lock | None = None
+        self.prompt_clock: PromptClock | None = None  # once it has asked the user
         if args is None:
             return
         self.context = contextvars.copy_context()
@@ -168,6 +177,18 @@ class Input:
         # A context cannot be entered twice, and the caller's own thread may be in it.
         self.context.copy().run(show, stream, text)
 
+    def ask(self, slot: Slot, prompt: Prompt) -> None:
+        """Answer a prompt of the method in ``slot``. On the thread that has read it.
+
+        Most inputs refuse: no cell or terminal waits for them.
+        """
+        refuse(slot, prompt)
+
+    def interrupt_at_prompt(self) -> None:
+        """Interrupt the method, because the user has interrupted its prompt."""
+        if not self.interrupts:  # otherwise the handler of the signal has done so
+            self.on_sigint()
+
     def on_caller_blocking(self, thread: int) -> None:
         """React to a thread that is about to block.
 
@@ -217,10 +238,21 @@ class Input:
         return False
 
     def expire(self) -> None:
-        """Interrupt an attempt that has reached its ``timeout``. On the event loop's thread."""
-        if self.running_slot() is not None:
-            self.timed_out = True
-            interrupt(self)
+        """Interrupt an attempt that has reached its ``timeout``. On the event loop's thread.
+
+        The time that it has waited for the user does not count.
+        """
+        if self.running_slot() is None:
+            return
+        if self.prompt_clock is not None and (seconds := self.prompt_clock.take()):
+            attempt = self.attempts
+            self.pool.event_loop.call_later(
+                max(seconds, LEAST_EXTENSION_SECONDS),
+                lambda: self.expire() if self.attempts == attempt else None,
+            )
+            return
+        self.timed_out = True
+        interrupt(self)
 
     def count_failure(self, error: BaseException) -> float | None:
         """Count a failed attempt, and return the seconds before the next one.

@@ -4,7 +4,8 @@
 each in its own way of waiting: `lifecycle_magic.calls.sync.read_reply` blocks the calling thread,
 `lifecycle_magic.calls.detached.read_available_reply` belongs to a selector loop, and
 `lifecycle_magic.calls.async_generators.AsyncStream` to asyncio's. Code that acts on a reply first
-calls `settle`.
+calls `settle`. A reply that is neither the last one nor output is a `Prompt`, which `Input.ask`
+answers.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple, final
 
 from lifecycle_magic.calls.input import Input
+from lifecycle_magic.calls.prompts import Prompt
 from lifecycle_magic.container.endings import DISCONNECTED, Ending, EndKind
 from lifecycle_magic.container.exit_cause import may_have_begun
 from lifecycle_magic.container.worker_answers import broken, death_error, read_failure
@@ -26,7 +28,7 @@ from lifecycle_magic.threads.sigint import is_user_interrupt
 from lifecycle_magic.wire import rebuilding
 from lifecycle_magic.wire.exceptions import message, name_of
 from lifecycle_magic.wire.frames import Frame, Kind, tag
-from lifecycle_magic.wire.messages import output
+from lifecycle_magic.wire.messages import output, prompt
 from lifecycle_magic.wire.pickling import loads
 
 if TYPE_CHECKING:
@@ -84,7 +86,7 @@ class Retry(NamedTuple):
 
 
 LastReply = Value | Raise | Retry
-Reply = Show | LastReply
+Reply = Show | Prompt | LastReply
 
 
 class ReplyReader:
@@ -125,9 +127,18 @@ class ReplyReader:
             return self.decode(frame)
         if kind == Kind.CANCELLED or kind == Kind.SKIPPED:
             return self._interrupted(frame)
+        if kind == Kind.PROMPT:
+            return self.prompt(frame)
         if kind == Kind.FAILURE:
             return Raise(*read_failure(self.slot.container, frame, self.input.method))
         return self.broken(f"a frame of kind {kind} instead of an answer of {self.input.method}")
+
+    def prompt(self, frame: Frame) -> Prompt | Raise:
+        """Return the prompt in a PROMPT frame."""
+        try:
+            return Prompt(*prompt(frame.payload))
+        except WireError as error:
+            return self.broken(str(error), is_lost=True)
 
     def decode(self, frame: Frame) -> Value | Raise:
         """Return the value of a frame of one of the kinds `values`."""

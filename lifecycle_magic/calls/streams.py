@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from lifecycle_magic.calls.consumer_clock import ConsumerClock
 from lifecycle_magic.calls.generator_close import close_generator
 from lifecycle_magic.calls.input import Input, interrupt
+from lifecycle_magic.calls.prompts import Prompt, ask_or_interrupt, refuse
 from lifecycle_magic.calls.reply import LastReply, ReplyReader, Value
 from lifecycle_magic.container.slots import Slot
 from lifecycle_magic.exception import InvalidError, WireError
@@ -101,6 +102,16 @@ class Stream(Input):
     def show(self, stream: str, text: str) -> None:
         """Print the method's output."""
         show(stream, text)
+
+    def ask(self, slot: Slot, prompt: Prompt) -> None:
+        if self.left:
+            refuse(slot, prompt, "its consumer has left the generator")
+            return
+        self.waiting.pause()
+        try:
+            ask_or_interrupt(self, slot, prompt)
+        finally:
+            self.waiting.start()
 
     def interrupt_unwanted(self) -> None:
         """Interrupt a generator that still runs after STOP. On the event loop's thread."""

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from typing import Any
 
 from lifecycle_magic.calls.input import Input, interrupt
+from lifecycle_magic.calls.prompts import Prompt, ask_or_interrupt
 from lifecycle_magic.calls.reply import (
     LastReply,
     ReplyReader,
@@ -25,6 +26,7 @@ from lifecycle_magic.calls.reply import (
     receive,
     settle,
 )
+from lifecycle_magic.container.slots import Slot
 from lifecycle_magic.errors.remote import as_raised
 from lifecycle_magic.exception import RemoteError, WireError
 from lifecycle_magic.pool.pool import Pool
@@ -32,9 +34,18 @@ from lifecycle_magic.pool.printing import show
 from lifecycle_magic.threads.sigint import run_forwarding
 
 
+class BlockingCall(Input):
+    """The input of a call whose thread waits for it, and asks the user what the method asks."""
+
+    __slots__ = ()
+
+    def ask(self, slot: Slot, prompt: Prompt) -> None:
+        ask_or_interrupt(self, slot, prompt)
+
+
 def call(pool: Pool, method: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """Call the method in a warm container and return its result, or raise its exception."""
-    input = Input(pool, method, args, kwargs)
+    input = BlockingCall(pool, method, args, kwargs)
     try:
         return run_forwarding(input.on_sigint, _call, input)
     except RemoteError as error:
@@ -96,12 +107,15 @@ def _send_and_wait(reader: ReplyReader) -> LastReply | None:
 
 
 def read_reply(reader: ReplyReader, show: Callable[[str, str], None] = show) -> LastReply | None:
-    """Block until the next reply that is not output, and show output. None if the connection
-    ended.
+    """Block until the next reply that is not output, and show output and prompts. None if the
+    connection ended.
     """
     reader.slot.reader = threading.get_ident()
     while True:
         reply = receive(reader)
-        if type(reply) is not Show:
+        if type(reply) is Show:
+            show(*reply)
+        elif type(reply) is Prompt:
+            reader.input.ask(reader.slot, reply)
+        else:
             return reply
-        show(*reply)

@@ -14,13 +14,16 @@ from typing import TYPE_CHECKING, Any, Protocol
 from lifecycle_magic.engines.base import Launch
 from lifecycle_magic.exception import WireError
 from lifecycle_magic.wire.frames import Channel, Frame, Kind
-from lifecycle_magic.wire.messages import Setup, output
+from lifecycle_magic.wire.messages import Setup, output, prompt
+from lifecycle_magic.wire.nested import REFUSED
 from lifecycle_magic.wire.ticket_fifo import TicketFifo
 
 if TYPE_CHECKING:
     from lifecycle_magic.container.container import Container
 
 __all__ = ["Plan", "RunningInput", "Slot"]
+
+_NO_CELL = "no cell waits for the constructor, enter or new code, which also run in the background"
 
 
 @dataclass(frozen=True)
@@ -80,16 +83,20 @@ class Slot:
         self.task: weakref.ref[Any] | None = None
 
     def read_answer(self, show: Callable[[str, str], None] | None = None) -> Frame | None:
-        """Return the next frame that is not output. Output goes to ``show``, if given.
+        """Return the next frame that is not output. Output goes to ``show``, if given. Prompts are
+        refused.
 
         Return None if the connection ended. Raises `WireError` if it broke.
         """
         try:
             while True:
                 frame = self.channel.receive()
-                if frame is None or frame.kind != Kind.OUTPUT:
+                if frame is None or frame.kind not in (Kind.OUTPUT, Kind.PROMPT):
                     return frame
-                if show is not None:
+                if frame.kind == Kind.PROMPT:
+                    number, _, _ = prompt(frame.payload)
+                    self.container.prompt_answers.put(number, REFUSED, _NO_CELL)
+                elif show is not None:
                     show(*output(frame.payload))
         except WireError:
             raise

@@ -1,4 +1,4 @@
-"""What this machine has that ordinary code relies on: its time zone, its umask, its proxies."""
+"""What this machine has that ordinary code relies on: time zone, umask, proxies, debugger."""
 
 from __future__ import annotations
 
@@ -28,6 +28,15 @@ def proxies(host: Mapping[str, str]) -> dict[str, str]:
     {'https_proxy': 'http://proxy:3128'}
     """
     return {name: host[name] for name in PROXIES if host.get(name)}
+
+
+def breakpoints(host: Mapping[str, str]) -> dict[str, str]:
+    """Return what the environment ``host`` says about ``breakpoint()``.
+
+    >>> breakpoints({"PYTHONBREAKPOINT": "0", "TOKEN": "s3cret"})
+    {'PYTHONBREAKPOINT': '0'}
+    """
+    return {name: host[name] for name in ("PYTHONBREAKPOINT",) if name in host}
 
 
 def on_loopback(url: str) -> bool:

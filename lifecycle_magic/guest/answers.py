@@ -63,6 +63,10 @@ class Wait:
         self.answer = answer
         self._open()
 
+    def give_up(self) -> None:
+        """End the wait without an answer, from another thread."""
+        self._open()
+
     def _interrupt(self) -> None:
         self._interrupted = True
         self._open()
@@ -74,7 +78,7 @@ class Wait:
             pass  # open already
 
     def wait(self, timeout: float | None = None) -> Answer | None:
-        """Return the next answer, or None after ``timeout`` seconds.
+        """Return the next answer, or None after ``timeout`` seconds or `give_up`.
 
         Raises KeyboardInterrupt if the running call is interrupted.
         """

@@ -72,7 +72,7 @@ def _drop_internal_frames(whole: traceback.TracebackException) -> None:
         if id(one) in seen:
             continue
         seen.add(id(one))
-        kept = [frame for frame in one.stack if not _is_internal(frame.filename)]
+        kept = [frame for frame in one.stack if not is_internal(frame.filename)]
         one.stack = traceback.StackSummary.from_list(kept)
         inner = (one.__cause__, one.__context__, *(getattr(one, "exceptions", None) or ()))
         todo.extend(linked for linked in inner if linked is not None)
@@ -83,7 +83,7 @@ def _entries(trace: TracebackType | None) -> tuple[TracebackEntry, ...]:
     only_internal = True
     while trace is not None:
         filename = trace.tb_frame.f_code.co_filename
-        if not (is_package_file(filename) or (only_internal and _is_internal(filename))):
+        if not (is_package_file(filename) or (only_internal and is_internal(filename))):
             only_internal = False
             found.append(_entry(trace))
         trace = trace.tb_next
@@ -123,7 +123,7 @@ def is_package_file(filename: str) -> bool:
     return filename.startswith(PACKAGE_FOLDER)
 
 
-def _is_internal(filename: str) -> bool:
+def is_internal(filename: str) -> bool:
     """Return whether a frame belongs to this package, or to the loop or executor that runs a
     coroutine.
     """

@@ -14,7 +14,7 @@ import traceback
 from collections.abc import Iterator
 from typing import Any
 
-from lifecycle_magic.guest import memory
+from lifecycle_magic.guest import memory, standard_input
 from lifecycle_magic.wire import descriptors
 from lifecycle_magic.wire.surroundings import HOST
 
@@ -57,15 +57,15 @@ def _about_files(chain: list[BaseException]) -> str:
 
 
 def _about_keyboard(chain: list[BaseException]) -> str:
-    """Explain `input`, `getpass` and `breakpoint`, which found no keyboard."""
+    """Explain why a process that the method started could not read a line."""
+    asked = standard_input.last_conversation()
+    if asked is not None and asked.had_end:
+        return ""  # the user ended the input
     for one in chain:
-        if type(one).__name__ == "BdbQuit" or (
-            isinstance(one, EOFError) and str(one) == "EOF when reading a line"
-        ):
+        if type(one) is EOFError and str(one) == "EOF when reading a line":
             return (
-                "a container has no keyboard, so input(), getpass() and breakpoint() have nothing "
-                "to read. Fix: ask in the notebook and pass the answer as an argument; to debug a "
-                "method, run it in the notebook with .local(...)"
+                "a process that a method starts has no standard input, so input() has nothing to "
+                "read there. Fix: ask in the method itself, and pass the answer on"
             )
     return ""
 

@@ -25,6 +25,7 @@ from lifecycle_magic.wire.pickling import dumps, loads
 from lifecycle_magic.wire.ticket_fifo import TicketFifo
 
 if TYPE_CHECKING:
+    from lifecycle_magic.guest.standard_input import Conversation
     from lifecycle_magic.guest.worker import Worker
 
 ENTERING = 0  # stands for the call id while the constructor and enter run
@@ -53,6 +54,8 @@ class Lane:
         self.target = InterruptTarget(interrupts)
         self.slot = -1  # the number of its data connection
         self.has_reader = False  # whether the kernel reads the data socket now
+        self.conversation: Conversation | None = None  # if the call has asked for a line
+        self.last_conversation: Conversation | None = None  # of a call that has ended
         self._worker = worker
         self._tag = 0  # tag of the answer to the current call
         self.jobs: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
@@ -244,7 +247,7 @@ class Lane:
         kind = type(error)  # isinstance() would ask the error, which may answer anything
         if issubclass(kind, InterruptedBeforeStart):
             self.send(Kind.SKIPPED, tag=self._tag)
-        elif issubclass(kind, KeyboardInterrupt) and self._is_requested_interrupt():
+        elif _is_interrupt(kind) and self._is_requested_interrupt():
             is_stopping = self.target.interrupts.is_stopping
             self.send(Kind.CANCELLED, b"stopping" if is_stopping else b"", tag=self._tag)
         else:
@@ -264,17 +267,45 @@ class Lane:
         requested = self.target.requested
         return requested is not None and tag(requested) == self._tag
 
-    def flush(self) -> None:
-        """Send everything that this lane's call printed, before its answer."""
+    def show_output(self) -> None:
+        """Send everything that the running call printed, before it asks for a line."""
+        self.flush(is_over=False)
+        self.settle(is_over=False)
+
+    def flush(self, *, is_over: bool = True) -> None:
+        """Send everything that this lane's call printed, before its answer.
+
+        ``is_over``: the call has ended, so what it has asked the user for ends.
+        """
+        if is_over and self.conversation is not None:
+            self._end_conversation()
         for output in self._worker.outputs:
             if output.unflushed:
                 output.flush_lane(self)
 
-    def settle(self) -> None:
-        """Wait until output that bypassed ``sys.stdout`` is shown, if there may be some."""
+    def settle(self, *, is_over: bool = True) -> None:
+        """Wait until output that bypassed ``sys.stdout`` is shown, if there may be some.
+
+        ``is_over`` as in `flush`.
+        """
+        if is_over and self.conversation is not None:
+            self._end_conversation()
         output = self._worker.descriptor_output
         if output.reads[0] or forks.has_started_processes:
             output.settle()
+
+    def _end_conversation(self) -> None:
+        assert self.conversation is not None
+        self.last_conversation, self.conversation = self.conversation, None
+        self.last_conversation.end()
+
+
+def _is_interrupt(kind: type) -> bool:
+    """Return whether an interrupt ends a method with an exception of this type.
+
+    A debugger catches the KeyboardInterrupt at its prompt and quits, as its next prompt is refused.
+    """
+    return issubclass(kind, KeyboardInterrupt) or kind.__name__ == "BdbQuit"
 
 
 def _unpicklable(name: str, value: Any, error: BaseException, did: str = "returned") -> Exception:

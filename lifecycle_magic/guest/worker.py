@@ -25,7 +25,7 @@ from collections.abc import Callable, Coroutine, Iterator
 from typing import TYPE_CHECKING, Any
 
 from lifecycle_magic.decorators import current_call, parameters, travel
-from lifecycle_magic.guest import forks, handles, modules
+from lifecycle_magic.guest import forks, handles, modules, standard_input
 from lifecycle_magic.guest.descriptor_output import DescriptorOutput
 from lifecycle_magic.guest.interrupts import SIGNAL, InterruptHandler, InterruptTarget
 from lifecycle_magic.guest.lane import ENTERING, Lane, explain_arguments
@@ -76,6 +76,7 @@ class Worker:
             Output("stderr", 2, self._pipe, self._lanes),
         )
         sys.stdout, sys.stderr = self.outputs
+        standard_input.install(self._lanes)
         for channel in channels:
             forks.close_in_child(channel.close_in_child)
         for owned in (self._begun, *self._tickets):

@@ -25,7 +25,7 @@ from lifecycle_magic.callers.internal_frames import hidden, strip_all
 from lifecycle_magic.callers.with_aio import CallWithAio, with_thread
 from lifecycle_magic.calls import async_generators, generators, sync
 from lifecycle_magic.calls.batching import Batcher
-from lifecycle_magic.calls.detached import AsyncioWatcher, DetachedCall, SpawnedCall
+from lifecycle_magic.calls.detached import AsyncioWatcher, AwaitableCall, DetachedCall, SpawnedCall
 from lifecycle_magic.calls.map.mapping import MapRun
 from lifecycle_magic.calls.map.public import ManyInputs, MapRequest
 from lifecycle_magic.exception import InvalidError
@@ -176,7 +176,7 @@ class Method:
             return sync.call(pool, self._name, args, kwargs)
         self._no_generator("remote", "remote_gen")
         if spec.is_async and asyncio._get_running_loop() is not None:
-            return self._start(pool, args, kwargs, AsyncCall)
+            return self._start_awaitable(pool, args, kwargs)
         if not spec.batched:
             return sync.call(pool, self._name, args, kwargs)
         started = self._start(pool, args, kwargs)
@@ -236,13 +236,25 @@ class Method:
         pool: Pool,
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
-        made: type[FunctionCall[Any]] = FunctionCall,
     ) -> FunctionCall[Any]:
         if self._spec.batched:
             future = self._submit(self._batcher(pool).submit, args, kwargs)
         else:
             future = self._submit(SpawnedCall(pool, self._name, args, kwargs).submit)
-        return made(future, self._where, pool.deadlocks.check_wait)
+        return FunctionCall(future, self._where, pool.deadlocks.check_wait)
+
+    def _start_awaitable(
+        self, pool: Pool, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> AsyncCall:
+        """Start a call that the caller is about to await."""
+        check_wait = pool.deadlocks.check_wait
+        if self._spec.batched:
+            future = self._submit(self._batcher(pool).submit, args, kwargs)
+            return AsyncCall(future, self._where, check_wait)
+        input = AwaitableCall(pool, self._name, args, kwargs)
+        started = AsyncCall(self._submit(input.submit), self._where, check_wait)
+        started.prompts = input.prompts
+        return started
 
     def _submit(self, submit: Callable[..., Future[Any]], *given: Any) -> Future[Any]:
         """Return ``submit(*given)``; a SIGINT leaves no call half submitted, and none running."""

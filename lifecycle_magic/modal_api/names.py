@@ -40,8 +40,7 @@ NAMES = Section(
                 "Stub": "App is its new name",
                 "Tunnel forward": _FORWARD,
                 "Workspace": "remove it: there is no account",
-                "interact": "write breakpoint() where the method runs in this process: "
-                "Model().method.local()",
+                "interact": "write breakpoint() or input() in a method, without this",
             },
         ),
     ),

@@ -43,7 +43,7 @@ APP = Section(
                 "running: lifecycle-magic deploy script.py",
                 "name=": "the app has one name. Fix: write App(name)",
                 "interactive=": "it is for Modal's cloud. Fix: write breakpoint() in a method, and "
-                "call it with .local()",
+                "call it with .remote()",
             },
         ),
         *runs("App.include", "inherit_tags="),
@@ -65,7 +65,7 @@ APP = Section(
                 "deploy": "keep it running with: lifecycle-magic deploy script.py",
                 "get_dashboard_url": _PANEL,
                 "info": _PS,
-                "interactive_shell": "write breakpoint() in a method, and call it with .local()",
+                "interactive_shell": "write breakpoint() in a method, and call it with .remote()",
                 "list_objects": "use registered_functions and registered_classes",
                 "logs": _LOGS,
                 "sandboxes spawn_sandbox": _COMMAND,

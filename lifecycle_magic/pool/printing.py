@@ -8,7 +8,7 @@ from collections.abc import Callable
 from contextvars import ContextVar
 from typing import Any
 
-__all__ = ["show", "viewer"]
+__all__ = ["flush", "show", "viewer"]
 
 viewer: ContextVar[Callable[[str, str], None] | None] = ContextVar("viewer", default=None)
 """What gets the output of a call of another process instead of this one's cell or terminal."""
@@ -21,6 +21,18 @@ about 0.2 ms; what is not flushed is sent by that thread 0.2 s later, as in a pl
 _flushed_at = 0.0
 _unflushed: Any = None
 """The notebook's stream with unflushed output."""
+
+
+def flush() -> None:
+    """Show what was printed so far, before a prompt."""
+    global _unflushed
+    target, _unflushed = _unflushed, None
+    for stream in (target, sys.stdout, sys.stderr):
+        try:
+            if stream is not None:
+                stream.flush()
+        except (OSError, ValueError):
+            pass  # as in `show`
 
 
 def show(stream: str, text: str) -> None:

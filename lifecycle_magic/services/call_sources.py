@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from lifecycle_magic.calls.input import Input
 from lifecycle_magic.container.container import Container
+from lifecycle_magic.container.prompt_answers import PromptAnswers
 from lifecycle_magic.pool.printing import viewer
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ class CallSource(Protocol):
     """The caller on the other side of a connection."""
 
     find: Find
+    prompt_answers: PromptAnswers | None  # to the prompts of a container
 
     def serves(self, key: str) -> bool:
         """Return whether the session still serves a class that was found before."""
@@ -45,6 +47,7 @@ class ContainerSource:
     def __init__(self, container: Container, find: Find) -> None:
         self.find = find
         self._container = container
+        self.prompt_answers: PromptAnswers | None = container.prompt_answers
 
     def serves(self, key: str) -> bool:
         return True
@@ -67,6 +70,7 @@ class ProcessSource:
     def __init__(self, find: Find, serves: Callable[[str], bool]) -> None:
         self.find = find
         self.serves = serves
+        self.prompt_answers: PromptAnswers | None = None
 
     def caller(self, slot: int) -> Input | None:
         return None

@@ -47,6 +47,7 @@ from lifecycle_magic.wire.nested import (
     DESCRIBE,
     ITEMS,
     OBJECTS,
+    PROMPTS,
     SPAWN,
     Ask,
     number_of,
@@ -178,6 +179,9 @@ class InsideConnection:
     def _start(self, ask: Ask, data: Any, buffers: list[Any]) -> None:
         if ask.key == OBJECTS:
             self._ask_objects(ask.number, data, buffers)
+            return
+        if ask.key == PROMPTS:
+            self._ask_for_line(ask)
             return
         caller = self._source.caller(ask.slot)
         pool = self._pools.get((ask.key, ask.arguments))
@@ -318,6 +322,16 @@ class InsideConnection:
         with self._lock:
             self._running[number] = running
         running.future.add_done_callback(lambda done: self._answer(number, done))
+
+    def _ask_for_line(self, ask: Ask) -> None:
+        """Answer with the line that the user enters at a prompt of the container."""
+        answers = self._source.prompt_answers
+        if answers is None or not ask.method.isdecimal():
+            raise WireError("a prompt of no container")
+        running = RunningRequest(answers.take(int(ask.method)))
+        with self._lock:
+            self._running[ask.number] = running
+        running.future.add_done_callback(lambda done: self._answer(ask.number, done))
 
     def _collect(self, ask: Ask) -> None:
         """Wait for a call that was spawned elsewhere. Raises `NotFoundError` for none."""

@@ -36,6 +36,7 @@ MAIN = "__main__"
 _VERSIONS = "__lifecycle_versions__"
 _LOGGERS = "__lifecycle_loggers__"
 _STAND_INS = {"display": notebook_names.display, "get_ipython": notebook_names.get_ipython}
+_HIDDEN = ("exit", "quit")  # builtins that IPython removes while a cell runs
 _PACKAGE_FOLDER = __file__.rpartition("services")[0]
 SOURCE_LIMIT_CHARACTERS = 1 << 20  # characters of a class's source files
 
@@ -221,7 +222,7 @@ class _Packer(ByValue):
             if _is_interactive(value):
                 if name in _STAND_INS:
                     value = _STAND_INS[name]
-                elif hasattr(builtins, name):
+                elif name in _HIDDEN or hasattr(builtins, name):
                     return  # IPython's exit, quit and open: the container has Python's own
         self.values[key] = value
         self.referrers[key] = (self._writing, referrer)

@@ -81,6 +81,42 @@ def run_forwarding(handler: Callable[[], object], function: Callable[[A], T], ar
             previous(signal.SIGINT, None)
 
 
+class Interrupted(Exception):
+    """`run_interruptible` was interrupted, and the installed handler has noted that."""
+
+
+def run_interruptible(function: Callable[[], T]) -> T:
+    """Return ``function()``, which SIGINT ends whatever handler is installed.
+
+    That handler is called then. Raises what the handler raises, or `Interrupted` if it raises
+    nothing. On other threads, and where Python does not handle SIGINT, it calls the function only.
+    """
+    previous = _signal.getsignal(_SIGINT)
+    if threading.get_ident() != _MAIN or not callable(previous):
+        return function()
+    received = False
+
+    def raise_once(*_: object) -> None:
+        nonlocal received
+        if not received:
+            received = True
+            raise KeyboardInterrupt
+
+    try:
+        try:
+            _signal.signal(_SIGINT, raise_once)
+            return function()
+        finally:
+            try:
+                _signal.signal(_SIGINT, previous)
+            finally:  # the signal may come right before
+                _signal.signal(_SIGINT, previous)
+    except KeyboardInterrupt:
+        pass
+    previous(signal.SIGINT, None)  # here, where no handled exception would become its context
+    raise Interrupted
+
+
 def call_instead(function: Callable[[], object], *numbers: int) -> None:
     """Have the signals ``numbers`` call ``function`` from now on."""
     for number in numbers:

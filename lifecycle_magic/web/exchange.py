@@ -15,6 +15,7 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from typing import TYPE_CHECKING, Any
 
 from lifecycle_magic.calls.async_generators import AsyncStream
+from lifecycle_magic.calls.prompts import Prompt, refuse
 from lifecycle_magic.calls.reply import ReplyReader, Value, take_value
 from lifecycle_magic.web.body import BodyStalled
 from lifecycle_magic.wire.frames import Frame, Kind
@@ -22,6 +23,7 @@ from lifecycle_magic.wire.messages import asgi
 from lifecycle_magic.wire.pickling import dumps
 
 if TYPE_CHECKING:
+    from lifecycle_magic.container.slots import Slot
     from lifecycle_magic.pool.pool import Pool
 
 Message = MutableMapping[str, Any]
@@ -105,6 +107,9 @@ class WebRequest(AsyncStream):
 
     def show_from_thread(self, stream: str, text: str) -> None:
         self._show(stream, text)
+
+    def ask(self, slot: Slot, prompt: Prompt) -> None:
+        refuse(slot, prompt, "a request over HTTP has no cell or terminal")
 
     def interrupt_unwanted(self) -> None:
         # A client that disconnected is no reason to replace a container that serves others.

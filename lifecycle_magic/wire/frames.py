@@ -75,6 +75,7 @@ class Kind:
     CHANGED = 23  # session: a class that it serves by name was declared again; see wire.nested
     LEAVING = 24  # session: new ASKs go to the session that has replaced this one
     AGAIN = 25  # caller: what the last ASK asks for, with other arguments; see wire.nested
+    PROMPT = 26  # worker: (number, prompt, is it a password): the call waits for a line
 
 
 Part = Any  # bytes, bytearray or memoryview of bytes

@@ -30,6 +30,20 @@ def output(payload: memoryview) -> tuple[str, str]:
         raise _unreadable("output", error) from None
 
 
+def prompt(payload: memoryview) -> tuple[int, str, bool]:
+    """Return the number and the string of a PROMPT frame, and whether it asks for a password.
+
+    Raises `WireError` if the payload holds something else.
+    """
+    try:
+        number, text, is_secret = loads(payload)
+        if (type(number), type(text), type(is_secret)) != (int, str, bool):
+            raise TypeError("it is not a number, a string and a flag")
+        return number, text, is_secret
+    except BaseException as error:
+        raise _unreadable("a prompt", error) from None
+
+
 def failure(payload: memoryview) -> Failure:
     """Return the content of a FAILURE frame. Raises `WireError` if the payload holds no failure."""
     try:

@@ -51,6 +51,17 @@ COLLECT = "collect"  # the outcome of a spawned call, whose id is in the place o
 OBJECTS = ":objects"
 """The key, in place of a class's, of requests to the session's queues and dictionaries."""
 
+PROMPTS = ":prompts"
+"""The key, in place of a class's, of the wait for a line that the user enters.
+
+The number of the prompt is in the place of the method. The answer is one of the following words,
+and a string: the line, or why there is none.
+"""
+
+LINE = "line"
+END = "end"  # the end of the input
+REFUSED = "refused"
+
 _NUMBER = struct.Struct("<Q")
 _TYPES = [int, str, bytes, str, str, int, str]  # of the fields of an Ask
 

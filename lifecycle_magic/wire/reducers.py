@@ -188,6 +188,29 @@ def _context_variable(value: Any) -> Reduced:
 # --- files, IPython, starlette -------------------------------------------------------------------
 
 
+_OF_KERNEL = {"raw_input": ("builtins", "input"), "getpass": ("getpass", "getpass")}
+
+
+def replaced_by_kernel(value: Any) -> tuple[str, str] | None:
+    """Return module and name of the function that a bound method of ipykernel replaces.
+
+    While a cell runs, ``input`` and ``getpass.getpass`` are methods of the kernel.
+    """
+    owner = sys.modules.get("ipykernel.kernelbase")
+    if owner is None or not isinstance(value.__self__, owner.Kernel):
+        return None
+    return _OF_KERNEL.get(value.__func__.__name__)
+
+
+def _method(value: Any) -> Reduced | None:
+    place = replaced_by_kernel(value)
+    if place is None:
+        return None
+    import importlib
+
+    return getattr, (importlib.import_module(place[0]), place[1])
+
+
 def _file(value: Any) -> Reduced | None:
     # cloudpickle would send the unread content, as an object that is not a file.
     if value in (sys.stdout, sys.stderr, sys.__stdout__, sys.__stderr__):
@@ -240,6 +263,7 @@ _REDUCERS: dict[str, dict[str, Callable[[Any], Reduced | None]]] = {
     "Logger": {"logging": _logger},
     "RootLogger": {"logging": _logger},
     "TextIOWrapper": {"_io": _file},
+    "method": {"builtins": _method},
     "SList": {"IPython.utils.text": _shell_list},
     "LSString": {"IPython.utils.text": _shell_text},
     "State": {"starlette.datastructures": _state},

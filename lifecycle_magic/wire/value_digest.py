@@ -18,6 +18,8 @@ from collections.abc import Callable
 from types import BuiltinFunctionType, MappingProxyType, MethodType, ModuleType
 from typing import Any
 
+from lifecycle_magic.wire.reducers import replaced_by_kernel
+
 __all__ = ["UnreadableValue", "ValueDigester", "digest"]
 
 _PLAIN = (type(None), bool, int, float, complex, str, bytes, type(Ellipsis), type(NotImplemented))
@@ -124,6 +126,9 @@ class ValueDigester:
         if isinstance(value, enum.Enum):
             return digest(b"enum", self._encode(kind), value.name.encode())
         if kind is MethodType:
+            place = replaced_by_kernel(value)
+            if place is not None:
+                return digest(b"builtin", ".".join(place).encode())
             return digest(b"bound", self._encode(value.__self__), self._encode(value.__func__))
         if kind is BuiltinFunctionType:
             return self._builtin(value)

@@ -29,6 +29,7 @@ import answering
 import docker
 import psutil
 import requests
+import zmq
 from jupyter_client import BlockingKernelClient, KernelManager
 from jupyter_core.utils import ensure_event_loop
 from kernel.users import User
@@ -195,6 +196,19 @@ def _plain(text: str) -> str:
     return re.sub(r"\x1b\[[0-9;]*m", "", text)
 
 
+@dataclass(frozen=True)
+class Talk:
+    """What a cell printed, its prompts with whether each hides the answer, and how it failed."""
+
+    printed: str
+    prompts: list[tuple[str, bool]]
+    failed: CellFailed | None
+
+    @property
+    def texts(self) -> list[str]:
+        return [text for text, _ in self.prompts]
+
+
 class Kernel:
     """A kernel by its connection file: whoever started it."""
 
@@ -246,6 +260,47 @@ class Kernel:
             failed.args = (f"{failed.args[0]}\nprinted: {''.join(printed)}",)
             raise failed
         return "".join(printed)
+
+    def talk(self, code: str, *answers: str) -> Talk:
+        """Run a cell to its end and answer what it asks, in this order.
+
+        At a prompt without an answer the cell is interrupted.
+        """
+        left = list(answers)
+        prompts: list[tuple[str, bool]] = []
+        cell = str(self.client.execute(textwrap.dedent(code), allow_stdin=True))
+        asked, shown = self.client.stdin_channel, self.client.iopub_channel
+        poller = zmq.Poller()
+        poller.register(asked.socket, zmq.POLLIN)
+        poller.register(shown.socket, zmq.POLLIN)
+        printed: list[str] = []
+        failed: CellFailed | None = None
+        deadline = time.monotonic() + PATIENCE
+        while True:
+            poller.poll(max(deadline - time.monotonic(), 0) * 1000)
+            assert time.monotonic() < deadline, f"the cell did not end: {printed}, {prompts}"
+            while shown.msg_ready():
+                message = shown.get_msg()
+                if message["parent_header"].get("msg_id") != cell:
+                    continue
+                kind, content = message["msg_type"], message["content"]
+                if kind == "stream":
+                    printed.append(content["text"])
+                elif kind == "error":
+                    failed = CellFailed(content["ename"], content["evalue"], content["traceback"])
+                elif kind == "status" and content["execution_state"] == "idle":
+                    return Talk("".join(printed), prompts, failed)
+            while asked.msg_ready():
+                content = asked.get_msg()["content"]
+                prompts.append((content["prompt"], content["password"]))
+                if left:
+                    self.client.input(left.pop(0))
+                else:
+                    self.interrupt()
+
+    def interrupt(self) -> None:
+        """What the stop button does."""
+        raise NotImplementedError
 
     def containers(self, cls: str | None = None) -> list[Where]:
         """The containers that this kernel's session has now, of one class or of all."""

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from lifecycle_magic.calls.detached import lost_if_broken
 from lifecycle_magic.calls.input import Input
+from lifecycle_magic.calls.prompts import Prompt
 from lifecycle_magic.calls.reply import (
     LastReply,
     Reply,
@@ -78,6 +79,9 @@ class Item(Input):
         return map_slot.slot if map_slot is not None and map_slot.head is self else None
 
 
+OnPrompt = Callable[[Item, Slot, Prompt], None]
+"""Gets the prompts of the item that runs in a slot."""
+
 Answer = tuple[Item, LastReply]
 """An item and the reply to it."""
 
@@ -90,9 +94,11 @@ class MapSlot(Input):
 
     All methods run on the pump's thread, except where a docstring says otherwise. ``tell`` runs a
     function on that thread: ``opened`` when the pool grants a slot, ``refused`` when it cannot.
+    ``on_prompt`` gets what the running item asks the user.
     """
 
     __slots__ = (
+        "_on_prompt",
         "_opened",
         "_outbox",
         "_refused",
@@ -118,6 +124,7 @@ class MapSlot(Input):
         tell: Callable[[Callable[[], None]], None],
         opened: Callable[[MapSlot], None],
         refused: Callable[[MapSlot, BaseException], None],
+        on_prompt: OnPrompt,
     ) -> None:
         # Unlike other inputs, it has no arguments to pickle.
         self.id = 0
@@ -143,6 +150,7 @@ class MapSlot(Input):
         self._tell = tell
         self._opened = opened
         self._refused = refused
+        self._on_prompt = on_prompt
 
     def granted(self, slot: Slot) -> None:
         self.slot = slot
@@ -173,6 +181,10 @@ class MapSlot(Input):
     def is_done(self) -> bool:
         """Return whether the worker has finished everything that was sent to it."""
         return not (self.sent or self.to_skip)
+
+    def ask(self, slot: Slot, prompt: Prompt) -> None:
+        if self.head is not None:
+            self._on_prompt(self.head, slot, prompt)
 
     # --- sending ---------------------------------------------------------------------------
 
@@ -273,6 +285,8 @@ class MapSlot(Input):
                 return answers, False
             if type(reply) is Show:
                 self.show_from_thread(*reply)
+            elif type(reply) is Prompt:
+                self.ask(self.held, reply)
             elif reader.item is None:
                 self.to_skip -= 1
             else:
@@ -354,7 +368,7 @@ class _ItemReader(ReplyReader):
         self.item: Item | None = None
 
     def read(self, frame: Frame) -> Reply:
-        if frame.kind == Kind.OUTPUT:
+        if frame.kind in (Kind.OUTPUT, Kind.PROMPT):
             return super().read(frame)
         # Before the value is rebuilt, which is not the method's time.
         item = self.item = self._map_slot.take_answered()

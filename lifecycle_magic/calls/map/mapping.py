@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import contextvars
+import functools
 import threading
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
@@ -18,10 +19,14 @@ from typing import TYPE_CHECKING, Any
 
 from lifecycle_magic.calls.map.batch_pump import BatchPump, Submit
 from lifecycle_magic.calls.map.pump import Pump
+from lifecycle_magic.calls.prompts import ask_or_interrupt
 from lifecycle_magic.exception import InvalidError, SerializationError
 from lifecycle_magic.threads.sigint import deferred
 
 if TYPE_CHECKING:
+    from lifecycle_magic.calls.map.map_slots import Item
+    from lifecycle_magic.calls.prompts import Prompt
+    from lifecycle_magic.container.slots import Slot
     from lifecycle_magic.pool.pool import Pool
 
 WINDOW = 1000
@@ -74,6 +79,7 @@ class MapRun:
         self._end: int | None = None  # the number of inputs, once the iterator has ended
         self._error: BaseException | None = None  # of the user's iterator
         self._fatal: BaseException | None = None  # no container starts
+        self._prompts: deque[Callable[[], None]] = deque()  # for the consumer to ask the user
         self._closed = False
         self.is_deadlocked = False  # the inputs themselves hold every slot that they could run in
         self._on_result: Callable[[], None] | None = None  # for a consumer that must not block
@@ -81,7 +87,9 @@ class MapRun:
         self._pump: Pump | BatchPump
         if submit is None:
             context = contextvars.copy_context()
-            self._pump = Pump(pool, method, context, self._count, self._settle, self._fail)
+            self._pump = Pump(
+                pool, method, context, self._count, self._settle, self._fail, self._on_prompt
+            )
         else:
             self._pump = BatchPump(submit, self._count, self._settle)
 
@@ -232,6 +240,12 @@ class MapRun:
             self._fatal = error
             self._notify()
 
+    def _on_prompt(self, item: Item, slot: Slot, prompt: Prompt) -> None:
+        """Have the consumer ask the user what a running item asks."""
+        with self._changed:
+            self._prompts.append(functools.partial(ask_or_interrupt, item, slot, prompt))
+            self._notify()
+
     def _notify(self) -> None:
         self._changed.notify()
         if self._on_result is not None:
@@ -248,13 +262,17 @@ class MapRun:
         while True:
             with self._changed:
                 ready = self._next()
-                if ready is None and self._changed.wait(DEADLOCK_CHECK_SECONDS):
+                if ready is None and not self._prompts:
+                    self._changed.wait(DEADLOCK_CHECK_SECONDS)
                     ready = self._next()
-            if ready is None:
+            if ready is None and not self._prompts:
                 self._check_wait()
             with self._changed:
-                while ready is None and (ready := self._next()) is None:
+                while ready is None and not self._prompts and (ready := self._next()) is None:
                     self._changed.wait()
+            if ready is None:
+                self._prompts.popleft()()
+                continue
             if not ready:
                 return
             yield self._outcome(ready[0])
@@ -272,6 +290,9 @@ class MapRun:
             changed.clear()
             with self._changed:
                 ready = self._next()
+            if ready is None and self._prompts:
+                self._prompts.popleft()()
+                continue
             if ready is None:
                 self._check_wait(awaits=True)
                 await changed.wait()

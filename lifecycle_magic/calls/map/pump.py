@@ -21,7 +21,7 @@ from contextvars import Context
 from typing import TYPE_CHECKING, Any
 
 from lifecycle_magic.calls.input import interrupt
-from lifecycle_magic.calls.map.map_slots import MAX_ITEMS_AHEAD, Item, MapSlot, Outcome
+from lifecycle_magic.calls.map.map_slots import MAX_ITEMS_AHEAD, Item, MapSlot, OnPrompt, Outcome
 from lifecycle_magic.calls.reply import Raise, ReplyReader, Retry, Value, explain_loss, settle
 from lifecycle_magic.container.endings import DISCONNECTED, Ending, EndKind
 from lifecycle_magic.container.slots import Slot
@@ -36,7 +36,7 @@ class Pump:
     On the thread that puts an input, ``count`` gets its index and its size before it can have an
     outcome. On the pump's own thread, ``settle`` gets outcomes: of each item its index, whether it
     succeeded, its value or exception, and the size of that. ``fail`` gets the error if no container
-    starts.
+    starts, ``on_prompt`` what a running item asks the user.
     """
 
     def __init__(
@@ -47,6 +47,7 @@ class Pump:
         count: Callable[[int, int], None],
         settle: Callable[[list[tuple[int, bool, Any, int]]], None],
         fail: Callable[[BaseException], None],
+        on_prompt: OnPrompt,
     ) -> None:
         self.pool = pool
         self.method = method
@@ -54,6 +55,7 @@ class Pump:
         self._count = count
         self._settle = settle
         self._fail = fail
+        self._on_prompt = on_prompt
         self._ended = False
         self._closed = False
         self._pending: deque[Item] = deque()
@@ -256,7 +258,13 @@ class Pump:
         wanted = min(waiting, self.pool.limits.capacity - len(self._slots))
         while len(self._requested) < wanted:
             slot = MapSlot(
-                self.pool, self.method, self.context, self.post, self._add_slot, self._on_refused
+                self.pool,
+                self.method,
+                self.context,
+                self.post,
+                self._add_slot,
+                self._on_refused,
+                self._on_prompt,
             )
             self._requested.add(slot)
             self.pool.submit(slot)

@@ -43,7 +43,7 @@ def of(
     told += _loopback(proxies)
     files = [mount.path for mount in launch.mounts if mount.volume.kind != "path"]
     around = Surroundings(
-        env=proxies,
+        env=proxies | surroundings.breakpoints(os.environ),
         # Another user has to read what a build hook leaves in the image.
         umask=None if hook and user not in ROOTS else surroundings.umask(),
         zone=surroundings.zone(os.environ, env.get("TZ")),

@@ -219,8 +219,8 @@ class ProcessEngine:
     def surroundings(
         self, launch: Launch, env: Mapping[str, str], *, hook: bool
     ) -> tuple[Surroundings | None, tuple[str, ...]]:
-        """Return the umask, which a keeper has stricter; a process has all else by itself."""
-        return Surroundings({}, umask=surroundings.umask()), ()
+        """Return the umask, which a keeper has stricter, and the debugger."""
+        return Surroundings(surroundings.breakpoints(os.environ), umask=surroundings.umask()), ()
 
     def launch(self, launch: Launch) -> str:
         """Start the guest below a keeper of its own session; the instance's name is its id."""
