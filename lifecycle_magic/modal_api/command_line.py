@@ -21,7 +21,7 @@ COMMANDS = Section(
                 "-d --detach": "containers end with this command, or keep running under "
                 "lifecycle-magic deploy",
                 "-e --env --profile": _ONE,
-                "-i --interactive": "a method that a script waits for asks in the terminal without it",
+                "-i --interactive": "a method that is waited for asks in the terminal without it",
                 "-n --name": "the app has the name that the script gives it",
                 "--timestamps": "lifecycle-magic history has the times",
             },
