@@ -102,7 +102,8 @@ class Code:
 
     ``modules`` maps a path, relative to the import folder, to the file's content. ``sizes`` maps
     each name that the class refers to, to the bytes that its value takes. ``functions`` are those
-    that travel, and ``imports`` the names of ``modules``.
+    that travel, and ``imports`` the names of ``modules``. ``left_behind`` are sentences about
+    parts of loggers that can't travel.
     """
 
     cls: bytes
@@ -110,6 +111,7 @@ class Code:
     sizes: Mapping[str, int] = field(default_factory=dict)
     functions: tuple[types.FunctionType, ...] = ()
     imports: tuple[str, ...] = ()
+    left_behind: tuple[str, ...] = ()
 
     def changed_files(self, new: Code) -> tuple[str, ...]:
         """Return the paths of files that ``new`` adds, changes or removes."""
@@ -131,13 +133,14 @@ def pack(cls: type, modules: Mapping[str, str], *, python: str | None = "") -> C
     """
     packed = pack_class(cls, python=python)
     needed = dict(modules)
-    for name in _strings(packed.data):
+    for name in set().union(*map(_strings, (packed.data, *packed.apart))):
         module = sys.modules.get(name)
         if module is None or name == cls.__module__ or not is_local(module):
             continue
         if (path := origin.source_of(module)) is not None:
             needed[name] = path
-    return Code(packed.data, _files(needed), packed.sizes, packed.functions, tuple(needed))
+    known = packed.sizes, packed.functions, tuple(needed), packed.left_behind
+    return Code(packed.data, _files(needed), *known)
 
 
 def pack_class(cls: type, *, python: str | None = "") -> packing.Packed:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import builtins
 import io
 import linecache
+import logging
 import sys
 import types
 from collections import deque
@@ -47,11 +48,17 @@ Key = tuple[str, str]  # a namespace, and a name there
 
 @dataclass(frozen=True)
 class Packed:
-    """A class's pickle, the bytes that each name takes in it, and its functions."""
+    """A class's pickle, the bytes that each name takes in it, and its functions.
+
+    ``apart`` are pickles within the pickle. ``left_behind`` are sentences about parts of loggers
+    that the class may use and that can't travel.
+    """
 
     data: bytes
     sizes: dict[str, int]
     functions: tuple[types.FunctionType, ...] = ()
+    apart: tuple[bytes, ...] = ()
+    left_behind: tuple[str, ...] = ()
 
 
 def pack(cls: type, *, python: str | None = "") -> Packed:
@@ -62,14 +69,15 @@ def pack(cls: type, *, python: str | None = "") -> Packed:
     sources = {"sources": python != "", "strict": bool(python)}
     finder = _Packer(io.BytesIO(), cls, **sources)
     finder.write_class()
-    while finder.pending:
-        finder.write_name(finder.pending.popleft())
+    configured = loggers.Configured(finder.can_travel)
+    finder.dump((MAIN, _LOGGERS, configured))
+    finder.write_pending()
     file = io.BytesIO()
     packer = _Packer(file, cls, **sources)
     packer.follow(finder)
     if finder.releases:  # first: compared before any application is created
         packer.dump((MAIN, _VERSIONS, finder.releases))
-    packer.dump((MAIN, _LOGGERS, loggers.Configured()))
+    packer.dump((MAIN, _LOGGERS, configured))
     sizes: dict[str, int] = {}
     for key in _ordered(finder.values):
         began = file.tell()
@@ -77,7 +85,17 @@ def pack(cls: type, *, python: str | None = "") -> Packed:
         sizes[key[1]] = max(file.tell() - began, sizes.get(key[1], 0))
     packer.dump(None)
     packer.write_class(_sources(finder.files))
-    return Packed(file.getvalue(), sizes, tuple(finder.functions))
+    functions, left = tuple(finder.functions), _left_behind(finder, cls)
+    return Packed(file.getvalue(), sizes, functions, tuple(configured.apart()), tuple(left))
+
+
+def _left_behind(finder: _Packer, cls: type) -> list[str]:
+    """Return a sentence for each part of a logger that stays here, if the class uses loggers."""
+    values = [*finder.values.values(), *vars(cls).values()]
+    used = [one for one in values if isinstance(one, logging.Logger)]
+    if used or any("logging" in one.__code__.co_names for one in finder.functions):
+        return loggers.left_behind(used, finder.can_travel)
+    return []
 
 
 def _ordered(values: dict[Key, Any]) -> list[Key]:
@@ -125,6 +143,21 @@ class _Packer(ByValue):
         """Write a name and its value."""
         value = self.values[key]
         self._write((*key, value), value, key)
+
+    def write_pending(self) -> None:
+        """Write each name that was found, and those that its value leads to."""
+        while self.pending:
+            self.write_name(self.pending.popleft())
+
+    def can_travel(self, value: Any) -> bool:
+        """Return whether a value can be pickled, with the names that its code reads."""
+        trial = _Packer(io.BytesIO(), self._cls, **self._options)
+        try:
+            trial.dump(value)
+            trial.write_pending()
+        except Exception:  # any error of the user's code
+            return False
+        return True
 
     def write_class(self, sources: dict[str, str] | None = None) -> None:
         """Write the class, with the text of its source files."""

@@ -73,8 +73,12 @@ class Version:
         return version
 
     def report_replaced(self, notices: Notices) -> None:
-        """Report names of modules that mean something else in the notebook than in a container."""
+        """Report what means something else in the notebook than in a container: names of modules,
+        and parts of loggers that can't travel.
+        """
         for text in replaced_names(self.code.functions, self.code.imports):
+            notices.show_once(f"{self.spec.name}: {text}", "warning")
+        for text in self.code.left_behind:
             notices.show_once(f"{self.spec.name}: {text}", "warning")
 
     @property

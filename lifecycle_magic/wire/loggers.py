@@ -1,24 +1,55 @@
 """Loggers with the settings made in the notebook, so that a method logs what a cell would log.
 
-A logger travels by its name. On arrival, the logger and its parents get their levels and the
-handlers that write to stdout or stderr. If code in the container changes these settings, they stay
-as that code set them.
+A logger travels by its name. On arrival, the logger and its parents get their levels, filters and
+those handlers that can travel. If code in the container changes these settings, they stay as that
+code set them.
 """
 
 from __future__ import annotations
 
 import logging
 import sys
-from typing import Any
+from collections.abc import Iterable, Iterator
+from typing import Any, NamedTuple
 
-__all__ = ["Configured", "content", "content_of", "make_logger", "set_up", "settings_of"]
+from lifecycle_magic.wire import log_parts
+from lifecycle_magic.wire.log_parts import HandlerParts, Part, Travels, is_picklable
 
-Handlers = list[tuple[str, int, logging.Formatter | None]]
-Settings = list[tuple[str, int, bool, Handlers]]
+__all__ = [
+    "Configured",
+    "content",
+    "content_of",
+    "left_behind",
+    "set_up",
+]
+
+
+class Settings(NamedTuple):
+    """What the notebook set up in one logger. ``kind`` is its class, if the notebook defines it."""
+
+    name: str
+    level: int
+    propagate: bool
+    disabled: bool
+    filters: list[Part]
+    handlers: list[HandlerParts]
+    kind: Any = None
+
+
+class General(NamedTuple):
+    """What the notebook set up in the module `logging` itself."""
+
+    disable: int
+    levels: dict[int, str]
+    captures_warnings: bool
+    factory: Any
+    kind: Any
+
 
 _levels = {"root": logging.WARNING}  # the levels that arrived, by the logger's name
-_arrived: dict[str, Any] = {}  # propagation and handlers as they arrived last
+_arrived: dict[str, Any] = {}  # other settings as they arrived last
 _installed_handlers: dict[str, list[logging.Handler]] = {}  # the handlers created from these
+_installed_filters: dict[str, list[Any]] = {}
 
 
 def content_of(logger: logging.Logger) -> list[Any]:
@@ -26,48 +57,94 @@ def content_of(logger: logging.Logger) -> list[Any]:
     return [_content(one) for one in _with_parents(logger)]
 
 
-def settings_of(logger: logging.Logger) -> Settings:
-    """Return what `make_logger` needs to set up a logger and its parents."""
-    return [(one.name, one.level, one.propagate, _handlers(one)) for one in _with_parents(logger)]
-
-
 class Configured:
-    """The root logger and all loggers that are set up in this process.
+    """The root logger and all loggers that are set up in this process, and the module `logging`.
 
-    On arrival it sets them up there.
+    On arrival it sets them up there. Filters and handlers for which ``travels`` returns False are
+    left out.
     """
 
-    def __init__(self) -> None:
-        self._settings: Settings = [
-            (one.name, one.level, one.propagate, _handlers(one)) for one in _configured()
-        ]
+    def __init__(self, travels: Travels) -> None:
+        self._settings = [_settings(one, travels) for one in _configured()]
+        self._general = _general(travels)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return set_up, (self._settings,)
+        return set_up, (self._settings, self._general)
+
+    def apart(self) -> Iterator[bytes]:
+        """Yield the pickles of filters and formatters that libraries or other modules define."""
+        for one in self._settings:
+            yield from (part.pickled for part in one.filters)
+            for handler in one.handlers:
+                yield from (part.pickled for part in handler.filters)
+                if handler.formatter is not None:
+                    yield handler.formatter.pickled
 
 
 def content() -> list[Any]:
-    """Return the content, for a digest, of the root logger and of loggers named like no module.
+    """Return the content, for a digest, of the module `logging`, of the root logger and of loggers
+    named like no module.
 
     Libraries set up their own loggers when they are imported, at any time.
     """
-    return [
-        _content(one)
-        for one in _configured()
-        if one is logging.root or one.name.partition(".")[0] not in sys.modules
-    ]
+    found = [_content(one) for one in _configured() if _is_of_notebook(one)]
+    return [found, tuple(_general())]
+
+
+def left_behind(loggers: Iterable[logging.Logger], travels: Travels) -> list[str]:
+    """Return a sentence for each filter and handler that stays in the notebook.
+
+    Covers the root logger, loggers named like no module, and ``loggers`` with their parents.
+    """
+    found = {one for one in _configured() if _is_of_notebook(one)}
+    found.update(parent for one in loggers for parent in _with_parents(one))
+    sentences = []
+    for logger in sorted(found, key=lambda one: one.name):
+        parts = [one for one in logger.filters if not _has_part(one, travels)]
+        parts += [one for one in logger.handlers if not _has_handler(one, travels)]
+        sentences += [
+            f"{_name_of(one)} of the logger {logger.name!r} stays in the notebook. "
+            "Fix: add it in an @enter method"
+            for one in parts
+        ]
+    return sentences
+
+
+def _has_part(part: Any, travels: Travels) -> bool:
+    return log_parts.part_of(part, travels) is not None
+
+
+def _has_handler(handler: logging.Handler, travels: Travels) -> bool:
+    is_null = type(handler) is logging.NullHandler
+    return is_null or log_parts.handler_parts(handler, travels) is not None
+
+
+def _name_of(part: Any) -> str:
+    return str(getattr(part, "__qualname__", type(part).__qualname__))
+
+
+def _is_of_notebook(logger: logging.Logger) -> bool:
+    return logger is logging.root or logger.name.partition(".")[0] not in sys.modules
 
 
 def _configured() -> list[logging.Logger]:
-    """Return the root logger and those that have a level or write to a stream, sorted by name."""
+    """Return the root logger and those that are set up, sorted by name."""
     found = [
         one
         for one in list(logging.root.manager.loggerDict.values())  # others import at any time
         if isinstance(one, logging.Logger)
-        and one.name.partition(".")[0] not in _KERNEL_LOGGERS
-        and (one.level or _streams(one))
+        and not _is_of_kernel(one)
+        and (one.level or one.disabled or not one.propagate or _has_parts(one))
     ]
     return [logging.root, *sorted(found, key=lambda one: one.name)]
+
+
+def _has_parts(logger: logging.Logger) -> bool:
+    return bool(logger.filters or logger.handlers) or log_parts.is_of_notebook(logger)
+
+
+def _is_of_kernel(logger: logging.Logger) -> bool:
+    return logger.name.partition(".")[0] in _KERNEL_LOGGERS
 
 
 _KERNEL_LOGGERS = frozenset(
@@ -75,51 +152,103 @@ _KERNEL_LOGGERS = frozenset(
 )
 
 
-def set_up(settings: Settings) -> None:
+def set_up(settings: list[Settings], general: General | None = None) -> None:
     """Set up loggers where definitions arrive."""
     # Imported only where definitions arrive: the kernel reads levels without cloudpickle.
     from lifecycle_magic.wire import definition_load
 
     if definition_load.is_declaring():
+        if general is not None:
+            _set_up_module(general)
         for one in settings:
-            _set_up(*one)
+            _set_up(one)
 
 
-def make_logger(name: str, settings: Settings) -> logging.Logger:
-    """Return the logger of this name, and set it up where definitions arrive."""
-    set_up(settings)
-    return logging.getLogger(name)
-
-
-def _set_up(name: str, level: int, propagate: bool, handlers: Handlers) -> None:
-    logger = logging.getLogger(name)
+def _set_up(settings: Settings) -> None:
+    name = settings.name
+    logger = _logger_of(name, settings.kind)
     if logger.level == _levels.get(name, logging.NOTSET):
-        logger.setLevel(level)
-        _levels[name] = level
-    settings = propagate, _described(handlers)
-    if _arrived.get(name, (True, [])) == settings:
+        logger.setLevel(settings.level)
+        _levels[name] = settings.level
+    described = _described(settings)
+    if _arrived.get(name, (True, False, [], [])) == described:
         return
-    _arrived[name] = settings
+    _arrived[name] = described
+    if logger.filters == _installed_filters.get(name, []):
+        logger.filters[:] = _installed_filters[name] = _made(settings.filters, name)
     if logger.handlers == _installed_handlers.get(name, []) or _is_automatic(logger):
-        logger.propagate = propagate
-        logger.handlers[:] = _installed_handlers[name] = [_make_handler(*one) for one in handlers]
+        logger.propagate, logger.disabled = settings.propagate, settings.disabled
+        logger.handlers[:] = _installed_handlers[name] = _made(settings.handlers, name)
 
 
-def _make_handler(
-    stream: str, threshold: int, formatter: logging.Formatter | None
-) -> logging.Handler:
-    handler = logging.StreamHandler(getattr(sys, stream))
-    handler.setLevel(threshold)
-    handler.setFormatter(formatter)
-    return handler
+def _made(parts: list[Any], name: str) -> list[Any]:
+    """Return filters or handlers, without those whose library the image lacks."""
+    found = []
+    for part in parts:
+        make: Any = log_parts.make_part if isinstance(part, Part) else log_parts.make_handler
+        try:
+            found.append(make(part))
+        except Exception as error:  # whatever a library's code raises
+            sys.stderr.write(
+                f"lifecycle_magic: a filter, formatter or handler of the logger {name!r} "
+                f"can't be made here: {type(error).__name__}: {error}\n"
+            )
+    return found
 
 
-def _described(handlers: Handlers) -> list[Any]:
-    return [(stream, level, *_formats(formatter)) for stream, level, formatter in handlers]
+def _logger_of(name: str, kind: Any) -> logging.Logger:
+    """Return the logger of this name, of the class ``kind`` if that is given."""
+    if kind is None or name == "root":
+        return logging.getLogger(name)
+    if isinstance(found := logging.root.manager.loggerDict.get(name), logging.Logger):
+        found.__class__ = kind
+        return found
+    former = logging.getLoggerClass()
+    logging.setLoggerClass(kind)
+    try:
+        return logging.getLogger(name)
+    finally:
+        logging.setLoggerClass(former)
 
 
-def _formats(formatter: logging.Formatter | None) -> tuple[Any, ...]:
-    return getattr(formatter, "_fmt", None), getattr(formatter, "datefmt", None)
+def _set_up_module(general: General) -> None:
+    before = _arrived.get("", General(0, {}, False, None, None))
+    _arrived[""] = general
+    if logging.root.manager.disable == before.disable:
+        logging.disable(general.disable)
+    for level, name in general.levels.items():
+        logging.addLevelName(level, name)
+    if general.captures_warnings != before.captures_warnings:
+        logging.captureWarnings(general.captures_warnings)
+    if general.factory is not before.factory:
+        logging.setLogRecordFactory(general.factory or logging.LogRecord)
+    if general.kind is not before.kind:
+        logging.setLoggerClass(general.kind or logging.Logger)
+
+
+def _general(travels: Travels = is_picklable) -> General:
+    module: Any = logging
+    factory, kind = logging.getLogRecordFactory(), logging.getLoggerClass()
+    levels = {k: v for k, v in module._levelToName.items() if _LEVELS.get(k) != v}
+    return General(
+        logging.root.manager.disable,
+        levels,
+        module._warnings_showwarning is not None,
+        factory if log_parts.is_of_notebook(factory) and travels(factory) else None,
+        kind if log_parts.is_of_notebook(kind) and travels(kind) else None,
+    )
+
+
+_LEVELS = {0: "NOTSET", 10: "DEBUG", 20: "INFO", 30: "WARNING", 40: "ERROR", 50: "CRITICAL"}
+
+
+def _described(settings: Settings) -> tuple[Any, ...]:
+    return (
+        settings.propagate,
+        settings.disabled,
+        [one.digest for one in settings.filters],
+        [one.digest for one in settings.handlers],
+    )
 
 
 def _is_automatic(logger: logging.Logger) -> bool:
@@ -127,6 +256,10 @@ def _is_automatic(logger: logging.Logger) -> bool:
     return logger is logging.root and [
         (type(one), one.level, *_formats(one.formatter)) for one in logger.handlers
     ] == [(logging.StreamHandler, logging.NOTSET, logging.BASIC_FORMAT, None)]
+
+
+def _formats(formatter: logging.Formatter | None) -> tuple[Any, ...]:
+    return getattr(formatter, "_fmt", None), getattr(formatter, "datefmt", None)
 
 
 def _with_parents(logger: logging.Logger) -> list[logging.Logger]:
@@ -138,28 +271,58 @@ def _with_parents(logger: logging.Logger) -> list[logging.Logger]:
     return found
 
 
-def _handlers(logger: logging.Logger) -> Handlers:
-    return [
-        (stream, one.level, one.formatter)
-        for one in _streams(logger)
-        if (stream := _stream(one.stream)) is not None
+def _settings(logger: logging.Logger, travels: Travels = is_picklable) -> Settings:
+    filters = [log_parts.part_of(one, travels) for one in logger.filters if _is_sent(logger, one)]
+    handlers = [
+        log_parts.handler_parts(one, travels)
+        for one in logger.handlers
+        if one.formatter is None or _is_sent(logger, one.formatter)
     ]
+    kind = type(logger)
+    return Settings(
+        logger.name,
+        logger.level,
+        logger.propagate,
+        logger.disabled,
+        [one for one in filters if one is not None],
+        [one for one in handlers if one is not None],
+        kind if log_parts.is_of_notebook(kind) and travels(kind) else None,
+    )
+
+
+def _is_sent(logger: logging.Logger, part: Any) -> bool:
+    """Return whether a filter or formatter may be the user's. A library sets up its own loggers
+    when it is imported.
+    """
+    is_of_library = type(part).__module__.partition(".")[0] != "logging"
+    return _is_of_notebook(logger) or not is_of_library or log_parts.is_of_notebook(part)
 
 
 def _content(logger: logging.Logger) -> Any:
-    handlers = [(one.level, *_formats(one.formatter)) for one in _streams(logger)]
-    return logger.name, logger.level, logger.propagate, handlers
+    settings = logger.name, logger.level, logger.propagate, logger.disabled
+    kind = type(logger) if log_parts.is_of_notebook(logger) else None
+    filters = [_content_of_part(one) for one in logger.filters]
+    handlers = [
+        _content_of_handler(one)
+        for one in logger.handlers
+        if log_parts.handler_parts(one) is not None
+    ]
+    return settings, kind, filters, handlers
 
 
-def _streams(logger: logging.Logger) -> list[Any]:
-    """Return the logger's stream handlers, also one whose stream was stdout before stdout was
-    replaced.
-    """
-    return [one for one in logger.handlers if type(one) is logging.StreamHandler]
+def _content_of_handler(handler: Any) -> Any:
+    return (
+        handler.level,
+        log_parts.stream_name(getattr(handler, "stream", None)),
+        _content_of_part(handler.formatter),
+        [_content_of_part(one) for one in handler.filters],
+        (type(handler), log_parts.state_of(handler)) if log_parts.is_of_notebook(handler) else None,
+    )
 
 
-def _stream(stream: object) -> str | None:
-    for name in ("stdout", "stderr"):
-        if stream in (getattr(sys, name), getattr(sys, f"__{name}__")):
-            return name
-    return None
+def _content_of_part(part: Any) -> Any:
+    """Return what a fingerprint reads of a filter or formatter."""
+    if part is None or log_parts.is_of_notebook(part):
+        return part
+    found = log_parts.part_of(part)
+    return type(part).__qualname__, None if found is None else found.digest

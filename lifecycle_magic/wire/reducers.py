@@ -167,15 +167,6 @@ def _is_unused(generator: Any) -> bool:
     return last < 0 or opcode.opname[frame.f_code.co_code[last]] == "RETURN_GENERATOR"
 
 
-# --- logging -------------------------------------------------------------------------------------
-
-
-def _logger(value: Any) -> Reduced | None:
-    from lifecycle_magic.wire import loggers
-
-    return loggers.make_logger, (value.name, loggers.settings_of(value))
-
-
 # --- context variables ---------------------------------------------------------------------------
 
 
@@ -260,8 +251,6 @@ _REDUCERS: dict[str, dict[str, Callable[[Any], Reduced | None]]] = {
     "_GeneratorContextManager": {"contextlib": _context_manager},
     "_AsyncGeneratorContextManager": {"contextlib": _context_manager},
     "ContextVar": dict.fromkeys(("_contextvars", "contextvars"), _context_variable),
-    "Logger": {"logging": _logger},
-    "RootLogger": {"logging": _logger},
     "TextIOWrapper": {"_io": _file},
     "method": {"builtins": _method},
     "SList": {"IPython.utils.text": _shell_list},
