@@ -1,14 +1,13 @@
 """The session's side of calls from inside containers: where containers connect, and who they are.
 
 There is one listener for each engine that runs containers. Its socket is linked into each
-container's run folder. A connection is accepted when a container makes its first call; its token
+container's run folder. A connection is accepted when a container makes its first call; its key
 says which container that is.
 """
 
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import logging
 import os
 import secrets
@@ -28,6 +27,7 @@ from lifecycle_magic.threads.event_loop import EventLoop
 from lifecycle_magic.wire import hello
 from lifecycle_magic.wire.frames import Channel
 from lifecycle_magic.wire.nested import Invitation
+from lifecycle_magic.wire.proofs import key_id
 
 __all__ = ["InsideCalls"]
 
@@ -51,9 +51,10 @@ class InsideCalls:
         self._lock = threading.Lock()
         self._closed = False
         self._listeners: dict[Engine, Listener] = {}
-        self._containers: weakref.WeakValueDictionary[bytes, Container] = (
+        self._containers: weakref.WeakValueDictionary[str, Container] = (
             weakref.WeakValueDictionary()
         )
+        self._keys: weakref.WeakKeyDictionary[Container, str] = weakref.WeakKeyDictionary()
         self._calls = calls
         self._acceptor = Acceptor(self._admit)
 
@@ -80,7 +81,8 @@ class InsideCalls:
     def expect(self, invitation: Invitation | None, container: Container) -> None:
         """Accept the connections of a container that got an invitation."""
         if invitation is not None:
-            self._containers[_digest(invitation.token)] = container
+            self._keys[container] = invitation.token
+            self._containers[key_id(invitation.token)] = container
 
     def _listener(self, engine: Engine) -> Listener:
         with self._lock:
@@ -105,13 +107,14 @@ class InsideCalls:
         greeting = hello.read_hello(channel)
         if greeting is None:
             return None
-        container = self._containers.get(_digest(greeting.token))
-        token = greeting.token if container is not None and greeting.role == hello.CALLS else ""
-        token = token or secrets.token_urlsafe()  # of no container
-        # The container's data connections were admitted before this one.
-        if hello.admit_hello(channel, greeting, token, any_python=True) is None:
+        container = self._containers.get(str(greeting.token))
+        if container is None or greeting.role != hello.CALLS:
+            hello.refuse(channel, hello.WRONG_TOKEN)
             return None
-        assert container is not None
+        token = self._keys[container]
+        # The container's data connections were admitted before this one.
+        if hello.admit_hello(channel, greeting, token, any_python=True, is_key=True) is None:
+            return None
         sock.settimeout(None)
         return InsideConnection(channel, ContainerSource(container, self._find), self._calls)
 
@@ -142,8 +145,3 @@ class InsideCalls:
         for listener in self._listeners.values():
             listener.sock.close()
         self._acceptor.close_in_fork()
-
-
-def _digest(token: str) -> bytes:
-    """Return the key of a token: comparing digests tells nothing about the token itself."""
-    return hashlib.sha256(str(token).encode("utf-8", "replace")).digest()

@@ -3,6 +3,10 @@
 Each connection begins with one HELLO frame from the container and one in answer. Both are JSON of
 at most 4 KiB. The kernel reads nothing else before it has compared the token, so data from any
 other process is refused before it could be unpickled.
+
+The token of a start is valid once. Calls may need several connections, so their token is a key that
+is never sent: the hello has its id, and the answer is a challenge for which the caller returns a
+proof (`lifecycle_magic.wire.proofs`). A second answer follows.
 """
 
 from __future__ import annotations
@@ -15,6 +19,7 @@ from typing import Any, NamedTuple
 from lifecycle_magic.exception import HandshakeError, WireError
 from lifecycle_magic.wire.frame_header import HEADER, MAX_FRAME_BYTES, PROTOCOL
 from lifecycle_magic.wire.frames import INBOX_BYTES, Channel, Kind
+from lifecycle_magic.wire.proofs import key_id, proof
 from lifecycle_magic.wire.python_versions import enable_sources, is_supported, python_minor
 
 MAX_HELLO_BYTES = 4096
@@ -25,7 +30,8 @@ CALLS = "calls"  # calls from inside the container; opened when the first one is
 NAMED = "named"  # calls by name, from another process of the same user
 SERIAL = "serial"  # calls by name that block: one after the other
 _ROLES = (CONTROL, DATA, MEMORY, CALLS, NAMED, SERIAL)
-_WRONG_TOKEN = "wrong token: this is not a container that this session launched"
+_PROVEN_ROLES = (CALLS, NAMED, SERIAL)
+WRONG_TOKEN = "wrong token: this is not a container that this session launched"
 
 
 class BootFile(NamedTuple):
@@ -59,7 +65,7 @@ class BootFile(NamedTuple):
 
 class Hello(NamedTuple):
     """The first message of a connection: ``role`` is ``control`` or ``data``, ``slot`` numbers the
-    data connections.
+    data connections. For calls, ``token`` is the id of the key.
     """
 
     token: str
@@ -99,9 +105,13 @@ def introduce(sock: socket.socket, token: str, role: str, slot: int = 0) -> Chan
     # Read not a byte beyond the answer: a descriptor may follow it, which reading would lose.
     inbox = HEADER.size if role == MEMORY else INBOX_BYTES
     channel = Channel(sock, MAX_HELLO_BYTES, inbox)
-    hello = Hello(token, role, slot, PROTOCOL, python_minor())
-    channel.send(Kind.HELLO, json.dumps(hello._asdict()).encode())
+    is_proven = role in _PROVEN_ROLES
+    hello = Hello(key_id(token) if is_proven else token, role, slot, PROTOCOL, python_minor())
+    _write(channel, hello._asdict())
     answer = _read(channel)
+    if is_proven and answer is not None and "challenge" in answer:
+        _write(channel, {"proof": proof(token, role, str(answer["challenge"]))})
+        answer = _read(channel)
     if answer is None or not answer.get("ok"):
         raise HandshakeError(str((answer or {}).get("why", "the kernel closed the connection")))
     if answer.get("python") != python_minor():
@@ -144,18 +154,16 @@ def read_hello(channel: Channel) -> Hello | None:
     except Exception:  # any process can send anything: endless nested lists, half a character
         hello = None
     if hello is None:
-        refuse(channel, _WRONG_TOKEN)
+        refuse(channel, WRONG_TOKEN)
     return hello
 
 
 def admit_hello(
-    channel: Channel, hello: Hello, token: str, *, any_python: bool = False
+    channel: Channel, hello: Hello, token: str, *, any_python: bool = False, is_key: bool = False
 ) -> tuple[Hello, Channel] | None:
-    """Do what `admit` does, once the hello was read."""
-    import hmac  # loads OpenSSL: 4 ms, which a starting container need not spend
-
-    if not hmac.compare_digest(str(hello.token).encode(), token.encode()):
-        refuse(channel, _WRONG_TOKEN)
+    """Do what `admit` does, once the hello was read. ``is_key``: the connection is for calls."""
+    if is_key != (hello.role in _PROVEN_ROLES) or not _knows(channel, hello, token):
+        refuse(channel, WRONG_TOKEN)
         return None
     if hello.protocol != PROTOCOL:
         why = (
@@ -174,7 +182,7 @@ def admit_hello(
             f"Image.debian_slim(python_version={hello.python!r}), or remove that step"
         )
     else:
-        channel.send(Kind.HELLO, json.dumps({"ok": True, "python": python_minor()}).encode())
+        _write(channel, {"ok": True, "python": python_minor()})
         channel.max_frame = MAX_FRAME_BYTES
         return hello, channel
     refuse(channel, why)
@@ -187,10 +195,7 @@ def admit_named(channel: Channel, hello: Hello, token: str) -> bool:
     Return whether it may call. Another protocol or Python minor is refused like a wrong token, and
     the caller gets the reason.
     """
-    import hmac
-
-    known = hello.role in (NAMED, SERIAL)
-    if not known or not hmac.compare_digest(str(hello.token).encode(), token.encode()):
+    if hello.role not in (NAMED, SERIAL) or not _knows(channel, hello, token):
         refuse(channel, "wrong token: it is not the one in the session's folder")
     elif (hello.protocol, hello.python) != (PROTOCOL, python_minor()):
         refuse(
@@ -199,10 +204,31 @@ def admit_named(channel: Channel, hello: Hello, token: str) -> bool:
             f"session has Python {python_minor()} and speaks protocol {PROTOCOL}",
         )
     else:
-        channel.send(Kind.HELLO, json.dumps({"ok": True, "python": python_minor()}).encode())
+        _write(channel, {"ok": True, "python": python_minor()})
         channel.max_frame = MAX_FRAME_BYTES
         return True
     return False
+
+
+def _knows(channel: Channel, hello: Hello, token: str) -> bool:
+    """Return whether the caller has the token, or proves that it knows the key."""
+    import hmac  # loads OpenSSL: 4 ms, which a starting container need not spend
+    import secrets
+
+    is_proven = hello.role in _PROVEN_ROLES
+    expected = key_id(token) if is_proven else token
+    if not hmac.compare_digest(str(hello.token).encode(), expected.encode()):
+        return False
+    if not is_proven:
+        return True
+    challenge = secrets.token_urlsafe(24)
+    _write(channel, {"challenge": challenge})
+    try:
+        fields = _read(channel) or {}
+        given = str(fields.get("proof")).encode()
+    except Exception:  # any process can send anything
+        return False
+    return hmac.compare_digest(given, proof(token, hello.role, challenge).encode())
 
 
 def _checked_hello(fields: dict[str, Any]) -> Hello:
@@ -211,6 +237,10 @@ def _checked_hello(fields: dict[str, Any]) -> Hello:
     if hello.role not in _ROLES or type(hello.slot) is not int or hello.slot < 0:
         raise TypeError("an unknown role, or a slot that is not valid")
     return hello
+
+
+def _write(channel: Channel, fields: dict[str, Any]) -> None:
+    channel.send(Kind.HELLO, json.dumps(fields).encode())
 
 
 def _read(channel: Channel) -> dict[str, Any] | None:
@@ -229,7 +259,7 @@ def _read(channel: Channel) -> dict[str, Any] | None:
 def refuse(channel: Channel, why: str) -> None:
     """Close a connection after sending the reason."""
     try:
-        channel.send(Kind.HELLO, json.dumps({"ok": False, "why": why}).encode())
+        _write(channel, {"ok": False, "why": why})
     except OSError:
         pass  # the connection is closed already
     channel.close()

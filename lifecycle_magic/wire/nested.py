@@ -67,10 +67,11 @@ _TYPES = [int, str, bytes, str, str, int, str]  # of the fields of an Ask
 
 
 class Invitation(NamedTuple):
-    """What a container needs to connect to its session: the address, and its own token.
+    """What a container needs to connect to its session: the address, and a key of its own.
 
-    ``address`` is ``unix:<name in the run folder>`` or ``tcp:<host>:<port>``. ``key`` is that of
-    the container's own class, ``session`` the id of the session.
+    ``token`` is that key, which is never sent (`lifecycle_magic.wire.proofs`). ``address`` is
+    ``unix:<name in the run folder>`` or ``tcp:<host>:<port>``. ``key`` is that of the container's
+    own class, ``session`` the id of the session.
     """
 
     address: str

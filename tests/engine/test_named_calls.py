@@ -586,11 +586,13 @@ def _served(far: Far) -> Served:
 
 def _introduce(sock: socket.socket, token: str, greeting: Hello) -> None:
     from lifecycle_magic.wire import hello
-    from lifecycle_magic.wire.frames import Channel, Kind
+    from lifecycle_magic.wire.frames import Channel
 
     channel = Channel(sock)
-    content = json.dumps(greeting._replace(token=token)._asdict())
-    channel.send(Kind.HELLO, content.encode())
+    hello._write(channel, greeting._replace(token=hello.key_id(token))._asdict())
+    asked = hello._read(channel)
+    assert asked is not None
+    hello._write(channel, {"proof": hello.proof(token, greeting.role, asked["challenge"])})
     answer = hello._read(channel)
     assert answer is not None
     raise Error(str(answer["why"]))

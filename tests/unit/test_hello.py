@@ -151,6 +151,105 @@ def test_a_socket_with_a_path_too_long_for_sun_path_is_reached(tmp_path: Path) -
                 assert dialled.recv(1) == b"!"
 
 
+def _introduced(sock: socket.socket, token: str, role: str) -> list[Any]:
+    found: list[Any] = []
+
+    def introduce() -> None:
+        try:
+            found.append(hello.introduce(sock, token, role))
+        except HandshakeError as error:
+            found.append(str(error))
+
+    thread = threading.Thread(target=introduce)
+    thread.start()
+    found.append(thread)
+    return found
+
+
+@pytest.mark.parametrize("role", [hello.NAMED, hello.SERIAL, hello.CALLS])
+@pytest.mark.parametrize("token", [TOKEN, "guessed"])
+def test_a_caller_proves_that_it_knows_the_key(
+    ends: tuple[socket.socket, socket.socket], role: str, token: str
+) -> None:
+    guest, kernel = ends
+    found = _introduced(guest, token, role)
+    channel = Channel(kernel)
+    greeting = hello.read_hello(channel)
+    assert greeting is not None
+    assert token not in greeting  # it is not sent
+    if role == hello.CALLS:
+        admitted = hello.admit_hello(channel, greeting, TOKEN, is_key=True) is not None
+    else:
+        admitted = hello.admit_named(channel, greeting, TOKEN)
+    found[0].join()
+    assert admitted == (token == TOKEN)
+    if token != TOKEN:
+        assert "wrong token" in found[1]
+
+
+def test_what_was_sent_for_one_connection_opens_no_other_one(tmp_path: Path) -> None:
+    sent: list[bytes] = []
+    for attempt in ("real", "replayed"):
+        guest, kernel = socket.socketpair()
+        with guest, kernel:
+            guest.settimeout(10)
+            kernel.settimeout(10)
+            channel = Channel(kernel)
+            if attempt == "real":
+                found = _introduced(guest, TOKEN, hello.NAMED)
+                receive = channel.receive
+
+                def record() -> Any:
+                    frame = receive()  # noqa: B023
+                    assert frame is not None
+                    sent.append(bytes(frame.payload))
+                    return frame
+
+                channel.receive = record  # type: ignore[method-assign]
+            else:
+                replayed = Channel(guest)
+                for content in sent:
+                    replayed.send(Kind.HELLO, content)
+            greeting = hello.read_hello(channel)
+            assert greeting is not None
+            assert hello.admit_named(channel, greeting, TOKEN) == (attempt == "real")
+            if attempt == "real":
+                found[0].join()
+                assert len(sent) == 2
+                assert TOKEN.encode() not in b"".join(sent)
+
+
+def test_a_proof_for_one_role_is_none_for_another_one() -> None:
+    from lifecycle_magic.wire.proofs import proof
+
+    assert proof("key", hello.NAMED, "c") != proof("key", hello.SERIAL, "c")
+    assert proof("key", hello.NAMED, "c") != proof("other", hello.NAMED, "c")
+
+
+@pytest.mark.parametrize("answer", [b"[]", b'{"proof": null}', b'{"proof": [1]}', b"\xff", b"{}"])
+def test_what_is_no_proof_is_refused(
+    ends: tuple[socket.socket, socket.socket], answer: bytes
+) -> None:
+    guest, kernel = ends
+    caller = Channel(guest)
+    told = hello.Hello(hello.key_id(TOKEN), hello.NAMED, 0, PROTOCOL, hello.python_minor())
+    caller.send(Kind.HELLO, json.dumps(told._asdict()).encode())
+    caller.send(Kind.HELLO, answer)
+    channel = Channel(kernel)
+    greeting = hello.read_hello(channel)
+    assert greeting is not None
+    assert not hello.admit_named(channel, greeting, TOKEN)
+
+
+def test_a_start_takes_no_connection_for_calls(ends: tuple[socket.socket, socket.socket]) -> None:
+    guest, kernel = ends
+    told = RIGHT._replace(role=hello.CALLS, token=hello.key_id(TOKEN))
+    dialler = Dialler(guest, told)
+    assert hello.admit(kernel, TOKEN) is None
+    dialler.join()
+    assert "wrong token" in dialler.refusal
+
+
 def test_memory_that_is_passed_right_behind_the_answer_arrives() -> None:
     far, near = socket.socketpair()
     with near:
