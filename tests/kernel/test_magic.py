@@ -549,6 +549,29 @@ def test_a_cell_whose_addresses_need_a_server_that_is_not_installed_runs_and_say
     assert "uvicorn is not installed in the kernel's environment. Fix: pip install" in shown.card
 
 
+def test_a_map_shows_its_progress_in_one_output_that_stays(notebook: Notebook):
+    notebook.ok("from lifecycle_magic.calls.map import progress_output as _shown")
+    notebook.ok(model(times="(1 // x)"))
+    notebook.ok("_shown.DELAY_SECONDS, _before = 0, _shown.DELAY_SECONDS")  # a map may be quick
+    try:
+        shown = notebook.ok("_ = list(Model().predict.map([1, 0, 2], return_exceptions=True))")
+        assert re.fullmatch(
+            r"Model\(\)\.predict: 3 of 3, 1 failed, [\d.,]+/s, in [\d.]+ m?s", shown.card
+        )
+        assert "<progress" not in shown.page
+        assert shown.text == ""
+        shown = notebook.run("_ = list(Model().predict.map([1, 0, 2]))")
+        assert shown.error == "ZeroDivisionError: integer division or modulo by zero"
+        assert shown.card.endswith("ended by ZeroDivisionError")
+        shown = notebook.ok("for _ in Model().predict.map(iter([1, 2])):\n    pass")
+        assert shown.card.startswith("Model().predict: 2")
+        assert notebook.ok("_ = list(Model().predict.map([1], progress=False))").displays == []
+        shown = notebook.ok("_ = [a async for a in Model().predict.map.aio([1, 2])]")
+        assert shown.card.startswith("Model().predict: 2 of 2")
+    finally:
+        notebook.ok("_shown.DELAY_SECONDS = _before")
+
+
 def test_logs_are_the_last_lines_that_a_class_printed(notebook: Notebook):
     notebook.ok(model(load="print('one'); print('two')"))
     wait_for(  # they come by another way than the call's own reply

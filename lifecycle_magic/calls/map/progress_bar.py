@@ -1,42 +1,62 @@
-"""The progress bar of a map, for a terminal or notebook and a known number of inputs."""
+"""What shows how far a map is: a bar in a terminal, one output in a notebook, nothing elsewhere."""
 
 from __future__ import annotations
 
+import contextlib
 import operator
 import sys
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-__all__ = ["UNKNOWN", "ProgressBar", "length"]
+from lifecycle_magic.calls.map.progress_output import ProgressOutput
+
+if TYPE_CHECKING:
+    from lifecycle_magic.pool.pool import Pool
+
+__all__ = ["UNKNOWN", "ProgressBar", "Shown", "length", "nothing_shown", "shown_progress"]
 
 UNKNOWN = float("inf")
 """The number of inputs of an iterable that does not know its length."""
 
+Shown = contextlib.AbstractContextManager[Callable[[Any], Any]]
+"""A context manager that returns the function to call with each result."""
+
+
+def shown_progress(where: str, total: float, pool: Pool, *, counts_errors: bool) -> Shown:
+    """Return what shows a map's progress: in a notebook or a terminal, if there is one.
+
+    ``total`` is the number of inputs, or `UNKNOWN`. With ``counts_errors``, results that are
+    exceptions count as failed inputs.
+    """
+    if _is_notebook():
+        return ProgressOutput(where, total, pool, counts_errors=counts_errors)
+    if sys.stderr is not None and sys.stderr.isatty():
+        return ProgressBar(where, total)
+    return nothing_shown()
+
+
+def nothing_shown() -> Shown:
+    """Return what shows no progress."""
+    return contextlib.nullcontext(lambda result: None)
+
 
 class ProgressBar:
-    """A bar of ``total`` steps, as a context manager that returns the function to advance it by
-    one.
-
-    The bar appears after half a second, and disappears at the end.
-    """
+    """A bar in a terminal. It appears after half a second, and disappears at the end."""
 
     def __init__(self, where: str, total: float) -> None:
-        self._bar: Any = None
-        if total != UNKNOWN and _somebody_looks():
-            from tqdm.std import tqdm
+        from tqdm.std import tqdm
 
-            class Quiet(tqdm):  # type: ignore[type-arg]  # generic in its stubs alone
-                monitor_interval = 0  # no thread of its own
+        class Quiet(tqdm):  # type: ignore[type-arg]  # generic in its stubs alone
+            monitor_interval = 0  # no thread of its own
 
-            # As text, not as a widget: a saved notebook then holds no widget state.
-            self._bar = Quiet(total=int(total), desc=where, delay=0.5, leave=False)
+        known = None if total == UNKNOWN else int(total)
+        self._bar = Quiet(total=known, desc=where, delay=0.5, leave=False)
 
-    def __enter__(self) -> Callable[[], Any]:
-        return self._bar.update if self._bar is not None else lambda: None
+    def __enter__(self) -> Callable[[Any], Any]:
+        return lambda result: self._bar.update()
 
     def __exit__(self, *exc: object) -> None:
-        if self._bar is not None:
-            self._bar.close()
+        self._bar.close()
 
 
 def length(inputs: Any) -> float:
@@ -47,12 +67,7 @@ def length(inputs: Any) -> float:
         return operator.length_hint(inputs, 0) or UNKNOWN
 
 
-def _somebody_looks() -> bool:
-    """Return whether standard error is a terminal or a notebook."""
-    if sys.stderr is None:
-        return False
-    if sys.stderr.isatty():
-        return True
+def _is_notebook() -> bool:
     ipython = sys.modules.get("IPython")
     shell = ipython.get_ipython() if ipython is not None else None
     return hasattr(shell, "kernel")

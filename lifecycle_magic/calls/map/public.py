@@ -2,8 +2,8 @@
 
 A call's arguments mean the same for a thread and for a coroutine: `_map`, `_starmap` and
 `_for_each` turn them into one request for both. `ManyInputs` then takes the results from a
-`lifecycle_magic.calls.map.mapping.MapRun`, in a loop or in an ``async for``. It moves a progress
-bar, and a caller that leaves the loop early leaves nothing running.
+`lifecycle_magic.calls.map.mapping.MapRun`, in a loop or in an ``async for``. It shows the progress,
+and a caller that leaves the loop early leaves nothing running.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from lifecycle_magic.callers.internal_frames import hidden
 from lifecycle_magic.callers.with_aio import CallWithAio
 from lifecycle_magic.calls.async_generators import EitherItems
 from lifecycle_magic.calls.map.mapping import Arguments, MapRun
-from lifecycle_magic.calls.map.progress_bar import UNKNOWN, ProgressBar, length
+from lifecycle_magic.calls.map.progress_bar import Shown, length, nothing_shown, shown_progress
 from lifecycle_magic.modal_api.table import check_keywords
 
 if TYPE_CHECKING:
@@ -28,8 +28,8 @@ __all__ = ["ManyInputs", "MapRequest"]
 
 @dataclass(frozen=True)
 class MapRequest:
-    """What one call asks for. ``total`` is the number of inputs, for the progress bar, or
-    `UNKNOWN`.
+    """What one call asks for. ``total`` is the number of inputs, or `UNKNOWN`; ``progress`` shows
+    how many of them have a result.
 
     The inputs are the rows of ``columns``, which for coroutines may also be async iterables. With
     ``unpack`` they are the tuples of arguments in the only column. ``kwargs`` are added to each.
@@ -41,6 +41,7 @@ class MapRequest:
     ordered: bool
     return_exceptions: bool
     unpack: bool = False
+    progress: bool = True
 
     def inputs(self) -> Iterator[Arguments]:
         """Return each input's arguments. Raises `TypeError` at once if a column is not iterable."""
@@ -102,15 +103,17 @@ def _map(
     turn comes, and ends the map; with ``return_exceptions=True`` it is returned as a value.
 
     Inputs are read lazily, at most 1,000 inputs or 256 MiB ahead, and copied: an array may be
-    reused for the next input. A progress bar appears if the number of inputs is known and the map
-    takes more than half a second.
+    reused for the next input. If the map takes more than half a second, a notebook shows its
+    progress below the cell and a terminal a bar; ``progress=False`` turns that off.
 
     >>> list(model.predict.map([1, 2, 3]))  # doctest: +SKIP
     """
     if of_modal:
         check_keywords("Function.map", of_modal, _OPTIONS)
-    total = min(map(length, iterables), default=0) if progress else UNKNOWN
-    return MapRequest(iterables, kwargs or {}, total, order_outputs, return_exceptions)
+    total = min(map(length, iterables), default=0)
+    return MapRequest(
+        iterables, kwargs or {}, total, order_outputs, return_exceptions, progress=progress
+    )
 
 
 def _starmap(
@@ -130,9 +133,15 @@ def _starmap(
     """
     if of_modal:
         check_keywords("Function.starmap", of_modal, _OPTIONS)
-    total = length(input_iterator) if progress else UNKNOWN
-    iterables = (input_iterator,)
-    return MapRequest(iterables, kwargs or {}, total, order_outputs, return_exceptions, unpack=True)
+    return MapRequest(
+        (input_iterator,),
+        kwargs or {},
+        length(input_iterator),
+        order_outputs,
+        return_exceptions,
+        unpack=True,
+        progress=progress,
+    )
 
 
 def _for_each(
@@ -162,7 +171,7 @@ class ManyInputs:
 
     ``pool``, or for a coroutine ``find``, returns the pool, and ``begin`` starts a `MapRun` there.
     ``check`` gets the call's name and the name of its equivalent for generators, and raises if the
-    method does not support it. ``where`` is the label of the progress bar.
+    method does not support it. ``where`` is the label of the progress that is shown.
     """
 
     def __init__(
@@ -225,9 +234,9 @@ class ManyInputs:
             mapping = self._begin(self._pool(), request)
             try:
                 mapping.feed(inputs)
-                with ProgressBar(self._where, request.total) as advance:
+                with self._shown(request, mapping) as advance:
                     for value in mapping.results():
-                        advance()
+                        advance(value)
                         yield value
             finally:
                 try:
@@ -237,6 +246,12 @@ class ManyInputs:
                     raise
                 if mapping.is_deadlocked:
                     request.close()
+
+    def _shown(self, request: MapRequest, mapping: MapRun) -> Shown:
+        if not request.progress:
+            return nothing_shown()
+        errors = request.return_exceptions
+        return shown_progress(self._where, request.total, mapping.pool, counts_errors=errors)
 
     async def _taken_async(
         self, request: MapRequest, inputs: Iterable[Arguments] | AsyncIterator[Arguments]
@@ -249,9 +264,9 @@ class ManyInputs:
                     feeder = asyncio.ensure_future(mapping.feed_async(inputs))
                 else:
                     mapping.feed(inputs)  # on a thread: it may block, and the loop must not
-                with ProgressBar(self._where, request.total) as advance:
+                with self._shown(request, mapping) as advance:
                     async for value in mapping.results_async():
-                        advance()
+                        advance(value)
                         yield value
             finally:
                 if feeder is not None:
