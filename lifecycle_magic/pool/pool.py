@@ -25,7 +25,7 @@ from lifecycle_magic.pool.claim import BlockingClaim, Claim
 from lifecycle_magic.pool.deadlocks import Deadlocks, drop_unreachable, notify_blocking, waiter
 from lifecycle_magic.pool.pending_start import PendingStart
 from lifecycle_magic.pool.scale_down import ScaleDown
-from lifecycle_magic.pool.sizing import Limits, wanted
+from lifecycle_magic.pool.sizing import Limits
 from lifecycle_magic.pool.starts import Starts, refuse
 from lifecycle_magic.pool.state import PoolState
 from lifecycle_magic.pool.swap import CodeSwapper
@@ -86,10 +86,10 @@ class Pool:
         self._make = make
         self._state = PoolState(name, limits or Limits())
         self._lock = self._state.lock
-        self._idle_times = ScaleDown(event_loop, self._scale_down)
         self._code_swapper = CodeSwapper(self._lock, event_loop, self._offer)
         self.deadlocks = Deadlocks(self._state, self._code_swapper.is_held_back)
         self._starts = Starts(self._state, self._make_container, self._offer_slots)
+        self._scale_down = ScaleDown(self._state, event_loop, self._starts.refill)
 
     @property
     def limits(self) -> Limits:
@@ -234,9 +234,8 @@ class Pool:
                 claim.granted(slot)  # under the lock, as the waiting thread reads its slot under it
             return claim
         state.idle.append(slot)
-        window = state.limits.scaledown_window
-        if window is not None:
-            self._idle_times.record_idle(slot.container, window)
+        if state.limits.scaledown_window is not None:
+            self._scale_down.record_idle(slot.container)
         return None
 
     def withdraw(self, claim: Claim) -> bool:
@@ -294,32 +293,13 @@ class Pool:
         with self._lock:
             if container in self._state.containers:
                 self._state.containers.remove(container)
-            self._forget_slots([container])
+            self._state.forget_slots([container])
             self._code_swapper.forget(container)
-            self._idle_times.forget(container)
+            self._scale_down.forget(container)
             act = self._starts.after_exit(container)
         act()
 
-    def _forget_slots(self, containers: Sequence[Container]) -> None:
-        """Remove the free slots of ``containers``. Under the lock."""
-        idle = self._state.idle
-        idle[:] = [slot for slot in idle if slot.container not in containers]
-
-    # --- scaling down, new code, replacing, closing ----------------------------------------
-
-    def _scale_down(self) -> None:
-        window = self.limits.scaledown_window
-        if window is None:
-            return
-        with self._lock:
-            alive = self._state.alive()
-            spare = len(alive) - wanted(self.limits, sum(one.running for one in alive))
-            leaving = self._idle_times.pop_overdue(self._state.containers, window, spare)
-            self._forget_slots(leaving)
-        for container in leaving:
-            container.end(Ending(EndKind.DRAIN, f"it was idle for scaledown_window={window:g} s"))
-        if leaving:
-            self._starts.refill()  # a claim may have arrived at this very moment
+    # --- limits, new code, replacing, closing ----------------------------------------------
 
     def set_limits(
         self,
@@ -336,18 +316,11 @@ class Pool:
         with self._lock:
             self.updates = updates or {}
             self._state.limits, self.timeout, self.retries = limits, timeout, retries
-            self._idle_times.restart(self._state.containers, limits.scaledown_window)
+            self._scale_down.restart()
 
     def fit_limits(self) -> None:
         """Start what `limits` ask for, and stop idle containers above their maximum."""
-        with self._lock:
-            state = self._state
-            spare = len(state.alive()) - state.limits.most
-            leaving = [one for one in state.alive() if not one.running][: max(spare, 0)]
-            self._forget_slots(leaving)
-        for container in leaving:
-            container.end(Ending(EndKind.DRAIN, "max_containers was lowered"))
-        self._starts.refill()
+        self._scale_down.fit()
 
     def adopt(self, container: Container) -> None:
         """Add a container that was started elsewhere."""

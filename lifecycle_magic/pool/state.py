@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
+from collections.abc import Sequence
 
 from lifecycle_magic.container.container import Container
 from lifecycle_magic.container.slots import Slot
@@ -41,6 +42,10 @@ class PoolState:
     def alive(self) -> list[Container]:
         """Return the containers that take inputs."""
         return [container for container in self.containers if container.state in WARM_STATES]
+
+    def forget_slots(self, containers: Sequence[Container]) -> None:
+        """Remove the free slots of ``containers``."""
+        self.idle[:] = [slot for slot in self.idle if slot.container not in containers]
 
     def clear_waiting(self) -> list[Claim]:
         """Remove and return all waiting claims."""
