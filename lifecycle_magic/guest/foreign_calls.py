@@ -12,12 +12,13 @@ from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Future, InvalidStateError
 from typing import Any, NamedTuple
 
+from lifecycle_magic.callers import wrong_form
 from lifecycle_magic.callers.async_call import AsyncCall
 from lifecycle_magic.callers.function_call import FunctionCall
 from lifecycle_magic.callers.internal_frames import hidden
 from lifecycle_magic.callers.rebuilt import as_raised
 from lifecycle_magic.callers.with_aio import CallWithAio
-from lifecycle_magic.exception import InvalidError, RemoteError
+from lifecycle_magic.exception import RemoteError
 from lifecycle_magic.guest import foreign_items
 from lifecycle_magic.guest.answers import Wait, value_of
 from lifecycle_magic.guest.many_foreign_calls import ManyForeignCalls
@@ -156,10 +157,7 @@ class ForeignCalls:
 
     def _only_generator(self) -> None:
         if not self._kind().is_generator:
-            raise InvalidError(
-                f"{self._where} does not yield, so there is nothing to iterate over with "
-                f".remote_gen(). Fix: call {self._where}.remote(...)"
-            )
+            raise wrong_form.yields_nothing(self._where)
 
     def _start(self, form: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> ForeignCall:
         """Start a call. Cancelling it interrupts the method."""

@@ -19,9 +19,10 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
 
+from lifecycle_magic.callers import wrong_form
 from lifecycle_magic.callers.async_call import AsyncCall
 from lifecycle_magic.callers.function_call import FunctionCall
-from lifecycle_magic.callers.internal_frames import hidden, strip_all
+from lifecycle_magic.callers.internal_frames import hidden
 from lifecycle_magic.callers.with_aio import CallWithAio, with_thread
 from lifecycle_magic.calls import async_generators, generators, sync
 from lifecycle_magic.calls.batching import Batcher
@@ -29,6 +30,7 @@ from lifecycle_magic.calls.detached import AsyncioWatcher, AwaitableCall, Detach
 from lifecycle_magic.calls.map.mapping import MapRun
 from lifecycle_magic.calls.map.public import ManyInputs, MapRequest
 from lifecycle_magic.exception import InvalidError
+from lifecycle_magic.handles.method_ways import MethodWay, Remote
 from lifecycle_magic.modal_api.table import refuse_members
 from lifecycle_magic.pool.autoscaler import current_stats
 from lifecycle_magic.threads.blocking import run_in_thread
@@ -39,69 +41,6 @@ if TYPE_CHECKING:
     from lifecycle_magic.pool.pool import Pool
     from lifecycle_magic.spec.class_spec import MethodSpec
     from lifecycle_magic.web.site import ServedAddress
-
-
-class MethodWay(CallWithAio):
-    """One way to call a method.
-
-    Help and completion show the user's own signature and docstring under ``summary``, a sentence
-    about this way.
-    """
-
-    __slots__ = ("_method", "_summary")
-
-    def __init__(
-        self, method: Method, summary: str, call: Callable[..., Any], aio: Callable[..., Any]
-    ) -> None:
-        super().__init__(call, aio)
-        self._method = method
-        self._summary = summary
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        name = next(name for name, way in vars(self._method).items() if way is self)
-        return getattr, (self._method, name)
-
-    @property
-    def __signature__(self) -> inspect.Signature:
-        return self._method.__signature__
-
-    @property
-    def __name__(self) -> str:
-        return self._method.__name__
-
-    @property
-    def __doc__(self) -> str:  # type: ignore[override]
-        return f"{self._summary}\n\n{self._method._spec.doc or ''}".rstrip()
-
-
-class _Remote(MethodWay):
-    # ``.remote``. For a plain ``def`` method it directly calls the pool that it found last.
-    __doc__ = MethodWay.__dict__["__doc__"]  # otherwise it would be None here
-
-    __slots__ = ("_declared", "_name", "_pool")
-
-    def __init__(self, method: Method, aio: Callable[..., Any]) -> None:
-        summary = "Call the method in a warm container and return its result."
-        super().__init__(method, summary, self.__call__, aio)
-        self._name = method._name
-        self._pool: Pool | None = None
-        self._declared: object = None
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Call the method in a warm container and return its result."""
-        __tracebackhide__ = True
-        pool = self._pool
-        try:
-            if pool is None or pool.stale or pool.declared is not self._declared:
-                return self._method._remote(self, args, kwargs)
-            return sync.call(pool, self._name, args, kwargs)
-        except BaseException as error:  # faster than `hidden` if nothing is raised
-            strip_all(error)
-            raise
-
-    def keep(self, pool: Pool) -> None:
-        """Call ``pool`` from now on, until its class is declared again."""
-        self._pool, self._declared = pool, pool.declared
 
 
 class Method:
@@ -132,7 +71,7 @@ class Method:
         self._here_async = here_async
         self._ready = ready
         self._address = address
-        self.remote: CallWithAio = _Remote(self, self._remote_aio)
+        self.remote: CallWithAio = Remote(self, self._remote_aio)
         self.remote_gen = MethodWay(
             self,
             "Run the method in a warm container and iterate over what it yields.",
@@ -162,7 +101,7 @@ class Method:
 
     # --- one input -------------------------------------------------------------------------
 
-    def _remote(self, remote: _Remote, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    def _remote(self, remote: Remote, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Call the method in a warm container and return its result.
 
         For an ``async def`` method inside a running event loop, return its call, to be awaited.
@@ -376,27 +315,17 @@ class Method:
 
     def _no_web(self, way: str) -> None:
         if self._spec.web is not None:
-            raise InvalidError(
-                f"{self._where} answers HTTP, not .{way}(). Fix: get its address with "
-                f"{self._where}.get_web_url(), or call {self._where}.local(...)"
-            )
+            raise wrong_form.answers_http(self._where, way)
 
     def _no_generator(self, way: str, right: str) -> None:
         self._no_web(way)
         if self._spec.is_generator:
-            raise InvalidError(
-                f"{self._where} yields its values, so .{way}() has nothing to return. "
-                f"Fix: iterate over {self._where}.{right}(...)"
-            )
+            raise wrong_form.yields_values(self._where, way, right)
 
     def _only_generator(self, way: str) -> None:
         self._no_web(way)
         if not self._spec.is_generator:
-            right = way.replace("remote_gen", "remote")
-            raise InvalidError(
-                f"{self._where} does not yield, so there is nothing to iterate over with "
-                f".{way}(). Fix: call {self._where}.{right}(...)"
-            )
+            raise wrong_form.yields_nothing(self._where, way)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         raise InvalidError(

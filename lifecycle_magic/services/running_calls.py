@@ -8,6 +8,7 @@ from concurrent.futures import Future
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
 
+from lifecycle_magic.callers import wrong_form
 from lifecycle_magic.calls.forwarded import ForwardedAnswer, ForwardedCall, ForwardedItems
 from lifecycle_magic.calls.generators import items_of
 from lifecycle_magic.calls.input import Input
@@ -148,18 +149,9 @@ def checked_method(ask: Ask, pool: Pool) -> MethodSpec:
             f"it has {', '.join(spec.methods) or 'none'}. Fix: call one of these"
         )
     if method.web is not None:
-        raise InvalidError(
-            f"{where} answers HTTP, not .{ask.form}(). Fix: get its address with "
-            f"{where}.get_web_url(), or call {where}.local(...)"
-        )
+        raise wrong_form.answers_http(where, ask.form)
     if not method.is_generator and ask.form == ITEMS:
-        raise InvalidError(
-            f"{where} does not yield, so there is nothing to iterate over with .remote_gen(). "
-            f"Fix: call {where}.remote(...)"
-        )
+        raise wrong_form.yields_nothing(where)
     if method.is_generator and ask.form in (REMOTE, SPAWN):
-        raise InvalidError(
-            f"{where} yields its values, so .{ask.form}() has nothing to return. "
-            f"Fix: iterate over {where}.remote_gen(...)"
-        )
+        raise wrong_form.yields_values(where, ask.form)
     return method

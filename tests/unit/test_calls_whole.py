@@ -39,7 +39,7 @@ from lifecycle_magic.exception import (
     SerializationError,
     WireError,
 )
-from lifecycle_magic.handles import methods
+from lifecycle_magic.handles import method_ways, methods
 from lifecycle_magic.pool import crash_loop, pool, scale_down, starts, state, swap
 from lifecycle_magic.wire import frames, pickling, shared
 from lifecycle_magic.wire.frames import Channel
@@ -216,6 +216,7 @@ TRACED = (
     crash_loop,
     generator_close,
     public,
+    method_ways,
     methods,
     pool,
     scale_down,
