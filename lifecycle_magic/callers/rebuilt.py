@@ -36,7 +36,7 @@ def rebuild(
 
     errors = Rebuilder(failure.records, stand_in).rebuild()
     for error, record in zip(errors, failure.records, strict=True):
-        trace = tracebacks.made(record.lines, failure.sources)
+        trace = tracebacks.made(record.lines, failure.sources, failure.frames)
         Links.of(error)._replace(traceback=trace).set_on(error)
         explain(error, where)
     return _detached(errors[0], failure.records[0], where, stays)

@@ -19,7 +19,10 @@ from typing import Any
 from lifecycle_magic.wire.messages import TracebackEntry
 from lifecycle_magic.wire.surroundings import MODULES
 
-__all__ = ["REMOTE", "known_as", "made"]
+__all__ = ["FRAMES", "REMOTE", "known_as", "made"]
+
+FRAMES = "__lifecycle_frames__"
+"""The name, among the globals of a remote frame, of the id of the frames that a container keeps."""
 
 REMOTE = "?"
 """The module name of remote frames."""
@@ -38,14 +41,19 @@ _LONGEST = 1_000_000
 """Maximum lines of a function. Code takes memory for the distance between two of its lines."""
 
 
-def made(lines: tuple[TracebackEntry, ...], sources: dict[str, str]) -> types.TracebackType | None:
-    """Return a traceback of the remote frames. ``sources`` are the texts of their files."""
+def made(
+    lines: tuple[TracebackEntry, ...], sources: dict[str, str], frames: str = ""
+) -> types.TracebackType | None:
+    """Return a traceback of the remote frames. ``sources`` are the texts of their files.
+
+    ``frames`` is the id of the frames, if their container keeps them.
+    """
     names = {filename: known_as(filename, text) for filename, text in sources.items()}
     trace: types.TracebackType | None = None
     for line in reversed(lines):
         one = line._replace(filename=names.get(line.filename, line.filename))
         try:
-            last = _raised(_code(one), one)
+            last = _raised(_code(one), one, frames)
             trace = types.TracebackType(trace, last.tb_frame, last.tb_lasti, one.lineno)
         # a line that Python can't have: the exception matters more than its frame
         except Exception:
@@ -139,10 +147,13 @@ def _arguments(line: TracebackEntry) -> ast.arguments:
     )
 
 
-def _raised(code: types.CodeType, line: TracebackEntry) -> types.TracebackType:
+def _raised(code: types.CodeType, line: TracebackEntry, frames: str) -> types.TracebackType:
     """Run the function up to its ``raise``, and return its entry in the traceback."""
     names, count, _, keywords, _ = line.parameters
-    function = types.FunctionType(code, {"__name__": REMOTE, "__file__": line.filename})
+    space = {"__name__": REMOTE, "__file__": line.filename}
+    if frames:
+        space[FRAMES] = frames
+    function = types.FunctionType(code, space)
     values = [_ELSEWHERE] * count
     trace = None
     try:

@@ -30,7 +30,7 @@ from lifecycle_magic.container.exit_cause import ExitCause, clear_run_folder
 from lifecycle_magic.container.handshake import NOT_CONNECTED, startup_timeout_error
 from lifecycle_magic.container.prompt_answers import PromptAnswers
 from lifecycle_magic.container.slots import Plan, RunningInput, Slot
-from lifecycle_magic.container.worker_answers import REPORT_WAIT_SECONDS
+from lifecycle_magic.container.worker_answers import REPORT_WAIT_SECONDS, KeptFrames
 from lifecycle_magic.engines.base import Engine
 from lifecycle_magic.exception import EngineError, StartError
 from lifecycle_magic.lifecycle.report import Report
@@ -86,6 +86,7 @@ class Container:
         self._on_exited = on_exited
         self.connections = Connections()
         self.prompt_answers = PromptAnswers()
+        self.kept_frames: KeptFrames | None = None  # of the last exception there
         self._finishing = False
         self._launching = False  # the engine was asked to start it and has not returned its id
         self._is_silent = False  # its exit was awaited for REPORT_WAIT_SECONDS, in vain

@@ -4,8 +4,9 @@ or broken.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from lifecycle_magic.container.endings import DISCONNECTED, Ending, EndKind
 from lifecycle_magic.container.handshake import startup_timeout_error
@@ -19,8 +20,26 @@ if TYPE_CHECKING:
     from lifecycle_magic.container.container import Container
     from lifecycle_magic.container.slots import Slot
 
-__all__ = ["REPORT_WAIT_SECONDS", "broken", "death_error", "load_code", "read_failure"]
+__all__ = [
+    "REPORT_WAIT_SECONDS",
+    "KeptFrames",
+    "broken",
+    "death_error",
+    "load_code",
+    "read_failure",
+]
 __all__ += ["run_enter"]
+
+
+class KeptFrames(NamedTuple):
+    """The frames of the last exception of a method that a container keeps.
+
+    ``at`` is when the exception arrived, in seconds since the epoch.
+    """
+
+    id: str
+    at: float
+
 
 REPORT_WAIT_SECONDS = 10.0
 """Seconds to wait for a supervisor's report after the worker's socket has closed."""
@@ -143,4 +162,6 @@ def read_failure(
         found = failure(frame.payload)
     except WireError as error:
         return broken(container, str(error))
+    if found.frames:
+        container.kept_frames = KeptFrames(found.frames, time.time())
     return rebuild(found, f"{container.plan.cls}.{method}", stays=stays), None

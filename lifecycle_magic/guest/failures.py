@@ -24,14 +24,14 @@ _DRIVERS = tuple(f"{os.sep}{name}{os.sep}" for name in ("asyncio", "concurrent")
 _VARIADIC = 0x0C  # CO_VARARGS and CO_VARKEYWORDS of a code object's flags
 
 
-def to_failure(error: BaseException) -> Failure:
+def to_failure(error: BaseException, frames: str = "") -> Failure:
     """Return ``error`` and all exceptions that it refers to, without this package's frames.
 
-    Never raise.
+    ``frames`` is the id of the frames, if they are kept. Never raise.
     """
     with contextlib.suppress(BaseException):
         records = record(error, _entries)
-        return Failure(records, _sources(records))
+        return Failure(records, _sources(records), frames)
     name = type_name(type(error))  # an exception that breaks the code above
     try:
         return Failure(

@@ -80,6 +80,10 @@ class Lane:
                         self.send(Kind.SKIPPED)  # the kernel took the input back
                 elif frame.kind == Kind.SWAP:
                     self._swap(loads(frame.payload))
+                elif frame.kind == Kind.DEBUG:
+                    from lifecycle_magic.guest import post_mortem
+
+                    post_mortem.serve(self, self._worker, frame)
             except KeyboardInterrupt as error:
                 # A second interrupt, after the method and before `end_interruptible`.
                 self.end_interruptible()
@@ -106,6 +110,8 @@ class Lane:
             call, name, args, kwargs = loads(frame.payload, buffers=frame.buffers)
             frame.payload = memoryview(b"")
             self.start_call(call)
+            if self._worker.kept_frames is not None:
+                self._worker.kept_frames = None
             method = getattr(self._worker.instance, name)
             target.begin(call)
             value = method(*args, **kwargs)
@@ -122,7 +128,7 @@ class Lane:
             if name is None:
                 explain_arguments(error)
             self.settle()
-            self.send_failure(error)
+            self.send_failure(error, keeps_frames=self._worker.keeps_frames)
             return
         finally:  # do not keep the arguments until the next call
             args = kwargs = None
@@ -144,6 +150,10 @@ class Lane:
             self.send(Kind.RESULT, data, buffers, self._tag)
         except WireError as error:
             self.send_failure(error)
+
+    def send_result(self, data: bytes, buffers: Any) -> None:
+        """Answer the current call with a pickled value."""
+        self.send(Kind.RESULT, data, buffers, self._tag)
 
     def start_call(self, call: int) -> None:
         """Start a call: from now on, answers carry its tag."""
@@ -203,6 +213,7 @@ class Lane:
 
     def _swap(self, swap: Swap) -> None:
         self._tag = SWAP_TAG
+        self._worker.kept_frames = None
         try:
             self._worker.swap(swap.cls, swap.exit, swap.web)
         except BaseException as error:
@@ -239,8 +250,11 @@ class Lane:
             return False  # the kernel has exited; the loop ends at the next receive
         return True
 
-    def send_failure(self, error: BaseException) -> None:
-        """Answer with ``error``. A requested interrupt has an answer of its own."""
+    def send_failure(self, error: BaseException, *, keeps_frames: bool = False) -> None:
+        """Answer with ``error``. A requested interrupt has an answer of its own.
+
+        ``keeps_frames``: a debugger may look at its frames later.
+        """
         forks.end_child(error)
         self.flush()
         self.has_reader = False
@@ -257,7 +271,12 @@ class Lane:
 
                 with contextlib.suppress(BaseException):
                     hints.add_note(error)
-                self.send(Kind.FAILURE, *dumps(to_failure(error)), self._tag)
+                frames = ""
+                if keeps_frames:
+                    from lifecycle_magic.guest import post_mortem
+
+                    frames = post_mortem.keep(self._worker, error)
+                self.send(Kind.FAILURE, *dumps(to_failure(error, frames)), self._tag)
 
     def _is_requested_interrupt(self) -> bool:
         """Return whether the kernel requested to interrupt this call.

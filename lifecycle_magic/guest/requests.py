@@ -37,6 +37,7 @@ class WebRequest:
         self._lane = lane
         self._worker = worker
         lane.start_call(self.call)
+        worker.kept_frames = None
         lane.has_reader = True
 
     def answer_here(self) -> None:

@@ -42,6 +42,7 @@ from lifecycle_magic.wire.ticket_fifo import TicketFifo
 
 if TYPE_CHECKING:
     from lifecycle_magic.decorators.marks import WebMarks
+    from lifecycle_magic.guest.post_mortem import KeptFrames
     from lifecycle_magic.guest.web import WebApplications
     from lifecycle_magic.wire.surroundings import Surroundings
 
@@ -67,6 +68,8 @@ class Worker:
         self.descriptor_output = DescriptorOutput(pipes.reads, self._pipe, pipes.settled_r)
         self._interrupts.signal_again = lambda: self._pipe.send("again")
         self._interrupts.on_stopping = lambda calls: self._pipe.send("stopping", calls=calls)
+        self.keeps_frames = False  # of the last exception, for a debugger
+        self.kept_frames: KeptFrames | None = None
         self.loop_runs_by_itself = False  # on the main thread, for lanes on other threads
         self._loop: Any = None
         self._exit: tuple[str, ...] = ()
@@ -138,6 +141,7 @@ class Worker:
             target.begin(ENTERING)
             setup: Setup = loads(frame.payload)
             os.environ.update(setup.env)
+            self.keeps_frames = setup.keeps_frames
             handles.set_session(setup.session, self._run)
             current_call.set_source(setup.session_id, _running_call)
             for channel in self._channels:
@@ -315,6 +319,7 @@ class Worker:
         for number in (SIGNAL, signal.SIGINT):
             forks.handle(number, lambda *_: None)
         self._pipe.send("exiting")
+        self.kept_frames = None
         target = InterruptTarget(self._interrupts)
         for name, hook in self._exit_steps():
             began = time.monotonic()

@@ -165,6 +165,17 @@ class Pool:
             self._starts.start(missing)
         return slot
 
+    def lease_in(self, container: Container, claim: Claim) -> Slot | None:
+        """Return a slot of ``container`` for ``claim`` if one is free now, otherwise None."""
+        idle = self._state.idle
+        with self._state.lock:
+            for slot in idle:
+                if slot.container is container and container.occupy(slot, claim):
+                    idle.remove(slot)
+                    claim.slot = slot
+                    return slot
+        return None
+
     def submit(self, claim: Claim) -> None:
         """Grant ``claim`` a slot when one is free. No thread waits for it."""
         state = self._state

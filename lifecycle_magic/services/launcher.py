@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import os
 import secrets
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -74,6 +75,7 @@ class Launcher:
             env=_environment(spec),
             shared_limit=_shared_limit(spec),
             web=spec.web,
+            keeps_frames=not spec.options.drop_frames and _is_interactive(),
         )
         plan = self._plan(version, image, setup)
         on_exit = self._exit_callback(version.engine, on_exited)
@@ -249,6 +251,12 @@ def _pickle_arguments(arguments: Arguments) -> bytes:
     if not buffers:
         return data
     return dumps_by_value((arguments.args, arguments.kwargs))
+
+
+def _is_interactive() -> bool:
+    """Return whether this process has an IPython shell, in which a user may debug."""
+    ipython = sys.modules.get("IPython")
+    return ipython is not None and ipython.get_ipython() is not None
 
 
 def _environment(spec: ClassSpec) -> dict[str, str]:

@@ -38,6 +38,7 @@ class OptionTypes(TypedDict, total=False):
     buffer_containers: int | None
     scaledown_window: float | None
     single_use_containers: bool | None
+    drop_frames: bool | None
     block_network: bool | None
     exit_grace: float | None
     engine: Literal["auto", "docker", "process"] | None

@@ -156,6 +156,12 @@ class Options:
     single_use_containers: bool = _option(
         checks.flag, "each container runs one input, then exits", "", digest=None, default=False
     )
+    drop_frames: bool = _option(
+        checks.flag,
+        "free the frames of an exception at once: %debug then finds none",
+        "",
+        default=False,
+    )
     block_network: bool = _option(checks.flag, "no network in the container", "", default=False)
     exit_grace: float = _option(
         number(0, "seconds"), "how long exit hooks may take", "SECONDS", default=30.0

@@ -150,6 +150,12 @@ COMMANDS: dict[str, Command] = {
         ),
         Command("why", "print what changed since a class's previous build", (_NAME,), _NOTEBOOK),
         Command(
+            "debug",
+            "debug the last exception of a class, in its container",
+            (Argument("name", _NAME.help, is_optional=True),),
+            _NOTEBOOK,
+        ),
+        Command(
             "export",
             "write classes of the notebook, and what they need, as a script",
             (

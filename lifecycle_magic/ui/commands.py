@@ -179,6 +179,17 @@ def _export(session: Session, given: argparse.Namespace) -> str:
     return command.write(found, given.names, target, given.shell.user_ns)
 
 
+def _debug(session: Session, given: argparse.Namespace) -> str:
+    from lifecycle_magic.ui import post_mortem
+
+    containers = session.containers()
+    if given.name is not None:
+        services, containers = _called(session, given.name)
+        containers = [one for service in services for one in service.containers()] or containers
+    post_mortem.debug_newest(session, containers)
+    return ""
+
+
 def _prune(session: Session, given: argparse.Namespace) -> str:
     from lifecycle_magic.ui import prune
 
@@ -196,6 +207,7 @@ _HANDLERS: dict[str, Handler] = {
     "history": _history,
     "why": _why,
     "export": _export,
+    "debug": _debug,
     "doctor": _doctor,
     "prune": _prune,
 }

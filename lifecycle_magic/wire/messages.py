@@ -50,7 +50,7 @@ def failure(payload: memoryview) -> Failure:
         found = loads(payload)
     except BaseException as error:
         raise _unreadable("a failure", error) from None
-    if not isinstance(found, Failure):
+    if not isinstance(found, Failure) or type(found.frames) is not str:
         raise WireError(f"a failure that is a {type(found).__name__}")
     return found
 
@@ -85,7 +85,8 @@ class Setup(NamedTuple):
     ``env`` holds the secrets too, so it travels here and never through the engine. ``web`` are the
     names of the methods that answer HTTP, with their marks. ``around`` are the settings that the
     worker takes over from the kernel's machine, if any. ``session`` is for calls of its own, and
-    ``session_id`` a part of the names of calls.
+    ``session_id`` a part of the names of calls. ``keeps_frames``: a debugger may look at the frames
+    of the last exception.
     """
 
     cls: bytes
@@ -98,6 +99,7 @@ class Setup(NamedTuple):
     around: Surroundings | None = None
     session: Invitation | None = None
     session_id: str = ""
+    keeps_frames: bool = False
 
     def __repr__(self) -> str:
         """Return the shape without values: ``env``, arguments and code may hold secrets."""
@@ -187,8 +189,9 @@ class Failure(NamedTuple):
     """An exception, which is the first of ``records``, and the exceptions that it refers to.
 
     ``sources`` maps each source file of their tracebacks that exists where they were raised to its
-    content.
+    content. ``frames`` is the id of the frames, if the container keeps them for a debugger.
     """
 
     records: tuple[ExceptionRecord, ...]
     sources: dict[str, str]
+    frames: str = ""

@@ -26,6 +26,7 @@ def load(shell: Any) -> None:
     shell.register_magics(LifecycleMagics(shell))
     shell.set_hook("complete_command", _complete, str_key="%lifecycle")
     hide_in_ipython(shell)
+    _install_debugger(shell)
     session.current()
     for warning in (*paths.warnings(), *shortages.warnings()):
         print(f"lifecycle_magic: {warning}", file=sys.stderr)
@@ -37,6 +38,7 @@ def unload(shell: Any) -> None:
 
     shell.magics_manager.magics["cell"].pop("lifecycle_cls", None)
     shell.magics_manager.magics["line"].pop("lifecycle", None)
+    vars(shell).pop("debugger", None)
     current = session.opened()
     ended = session.close("%unload_ext lifecycle_magic")
     if current is not None and ended:
@@ -85,7 +87,9 @@ class LifecycleMagics(Magics):
                 shown: Any = commands.examined()
             else:
                 shown = commands.run(line, session.current(), self.shell)
-            if isinstance(shown, str):
+            if shown == "":
+                pass  # the command has shown what there is
+            elif isinstance(shown, str):
                 print(shown.rstrip("\n"))
             else:
                 _display(shown)
@@ -124,6 +128,20 @@ Without a command, ``%lifecycle`` opens the live panel; in a terminal it prints 
 
 {command_table.describe()}
 """
+
+
+def _install_debugger(shell: Any) -> None:
+    """Have ``%debug`` open the frames of a remote exception in its container."""
+    plain = shell.debugger
+
+    def debugger(force: bool = False) -> None:
+        """Open the debugger on the last exception, in its container if that keeps the frames."""
+        from lifecycle_magic.ui import post_mortem
+
+        if not ((force or shell.call_pdb) and post_mortem.debug_last()):
+            plain(force)
+
+    shell.debugger = debugger
 
 
 def _display(shown: Any) -> None:
