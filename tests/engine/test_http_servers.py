@@ -41,7 +41,7 @@ def test_a_class_has_the_address_of_the_server_that_enter_starts(site_on_each: S
     port = free_port()
 
     @site_on_each.app.cls()
-    @http_server(port=port, proxy_regions=["us-east"], exit_grace_period=5)
+    @http_server(port=port)
     @lm.concurrent(target_inputs=2)
     class Files:
         @lm.enter()
@@ -62,7 +62,7 @@ def test_a_class_has_the_address_of_the_server_that_enter_starts(site_on_each: S
 def test_an_app_declares_a_server(site_on_each: Site) -> None:
     port = free_port()
 
-    @site_on_each.app.server(port=port, target_concurrency=1.5, compute_region="us-east")
+    @site_on_each.app.server(port=port, target_concurrency=1.5)
     class Server:
         @lm.enter()
         def start(self) -> None:

@@ -220,8 +220,8 @@ def test_an_app_runs_in_a_coroutine(site: Site) -> None:
     ("options", "told"),
     [
         ({"detach": True}, "containers end with this process"),
-        ({"name": "x"}, r'write App\("x"\) instead'),
-        ({"environment_name": "main"}, "is for Modal's cloud"),
+        ({"name": "x"}, r"write App\(name\)"),
+        ({"interactive": True}, "is for Modal's cloud"),
     ],
 )
 def test_a_run_in_a_cloud_is_refused(options: dict[str, Any], told: str) -> None:

@@ -92,6 +92,14 @@ def _parser() -> Parser:
     shell.add_arguments(add("shell", shell.run, "run a shell in a container as a class has it"))
     apps.add_arguments(add("app", apps.run, "list apps, print their output, stop them"))
     volumes.add_arguments(add("volume", volumes.run, "named volumes and the files in them"))
+    doctor = commands.choices["doctor"]
+    doctor.add_argument(
+        "--modal",
+        nargs="+",
+        type=Path,
+        metavar="script.py",
+        help="list what scripts or notebooks written for Modal have to change; no code runs",
+    )
     secrets.add_arguments(add("secret", secrets.run, "store, list and remove named secrets"))
     drain = add("drain", _drain, "end every session of this user and wait for the exit hooks")
     drain.add_argument(
@@ -209,6 +217,8 @@ def _drain(given: argparse.Namespace) -> int:
 
 
 def _doctor(given: argparse.Namespace) -> int:
+    if given.modal:
+        return _check_modal(given)
     from lifecycle_magic.host.paths import chosen_root
     from lifecycle_magic.ui import doctor
 
@@ -218,6 +228,18 @@ def _doctor(given: argparse.Namespace) -> int:
     else:
         print(doctor.text(findings))
     return 1 if any(finding.verdict == "fail" for finding in findings) else 0
+
+
+def _check_modal(given: argparse.Namespace) -> int:
+    """List what scripts written for Modal have to change; return 1 if there is something."""
+    from lifecycle_magic.ui.modal_check import report
+
+    checked = [report.check(path) for path in given.modal]
+    if given.json:
+        print_json({"file": str(one.path), **use._asdict()} for one in checked for use in one.uses)
+    else:
+        print("\n".join(map(report.text, checked)))
+    return 1 if any(one.changes for one in checked) else 0
 
 
 def _demo(given: argparse.Namespace) -> int:

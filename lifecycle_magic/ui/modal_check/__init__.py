@@ -1,0 +1,1 @@
+"""``lifecycle-magic doctor --modal``: what a script written for Modal has to change."""

@@ -1,0 +1,108 @@
+"""What an expression stands for, as far as the text of a script shows it."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from lifecycle_magic.modal_api.names import INSTEAD_OF_MODULE
+from lifecycle_magic.modal_modules import MODULES
+
+__all__ = ["Instance", "Kind", "Member", "Module", "Named", "made_by", "module_of"]
+
+PACKAGES = ("modal", "lifecycle_magic")
+
+_OWN_MODULES = ("app", "exception", "secret", "volume")
+
+
+class Module(NamedTuple):
+    """Modal itself (``modal``), or one of its modules (``modal.gpu``)."""
+
+    path: str
+
+
+class Named(NamedTuple):
+    """A class or function of Modal's: ``modal.Image``, ``modal.enter``."""
+
+    name: str
+
+
+class Instance(NamedTuple):
+    """An object of a class of Modal's: an image, the handle of a class, ...
+
+    ``methods`` are those of a class of the script, None if the class is not in it.
+    """
+
+    owner: str
+    methods: frozenset[str] | None = None
+    is_certain: bool = True
+
+
+class Member(NamedTuple):
+    """A method of an object, or of a class of Modal's."""
+
+    owner: str
+    name: str
+    of: Instance | None = None
+
+
+Kind = Module | Named | Instance | Member | None
+
+_SAME = {
+    "Image": frozenset({"imports", "pipe"}),
+    "Volume": frozenset(
+        {"listdir", "iterdir", "read_file", "read_file_into_fileobj", "batch_upload", "objects"}
+    ),
+    "Secret": frozenset({"objects"}),
+}
+"""Classes whose methods return an object of the class, and the methods that do not."""
+
+_RESULTS: dict[tuple[str, str], str] = {
+    ("App", "lookup"): "App",
+    ("App", "include"): "App",
+    ("Cls", "from_name"): "Cls",
+    ("Cls", "lookup"): "Cls",
+    ("Cls", "with_options"): "Cls",
+    ("Cls", "with_concurrency"): "Cls",
+    ("Cls", "with_batching"): "Cls",
+    ("Cls", "hydrate"): "Cls",
+    ("Function", "from_name"): "Function",
+    ("Function", "lookup"): "Function",
+    ("Function", "with_options"): "Function",
+    ("Function", "with_concurrency"): "Function",
+    ("Function", "with_batching"): "Function",
+    ("Function", "hydrate"): "Function",
+    ("Function", "spawn"): "FunctionCall",
+    ("FunctionCall", "from_id"): "FunctionCall",
+    ("Queue", "from_name"): "Queue",
+    ("Queue", "ephemeral"): "Queue",
+    ("Queue", "lookup"): "Queue",
+    ("Dict", "from_name"): "Dict",
+    ("Dict", "ephemeral"): "Dict",
+    ("Dict", "lookup"): "Dict",
+}
+
+
+def made_by(called: Kind) -> Kind:
+    """Return what a call of ``called`` returns."""
+    if isinstance(called, Named):
+        return Instance("App") if called.name in ("App", "Stub") else None
+    if isinstance(called, Instance) and called.owner == "Cls":
+        return Instance("Obj", called.methods)
+    if isinstance(called, Member):
+        owner = called.owner
+        if owner in _SAME and called.name not in _SAME[owner]:
+            return Instance(owner)
+        found = _RESULTS.get((owner, called.name))
+        if found is not None:
+            methods = called.of.methods if called.of is not None else None
+            return Instance(found, methods if found == "Cls" else None)
+    return None
+
+
+def module_of(path: str) -> str | None:
+    """Return the module of Modal's that an import names, as ``modal`` or ``modal.x``."""
+    package, _, inner = path.partition(".")
+    if package not in PACKAGES:
+        return None
+    known = inner in MODULES or inner in _OWN_MODULES or inner in INSTEAD_OF_MODULE
+    return f"modal.{inner}" if known else ("modal" if not inner else None)

@@ -1,0 +1,424 @@
+"""A script written for Modal, read without running it: each use of a name of Modal's.
+
+Statements are followed in their order, at the top level first and in functions afterwards, when
+all global names are known. A name stands for what was last assigned to it. What an expression
+stands for is `lifecycle_magic.ui.modal_check.kinds`; what can't be known is left out.
+"""
+
+from __future__ import annotations
+
+import ast
+import inspect
+from collections import ChainMap
+from collections.abc import Iterable, MutableMapping
+from typing import Any, Literal, NamedTuple
+
+import lifecycle_magic
+from lifecycle_magic.modal_api.table import find
+from lifecycle_magic.ui.modal_check.kinds import (
+    PACKAGES,
+    Instance,
+    Kind,
+    Member,
+    Module,
+    Named,
+    made_by,
+    module_of,
+)
+
+__all__ = ["Script", "Use"]
+
+Found = Literal["runs", "ignored", "refused", "unknown", "import"]
+
+Names = MutableMapping[str, Kind]
+
+_OPTIONS = {"App.cls", "App.function", "App.server", "App", "Cls.with_options"}
+_OPTIONS |= {"Function.with_options", "Stub"}
+_FREE = ("remote", "remote_gen", "local", "spawn", "map", "starmap", "for_each", "spawn_map")
+"""Methods whose keywords are the user's."""
+
+_HOOKS = {
+    "__enter__": "write @enter() above a method of another name",
+    "__aenter__": "write @enter() above an async method of another name",
+    "__exit__": "write @exit() above a method of another name, without arguments",
+    "__aexit__": "write @exit() above an async method of another name, without arguments",
+}
+"""Methods that were hooks in Modal."""
+
+_MINORS = tuple(f"3.{minor}" for minor in range(10, 15))
+
+
+class Use(NamedTuple):
+    """One use of a name of Modal's: where, and what becomes of it.
+
+    ``cell`` is the number of a notebook's code cell. ``note`` is why the name does nothing, or
+    what to write instead.
+    """
+
+    line: int
+    column: int
+    name: str
+    verdict: Found
+    note: str = ""
+    cell: int | None = None
+
+
+class Script:
+    """The uses of Modal's names in the code that is `read`, in its order."""
+
+    def __init__(self) -> None:
+        self.uses: list[Use] = []
+        self._names: Names = {}
+        self._later: list[tuple[list[ast.stmt], Names]] = []
+        self._cell: int | None = None
+
+    def read(self, code: str, cell: int | None = None) -> None:
+        """Read the code of a script, or of the next cell. Raises `SyntaxError`."""
+        tree = ast.parse(code)
+        self._cell = cell
+        self._statements(tree.body, self._names)
+        while self._later:
+            body, names = self._later.pop(0)
+            self._statements(body, names)
+        self.uses.sort(key=lambda use: (use.cell or 0, use.line, use.column))
+
+    # --- statements ------------------------------------------------------------------------
+
+    def _statements(self, body: Iterable[ast.stmt], names: Names) -> None:
+        for statement in body:
+            self._statement(statement, names)
+
+    def _statement(self, node: ast.stmt, names: Names) -> None:
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            self._import(node, names)
+        elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            names[node.name] = self._function(node, names)
+        elif isinstance(node, ast.ClassDef):
+            names[node.name] = self._class(node, names)
+        elif isinstance(node, ast.Assign):
+            kind = self._value(node.value, names)
+            for target in node.targets:
+                self._assign(target, kind, node.value, names)
+        elif isinstance(node, ast.AnnAssign):
+            self._value(node.annotation, names)
+            if node.value is not None:
+                self._assign(node.target, self._value(node.value, names), node.value, names)
+        elif isinstance(node, ast.With | ast.AsyncWith):
+            for item in node.items:
+                kind = self._value(item.context_expr, names)
+                if item.optional_vars is not None:
+                    self._assign(item.optional_vars, kind, item.context_expr, names)
+            self._statements(node.body, names)
+        elif isinstance(node, ast.For | ast.AsyncFor):
+            self._value(node.iter, names)
+            self._assign(node.target, None, node.iter, names)
+            self._statements((*node.body, *node.orelse), names)
+        else:
+            self._others(node, names)
+
+    def _others(self, node: ast.AST, names: Names) -> None:
+        if isinstance(node, ast.ExceptHandler) and node.name is not None:
+            names[node.name] = None
+        for child in ast.iter_child_nodes(node):
+            if isinstance(child, ast.stmt):
+                self._statement(child, names)
+            elif isinstance(child, ast.expr):
+                self._value(child, names)
+            else:
+                self._others(child, names)
+
+    def _assign(self, target: ast.expr, kind: Kind, value: ast.expr, names: Names) -> None:
+        if isinstance(target, ast.Name):
+            names[target.id] = kind
+        elif isinstance(target, ast.Tuple | ast.List):
+            for one in target.elts:
+                self._assign(one, None, value, names)
+        else:
+            self._value(target, names)
+
+    def _import(self, node: ast.Import | ast.ImportFrom, names: Names) -> None:
+        if isinstance(node, ast.ImportFrom):
+            home = module_of(node.module or "") if node.level == 0 else None
+            if home is None:
+                names.update((one.asname or one.name, None) for one in node.names)
+                return
+            self._rewrite(node, node.module or "")
+            for alias in node.names:
+                names[alias.asname or alias.name] = self._attribute(Module(home), alias.name, alias)
+            return
+        for alias in node.names:
+            path = module_of(alias.name)
+            if path is None:
+                names[alias.asname or alias.name.partition(".")[0]] = None
+                continue
+            self._rewrite(node, alias.name, alias.asname)
+            names[alias.asname or "modal"] = Module(path if alias.asname else "modal")
+            if not alias.asname:
+                names[alias.name.partition(".")[0]] = Module("modal")
+
+    def _rewrite(self, node: ast.stmt, path: str, asname: str | None = None) -> None:
+        """Report an import of Modal itself, which has another name here."""
+        package, _, inner = path.partition(".")
+        if package != "modal":
+            return
+        if isinstance(node, ast.ImportFrom):
+            write = f"from {'.'.join(filter(None, ('lifecycle_magic', inner)))} import ..."
+        elif inner and asname:
+            write = f"import lifecycle_magic.{inner} as {asname}"
+        else:
+            write = f"import lifecycle_magic as {asname or 'modal'}"
+        self._report(node, f"import {path}", "import", f"write {write}")
+
+    # --- definitions -----------------------------------------------------------------------
+
+    def _function(self, node: ast.FunctionDef | ast.AsyncFunctionDef, names: Names) -> Kind:
+        kind = self._decorated(node.decorator_list, names, "function")
+        for default in (*node.args.defaults, *filter(None, node.args.kw_defaults)):
+            self._value(default, names)
+        self._later.append((node.body, _inner(names, node.args)))
+        return Instance("Function") if kind is not None else None
+
+    def _class(self, node: ast.ClassDef, names: Names) -> Kind:
+        kind = self._decorated(node.decorator_list, names, "cls", "server")
+        for base in (*node.bases, *(one.value for one in node.keywords)):
+            self._value(base, names)
+        methods = frozenset(
+            one.name for one in node.body if isinstance(one, ast.FunctionDef | ast.AsyncFunctionDef)
+        )
+        made = Instance("Cls", methods) if kind is not None else None
+        for one in node.body if made is not None else ():
+            if isinstance(one, ast.FunctionDef | ast.AsyncFunctionDef) and one.name in _HOOKS:
+                self._report(one, f"def {one.name}", "refused", _HOOKS[one.name])
+        own: Names = ChainMap({}, names)
+        before = len(self._later)
+        self._statements(node.body, own)
+        if made is not None:
+            for _, inside in self._later[before:]:
+                if "self" in inside:
+                    inside["self"] = Instance("Obj", methods)
+        return made
+
+    def _decorated(self, decorators: list[ast.expr], names: Names, *wanted: str) -> Kind:
+        """Visit decorators; return the one of an app with one of these names."""
+        found: Kind = None
+        for one in decorators:
+            called = one.func if isinstance(one, ast.Call) else one
+            self._value(one, names)
+            kind = self._quietly(called, names)
+            if isinstance(kind, Member) and kind.owner == "App" and kind.name in wanted:
+                found = kind
+        return found
+
+    def _quietly(self, node: ast.expr, names: Names) -> Kind:
+        """Return what an expression stands for that has been reported already."""
+        kept = len(self.uses)
+        kind = self._value(node, names)
+        del self.uses[kept:]
+        return kind
+
+    # --- expressions -----------------------------------------------------------------------
+
+    def _value(self, node: ast.expr, names: Names) -> Kind:
+        if isinstance(node, ast.Name):
+            return names.get(node.id)
+        if isinstance(node, ast.Attribute):
+            return self._attribute(self._value(node.value, names), node.attr, node)
+        if isinstance(node, ast.Call):
+            return self._call(node, names)
+        if isinstance(node, ast.Await):
+            return self._value(node.value, names)
+        if isinstance(node, ast.NamedExpr):
+            kind = self._value(node.value, names)
+            self._assign(node.target, kind, node.value, names)
+            return kind
+        if isinstance(node, ast.IfExp):
+            self._value(node.test, names)
+            first, second = self._value(node.body, names), self._value(node.orelse, names)
+            return first if first is not None else second
+        if isinstance(node, ast.Lambda):
+            self._value(node.body, _inner(names, node.args))
+            return None
+        if isinstance(node, ast.ListComp | ast.SetComp | ast.DictComp | ast.GeneratorExp):
+            names = ChainMap({}, names)
+            for part in node.generators:
+                self._value(part.iter, names)
+                self._assign(part.target, None, part.iter, names)
+                for test in part.ifs:
+                    self._value(test, names)
+            results = (node.key, node.value) if isinstance(node, ast.DictComp) else (node.elt,)
+            for result in results:
+                self._value(result, names)
+            return None
+        self._others(node, names)
+        return None
+
+    def _attribute(self, of: Kind, name: str, node: Any) -> Kind:
+        if isinstance(of, Module):
+            return self._of_module(of, name, node)
+        if isinstance(of, Named):
+            if not _is_class(of.name):
+                return None
+            self._look_up(of.name, name, node)
+            return Member(of.name, name)
+        if isinstance(of, Instance):
+            return self._of_instance(of, name, node)
+        if isinstance(of, Member) and name == "aio":
+            return of
+        return None
+
+    def _of_module(self, of: Module, name: str, node: Any) -> Kind:
+        if (inner := module_of(f"{of.path}.{name}")) is not None and of.path == "modal":
+            return Module(inner)
+        if name.startswith("_"):
+            return None
+        self._look_up(of.path, name, node)
+        known = find(of.path, name) or find("modal", name)
+        return Named(name) if known is not None and known.verdict == "runs" else _stand_in(name)
+
+    def _of_instance(self, of: Instance, name: str, node: Any) -> Kind:
+        if of.owner == "Obj" and find("Obj", name) is None:
+            if of.methods is not None:
+                return Instance("Function") if name in of.methods else None
+            return Instance("Function", is_certain=False)
+        if of.owner == "Cls" and find("Cls", name) is None:
+            return None  # the user's own
+        entry = find(of.owner, name)
+        if not of.is_certain and (entry is None or entry.verdict != "runs"):
+            return None
+        self._look_up(of.owner, name, node)
+        return Member(of.owner, name, of)
+
+    def _call(self, node: ast.Call, names: Names) -> Kind:
+        called = self._value(node.func, names)
+        for value in (*node.args, *(one.value for one in node.keywords)):
+            self._value(value, names)
+        where = _where(called)
+        if where is not None:
+            for keyword in node.keywords:
+                if keyword.arg is not None:
+                    self._keyword(where, keyword.arg, keyword.value)
+            self._arguments(where, node)
+        return made_by(called)
+
+    def _keyword(self, where: str, name: str, value: ast.expr) -> None:
+        owner = "options" if where in _OPTIONS else where
+        entry = find(where, f"{name}=") or find(owner, f"{name}=")
+        shown = f"{where}({name}=)"
+        if _has_parameter(where, name) and (entry is None or entry.owner == "options"):
+            self._report(value, shown, "runs")
+        elif entry is None:
+            if where.rpartition(".")[2] not in _FREE and _is_checked(where):
+                self._report(value, shown, "unknown", _UNKNOWN)
+        elif _is_default(value, entry.owner):
+            self._report(value, shown, "runs")
+        else:
+            self._report(value, shown, entry.verdict, entry.note)
+
+    def _arguments(self, where: str, node: ast.Call) -> None:
+        """Report arguments whose value decides."""
+        first = node.args[0] if node.args else None
+        named = {one.arg: one.value for one in node.keywords}
+        if where in ("Image.entrypoint", "Image.cmd"):
+            given = first or named.get("entrypoint_commands") or named.get("cmd")
+            if isinstance(given, ast.List) and given.elts:
+                note = "a container runs the class. Fix: start it in an @enter hook"
+                self._report(node.func, f"{where}([...])", "refused", note)
+        version = named.get("add_python")
+        if where in ("Image.debian_slim", "Image.micromamba"):
+            version = named.get("python_version", first)
+        if not isinstance(version, ast.Constant) or not isinstance(version.value, str):
+            return
+        if ".".join(version.value.split(".")[:2]) not in _MINORS:
+            note = f"use a Python from {_MINORS[0]} to {_MINORS[-1]}"
+            self._report(version, f"{where}({version.value!r})", "refused", note)
+
+    # --- reports ---------------------------------------------------------------------------
+
+    def _look_up(self, owner: str, name: str, node: Any) -> None:
+        entry = find(owner, name)
+        if entry is None and owner.startswith("modal."):
+            entry = find("modal", name)
+        if entry is not None:
+            self._report(node, entry.shown, entry.verdict, entry.note)
+        elif _is_here(owner, name):
+            self._report(node, f"{owner}.{name}", "runs")
+        elif not name.startswith("_") and name != "*":
+            self._report(node, f"{owner}.{name}", "unknown", _instead(owner))
+
+    def _report(self, node: Any, name: str, verdict: Found, note: str = "") -> None:
+        note = "" if verdict == "runs" else note
+        line, column = node.lineno, node.col_offset
+        if isinstance(node, ast.Attribute):  # the name itself: a chain has many lines
+            line, column = node.end_lineno or line, (node.end_col_offset or 0) - len(node.attr)
+        self.uses.append(Use(line, column + 1, name, verdict, note, self._cell))
+
+
+_UNKNOWN = "it is not known here. Fix: remove it, or check its name"
+
+
+def _instead(owner: str) -> str:
+    from lifecycle_magic.modal_api.names import INSTEAD_OF_MODULE
+
+    return INSTEAD_OF_MODULE.get(owner.rpartition(".")[2], _UNKNOWN)
+
+
+def _inner(names: Names, arguments: ast.arguments) -> Names:
+    """Return the names inside of a function, whose parameters stand for anything."""
+    everything = (*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs)
+    own: dict[str, Kind] = {one.arg: None for one in everything}
+    for one in (arguments.vararg, arguments.kwarg):
+        if one is not None:
+            own[one.arg] = None
+    return ChainMap(own, names)
+
+
+def _is_default(value: ast.expr, owner: str) -> bool:
+    """Return whether a keyword has a value that means "not given", as the check of it says."""
+    if not isinstance(value, ast.Constant):
+        return isinstance(value, ast.List | ast.Tuple) and not value.elts and owner != "options"
+    return value.value is None or (value.value is False and owner != "options")
+
+
+def _where(called: Kind) -> str | None:
+    if isinstance(called, Named):
+        return called.name
+    return f"{called.owner}.{called.name}" if isinstance(called, Member) else None
+
+
+def _stand_in(name: str) -> Kind:
+    return Named("Stub") if name == "Stub" else None
+
+
+def _is_class(name: str) -> bool:
+    return isinstance(_of_ours(name), type)
+
+
+def _of_ours(name: str) -> Any:
+    return getattr(lifecycle_magic, name, None) if name in lifecycle_magic.__all__ else None
+
+
+def _is_here(owner: str, name: str) -> bool:
+    """Return whether this package has a name that the list does not have."""
+    if owner in ("modal", *PACKAGES):
+        return name in lifecycle_magic.__all__
+    return hasattr(_of_ours(owner), name)
+
+
+def _function(where: str) -> Any:
+    owner, _, name = where.partition(".")
+    ours = _of_ours(owner)
+    return getattr(ours, name, None) if name else ours
+
+
+def _has_parameter(where: str, name: str) -> bool:
+    """Return whether the function of this package takes the keyword by itself."""
+    try:
+        parameter = inspect.signature(_function(where)).parameters.get(name)
+    except (TypeError, ValueError):
+        return False
+    return parameter is not None and parameter.kind is not parameter.VAR_KEYWORD
+
+
+def _is_checked(where: str) -> bool:
+    """Return whether the keywords of a function are known."""
+    return where in _OPTIONS or callable(_function(where))
