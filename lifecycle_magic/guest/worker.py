@@ -152,6 +152,10 @@ class Worker:
             args, kwargs = _arguments(setup.arguments)
             self._check_ports(cls.__name__, setup.web)
             self.instance = parameters.instantiate(cls, args, kwargs)
+            if setup.secrets:
+                from lifecycle_magic.guest import build_hook
+
+                self.instance = build_hook.searched(self.instance, setup, self._run)
             for name in setup.enter:
                 value = getattr(self.instance, name)()
                 if isinstance(value, types.CoroutineType):

@@ -112,6 +112,7 @@ class Launcher:
             (),
             _environment(spec),
             0,
+            secrets=tuple(name for one in spec.options.secrets for name in one.values()),
         )
         plan = self._plan(version, image, setup, hook=f"{hook}()")
         return self._create(version, plan, self._exit_callback(version.engine), publish)

@@ -86,7 +86,8 @@ class Setup(NamedTuple):
     names of the methods that answer HTTP, with their marks. ``around`` are the settings that the
     worker takes over from the kernel's machine, if any. ``session`` is for calls of its own, and
     ``session_id`` a part of the names of calls. ``keeps_frames``: a debugger may look at the frames
-    of the last exception.
+    of the last exception. ``secrets`` names the variables whose values no file of a build hook may
+    hold.
     """
 
     cls: bytes
@@ -100,6 +101,7 @@ class Setup(NamedTuple):
     session: Invitation | None = None
     session_id: str = ""
     keeps_frames: bool = False
+    secrets: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         """Return the shape without values: ``env``, arguments and code may hold secrets."""

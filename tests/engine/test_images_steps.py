@@ -157,6 +157,46 @@ def test_a_commands_secret_is_there_for_it_alone_and_nowhere_after(
     assert seen(each, image({"TOKEN": renewed, "OTHER": "1"}))[0] == "40 fast none"
 
 
+LEAVES = """
+import os
+from pathlib import Path
+def leave():
+    Path("~/here").expanduser().write_text("x" * 2_000_000 + os.environ["TOKEN"])
+    if CLEANS:
+        Path("~/here").expanduser().unlink()
+class Model:
+    HOOK
+    @lm.method()
+    def get(self): return Path("~/here").expanduser().exists()
+"""
+
+
+@pytest.mark.parametrize("cleans", [False, True], ids=["leaves", "cleans"])
+@pytest.mark.parametrize("kind", ["def", "async def", "run_function"])
+def test_code_that_leaves_a_secrets_value_in_a_file_fails(
+    each: Site, kind: str, cleans: bool
+) -> None:
+    value = secrets.token_hex(16)
+    given = [lm.Secret.from_dict({"TOKEN": value})]
+    image = lm.Image.debian_slim().env({"OF": each.mark})
+    if kind == "run_function":
+        space = {"__name__": "__main__", "lm": lm, "CLEANS": cleans}
+        exec(LEAVES.replace("HOOK", ""), space)
+        image = image.run_function(space["leave"], secrets=given)
+        model = each.cls(LEAVES.replace("HOOK", ""), image=image)
+    else:
+        hook = f"@lm.build()\n    {kind} leave(self): leave()"
+        model = each.cls(LEAVES.replace("HOOK", hook), CLEANS=cleans, image=image, secrets=given)
+    if cleans:
+        assert not model().get.remote()
+        return
+    with pytest.raises(BuildError) as caught:
+        model().get.remote()
+    told = "leave(): it wrote the value of the secret TOKEN to /root/here, which would stay"
+    assert told in str(caught.value)
+    assert value not in str(caught.value)
+
+
 def test_a_step_that_writes_a_secrets_value_fails_and_keeps_nothing(each: Site) -> None:
     value = secrets.token_hex(16)
     start = lm.Image.debian_slim().env({"OF": each.mark})

@@ -14,7 +14,6 @@ import secrets
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from lifecycle_magic.engines import secret_search
 from lifecycle_magic.engines.base import Mount
 from lifecycle_magic.engines.docker import launch, surroundings
 from lifecycle_magic.engines.docker.api import create_container, discard_container, image_id
@@ -26,6 +25,7 @@ from lifecycle_magic.engines.docker.progress import Tail
 from lifecycle_magic.engines.process import environments
 from lifecycle_magic.engines.step_reporter import StepReporter
 from lifecycle_magic.exception import EngineError
+from lifecycle_magic.guest import secret_search
 from lifecycle_magic.images.step_access import StepAccess
 from lifecycle_magic.images.steps import PipInstall, RunCommand, Step
 from lifecycle_magic.wire.surroundings import HOST

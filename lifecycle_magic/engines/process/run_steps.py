@@ -14,12 +14,12 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
-from lifecycle_magic.engines import secret_search
 from lifecycle_magic.engines.base import OnStep
 from lifecycle_magic.engines.process import environments
 from lifecycle_magic.engines.process.interpreters import Interpreter
 from lifecycle_magic.engines.step_reporter import StepReporter
 from lifecycle_magic.exception import BuildError
+from lifecycle_magic.guest import secret_search
 from lifecycle_magic.host import disk_full
 from lifecycle_magic.images.image import Image
 from lifecycle_magic.images.steps import (
