@@ -22,6 +22,7 @@ TITLES = {
     "": "For everybody",
     "lab": "With the extra `lab`",
     "web": "With the extra `web`",
+    "completion": "With the extra `completion`",
     "demo": "With the extra `demo`",
     "docs": "For the site (extra `docs`)",
     "dev": "For development only",

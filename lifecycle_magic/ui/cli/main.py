@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from lifecycle_magic import __version__
 from lifecycle_magic.exception import Error
 from lifecycle_magic.threads import sigint
-from lifecycle_magic.ui.cli import apps, secrets, shell, status, volumes
+from lifecycle_magic.ui.cli import apps, completion, secrets, shell, status, volumes
 from lifecycle_magic.ui.cli.as_json import print_json
 from lifecycle_magic.ui.cli.deploy import add_deploy_arguments, deploy, stop
 from lifecycle_magic.ui.cli.main_module import drop_launcher_path, load
@@ -38,7 +38,9 @@ INTERRUPTED = 130  # the exit code that shells expect of a command ended by SIGI
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code: 0, 1 if it failed, 2 for a wrong command line."""
     words = list(sys.argv[1:] if arguments is None else arguments)
-    given = _parser().parse_args(words)
+    parser = _parser()
+    completion.answer(parser)
+    given = parser.parse_args(words)
     notice_ignored(given)
     if arguments is None and given.command in ("run", "serve", "deploy", "shell"):
         drop_launcher_path()
@@ -101,6 +103,9 @@ def _parser() -> Parser:
         help="list what scripts or notebooks written for Modal have to change; no code runs",
     )
     secrets.add_arguments(add("secret", secrets.run, "store, list and remove named secrets"))
+    completion.add_arguments(
+        add("completion", completion.run, "print a script that lets a shell complete this command")
+    )
     drain = add("drain", _drain, "end every session of this user and wait for the exit hooks")
     drain.add_argument(
         "--timeout", type=float, default=30.0, help="longest wait in seconds (default: 30)"
