@@ -23,12 +23,13 @@ from lifecycle_magic.callers import wrong_form
 from lifecycle_magic.callers.async_call import AsyncCall
 from lifecycle_magic.callers.function_call import FunctionCall
 from lifecycle_magic.callers.internal_frames import hidden
+from lifecycle_magic.callers.many_calls import MapRequest
 from lifecycle_magic.callers.with_aio import CallWithAio, with_thread
 from lifecycle_magic.calls import async_generators, generators, sync
 from lifecycle_magic.calls.batching import Batcher
 from lifecycle_magic.calls.detached import AsyncioWatcher, AwaitableCall, DetachedCall, SpawnedCall
 from lifecycle_magic.calls.map.mapping import MapRun
-from lifecycle_magic.calls.map.public import ManyInputs, MapRequest
+from lifecycle_magic.calls.map.public import ManyInputs
 from lifecycle_magic.exception import InvalidError
 from lifecycle_magic.handles.method_ways import MethodWay, Remote
 from lifecycle_magic.modal_api.table import refuse_members

@@ -19,6 +19,7 @@ import pytest
 from fakes.forked import Forked, ForkEngine
 
 import lifecycle_magic as lm
+from lifecycle_magic.callers import many_calls
 from lifecycle_magic.callers import with_aio as way
 from lifecycle_magic.calls import (
     consumer_clock,
@@ -216,6 +217,7 @@ TRACED = (
     crash_loop,
     generator_close,
     public,
+    many_calls,
     method_ways,
     methods,
     pool,

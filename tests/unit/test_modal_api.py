@@ -18,7 +18,7 @@ import pytest
 
 import lifecycle_magic as lm
 from lifecycle_magic import modal_modules
-from lifecycle_magic.calls.map import public as maps
+from lifecycle_magic.callers import many_calls as maps
 from lifecycle_magic.decorators.http_server import http_server
 from lifecycle_magic.exception import InvalidError, NotFoundError
 from lifecycle_magic.modal_api import names, table

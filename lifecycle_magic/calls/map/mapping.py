@@ -17,6 +17,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
+from lifecycle_magic.callers.many_calls import Arguments
 from lifecycle_magic.calls.map.batch_pump import BatchPump, Submit
 from lifecycle_magic.calls.map.pump import Pump
 from lifecycle_magic.calls.prompts import ask_or_interrupt
@@ -41,8 +42,6 @@ DEADLOCK_CHECK_SECONDS = 0.05
 """Seconds that the consumer waits before it checks whether the wait can end."""
 
 INPUTS_PER_SLOT = 2  # one that runs, and one that is ready when it ends
-
-Arguments = tuple[tuple[Any, ...], dict[str, Any]]
 
 
 class MapRun:
