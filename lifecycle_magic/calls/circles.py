@@ -7,14 +7,20 @@ do not count.
 
 The state of several pools is read without holding their locks. All inputs of a circle stand still,
 so what was read stays true; whatever moves meanwhile counts as not stuck.
+
+A circle may lead through other sessions. `graph` describes this session's part of it, which
+`lifecycle_magic.services.circle_watch` puts together with that of the others.
 """
 
 from __future__ import annotations
 
 import threading
+import time
+import weakref
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from lifecycle_magic.calls.far_circles import FullPool, Graph
 from lifecycle_magic.calls.forwarded import ForwardedCall, ForwardedItems
 from lifecycle_magic.exception import InvalidError
 
@@ -23,13 +29,18 @@ if TYPE_CHECKING:
     from lifecycle_magic.container.slots import RunningInput
     from lifecycle_magic.pool.pool import Pool
 
-__all__ = ["Wait", "add", "remove"]
+__all__ = ["Wait", "add", "add_foreign", "add_relayed", "find_queued", "graph", "has_relayed"]
+__all__ += ["remove", "remove_relayed"]
 
 Wait = ForwardedCall | ForwardedItems
 
 _lock = threading.Lock()
 _waits: dict[int, list[Wait]] = {}  # by the id() of the input that waits
 _readers: dict[int, Input] = {}  # the input that reads a generator, by the generator's id
+_callers: dict[int, Input] = {}  # the inputs that wait, by id()
+_relayed: dict[int, dict[str, str]] = {}  # by the id() of the input that waits: see `add_relayed`
+_foreign: weakref.WeakValueDictionary[str, Wait] = weakref.WeakValueDictionary()
+_since: weakref.WeakKeyDictionary[Wait, float] = weakref.WeakKeyDictionary()
 
 
 def add(caller: Input | None, wait: Wait) -> None:
@@ -38,6 +49,8 @@ def add(caller: Input | None, wait: Wait) -> None:
         return
     with _lock:
         _waits.setdefault(id(caller), []).append(wait)
+        _callers[id(caller)] = caller
+        _since[wait] = time.monotonic()
         if isinstance(wait, ForwardedItems):
             _readers[id(wait)] = caller
         stuck = _stuck_pools(wait)
@@ -57,6 +70,96 @@ def remove(caller: Input | None, wait: Wait) -> None:
             waits.remove(wait)
         if not waits:
             _waits.pop(id(caller), None)
+        _forget_caller(caller)
+
+
+def _forget_caller(caller: Input) -> None:
+    if id(caller) not in _waits and id(caller) not in _relayed:
+        _callers.pop(id(caller), None)
+
+
+def add_relayed(caller: Input, wait_id: str, session: str) -> None:
+    """Note that ``caller`` waits for a call that another session runs under ``wait_id``."""
+    with _lock:
+        _relayed.setdefault(id(caller), {})[wait_id] = session
+        _callers[id(caller)] = caller
+
+
+def remove_relayed(caller: Input, wait_id: str) -> None:
+    """Note that such a call has ended."""
+    with _lock:
+        waits = _relayed.get(id(caller), {})
+        waits.pop(wait_id, None)
+        if not waits:
+            _relayed.pop(id(caller), None)
+        _forget_caller(caller)
+
+
+def has_relayed() -> bool:
+    """Return whether an input waits for a call of another session."""
+    return bool(_relayed)
+
+
+def add_foreign(wait_id: str, wait: Wait) -> None:
+    """Note that a caller of another session waits for ``wait``."""
+    with _lock:
+        _foreign[wait_id] = wait
+        _since[wait] = time.monotonic()
+
+
+def graph(session: str) -> Graph:
+    """Return what this session knows: which inputs wait, and which pools are full."""
+    with _lock:
+        waits = {id(one): one for waits in _waits.values() for one in waits}
+        foreign = dict(_foreign)
+        waits |= {id(one): one for one in foreign.values()}
+        queued = [one for one in waits.values() if one.running_slot() is None]
+        found = Graph.empty()
+        for pool in set(map(_pool, queued)):
+            inputs = pool.deadlocks.inputs_if_full()
+            if inputs:
+                found.full[f"{session}:{id(pool)}"] = FullPool(
+                    pool.name,
+                    pool.limits.capacity,
+                    pool.limits.most,
+                    tuple(_key_of_waiter(one, session) for one in inputs),
+                )
+        for wait in queued:
+            place = f"{session}:{id(wait.pool)}"
+            found.queued[_key(wait, session)] = place, _since.get(wait, 0.0), wait.where
+        for one in waits.values():
+            found.names[_key(one, session)] = _pool(one).name
+        for key, caller in _callers.items():
+            own = [_key(one, session) for one in _waited(caller)]
+            far = _relayed.get(key, {})
+            found.waits[_key(caller, session)] = (*own, *far)
+            found.names[_key(caller, session)] = caller.pool.name
+            found.sessions.update(far.values())
+        for wait_id, wait in foreign.items():
+            found.aliases[wait_id] = _key(wait, session)
+        return found
+
+
+def find_queued(key: str, session: str) -> Wait | None:
+    """Return the call that `graph` names ``key``, if it still waits for a slot."""
+    with _lock:
+        waits = [one for waits in _waits.values() for one in waits]
+        for one in (*waits, *_foreign.values()):
+            if _key(one, session) == key and one.running_slot() is None:
+                return one
+    return None
+
+
+def _key(input: Input, session: str) -> str:
+    return f"{session}:{input.id}"
+
+
+def _key_of_waiter(input: RunningInput | None, session: str) -> str:
+    """Return the key of the input that ends before its slot is free. Empty if that is unknown."""
+    if isinstance(input, ForwardedItems) and input.is_half_read:
+        return _key_of_waiter(_readers.get(id(input)), session)
+    key = getattr(input, "id", None)
+    return "" if key is None else f"{session}:{key}"
 
 
 def _stuck_pools(newest: Wait) -> set[Pool]:

@@ -23,9 +23,13 @@ Find = Callable[[str], "Service | None"]
 
 
 class CallSource(Protocol):
-    """The caller on the other side of a connection."""
+    """The caller on the other side of a connection.
+
+    ``is_process`` is true for another process of this user, which is trusted more than a container.
+    """
 
     find: Find
+    is_process: bool
     prompt_answers: PromptAnswers | None  # to the prompts of a container
 
     def serves(self, key: str) -> bool:
@@ -43,6 +47,8 @@ class CallSource(Protocol):
 
 class ContainerSource:
     """A container. The output of its calls is shown where that of the calling call appears."""
+
+    is_process = False
 
     def __init__(self, container: Container, find: Find) -> None:
         self.find = find
@@ -66,6 +72,8 @@ class ContainerSource:
 
 class ProcessSource:
     """Another process of this user. It shows the output of its calls itself."""
+
+    is_process = True
 
     def __init__(self, find: Find, serves: Callable[[str], bool]) -> None:
         self.find = find

@@ -28,6 +28,7 @@ from lifecycle_magic.guest.session_connection import Answer
 from lifecycle_magic.pool import printing
 from lifecycle_magic.services import object_store
 from lifecycle_magic.services.call_sources import CallSource
+from lifecycle_magic.services.circle_watch import CircleWatch
 from lifecycle_magic.services.descriptions import description_of
 from lifecycle_magic.services.kept_calls import KeptCalls
 from lifecycle_magic.services.relayed_calls import RelayedCall
@@ -49,6 +50,7 @@ from lifecycle_magic.wire.nested import (
     OBJECTS,
     PROMPTS,
     SPAWN,
+    WAITS,
     Ask,
     number_of,
     pack_number,
@@ -72,6 +74,8 @@ class SessionCalls(Protocol):
 
     @property
     def kept_calls(self) -> KeptCalls: ...
+    @property
+    def circle_watch(self) -> CircleWatch: ...
     @property
     def who(self) -> str: ...
 
@@ -183,6 +187,9 @@ class InsideConnection:
         if ask.key == PROMPTS:
             self._ask_for_line(ask)
             return
+        if ask.form == WAITS and self._source.is_process:
+            self._put(Kind.RESULT, ask.number, _pickled(circles.graph(self._session.id)))
+            return
         caller = self._source.caller(ask.slot)
         pool = self._pools.get((ask.key, ask.arguments))
         if (
@@ -207,7 +214,7 @@ class InsideConnection:
                     return
                 service = None if ask.form == COLLECT else self._source.find(ask.key)
                 if service is None:
-                    self._relay(ask, [data, *buffers], context)
+                    self._relay(ask, [data, *buffers], context, caller)
                     return
                 if ask.form == DESCRIBE:
                     found = description_of(service.newest(), self._session.who)
@@ -268,6 +275,8 @@ class InsideConnection:
                 running = RunningCall(input, ask.form != SPAWN, caller)
             if ask.form != SPAWN:
                 circles.add(caller, running.input)
+            if ask.wait and self._source.is_process:
+                circles.add_foreign(ask.wait, running.input)
         except BaseException as error:
             self._session.kept_calls.fail(ask.id, error)
             self._fail(ask.number, error)
@@ -346,7 +355,7 @@ class InsideConnection:
 
         kept.future.add_done_callback(answer)
 
-    def _relay(self, ask: Ask, parts: list[Any], context: Context) -> None:
+    def _relay(self, ask: Ask, parts: list[Any], context: Context, caller: Input | None) -> None:
         """Pass a call by name on to the session that serves the class."""
         outcome: Future[Any] = Future()
         if ask.id:
@@ -372,9 +381,13 @@ class InsideConnection:
         def show(stream: str, text: str) -> None:
             context.copy().run(printing.show, stream, text)
 
-        relayed = RelayedCall(ask, on_answer, on_error, show)
+        relayed = RelayedCall(ask, on_answer, on_error, show, caller)
         with self._lock:
             self._running[ask.number] = relayed
+            awaited = ask.number in self._awaited
+            self._awaited.discard(ask.number)
+        if awaited:
+            relayed.wait()
         try:
             relayed.start(parts, self)
         except BaseException:
@@ -383,6 +396,8 @@ class InsideConnection:
             raise
         if ask.number in self._abandoned:
             relayed.abandon()
+        if caller is not None:
+            self._session.circle_watch.start()
 
     def _abandon(self, number: int) -> None:
         with self._lock:
@@ -398,6 +413,9 @@ class InsideConnection:
             running = self._running.get(number)
             if running is None and number in self._looking:
                 self._awaited.add(number)
+        if isinstance(running, RelayedCall):
+            running.wait()
+            self._session.circle_watch.start()
         if isinstance(running, RunningCall):
             try:
                 circles.add(running.caller, running.input)

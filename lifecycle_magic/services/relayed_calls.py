@@ -5,16 +5,21 @@ The container's session passes them on and their answers back, as the bytes that
 
 from __future__ import annotations
 
-import contextlib
+import os
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
+from lifecycle_magic.calls import circles
 from lifecycle_magic.exception import InputCancelled, NotFoundError
 from lifecycle_magic.guest.session_connection import Answer, SessionLeft
 from lifecycle_magic.named.reach import Name
 from lifecycle_magic.peers.connection import Listener, PeerConnection
 from lifecycle_magic.peers.sessions import sessions
 from lifecycle_magic.wire.frames import Kind
-from lifecycle_magic.wire.nested import BY_NAME, COLLECT, SPAWN, Ask
+from lifecycle_magic.wire.nested import BY_NAME, COLLECT, REMOTE, SPAWN, Ask
+
+if TYPE_CHECKING:
+    from lifecycle_magic.calls.input import Input
 
 __all__ = ["RelayedCall"]
 
@@ -22,7 +27,9 @@ __all__ = ["RelayedCall"]
 class RelayedCall:
     """A call that runs in another session.
 
-    ``on_answer`` gets each answer, ``on_error`` the error that keeps one from coming.
+    ``on_answer`` gets each answer, ``on_error`` the error that keeps one from coming. ``caller`` is
+    the input that makes the call, None if that is unknown. It waits for the answer of REMOTE, and
+    of SPAWN from `wait` on; a wait for items is not noted, as its caller may do something else.
     """
 
     def __init__(
@@ -31,8 +38,13 @@ class RelayedCall:
         on_answer: Callable[[Answer], None],
         on_error: Callable[[BaseException], None],
         show: Callable[[str, str], None],
+        caller: Input | None = None,
     ) -> None:
-        self._ask = ask
+        self._ask = ask._replace(slot=-1, wait=os.urandom(8).hex())
+        self._caller = caller
+        self._is_awaited = ask.form == REMOTE
+        self._is_abandoned = False
+        self._has_ended = False
         self._on_answer = on_answer
         self._on_error = on_error
         self._show = show
@@ -49,10 +61,27 @@ class RelayedCall:
             used, key = self._reach()
             used.listeners.add(listener)
             self._used = used
-            ask = self._ask._replace(key=key, slot=-1)
-            with contextlib.suppress(SessionLeft):
+            if self._is_awaited:
+                self.wait()
+            ask = self._ask._replace(key=key)
+            try:
                 self._number = used.start(ask, parts, self._receive, self._show)
-                return
+            except SessionLeft:
+                continue
+            except BaseException:
+                self._on_end()
+                raise
+            if self._is_abandoned:  # before it had a number
+                self.send(Kind.ABANDON)
+            return
+
+    def wait(self) -> None:
+        """Note that the caller waits for the answer. On any thread, at any time."""
+        self._is_awaited = True
+        if self._caller is not None and self._used is not None:
+            circles.add_relayed(self._caller, self._ask.wait, self._used.session)
+            if self._has_ended:  # meanwhile
+                self._on_end()
 
     def _reach(self) -> tuple[PeerConnection, str]:
         if self._ask.form != COLLECT:
@@ -64,6 +93,8 @@ class RelayedCall:
         return used, ""
 
     def _receive(self, answer: Answer) -> None:
+        if answer.kind != Kind.ITEM:
+            self._on_end()
         if answer.lost:
             self._on_error(InputCancelled(f"{self._ask.key}: {answer.lost}"))
         else:
@@ -76,4 +107,11 @@ class RelayedCall:
 
     def abandon(self) -> None:
         """Interrupt the method. No caller wants its answer."""
+        self._is_abandoned = True
         self.send(Kind.ABANDON)
+        self._on_end()
+
+    def _on_end(self) -> None:
+        self._has_ended = True
+        if self._caller is not None:
+            circles.remove_relayed(self._caller, self._ask.wait)

@@ -21,6 +21,7 @@ from lifecycle_magic.wire.nested import BY_NAME
 if TYPE_CHECKING:
     # A session opens with the extension, and services come with the first class.
     from lifecycle_magic.handles.registry_entry import RegistryEntry
+    from lifecycle_magic.services.circle_watch import CircleWatch
     from lifecycle_magic.services.inside_calls import InsideCalls
     from lifecycle_magic.services.kept_calls import KeptCalls
     from lifecycle_magic.services.peer_calls import PeerCalls
@@ -64,6 +65,7 @@ class ServedCalls:
         self._inside: InsideCalls | None = None
         self._peers: PeerCalls | None = None
         self._kept: KeptCalls | None = None
+        self._circle_watch: CircleWatch | None = None
         self._lock = threading.Lock()
         self._holds_back = False
         self.deployment = ""
@@ -111,6 +113,16 @@ class ServedCalls:
 
                 self._kept = KeptCalls(self.id)
             return self._kept
+
+    @property
+    def circle_watch(self) -> CircleWatch:
+        """What finds calls that wait for each other through other sessions."""
+        with self._lock:
+            if self._circle_watch is None:
+                from lifecycle_magic.services.circle_watch import CircleWatch
+
+                self._circle_watch = CircleWatch(self.id, self._event_loop)
+            return self._circle_watch
 
     # --- names -----------------------------------------------------------------------------
 

@@ -46,6 +46,7 @@ SPAWN = "spawn"  # the caller does not wait
 ITEMS = "items"  # the caller reads a generator's items
 ADDRESS = "address"  # the address of a method that answers HTTP
 DESCRIBE = "describe"  # the methods of a class: `lifecycle_magic.named.description`
+WAITS = "waits"  # what the session's inputs wait for: `lifecycle_magic.calls.far_circles`
 COLLECT = "collect"  # the outcome of a spawned call, whose id is in the place of the method
 
 OBJECTS = ":objects"
@@ -63,7 +64,7 @@ END = "end"  # the end of the input
 REFUSED = "refused"
 
 _NUMBER = struct.Struct("<Q")
-_TYPES = [int, str, bytes, str, str, int, str]  # of the fields of an Ask
+_TYPES = [int, str, bytes, str, str, int, str, str]  # of the fields of an Ask
 
 
 class Invitation(NamedTuple):
@@ -89,7 +90,7 @@ class Ask(NamedTuple):
 
     ``key`` names the class in its session, ``arguments`` are the pickled ``(args, kwargs)`` of its
     constructor, ``form`` is one of the constants above. ``id`` is that of a spawned call, under
-    which other processes find it.
+    which other processes find it. ``wait`` names the wait of a container of another session.
     """
 
     number: int
@@ -99,6 +100,7 @@ class Ask(NamedTuple):
     form: str
     slot: int
     id: str = ""
+    wait: str = ""
 
 
 def read_ask(payload: memoryview) -> Ask:
