@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
 from lifecycle_magic.exception import InvalidError
@@ -17,6 +17,9 @@ from lifecycle_magic.exception import InvalidError
 # password that is a shell variable is no secret.
 _CREDENTIALS = re.compile(r"\w://[^\s/@:]*:[^\s/@$]+@|\bhttps?://[^\s/@$]+@", re.IGNORECASE)
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+LARGEST_ENVIRONMENT = 1_000_000
+"""Bytes of all variables of a class, of the 2 MiB that Linux gives a program with its arguments."""
+
 LONGEST_VARIABLE = 131_071
 """Bytes of ``NAME=value`` that Linux passes to a program at most (MAX_ARG_STRLEN, execve(2))."""
 
@@ -117,6 +120,22 @@ def check_variables(call: str, variables: Iterable[tuple[object, object]]) -> No
                 f"{LONGEST_VARIABLE} bytes keeps every program from starting (E2BIG). "
                 "Fix: put it into a file of a volume, and its path into the variable"
             )
+
+
+def check_environment(call: str, variables: Mapping[str, str]) -> None:
+    """Raise `InvalidError` for variables that leave no room for a program's arguments.
+
+    Linux counts each string and a pointer to it: execve(2), "Limits on size of arguments".
+    """
+    sizes = {name: len(f"{name}={value}".encode()) + 9 for name, value in variables.items()}
+    total = sum(sizes.values())
+    if total > LARGEST_ENVIRONMENT:
+        largest = sorted(sizes, key=lambda name: -sizes[name])[:3]
+        raise InvalidError(
+            f"{call}: its {len(sizes)} environment variables have {total} bytes together, and more "
+            f"than {LARGEST_ENVIRONMENT} keep programs from starting (E2BIG). The largest are "
+            f"{', '.join(largest)}. Fix: put them into files of a volume"
+        )
 
 
 def check_reference(call: str, reference: object) -> None:

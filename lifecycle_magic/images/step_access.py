@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from lifecycle_magic.checks import check_environment
 from lifecycle_magic.exception import InvalidError
 from lifecycle_magic.secret import Secret
 from lifecycle_magic.volume import Volume, check_mount_path
@@ -46,7 +47,9 @@ class StepAccess:
 
     def values(self) -> dict[str, str]:
         """Return the names and values of the secrets; raises `NotFoundError`."""
-        return {name: value for one in self.secrets for name, value in one.values().items()}
+        found = {name: value for one in self.secrets for name, value in one.values().items()}
+        check_environment("the secrets of a step", found)
+        return found
 
     def parts(self) -> list[list[str]]:
         """Return what counts in a key: names of variables, and mount paths.

@@ -15,6 +15,7 @@ import threading
 import time
 from collections.abc import Callable
 
+from lifecycle_magic.checks import check_environment
 from lifecycle_magic.container.container import Container
 from lifecycle_magic.container.endings import Ending, EndKind
 from lifecycle_magic.container.record import ContainerRecord
@@ -264,6 +265,7 @@ def _environment(spec: ClassSpec) -> dict[str, str]:
     env = dict(spec.options.env)
     for secret in spec.options.secrets:
         env.update(secret.values())
+    check_environment(spec.name, env)
     return env
 
 

@@ -9,8 +9,11 @@ from pathlib import Path
 
 import pytest
 
+import lifecycle_magic as lm
+from lifecycle_magic import checks
 from lifecycle_magic.exception import InvalidError
 from lifecycle_magic.secret import Secret
+from lifecycle_magic.session import session
 
 VALUE = "hunter2"
 
@@ -117,3 +120,28 @@ def test_a_value_that_no_program_could_get_is_refused_with_the_limit(name: str) 
     assert "xxx" not in str(refused.value)
     with pytest.raises(OSError, match="too long"):
         subprocess.run(["/bin/true"], env={name: "x" * (most + 1)}, check=True)
+
+
+def test_variables_that_leave_no_room_for_a_program_are_refused_with_the_largest() -> None:
+    many = {f"V{number}": "x" * 100_000 for number in range(9)}
+    checks.check_environment("Model", many)
+    with pytest.raises(InvalidError) as caught:
+        checks.check_environment("Model", many | {"BIG": "x" * 130_000})
+    assert "Model: its 10 environment variables have " in str(caught.value)
+    assert "The largest are BIG, V0, V1" in str(caught.value)
+
+
+def test_a_class_whose_secrets_are_too_large_together_is_refused() -> None:
+    @lm.App("large", engine="process").cls(
+        secrets=[lm.Secret.from_dict({f"V{number}": "x" * 120_000}) for number in range(10)]
+    )
+    class Model:
+        @lm.method()
+        def go(self) -> int:
+            return 1
+
+    try:
+        with pytest.raises(InvalidError, match="Model: its 10 environment variables"):
+            Model().go.remote()
+    finally:
+        session.close("the test is over")
