@@ -13,7 +13,7 @@ import os
 import re
 import secrets
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, BinaryIO, ClassVar, Literal
 
@@ -70,6 +70,7 @@ class Volume:
     name: str | None = None
     path: Path | None = None
     create_if_missing: bool = True
+    is_read_only: bool = False
 
     @classmethod
     def from_name(cls, name: str, *, create_if_missing: bool = True, **of_modal: object) -> Volume:
@@ -128,6 +129,15 @@ class Volume:
     def hydrate(self, client: object = None) -> Volume:
         """Return the volume: the engine finds or creates it when a container starts."""
         return self
+
+    def read_only(self) -> Volume:
+        """Return the same volume, which containers may only read."""
+        return replace(self, is_read_only=True)
+
+    def with_mount_options(self, *, read_only: bool = False, **of_modal: object) -> Volume:
+        """Return the same volume, which containers may only read if ``read_only`` is true."""
+        check_keywords("Volume.with_mount_options", of_modal, ("read_only",))
+        return replace(self, is_read_only=bool(read_only))
 
     # --- files ---------------------------------------------------------------------------------
 

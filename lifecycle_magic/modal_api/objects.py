@@ -162,6 +162,12 @@ VOLUMES = Section(
             "in the notebook; in a container refused: use the mounted files",
         ),
         *runs("Volume", "name hydrate"),
+        *runs("Volume", "read_only with_mount_options", "containers can't write to it"),
+        *runs("Volume.with_mount_options", "read_only="),
+        *refused(
+            "Volume.with_mount_options",
+            {"sub_path=": "a volume is mounted as a whole. Fix: use the folder below its path"},
+        ),
         *ignored(
             "Volume.read_file_into_fileobj",
             {"progress_cb=": "a file of this machine is read at once"},
@@ -172,8 +178,6 @@ VOLUMES = Section(
                 "from_id object_id": "there are no ids here: use Volume.from_name(name)",
                 "get_dashboard_url info": "lifecycle-magic ps --images lists volumes",
                 "lookup persisted": "write Volume.from_name(name, create_if_missing=True)",
-                "read_only with_mount_options": "containers may write to their volumes: mount "
-                "another one for what they write",
             },
         ),
     ),

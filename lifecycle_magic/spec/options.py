@@ -67,7 +67,10 @@ def _digest_of_secrets(secrets: tuple[Secret, ...]) -> list[str]:
 
 def _digest_of_volumes(volumes: Mapping[str, Volume]) -> dict[str, list[str]]:
     return {
-        path: [volume.kind, str(volume), str(volume.create_if_missing)]
+        path: [
+            *(volume.kind, str(volume), str(volume.create_if_missing)),
+            *(["read-only"] if volume.is_read_only else []),
+        ]
         for path, volume in volumes.items()
     }
 

@@ -282,3 +282,27 @@ def test_a_source_that_fails_leaves_nothing(folder: Path) -> None:
         volume.batch_upload().put_file(folder / "none", "a")
     with pytest.raises(InvalidError, match="there is no folder"):
         volume.batch_upload().put_directory(folder / "none", "a")
+
+
+def test_a_read_only_volume_is_read_and_not_written(site_on_each: Site, tmp_path: Path) -> None:
+    (tmp_path / "one").write_text("from here")
+    folder = lm.Volume.from_path(tmp_path)
+    kept = lm.Volume.from_name(f"read-only-{secrets.token_hex(6)}")
+    upload(kept, {"one": b"kept"})
+    shared = {"/folder": folder.read_only(), "/kept": kept.with_mount_options(read_only=True)}
+
+    @site_on_each.app.function(volumes=shared)
+    def read_and_write(path: str) -> tuple[str, str]:
+        try:
+            Path(path, "two").write_text("x")
+        except OSError as error:
+            return Path(path, "one").read_text(), str(error.strerror)
+        return Path(path, "one").read_text(), "written"
+
+    try:
+        assert read_and_write.remote("/folder") == ("from here", "Read-only file system")
+        assert read_and_write.remote("/kept") == ("kept", "Read-only file system")
+        assert names(kept) == ["one"]
+    finally:
+        site_on_each.app.stop()
+        lm.Volume.delete(str(kept.name))

@@ -55,6 +55,13 @@ def test_a_named_volume_may_be_mounted_at_its_own_folder_without_a_sandbox() -> 
     assert limits.of_launch(elsewhere, BOXED).refused == ()
 
 
+def test_a_volume_is_read_only_in_a_sandbox_alone() -> None:
+    own = Mount("/state/volumes/weights", Volume.from_name("weights").read_only())
+    (text,) = limits.of_launch(_launch(mounts=(own,)), PLAIN).refused
+    assert "read-only in a sandbox alone: permit it" in text
+    assert limits.of_launch(_launch(mounts=(own,)), BOXED).refused == ()
+
+
 def test_an_ephemeral_volume_has_no_path_of_its_own() -> None:
     launch = _launch(mounts=(Mount("/scratch", Volume.ephemeral()),))
     (text,) = limits.of_launch(launch, PLAIN).refused

@@ -123,6 +123,7 @@ CALLS: dict[str, Callable[..., Any]] = {
     "FunctionCall.get": lambda **k: call().get(**k),
     "FunctionCall.cancel": lambda **k: call().cancel(**k),
     "Volume.from_name": lambda **k: lm.Volume.from_name("walked", **k),
+    "Volume.with_mount_options": lambda **k: lm.Volume.ephemeral().with_mount_options(**k),
     "Volume.ephemeral": lambda **k: lm.Volume.ephemeral(**k),
     "Volume.read_file_into_fileobj": lambda **k: lm.Volume.from_path(HERE).read_file_into_fileobj(
         "modal_1_6.json", io.BytesIO(), **k

@@ -151,12 +151,14 @@ def mount(mount: Mount) -> dict[str, Any]:
     """Return a volume's mount in the form of the engine's API."""
     volume = mount.volume
     if volume.kind == "path":
-        return _bind(str(volume.path), mount.path)
+        return _bind(str(volume.path), mount.path, read_only=volume.is_read_only)
     # What the image has at that path stays hidden, as it does with a folder of the host.
     options: dict[str, Any] = {"NoCopy": True, "Labels": {ROLE: "volume"}}
     made: dict[str, Any] = {"Type": "volume", "Target": mount.path, "VolumeOptions": options}
     if volume.kind == "named":
         made["Source"] = volume_name(mount)
+    if volume.is_read_only:
+        made["ReadOnly"] = True
     return made
 
 

@@ -139,6 +139,8 @@ def _of_mount(mount: Mount, host: Host) -> str | None:
         if reserved(mount.path):
             return f"a volume at {mount.path} would hide the system's own: mount it elsewhere"
         return None
+    if volume.is_read_only:
+        return f"a volume at {mount.path} is read-only in a sandbox alone: {host.sandbox_fix}"
     if volume.kind == "ephemeral":
         own = None
     elif volume.kind == "named":

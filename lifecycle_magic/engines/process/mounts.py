@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 from lifecycle_magic.engines.base import Mount
 from lifecycle_magic.engines.process.sandbox import Bind
@@ -31,7 +32,8 @@ def make(store: Store, folder: Path, place: Path, mounts: Sequence[Mount]) -> li
                 f"the volume {mount.volume} for {mount.path} is not there: "
                 f"make the folder {source}, or omit create_if_missing=False"
             )
-        found.append(Bind(str(source), mount.path, "rw"))
+        mode: Literal["ro", "rw"] = "ro" if mount.volume.is_read_only else "rw"
+        found.append(Bind(str(source), mount.path, mode))
     return found
 
 
