@@ -83,6 +83,38 @@ PROGRAMS = {
         {"a": 1, 0: 0, 1: 1},
     ),
     "a list that a method fills": (["rows = []", "rows.append(4)", GO + "rows"], [4]),
+    "a list that functions change": (
+        [
+            "import random, heapq",
+            "rows = [3, 1]",
+            "def grow(r, *, by):\n    r.extend([by])\n    return len(r)",
+            "n = grow(rows, by=2)",
+            "heapq.heapify(rows); top = heapq.heappop(rows)",
+            "print(rows, len(rows))",
+            "left = [Model().go.remote(rows) for _ in ()]",
+            GO + "(rows, top)",
+        ],
+        ([2, 3], 1),
+    ),
+    "a model that is fitted in an assignment": (
+        [
+            "class Fit:\n    def fit(self, x):\n        self.mean = sum(x) / len(x)",
+            "data = [1, 2, 3]",
+            "model = Fit()",
+            "fitted = model.fit(data)",
+            GO + "model.mean",
+        ],
+        2.0,
+    ),
+    "an attribute of a class and of a function": (
+        [
+            "class Config: ...",
+            "def f():\n    return f.count, Config.size",
+            "f.count = 1\nConfig.size = 2",
+            GO + "f()",
+        ],
+        (1, 2),
+    ),
     "a change before the newest definition": (
         ["rows = []", "rows.append(4)", "rows = [1]", GO + "rows"],
         [1],
@@ -184,7 +216,8 @@ def test_only_what_the_class_needs_is_there_and_comments_come_along() -> None:
         "import os, json",
         "import math",
         "# How many.\nLIMIT = 3  # at most",
-        "unused = LIMIT",
+        "unused = [LIMIT]",
+        "math.sqrt(LIMIT); f'{LIMIT}'.strip()",
         "print(LIMIT)",
         GO + "math.floor(LIMIT)",
         "Model().go.remote()",

@@ -9,11 +9,13 @@ from collections.abc import Iterable, Sequence
 from lifecycle_magic.exception import InvalidError
 from lifecycle_magic.ui.export.statements import Statement
 
-__all__ = ["needed"]
+__all__ = ["SET_UP", "needed"]
 
 _GIVEN = {*dir(builtins), "__name__", "__doc__", "__file__"} - {"exit", "quit"}
 _OF_IPYTHON = {"get_ipython", "In", "Out", "_", "__", "___", "exit", "quit"}
-_SET_UP = ("sys.path.", "os.environ.")  # calls of a module's functions that a program depends on
+_CODE = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
+SET_UP = ("sys.path.", "os.environ.")
+"""Beginnings of calls that set up what other statements depend on."""
 
 
 def needed(statements: Sequence[Statement], names: Iterable[str]) -> list[Statement]:
@@ -85,7 +87,7 @@ class _Search:
                 chain.append(index)
                 if statement.is_certain and name not in statement.reads:
                     return [one for one in chain if self._counts(one, name, statement)]
-            elif name in statement.changes:
+            elif name in statement.changes | statement.calls:
                 chain.append(index)
         is_defined = any(name in self._statements[index].defines for index in chain)
         return chain if is_defined else []
@@ -93,11 +95,21 @@ class _Search:
     def _counts(self, index: int, name: str, definition: Statement) -> bool:
         """Return whether a statement matters to the value that ``definition`` gave the name."""
         statement = self._statements[index]
-        if name in statement.defines or not isinstance(statement.node, ast.Expr):
+        if name in statement.defines | statement.changes:
             return True
         if definition.is_import:
-            return statement.text.startswith(_SET_UP)
-        return not _makes_app(definition.node)  # app.stop() is no part of the app
+            return statement.text.startswith(SET_UP)
+        return not isinstance(definition.node, _CODE) and not _is_constant(definition.node)
+
+
+def _is_constant(node: ast.stmt) -> bool:
+    """Return whether a statement assigns what no call changes: a number, a text, an app."""
+    value = node.value if isinstance(node, (ast.Assign, ast.AnnAssign)) else None
+    if isinstance(value, (ast.Constant, ast.JoinedStr)):
+        return True
+    if isinstance(value, ast.Tuple):
+        return all(isinstance(one, ast.Constant) for one in value.elts)
+    return _makes_app(node)  # app.stop() is no part of the app
 
 
 def _makes_app(node: ast.stmt) -> bool:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from lifecycle_magic.exception import InvalidError
 from lifecycle_magic.ui.export.decorator import app_name, decorator, literal
-from lifecycle_magic.ui.export.needed import needed
+from lifecycle_magic.ui.export.needed import SET_UP, needed
 from lifecycle_magic.ui.export.statements import Cell, Statement, read
 
 __all__ = ["classes_of", "script"]
@@ -186,7 +186,7 @@ def _parted(statements: Sequence[Statement]) -> tuple[list[Statement], list[Stat
 
     They stay where they are if a statement sets up what they depend on, such as ``sys.path``.
     """
-    if any(one.changes & {"sys", "os"} for one in statements):
+    if any(one.changes & {"sys", "os"} or one.text.startswith(SET_UP) for one in statements):
         future = [one for one in statements if one.is_future]
         return future, [one for one in statements if not one.is_future]
     imports = [one for one in statements if one.is_import]

@@ -7,6 +7,8 @@ import symtable
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from lifecycle_magic.decorators.hooks import CALL_FORMS
+
 __all__ = ["Cell", "Statement", "read"]
 
 _RUN_AT_ONCE = {"listcomp", "setcomp", "dictcomp", "genexpr", "lambda"}
@@ -16,6 +18,12 @@ _MAY_NOT_RUN = (ast.If, ast.For, ast.AsyncFor, ast.While, ast.Match)
 _BODIES = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda, ast.ClassDef)
 
 
+_CHANGE_NOTHING = {
+    *("abs", "all", "any", "bool", "bytes", "dict", "display", "enumerate", "filter", "float"),
+    *("format", "frozenset", "hash", "help", "id", "int", "isinstance", "issubclass", "len"),
+    *("list", "map", "max", "min", "print", "range", "repr", "reversed", "round", "set"),
+    *("sorted", "str", "sum", "tuple", "type", "zip"),
+}
 _POSTPONED = "from __future__ import annotations"
 
 
@@ -36,8 +44,8 @@ class Statement:
 
     ``reads`` are the names that it needs when it runs; ``reads_later`` are those that functions in
     it need when they are called, and ``may_read`` those of postponed annotations. ``changes`` are
-    the names whose objects it changes in place. ``is_certain`` is false for a definition that may
-    not run, as in an ``if``.
+    the names into whose objects it assigns, and ``calls`` those whose objects a call may change.
+    ``is_certain`` is false for a definition that may not run, as in an ``if``.
     """
 
     text: str
@@ -45,6 +53,7 @@ class Statement:
     options: str | None
     defines: frozenset[str]
     changes: frozenset[str]
+    calls: frozenset[str]
     reads: frozenset[str]
     reads_later: frozenset[str]
     may_read: frozenset[str]
@@ -109,13 +118,14 @@ def _statement(text: str, node: ast.stmt, options: str | None, is_postponed: boo
         names.may_read |= names.read - evaluated.read | names.read_later - evaluated.read_later
         names.read &= evaluated.read
         names.read_later &= evaluated.read_later
-    changes = frozenset(_changed(node))
+    defined = frozenset(names.defined)
     return Statement(
         text,
         node,
         options,
-        frozenset(names.defined),
-        changes - names.defined,
+        defined,
+        frozenset(_assigned_into(node)) - defined,
+        frozenset(_called_on(node)) - defined,
         frozenset(names.read),
         frozenset(names.read_later),
         frozenset(names.may_read),
@@ -154,20 +164,41 @@ class _Names:
                 self.add(child, later=True)
 
 
-def _changed(node: ast.AST) -> Iterator[str]:
-    """Yield the names whose objects a statement changes when it runs: ``x[0] = 1``, ``x.add(1)``.
+def _executed(node: ast.AST) -> Iterator[ast.AST]:
+    """Yield the nodes that run with a statement: no bodies of functions and classes."""
+    yield node
+    if not isinstance(node, _BODIES):
+        for child in ast.iter_child_nodes(node):
+            yield from _executed(child)
 
-    Calls are taken for changes; those of a module's functions are not, except where they set up
-    ``sys.path`` or ``os.environ``.
+
+def _assigned_into(statement: ast.stmt) -> Iterator[str]:
+    """Yield the names into whose objects a statement assigns: ``x[0] = 1``, ``del x.a``."""
+    for node in _executed(statement):
+        if isinstance(node, (ast.Subscript, ast.Attribute)) and not isinstance(node.ctx, ast.Load):
+            yield from _root(node)
+
+
+def _called_on(statement: ast.stmt) -> Iterator[str]:
+    """Yield the names whose objects may change in a call: ``x.add(1)``, ``shuffle(x)``.
+
+    Builtins that change nothing are left out, and calls in a container, which get copies.
     """
-    if isinstance(node, _BODIES):
-        return
-    if isinstance(node, (ast.Subscript, ast.Attribute)) and not isinstance(node.ctx, ast.Load):
-        yield from _root(node)
-    elif isinstance(node, ast.Expr) and isinstance(node.value, ast.Call):
-        yield from _root(node.value.func)
-    for child in ast.iter_child_nodes(node):
-        yield from _changed(child)
+    for node in _executed(statement):
+        if not isinstance(node, ast.Call):
+            continue
+        function = node.func
+        if isinstance(function, ast.Name) and function.id in _CHANGE_NOTHING:
+            continue
+        if isinstance(function, ast.Attribute):
+            if function.attr in CALL_FORMS:
+                continue
+            yield from _root(function)
+        for argument in (*node.args, *(one.value for one in node.keywords)):
+            inner = argument.value if isinstance(argument, ast.Starred) else argument
+            if isinstance(inner, ast.Name):
+                yield inner.id
+            yield from _root(inner)
 
 
 def _root(node: ast.AST) -> Iterator[str]:
