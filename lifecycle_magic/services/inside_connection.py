@@ -1,16 +1,14 @@
-"""One connection of a container, or of another process, for the calls that it makes.
+"""The calls that arrive by one connection of a container, or of another process.
 
-Two threads serve it: one reads, one writes. Calls run as every other input of their pool does, and
-their answers come from the session's loop for replies.
+They run as every other input of their pool does, and their answers come from the session's loop for
+replies.
 """
 
 from __future__ import annotations
 
-import contextlib
 import threading
 from concurrent.futures import Future
 from contextvars import Context
-from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, Protocol
 
 from lifecycle_magic.calls import circles
@@ -23,11 +21,11 @@ from lifecycle_magic.calls.forwarded import (
 )
 from lifecycle_magic.calls.input import Input
 from lifecycle_magic.exception import InputCancelled, InvalidError, WireError
-from lifecycle_magic.guest.failures import to_failure
 from lifecycle_magic.guest.session_connection import Answer
 from lifecycle_magic.pool import printing
 from lifecycle_magic.services import object_store
 from lifecycle_magic.services.call_sources import CallSource
+from lifecycle_magic.services.caller_connection import CallerConnection, pickled
 from lifecycle_magic.services.circle_watch import CircleWatch
 from lifecycle_magic.services.descriptions import description_of
 from lifecycle_magic.services.kept_calls import KeptCalls
@@ -53,7 +51,6 @@ from lifecycle_magic.wire.nested import (
     WAITS,
     Ask,
     number_of,
-    pack_number,
     read_ask,
 )
 from lifecycle_magic.wire.pickling import dumps, loads
@@ -63,8 +60,6 @@ if TYPE_CHECKING:
     from lifecycle_magic.spec.class_spec import MethodSpec
 
 __all__ = ["InsideConnection", "SessionCalls"]
-
-Sent = tuple[int, int, tuple[Any, ...]]  # kind, number of the call, pickle and its buffers
 
 
 class SessionCalls(Protocol):
@@ -80,14 +75,13 @@ class SessionCalls(Protocol):
     def who(self) -> str: ...
 
 
-class InsideConnection:
+class InsideConnection(CallerConnection):
     """An admitted connection, whose calls ``source`` makes."""
 
     def __init__(self, channel: Channel, source: CallSource, session: SessionCalls) -> None:
-        self._channel = channel
+        super().__init__(channel)
         self._source = source
         self._session = session
-        self._outgoing: SimpleQueue[Sent | None] = SimpleQueue()
         self._pools: dict[tuple[str, bytes], Pool] = {}
         self._running: dict[int, Running] = {}
         self._abandoned: set[int] = set()  # before they were submitted
@@ -96,67 +90,13 @@ class InsideConnection:
         self._is_over = False
         self._lock = threading.Lock()
 
-    def serve(self) -> None:
-        """Serve the caller's calls until the connection ends."""
-        writer = threading.Thread(target=self._write, name="lifecycle-answers", daemon=True)
-        writer.start()
-        try:
-            while (frame := self._channel.receive()) is not None:
-                self._on_frame(frame)
-                del frame
-        except OSError:
-            pass
-        finally:
-            self._on_end()
-            self._outgoing.put(None)
-            writer.join()
-            self._channel.close()
-            with self._lock:
-                self._is_over = True
-                running = list(self._running.values())
-            for one in running:
-                if one.ends_with_caller:
-                    one.abandon()
-
-    def _on_end(self) -> None:
-        """React to the end of the connection, before it is closed."""
-
-    def shut_down(self) -> None:
-        """End the connection. On any thread."""
-        with contextlib.suppress(OSError):
-            self._channel.sock.shutdown(2)
-
-    def notify(self, kind: int) -> None:
-        """Send a frame that is about no call: CHANGED or LEAVING. On any thread."""
-        self._enqueue(kind, 0, ())
-
-    def on_change(self) -> None:
-        """Report that a class that this connection may call was declared again."""
-        self.notify(Kind.CHANGED)
-
-    def close_in_fork(self) -> None:
-        """Close what a forked child inherits."""
-        self._channel.close()
-
-    def _write(self) -> None:
-        while (one := self._outgoing.get()) is not None:
-            try:
-                self._send(*one)
-            except WireError as error:
-                self._send(Kind.FAILURE, one[1], _failure(error))
-            except OSError:
-                pass  # the reader ends, too
-            del one
-            self._on_sent()
-
-    def _on_sent(self) -> None:
-        """React to a frame that the writing thread has sent."""
-
-    def _send(self, kind: int, number: int, parts: tuple[Any, ...]) -> None:
-        self._channel.send(kind, pack_number(number), parts)
-
-    def _enqueue(self, kind: int, number: int, parts: tuple[Any, ...]) -> None:
-        self._outgoing.put((kind, number, parts))
+    def _on_closed(self) -> None:
+        with self._lock:
+            self._is_over = True
+            running = list(self._running.values())
+        for one in running:
+            if one.ends_with_caller:
+                one.abandon()
 
     def _on_frame(self, frame: Frame) -> None:
         if frame.kind == Kind.ASK:
@@ -188,7 +128,7 @@ class InsideConnection:
             self._ask_for_line(ask)
             return
         if ask.form == WAITS and self._source.is_process:
-            self._put(Kind.RESULT, ask.number, _pickled(circles.graph(self._session.id)))
+            self._put(Kind.RESULT, ask.number, pickled(circles.graph(self._session.id)))
             return
         caller = self._source.caller(ask.slot)
         pool = self._pools.get((ask.key, ask.arguments))
@@ -218,12 +158,12 @@ class InsideConnection:
                     return
                 if ask.form == DESCRIBE:
                     found = description_of(service.newest(), self._session.who)
-                    self._put(Kind.RESULT, ask.number, _pickled(found))
+                    self._put(Kind.RESULT, ask.number, pickled(found))
                     return
                 args, kwargs = loads(ask.arguments)
                 if ask.form == ADDRESS:
                     url = service.open_address(ask.method, args, kwargs).url
-                    self._put(Kind.RESULT, ask.number, _pickled(url))
+                    self._put(Kind.RESULT, ask.number, pickled(url))
                     return
                 pool = self._pools[ask.key, ask.arguments] = service.open_pool(args, kwargs)
             except BaseException as error:
@@ -447,25 +387,7 @@ class InsideConnection:
         if error is None:
             value = done.result()
             if not isinstance(value, ForwardedAnswer):  # of a batch
-                value = _pickled(value)
+                value = pickled(value)
             self._put(Kind.RESULT, number, value)
         else:
             self._fail(number, error)
-
-    def _fail(self, number: int, error: BaseException) -> None:
-        if isinstance(error, ForwardedFailure):
-            self._put(Kind.FAILURE, number, error.answer)
-        else:
-            self._enqueue(Kind.FAILURE, number, _failure(error))
-
-    def _put(self, kind: int, number: int, answer: ForwardedAnswer) -> None:
-        self._enqueue(kind, number, (answer.data, *answer.buffers))
-
-
-def _pickled(value: Any) -> ForwardedAnswer:
-    return ForwardedAnswer(*dumps(value))
-
-
-def _failure(error: BaseException) -> tuple[Any, ...]:
-    data, buffers = dumps(to_failure(error))
-    return (data, *buffers)
