@@ -14,7 +14,7 @@ COMMANDS = Section(
     "Command line",
     (
         *runs("lifecycle-magic", "run serve deploy shell"),
-        *runs("run", "-m -q --quiet -w --write-result"),
+        *runs("run", "-m -q --quiet -w --write-result -"),
         *ignored(
             "run",
             {

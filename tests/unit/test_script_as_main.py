@@ -150,3 +150,18 @@ def test_a_script_with_a_main_block_alone_gets_a_message(folder: Path) -> None:
     told = both(folder, "script.py")[1]
     assert told.returncode == 1
     assert "no entry point (python script.py runs its `if __name__ ==" in told.stderr
+
+
+def test_a_script_comes_from_the_standard_input(folder: Path) -> None:
+    (folder / "beside.py").write_text("value = 3\n")
+    code = (
+        HEAD + "import beside\n@app.local_entrypoint()\ndef main(x: int): print(beside.value + x)"
+    )
+    told = subprocess.run(
+        [sys.executable, "-m", "lifecycle_magic", "run", "-", "--x", "4"],
+        cwd=folder,
+        input=code,
+        capture_output=True,
+        text=True,
+    )
+    assert told.stdout == "7\n", told.stderr

@@ -27,7 +27,6 @@ _HOW = {
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of ``completion`` to its parser."""
     parser.add_argument("shell", choices=_HOW, help="the shell that reads the script")
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.epilog = "to use it:\n" + "\n".join(f"  {shell}: {how}" for shell, how in _HOW.items())
 
 

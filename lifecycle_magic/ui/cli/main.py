@@ -20,6 +20,7 @@ from lifecycle_magic.ui.cli.deploy import add_deploy_arguments, deploy, stop
 from lifecycle_magic.ui.cli.main_module import drop_launcher_path, load
 from lifecycle_magic.ui.cli.parser import Parser
 from lifecycle_magic.ui.cli.run_options import (
+    EXAMPLES,
     add_ignored,
     add_module_option,
     add_run_arguments,
@@ -66,7 +67,14 @@ def _parser() -> Parser:
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
 
     def add(name: str, do: Callable[[argparse.Namespace], int], help: str) -> Parser:
-        command = commands.add_parser(name, help=help, description=help)
+        examples = f"examples:{EXAMPLES[name]}" if name in EXAMPLES else None
+        command = commands.add_parser(
+            name,
+            help=help,
+            description=help,
+            epilog=examples,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
         command.set_defaults(do=do, parser=command)
         return command
 

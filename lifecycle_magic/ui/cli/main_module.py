@@ -8,10 +8,13 @@ package load a script to find its apps.
 from __future__ import annotations
 
 import ast
+import atexit
 import builtins
 import importlib.util
 import os
+import shutil
 import sys
+import tempfile
 import types
 from collections.abc import Sequence
 from importlib.abc import InspectLoader, Loader
@@ -37,17 +40,36 @@ def load(script: str, is_module: bool, arguments: Sequence[str] = ()) -> types.M
     """Run a script, or a module by its dotted name, as ``__main__`` and return the module."""
     if is_module:
         return run_module_as_main(script, arguments)
+    if script == "-":
+        return _run_input(arguments)
     return run_as_main(Path(script), arguments)
 
 
-def run_as_main(path: Path, arguments: Sequence[str] = ()) -> types.ModuleType:
-    """Run the file as ``__main__`` and return the module. Raises what the script raises."""
+def _run_input(arguments: Sequence[str]) -> types.ModuleType:
+    """Run the script on the standard input, from a file that is there until this process ends.
+
+    Source code is read from it later: for tracebacks and for containers with another Python.
+    """
+    folder = Path(tempfile.mkdtemp(prefix="lifecycle-magic-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    path = folder / "stdin.py"
+    path.write_bytes(sys.stdin.buffer.read())
+    return run_as_main(path, arguments, folder=os.getcwd())
+
+
+def run_as_main(
+    path: Path, arguments: Sequence[str] = (), folder: str | None = None
+) -> types.ModuleType:
+    """Run the file as ``__main__`` and return the module. Raises what the script raises.
+
+    It imports from ``folder``, by default its own.
+    """
     if not path.is_file():
         other = "" if "/" in str(path) or path.suffix == ".py" else f", or -m {path}"
         raise InvalidError(f"{path} is not a file. Fix: give the path of a Python script{other}")
     file = str(path.absolute())
     module = _new_main(file, SourceFileLoader("__main__", file))
-    folder = str(path.resolve().parent)
+    folder = folder or str(path.resolve().parent)
     if sys.path[:1] != [folder]:  # a script that is loaded again has added it already
         sys.path.insert(0, folder)
     sys.argv = [str(path), *arguments]
