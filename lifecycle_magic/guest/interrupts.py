@@ -16,9 +16,11 @@ cancelling its task.
 
 from __future__ import annotations
 
+import importlib
 import os
 import signal
 import struct
+import sys
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -31,6 +33,8 @@ ANY_CALL = 2**64 - 1  # whatever is running
 MAX_ANSWERED = 128
 SIGNAL = signal.SIGRTMAX - 3  # no common library uses it
 _ID = struct.Struct("<Q")
+_PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
+_IMPORTLIB = importlib.__file__  # `importlib.import_module` calls what is frozen
 
 
 class InterruptedBeforeStart(KeyboardInterrupt):
@@ -103,6 +107,15 @@ class InterruptTarget:
     def has_answered(self, call: int) -> bool:
         """Return whether ``call`` ended a short time ago. Any thread may ask."""
         return call in self._answered.copy()
+
+    def imports(self) -> bool:
+        """Return whether this lane's thread, if it is not the main one, imports for this package.
+
+        Any thread may ask.
+        """
+        if self._on_main:
+            return False
+        return _imports_for_package(sys._current_frames().get(self._thread))
 
     def stop(self) -> bool:
         """Interrupt the running call, on the main thread. Return True if that must raise here."""
@@ -203,7 +216,7 @@ class InterruptHandler:
         self._on_signal(signum, frame)
 
     def _on_signal(self, signum: int, frame: Any) -> None:
-        if forks.on_main_thread():
+        if forks.on_main_thread() or self._imports(frame):
             self.signal_again()
             return
         self._late = bool(self._held)
@@ -241,6 +254,32 @@ class InterruptHandler:
             if ANY_CALL not in wanted and _is_handled(self._on_sigint, frame):
                 return
             raise KeyboardInterrupt
+
+    def _imports(self, frame: Any) -> bool:
+        """Return whether a call that runs has made this package import something.
+
+        A package whose import was interrupted can't be imported again: the container would answer
+        no further call that needs it. What the user's own code imports is interrupted as in plain
+        Python.
+        """
+        if any(target.imports() for target in self.targets if target.current is not None):
+            return True
+        return _imports_for_package(frame)
+
+
+def _imports_for_package(frame: Any) -> bool:
+    """Return whether a stack has a frame of this package that imports."""
+    is_importing = False
+    while frame is not None:
+        name = frame.f_code.co_filename
+        if name.startswith("<frozen importlib") or name == _IMPORTLIB:
+            is_importing = True
+        elif is_importing and name.startswith(_PACKAGE):
+            return True
+        else:
+            is_importing = False
+        frame = frame.f_back
+    return False
 
 
 def _only(running: list[InterruptTarget]) -> list[int]:

@@ -613,3 +613,48 @@ def test_one_that_was_asked_for_after_an_own_one_is_a_cancellation(
             call.get()
         with pytest.raises(KeyboardInterrupt, match="enough"):
             work.raises.remote()
+
+
+INTERRUPTED = """
+import os, signal
+os.kill(os.getpid(), signal.SIGINT)
+for _ in range(1000):
+    pass
+whole = True
+"""
+
+
+class Imports:
+    """Is interrupted while a module is imported, by a statement of this package or of the user."""
+
+    @lm.method()
+    def go(self, folder: str, by_package: bool) -> tuple[bool, bool]:
+        sys.path.insert(0, folder)
+        by = os.path.join(os.path.dirname(lm.__file__), "made_up.py") if by_package else "own.py"
+        try:
+            try:
+                exec(compile("import interrupted", by, "exec"), {})
+                while True:  # on another thread, an interrupt waits for a bytecode
+                    time.sleep(0.01)
+            except KeyboardInterrupt:
+                was_interrupted = True
+        finally:
+            sys.path.remove(folder)
+        return was_interrupted, hasattr(sys.modules.pop("interrupted", None), "whole")
+
+
+@lm.concurrent(max_inputs=2)
+class ImportsOnThreads(Imports):
+    """The same on another thread than the main one."""
+
+
+@pytest.mark.parametrize("cls", [Imports, ImportsOnThreads])
+def test_an_import_of_this_package_is_not_interrupted(
+    engine: ForkEngine, tmp_path: Path, cls: type
+) -> None:
+    (tmp_path / "interrupted.py").write_text(INTERRUPTED)
+    with Forked(engine, cls) as work:
+        assert work.go.remote(str(tmp_path), True) == (True, True)
+        if cls is Imports:  # on another thread, the interrupt may come after the import
+            assert work.go.remote(str(tmp_path), False) == (True, False)
+        assert work.go.remote(str(tmp_path), True) == (True, True)
