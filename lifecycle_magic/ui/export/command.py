@@ -38,4 +38,5 @@ def write(
         target.write_text(f"{_MARK}; the next export replaces it.\n{exported.text}")
     except OSError as error:
         raise InvalidError(f"export: {target} can't be written: {error.strerror}") from None
-    return f"wrote {target}: {', '.join(exported.names)}. Try: lifecycle-magic run {target} --help"
+    names = ", ".join(exported.names)
+    return f"wrote {target}: {names}. For lifecycle-magic run, serve and deploy"
