@@ -16,7 +16,7 @@ from lifecycle_magic.decorators.travel import travel_class
 from lifecycle_magic.handles.attributes import on_class
 from lifecycle_magic.handles.obj import Obj, short_repr
 from lifecycle_magic.handles.registry_entry import RegistryEntry
-from lifecycle_magic.modal_api.table import refuse
+from lifecycle_magic.modal_api.table import refuse, refuse_members
 from lifecycle_magic.named.crossing import reduce_by_name, to_another_session
 from lifecycle_magic.named.handles import named_class
 from lifecycle_magic.spec.class_spec import RESERVED, ClassSpec
@@ -174,3 +174,6 @@ class Cls:
 
     def __repr__(self) -> str:
         return f"<lifecycle class {self._spec.name}: {', '.join(self._spec.methods)}>"
+
+
+refuse_members(Cls)

@@ -11,7 +11,7 @@ from lifecycle_magic.exception import InvalidError
 from lifecycle_magic.handles.cls import Cls
 from lifecycle_magic.handles.methods import Method
 from lifecycle_magic.handles.obj import Obj
-from lifecycle_magic.modal_api.table import refuse
+from lifecycle_magic.modal_api.table import refuse, refuse_members
 from lifecycle_magic.named.crossing import reduce_by_name, to_another_session
 from lifecycle_magic.named.handles import NamedFunction, named_function
 from lifecycle_magic.spec.class_spec import CALL
@@ -153,3 +153,6 @@ class Function:
 
 HANDLES = frozenset({Cls, Obj, Function})
 """The types that stand for a class, an instance and a function."""
+
+
+refuse_members(Function)

@@ -93,7 +93,14 @@ HANDLES = Section(
             {"create_if_missing=": "a function exists while a session serves it"},
         ),
         *refused("Cls.from_name", {"version=": "the newest declaration runs. Fix: remove it"}),
-        *refused("Cls", {"get_dashboard_url": _PANEL, "object_id": _IDS}),
+        *refused(
+            "Cls",
+            {
+                "get_dashboard_url": _PANEL,
+                "lookup": "write Cls.from_name(app, name)",
+                "object_id": _IDS,
+            },
+        ),
         *runs("Obj", "update_autoscaler"),
         *refused("Obj", {"keep_warm": "write .update_autoscaler(min_containers=...)"}),
         *runs("Function", "from_name remote remote_gen local map starmap for_each spawn spawn_map"),

@@ -7,6 +7,7 @@ from lifecycle_magic.modal_api.entries import Section, ignored, refused, runs
 __all__ = ["SECTIONS"]
 
 _OWN_MACHINE = "containers run on your own machine"
+_WAITS = "requests wait for the answer. Fix: remove it, and .spawn() what takes long"
 _DOMAINS = "an endpoint answers on this machine. Fix: remove it, and put a proxy in front of it"
 
 OPTIONS = Section(
@@ -81,6 +82,7 @@ DECORATORS = Section(
             for entry in (
                 *runs(decorator, "requires_proxy_auth=", "asks for a bearer token"),
                 *refused(decorator, {"custom_domains=": _DOMAINS}),
+                *refused(decorator, {"wait_for_response=": _WAITS}),
             )
         ),
         *refused(

@@ -176,7 +176,11 @@ class _RefusedMember:
         self._owner, self._name = owner, name
 
     def __get__(self, instance: object, owner: type | None = None) -> Any:
+        found = getattr(type(instance), "__getattr__", None)
+        if instance is not None and found is not None:
+            return found(instance, self._name)  # the handle of a class has the class's own names
         refuse(self._owner, self._name)
+        return None
 
 
 def refuse_members(cls: type, owner: str | None = None) -> None:

@@ -13,6 +13,7 @@ import re
 from typing import Any, NoReturn
 
 from lifecycle_magic.exception import Error, InvalidError
+from lifecycle_magic.modal_api.table import check_keywords, refuse, refuse_members
 from lifecycle_magic.named.calls import NamedCalls, check_sort, describe, pickled
 from lifecycle_magic.named.description import signature_of
 from lifecycle_magic.named.reach import Name, own
@@ -43,6 +44,10 @@ class Function:
         return named_function(app_name, name, **unused)
 
 
+refuse_members(Cls)
+refuse_members(Function)
+
+
 def named_class(app_name: str, name: str, **unused: object) -> NamedClass:
     """Return a handle of the class ``name`` of the app ``app_name``.
 
@@ -67,8 +72,6 @@ def named_function(app_name: str, name: str, **unused: object) -> NamedFunction:
 
 def _checked(kind: str, app: object, name: object, unused: dict[str, object]) -> Name:
     if unused:
-        from lifecycle_magic.modal_api.table import check_keywords
-
         check_keywords(f"{kind}.from_name", unused, ("app_name", "name"))
     for given in (app, name):
         if not isinstance(given, str) or not _NAME.fullmatch(given):
@@ -218,8 +221,6 @@ class NamedMethod:
     def __getattr__(self, name: str) -> Any:
         if name not in _WAYS:
             if not name.startswith("_"):
-                from lifecycle_magic.modal_api.table import refuse
-
                 refuse("Function", name)
             raise AttributeError(name)
         mine = self._own()

@@ -258,6 +258,9 @@ def test_a_name_that_is_refused_says_what_to_write(entry: Entry) -> None:
             exec(f"from lifecycle_magic import {entry.name}")
     else:
         assert isinstance(raised.value, InvalidError)
+    if entry.owner in lm.__all__ and entry.owner != "FunctionCall":
+        with pytest.raises(InvalidError, match=re.escape(entry.note)):
+            getattr(getattr(lm, entry.owner), entry.name)
 
 
 @walked("modules", "runs")
@@ -409,6 +412,25 @@ def test_a_keyword_that_modal_has_not_either_is_an_error_with_the_nearest() -> N
         lm.Volume.from_name("x", create_if_missin=True)
     with pytest.raises(InvalidError, match="has no option nonsense"):
         lm.Volume.ephemeral(nonsense=1)
+
+
+def test_a_class_of_the_user_may_have_names_that_are_refused() -> None:
+    @app.cls()
+    class Own:
+        lookup = 3
+        stats = "own"
+
+        @lm.method()
+        def logs(self) -> int:
+            return 1
+
+        def keep_warm(self) -> int:
+            return 2
+
+    own: Any = Own
+    assert (own.lookup, own.stats, own().stats) == (3, "own", "own")
+    assert own().logs.remote is not None
+    assert own().keep_warm.local() == 2
 
 
 def test_no_name_is_in_the_list_twice() -> None:
