@@ -47,6 +47,8 @@ class AsyncCall(FunctionCall[Any]):
         # more.
         if self.__dict__.get("_wanted", True) or sys.is_finalizing():
             return
+        if self.prompts is not None:
+            self.prompts.close()
         warnings.warn(
             f"the call of {self._where} was never awaited, so its value and its errors are lost. "
             f"Fix: {self._fix()}",

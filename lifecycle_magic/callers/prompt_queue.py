@@ -20,12 +20,17 @@ class PromptQueue:
     """Functions that ask the user. They run where the call is waited for."""
 
     def __init__(self) -> None:
-        self._waiting: deque[Callable[[], None]] = deque()
+        self._waiting: deque[tuple[Callable[[], object], Callable[[], object]]] = deque()
         self._wake: list[Callable[[], object]] = []
+        self._is_closed = False
 
-    def put(self, ask: Callable[[], None]) -> None:
-        """Add a function. On any thread."""
-        self._waiting.append(ask)
+    def put(self, ask: Callable[[], object], refuse: Callable[[], object]) -> None:
+        """Add a function, and what to call instead if the call is never waited for. On any
+        thread.
+        """
+        self._waiting.append((ask, refuse))
+        if self._is_closed:
+            self.close()
         for wake in self._wake.copy():
             with contextlib.suppress(RuntimeError):  # a loop that is closed
                 wake()
@@ -34,7 +39,14 @@ class PromptQueue:
         """Run the functions that are there, on this thread."""
         with contextlib.suppress(IndexError):  # another thread was quicker
             while self._waiting:
-                self._waiting.popleft()()
+                self._waiting.popleft()[0]()
+
+    def close(self) -> None:
+        """Refuse what is there and what comes later: no code can wait for the call any more."""
+        self._is_closed = True
+        with contextlib.suppress(IndexError):
+            while self._waiting:
+                self._waiting.popleft()[1]()
 
     @contextlib.contextmanager
     def attended(self, wake: Callable[[], object]) -> Iterator[None]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from lifecycle_magic.callers.internal_frames import hidden, strip_all
 from lifecycle_magic.calls.detached import AwaitedInput
 from lifecycle_magic.calls.generators import stream
-from lifecycle_magic.calls.prompts import Prompt
+from lifecycle_magic.calls.prompts import Prompt, handle
 from lifecycle_magic.calls.reply import (
     LastReply,
     Retry,
@@ -86,7 +86,7 @@ class AsyncStream(Stream, AwaitedInput):
             if type(reply) is Show:
                 self.show(*reply)
             elif type(reply) is Prompt:
-                self.ask(self.slot, reply)
+                handle(self, self.slot, reply)
             else:
                 return reply
 

@@ -18,7 +18,7 @@ from typing import Any, Protocol, TypeVar
 
 from lifecycle_magic.callers.prompt_queue import PromptQueue
 from lifecycle_magic.calls.input import Input, interrupt
-from lifecycle_magic.calls.prompts import Prompt, ask_or_interrupt, refuse
+from lifecycle_magic.calls.prompts import Prompt, ask_or_interrupt, handle, refuse
 from lifecycle_magic.calls.reply import (
     LastReply,
     Raise,
@@ -104,7 +104,7 @@ def read_available_reply(
         if type(reply) is Show:
             show(*reply)
         elif type(reply) is Prompt:
-            reader.input.ask(reader.slot, reply)
+            handle(reader.input, reader.slot, reply)
         else:
             return lost_if_broken(reader, reply)
     return Unread.BLOCKS if whole is None else Unread.LATER
@@ -338,7 +338,8 @@ class AwaitableCall(SpawnedCall):
         self.prompts = PromptQueue()
 
     def ask(self, slot: Slot, prompt: Prompt) -> None:
-        self.prompts.put(functools.partial(ask_or_interrupt, self, slot, prompt))
+        ask = functools.partial(ask_or_interrupt, self, slot, prompt)
+        self.prompts.put(ask, functools.partial(refuse, slot, prompt))
 
 
 def _notify_done(input: DetachedCall | None, future: Future[Any]) -> None:

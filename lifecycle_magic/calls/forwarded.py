@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lifecycle_magic.calls.detached import DetachedCall
 from lifecycle_magic.calls.input import Input
-from lifecycle_magic.calls.prompts import Prompt, refuse
+from lifecycle_magic.calls.prompts import OTHER_PROCESS, Prompt, refuse
 from lifecycle_magic.calls.reply import Raise, ReplyReader, Value
 from lifecycle_magic.calls.streams import LaterStream
 from lifecycle_magic.wire.frames import Frame, Kind
@@ -25,6 +25,17 @@ if TYPE_CHECKING:
 
 __all__ = ["ForwardedAnswer", "ForwardedCall", "ForwardedFailure", "ForwardedItems"]
 __all__ += ["ForwardedInput", "ForwardingReader", "NumberedCall"]
+
+
+OnPrompt = Callable[[Input, "Slot", Prompt], None]
+"""Gets what the method of an input asks, on any thread."""
+
+
+def _pass_on(input: Input, on_prompt: OnPrompt | None, slot: Slot, prompt: Prompt) -> None:
+    if on_prompt is None:
+        refuse(slot, prompt)
+    else:
+        on_prompt(input, slot, prompt)
 
 
 class ForwardedAnswer(NamedTuple):
@@ -74,7 +85,7 @@ class ForwardedCall(DetachedCall):
     `ForwardedAnswer`, a `ForwardedFailure`, or an error of this process.
     """
 
-    __slots__ = ()
+    __slots__ = ("on_prompt",)
 
     make_reader = ForwardingReader
 
@@ -84,6 +95,10 @@ class ForwardedCall(DetachedCall):
         super().__init__(pool, method, None, {})
         self._pack(method, data, buffers)
         self.context = context
+        self.on_prompt: OnPrompt | None = None
+
+    def ask(self, slot: Slot, prompt: Prompt) -> None:
+        _pass_on(self, self.on_prompt, slot, prompt)
 
     def _pack(self, method: str, data: Any, buffers: Sequence[Any]) -> None:
         self.payload, self.buffers = forward(self.id, method, data, buffers)
@@ -117,6 +132,9 @@ class ForwardedInput(Input):
     def context(self) -> Context:  # type: ignore[override]
         return self._find_context()
 
+    def ask(self, slot: Slot, prompt: Prompt) -> None:
+        refuse(slot, prompt, OTHER_PROCESS)
+
 
 class ForwardedItems(LaterStream):
     """A generator's input from inside a container. Its items are `ForwardedAnswer`."""
@@ -129,9 +147,10 @@ class ForwardedItems(LaterStream):
         super().__init__(pool, method, (), {})
         self.payload, self.buffers = forward(self.id, method, data, buffers)
         self.context = context
+        self.on_prompt: OnPrompt | None = None
 
     def ask(self, slot: Slot, prompt: Prompt) -> None:
-        refuse(slot, prompt)
+        _pass_on(self, self.on_prompt, slot, prompt)
 
     def abandon(self) -> None:
         """Interrupt the method, or the wait for a slot. On any thread."""

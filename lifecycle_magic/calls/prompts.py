@@ -8,6 +8,7 @@ replaces them while a cell runs.
 from __future__ import annotations
 
 import builtins
+import functools
 import getpass
 import threading
 import time
@@ -22,10 +23,22 @@ if TYPE_CHECKING:
     from lifecycle_magic.container.prompt_answers import Answer
     from lifecycle_magic.container.slots import Slot
 
-__all__ = ["NO_CELL", "Prompt", "PromptClock", "ask_or_interrupt", "refuse"]
+__all__ = [
+    "NO_CELL",
+    "OTHER_PROCESS",
+    "Prompt",
+    "PromptClock",
+    "ask_or_interrupt",
+    "handle",
+    "refuse",
+]
 
 NO_CELL = "no cell or terminal waits for this call"
+OTHER_PROCESS = "the call comes from another process"
 _NO_INPUT = "this front end takes no input, as nbconvert and papermill"
+
+END_AFTER_INTERRUPT_SECONDS = 0.5
+"""Seconds from the interrupt of a prompt until it ends, if the method has not ended it by then."""
 
 _asking = threading.Lock()  # a front end shows one prompt at a time
 
@@ -75,6 +88,14 @@ def refuse(slot: Slot, prompt: Prompt, why: str = NO_CELL) -> None:
     slot.container.prompt_answers.put(prompt.number, REFUSED, why)
 
 
+def handle(input: Input, slot: Slot, prompt: Prompt) -> None:
+    """Have ``input`` answer a prompt that was read for it. On any thread."""
+    if input.interrupts or input.timed_out:  # pdb asks again after an interrupt
+        slot.container.prompt_answers.put(prompt.number, END)
+    else:
+        input.ask(slot, prompt)
+
+
 def _ask(input: Input, slot: Slot, prompt: Prompt) -> None:
     """Ask the user and pass the answer on.
 
@@ -84,13 +105,15 @@ def _ask(input: Input, slot: Slot, prompt: Prompt) -> None:
     if input.running_slot() is not slot:
         return  # the call has ended meanwhile
     answers = slot.container.prompt_answers
-    if input.interrupts or input.timed_out:  # pdb asks again after an interrupt
-        answers.put(prompt.number, END)
-        return
     clock = input.prompt_clock = input.prompt_clock or PromptClock()
     clock.start()
     try:
         kind, text = run_interruptible(lambda: _answer(prompt))
+    except (Interrupted, KeyboardInterrupt):
+        # For a thread of the method, which its interrupt does not reach.
+        end = functools.partial(answers.put, prompt.number, END)
+        input.pool.event_loop.call_later(END_AFTER_INTERRUPT_SECONDS, end)
+        raise
     finally:
         clock.stop()
     answers.put(prompt.number, kind, text)

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from typing import Any
 
 from lifecycle_magic.calls.input import Input, interrupt
-from lifecycle_magic.calls.prompts import Prompt, ask_or_interrupt
+from lifecycle_magic.calls.prompts import Prompt, ask_or_interrupt, handle
 from lifecycle_magic.calls.reply import (
     LastReply,
     ReplyReader,
@@ -116,6 +116,6 @@ def read_reply(reader: ReplyReader, show: Callable[[str, str], None] = show) -> 
         if type(reply) is Show:
             show(*reply)
         elif type(reply) is Prompt:
-            reader.input.ask(reader.slot, reply)
+            handle(reader.input, reader.slot, reply)
         else:
             return reply

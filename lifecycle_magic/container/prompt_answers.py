@@ -5,12 +5,12 @@ from __future__ import annotations
 import threading
 from concurrent.futures import Future, InvalidStateError
 
-from lifecycle_magic.exception import WireError
-
 __all__ = ["Answer", "PromptAnswers"]
 
 MAX_OPEN = 1000
-"""Prompts of a container that wait for their answers. More is a fault of the code there."""
+"""Prompts of a container that wait for their answers, or answers for their prompts. The oldest are
+dropped.
+"""
 
 Answer = tuple[str, str]
 """`LINE`, `END` or `REFUSED` of `lifecycle_magic.wire.nested`, and a string."""
@@ -34,10 +34,7 @@ class PromptAnswers:
             pass
 
     def take(self, number: int) -> Future[Answer]:
-        """Return the future of an answer. Cancelling it withdraws the prompt.
-
-        Raises `WireError` for too many prompts at once.
-        """
+        """Return the future of an answer. Cancelling it withdraws the prompt."""
         future = self._meet(number)
         future.add_done_callback(lambda done: self._forget(number) if done.cancelled() else None)
         return future
@@ -47,7 +44,7 @@ class PromptAnswers:
             found = self._open.pop(number, None)
             if found is None:
                 if len(self._open) >= MAX_OPEN:
-                    raise WireError(f"more than {MAX_OPEN} prompts at once")
+                    del self._open[next(iter(self._open))]
                 found = self._open[number] = Future()
             return found
 

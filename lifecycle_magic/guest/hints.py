@@ -58,9 +58,8 @@ def _about_files(chain: list[BaseException]) -> str:
 
 def _about_keyboard(chain: list[BaseException]) -> str:
     """Explain why a process that the method started could not read a line."""
-    asked = standard_input.last_conversation()
-    if asked is not None and asked.had_end:
-        return ""  # the user ended the input
+    if standard_input.has_ended_input():
+        return ""
     for one in chain:
         if type(one) is EOFError and str(one) == "EOF when reading a line":
             return (

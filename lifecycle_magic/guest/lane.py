@@ -55,7 +55,7 @@ class Lane:
         self.slot = -1  # the number of its data connection
         self.has_reader = False  # whether the kernel reads the data socket now
         self.conversation: Conversation | None = None  # if the call has asked for a line
-        self.last_conversation: Conversation | None = None  # of a call that has ended
+        self._ended_input = 0  # tag of the last call at whose prompt the user ended the input
         self._worker = worker
         self._tag = 0  # tag of the answer to the current call
         self.jobs: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
@@ -315,8 +315,15 @@ class Lane:
 
     def _end_conversation(self) -> None:
         assert self.conversation is not None
-        self.last_conversation, self.conversation = self.conversation, None
-        self.last_conversation.end()
+        conversation, self.conversation = self.conversation, None
+        if conversation.had_end:
+            self._ended_input = self._tag
+        conversation.end()
+
+    @property
+    def has_ended_input(self) -> bool:
+        """Return whether the user has ended the input at a prompt of the current call."""
+        return self._tag != 0 and self._ended_input == self._tag
 
 
 def _is_interrupt(kind: type) -> bool:

@@ -60,10 +60,11 @@ Show = Callable[[str, str], None]
 
 
 class _Receiver(NamedTuple):
-    """What gets the answers to a call, and what shows its output."""
+    """What gets the answers to a call, what shows its output, and where it was made."""
 
     receive: Callable[[Answer], None]
     show: Show | None
+    lane: Lane | None
 
 
 class SessionLeft(Exception):
@@ -185,7 +186,7 @@ class SessionConnection:
                 with self._lock:
                     if self.is_left:
                         raise SessionLeft
-                    self._receivers[number] = _Receiver(receive, show)
+                    self._receivers[number] = _Receiver(receive, show, current_lane.get())
                     closed = self.is_closed
                 try:
                     if not closed:
@@ -238,6 +239,9 @@ class SessionConnection:
             self._close_if_left()
             return
         data, *buffers = frame.buffers or (b"",)
+        if frame.kind == Kind.PROMPT:
+            self._pass_prompt_on(number, data)
+            return
         if frame.kind in (Kind.ITEM, Kind.OUTPUT):
             receiver = self._receivers.get(number)
         else:
@@ -249,6 +253,14 @@ class SessionConnection:
         elif receiver.show is not None:
             receiver.show(*output(memoryview(data)))
         self._close_if_left()
+
+    def _pass_prompt_on(self, call: int, data: Any) -> None:
+        """Ask, where a call was made, what the called method asks."""
+        from lifecycle_magic.guest import standard_input
+
+        receiver = self._receivers.get(call)  # none: the caller wants no answer any more
+        if receiver is None or not standard_input.pass_on(receiver.lane, bytes(data)):
+            self.send(Kind.PROMPT, call)
 
     def _close_if_left(self) -> None:
         """End the connection to a session that has been replaced, after the last answer."""

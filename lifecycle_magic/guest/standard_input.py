@@ -218,10 +218,25 @@ def ask(prompt: str, *, is_secret: bool) -> str | None:
     return None
 
 
-def last_conversation() -> Conversation | None:
-    """Return what the last call of this thread that has asked for something had asked for."""
+def pass_on(lane: Lane | None, prompt: bytes) -> bool:
+    """Ask the caller of ``lane`` for a method that its call has called. On any thread.
+
+    ``prompt`` is the content of a PROMPT frame. Return False if no call runs there.
+    """
+    lane = lane or _lane()
+    if lane is None or not lane.has_reader or lane.target.current is None:
+        return False
+    from lifecycle_magic.wire.frames import Kind
+
+    lane.flush(is_over=False)
+    with lane.target:
+        return lane.send(Kind.PROMPT, prompt)
+
+
+def has_ended_input() -> bool:
+    """Return whether the user has ended the input at a prompt of the call that has just ended."""
     lane = _lane()
-    return lane.last_conversation if lane is not None else None
+    return lane is not None and lane.has_ended_input
 
 
 def _lane() -> Lane | None:

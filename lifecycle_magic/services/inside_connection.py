@@ -6,6 +6,7 @@ replies.
 
 from __future__ import annotations
 
+import functools
 import threading
 from concurrent.futures import Future
 from contextvars import Context
@@ -20,6 +21,7 @@ from lifecycle_magic.calls.forwarded import (
     ForwardedItems,
 )
 from lifecycle_magic.calls.input import Input
+from lifecycle_magic.calls.prompts import NO_CELL
 from lifecycle_magic.exception import InputCancelled, InvalidError, WireError
 from lifecycle_magic.guest.session_connection import Answer
 from lifecycle_magic.pool import printing
@@ -29,6 +31,7 @@ from lifecycle_magic.services.caller_connection import CallerConnection, pickled
 from lifecycle_magic.services.circle_watch import CircleWatch
 from lifecycle_magic.services.descriptions import description_of
 from lifecycle_magic.services.kept_calls import KeptCalls
+from lifecycle_magic.services.passed_prompts import PassedPrompts
 from lifecycle_magic.services.relayed_calls import RelayedCall
 from lifecycle_magic.services.running_calls import (
     Running,
@@ -89,6 +92,9 @@ class InsideConnection(CallerConnection):
         self._awaited: set[int] = set()  # spawned calls, before they were submitted
         self._is_over = False
         self._lock = threading.Lock()
+        self._prompts = PassedPrompts(
+            source.prompt_answers, lambda call, data: self._enqueue(Kind.PROMPT, call, (data,))
+        )
 
     def _on_closed(self) -> None:
         with self._lock:
@@ -109,6 +115,8 @@ class InsideConnection(CallerConnection):
             self._abandon(number_of(frame.payload))
         elif frame.kind == Kind.AWAIT:
             self._await(number_of(frame.payload))
+        elif frame.kind == Kind.PROMPT:
+            self._prompts.refuse(number_of(frame.payload), NO_CELL)
         elif frame.kind == Kind.NEXT:
             running = self._running.get(number_of(frame.payload))
             if isinstance(running, RunningItems):
@@ -214,6 +222,7 @@ class InsideConnection(CallerConnection):
                 input = self._make_call(pool, ask.method, data, buffers, context)
                 running = RunningCall(input, ask.form != SPAWN, caller)
             if ask.form != SPAWN:
+                running.input.on_prompt = functools.partial(self._prompts.pass_on, ask.number)
                 circles.add(caller, running.input)
             if ask.wait and self._source.is_process:
                 circles.add_foreign(ask.wait, running.input)

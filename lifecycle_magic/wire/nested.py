@@ -7,6 +7,8 @@ The caller is a container of the session, or another process that calls by name.
     AWAIT    caller: a spawned call is waited for from now on
     NEXT     caller: another item of a generator is wanted; its ASK wants the first
     RESULT FAILURE CANCELLED ITEM END    session: the answers
+    PROMPT   session: a called container asks: (number, prompt, is it a password)
+             caller: it can't be asked here
     OUTPUT   session: what the call printed, for a caller that calls by name
     CHANGED  session: a class was declared again, so what is known of classes may be outdated
     LEAVING  session: another session has replaced this one; calls that run are answered

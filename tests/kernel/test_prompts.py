@@ -56,7 +56,18 @@ class Asks:
         r = q * 10
         return r
 
+@app.cls(engine={engine!r})
+class Relays:
+    @lm.method()
+    def name(self):
+        return Asks().name.remote("relayed? ")[0]
+
+    @lm.method()
+    def stops(self):
+        return Asks().stops.remote(1)
+
 asks = Asks()
+relays = Relays()
 """
 
 
@@ -92,6 +103,8 @@ def test_a_method_asks_in_the_cell_that_waits_for_it(asks: Kernel) -> None:
     assert said(asks, "await asks.name.remote.aio('who? ')", "B")[1] == [("who? ", False)]
     printed, prompts = said(asks, "list(asks.items.remote_gen())", "x", "y")
     assert (printed, [text for text, _ in prompts]) == ("['x', 'y']\n", ["item 0? ", "item 1? "])
+    printed, prompts = said(asks, "relays.name.remote()", "C")
+    assert (printed, prompts) == ("before\nC\n", [("relayed? ", False)])
     many = asks.talk("print(list(asks.one_asks.map(range(3))))", "this")
     assert "[0, 'this', 2]" in many.printed
     assert many.texts == ["which? "]
@@ -104,6 +117,7 @@ def test_an_interrupt_at_a_prompt_ends_the_call_and_keeps_the_instance(asks: Ker
         "asks.stops.remote(1)",
         "list(asks.one_asks.map([1]))",
         "asks.later.remote().get()",
+        "relays.stops.remote()",
     ):
         talk = asks.talk(call)
         assert talk.failed is not None, call
@@ -112,7 +126,9 @@ def test_an_interrupt_at_a_prompt_ends_the_call_and_keeps_the_instance(asks: Ker
     ended = asks.talk("asks.name.remote('who? ')", "\x04").failed
     assert ended is not None
     assert ended.name == "EOFError"
-    assert int(said(asks, "asks.name.remote('')[1]", "")[0].split()[1]) == before + 3
+    assert (
+        int(said(asks, "asks.name.remote('')[1]", "")[0].split()[1]) == before + 3
+    )  # of the same instance
 
 
 def test_a_breakpoint_steps_shows_and_continues_as_in_plain_python(asks: Kernel) -> None:

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from lifecycle_magic.calls.detached import lost_if_broken
 from lifecycle_magic.calls.input import Input
-from lifecycle_magic.calls.prompts import Prompt
+from lifecycle_magic.calls.prompts import Prompt, handle
 from lifecycle_magic.calls.reply import (
     LastReply,
     Reply,
@@ -74,6 +74,10 @@ class Item(Input):
     def started(self) -> float:
         return self.began
 
+    def ask(self, slot: Slot, prompt: Prompt) -> None:
+        if self.map_slot is not None:
+            self.map_slot.on_prompt(self, slot, prompt)
+
     def running_slot(self) -> Slot | None:
         map_slot = self.map_slot
         return map_slot.slot if map_slot is not None and map_slot.head is self else None
@@ -98,7 +102,6 @@ class MapSlot(Input):
     """
 
     __slots__ = (
-        "_on_prompt",
         "_opened",
         "_outbox",
         "_refused",
@@ -107,6 +110,7 @@ class MapSlot(Input):
         "_timed",
         "bytes",
         "closing",
+        "on_prompt",
         "seconds",
         "sent",
         "to_skip",
@@ -150,7 +154,7 @@ class MapSlot(Input):
         self._tell = tell
         self._opened = opened
         self._refused = refused
-        self._on_prompt = on_prompt
+        self.on_prompt = on_prompt
 
     def granted(self, slot: Slot) -> None:
         self.slot = slot
@@ -184,7 +188,7 @@ class MapSlot(Input):
 
     def ask(self, slot: Slot, prompt: Prompt) -> None:
         if self.head is not None:
-            self._on_prompt(self.head, slot, prompt)
+            handle(self.head, slot, prompt)
 
     # --- sending ---------------------------------------------------------------------------
 
