@@ -313,6 +313,17 @@ class Lane:
         if output.reads[0] or forks.has_started_processes:
             output.settle()
 
+    def pass_prompt_on(self, prompt: bytes) -> bool:
+        """Ask the caller of this lane for a method that its call has called. On any thread.
+
+        ``prompt`` is the content of a PROMPT frame. Return False if no call runs here.
+        """
+        if not self.has_reader or self.target.current is None:
+            return False
+        self.flush(is_over=False)
+        with self.target:
+            return self.send(Kind.PROMPT, prompt)
+
     def _end_conversation(self) -> None:
         assert self.conversation is not None
         conversation, self.conversation = self.conversation, None

@@ -30,6 +30,23 @@ CHUNK_CHARS = 1 << 16
 current_lane: contextvars.ContextVar[Lane | None] = contextvars.ContextVar("lane", default=None)
 
 
+_lanes: list[Lane] = []
+
+
+def set_lanes(lanes: list[Lane]) -> None:
+    """Set the lanes of the worker, a list that may change."""
+    global _lanes
+    _lanes = lanes
+
+
+def lane_here() -> Lane | None:
+    """Return the lane of this thread or task, or the only one that there is."""
+    lane = current_lane.get()
+    if lane is None and len(_lanes) == 1:
+        lane = _lanes[0]
+    return lane
+
+
 class SupervisorPipe:
     """The worker's end of the pipe to the supervisor.
 

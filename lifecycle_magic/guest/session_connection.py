@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lifecycle_magic.exception import Error, InvalidError, WireError
 from lifecycle_magic.guest import forks
-from lifecycle_magic.guest.output import current_lane
+from lifecycle_magic.guest.output import current_lane, lane_here
 from lifecycle_magic.wire.frames import Channel, Frame, Kind
 from lifecycle_magic.wire.hello import CALLS, dial, introduce
 from lifecycle_magic.wire.messages import output
@@ -186,7 +186,7 @@ class SessionConnection:
                 with self._lock:
                     if self.is_left:
                         raise SessionLeft
-                    self._receivers[number] = _Receiver(receive, show, current_lane.get())
+                    self._receivers[number] = _Receiver(receive, show, lane_here())
                     closed = self.is_closed
                 try:
                     if not closed:
@@ -256,10 +256,9 @@ class SessionConnection:
 
     def _pass_prompt_on(self, call: int, data: Any) -> None:
         """Ask, where a call was made, what the called method asks."""
-        from lifecycle_magic.guest import standard_input
-
         receiver = self._receivers.get(call)  # none: the caller wants no answer any more
-        if receiver is None or not standard_input.pass_on(receiver.lane, bytes(data)):
+        lane = receiver.lane if receiver is not None else None
+        if lane is None or not lane.pass_prompt_on(bytes(data)):
             self.send(Kind.PROMPT, call)
 
     def _close_if_left(self) -> None:

@@ -18,7 +18,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from lifecycle_magic.guest import debuggers, forks, handles
-from lifecycle_magic.guest.output import current_lane
+from lifecycle_magic.guest.output import lane_here, set_lanes
 
 if TYPE_CHECKING:
     from lifecycle_magic.guest.answers import Wait
@@ -189,7 +189,7 @@ def ask(prompt: str, *, is_secret: bool) -> str | None:
     from lifecycle_magic.wire.nested import LINE, PROMPTS, REFUSED, REMOTE
     from lifecycle_magic.wire.pickling import dumps
 
-    lane = _lane()
+    lane = lane_here()
     conversation = _conversation(lane)
     if lane is None or conversation is None:
         raise EOFError(f"input() can't ask here: {_NO_CALL}. {FIX}")
@@ -218,33 +218,10 @@ def ask(prompt: str, *, is_secret: bool) -> str | None:
     return None
 
 
-def pass_on(lane: Lane | None, prompt: bytes) -> bool:
-    """Ask the caller of ``lane`` for a method that its call has called. On any thread.
-
-    ``prompt`` is the content of a PROMPT frame. Return False if no call runs there.
-    """
-    lane = lane or _lane()
-    if lane is None or not lane.has_reader or lane.target.current is None:
-        return False
-    from lifecycle_magic.wire.frames import Kind
-
-    lane.flush(is_over=False)
-    with lane.target:
-        return lane.send(Kind.PROMPT, prompt)
-
-
 def has_ended_input() -> bool:
     """Return whether the user has ended the input at a prompt of the call that has just ended."""
-    lane = _lane()
+    lane = lane_here()
     return lane is not None and lane.has_ended_input
-
-
-def _lane() -> Lane | None:
-    """Return the lane of this thread or task, or the only one that there is."""
-    lane = current_lane.get()
-    if lane is None and len(_lanes) == 1:
-        lane = _lanes[0]
-    return lane
 
 
 def _conversation(lane: Lane | None) -> Conversation | None:
@@ -255,7 +232,6 @@ def _conversation(lane: Lane | None) -> Conversation | None:
     return lane.conversation
 
 
-_lanes: list[Lane] = []
 _stdin: StandardInput | None = None
 
 
@@ -287,8 +263,8 @@ def install(lanes: list[Lane]) -> None:
 
     ``lanes`` are those of the worker, which may change.
     """
-    global _lanes, _stdin
-    _lanes = lanes
+    global _stdin
+    set_lanes(lanes)
     sys.stdin = _stdin = StandardInput(sys.stdin)
     builtins.input = _input
     getpass.getpass = _getpass
