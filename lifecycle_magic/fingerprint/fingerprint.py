@@ -40,10 +40,15 @@ from lifecycle_magic.fingerprint.class_hierarchy import ClassHierarchy
 from lifecycle_magic.fingerprint.image_only import MissingModule
 from lifecycle_magic.fingerprint.local_modules import BY_STRING, LocalModules
 from lifecycle_magic.fingerprint.origin import is_installed
-from lifecycle_magic.fingerprint.own_attributes import annotations_of, written_in
+from lifecycle_magic.fingerprint.own_attributes import (
+    annotations_of,
+    has_typed_fields,
+    namespace_of,
+    written_in,
+)
 from lifecycle_magic.fingerprint.parts import Parts
 from lifecycle_magic.wire import context_variables, loggers
-from lifecycle_magic.wire.annotations import names
+from lifecycle_magic.wire.annotations import names, names_in
 from lifecycle_magic.wire.by_value import registered
 from lifecycle_magic.wire.pydantic_models import declared
 from lifecycle_magic.wire.value_digest import digest
@@ -157,7 +162,7 @@ class _Reader:
         if kind.__module__ == "weakref":
             return digest(b"weak")  # its content belongs to other objects
         if isinstance(value, logging.Logger):
-            return digest(b"logger", self.encode(loggers.content_of(value)))
+            return digest(b"logger", self.encode(loggers.content_of(value, _read_alone)))
         if isinstance(value, contextvars.ContextVar):
             return digest(b"context variable", self.encode(context_variables.content_of(value)))
         digests = declared(value)
@@ -219,12 +224,19 @@ class _Reader:
             digests += [self.encode(name), *self.annotation(annotation)]
         return digests
 
-    def annotation(self, annotation: Any) -> list[bytes]:
+    def annotation(self, annotation: Any, space: dict[str, Any] | None = None) -> list[bytes]:
+        """Return digests of an annotation. Names in strings are looked up in ``space``."""
+        text = getattr(annotation, "__forward_arg__", annotation)
+        if space is not None and isinstance(text, str):
+            known = sorted(set(names_in(text)) & space.keys())
+            return [self.encode(text), *(self.chain(space, (name,)) for name in known)]
         inner = [*typing.get_args(annotation), *getattr(annotation, "__metadata__", ())]
         if not inner:
             return [self.encode(annotation)]
-        shape = getattr(typing.get_origin(annotation), "__qualname__", "")
-        return [self.encode(shape), *(digests for one in inner for digests in self.annotation(one))]
+        origin = typing.get_origin(annotation)
+        inside = None if origin is typing.Literal else space
+        digests = (made for one in inner for made in self.annotation(one, inside))
+        return [self.encode(getattr(origin, "__qualname__", "")), *digests]
 
     def closed_over(self, name: str, cell: Any) -> bytes:
         try:
@@ -259,7 +271,23 @@ class _Reader:
             self.encode(annotations_of(cls)),
             self.encode(content),
             self.encode(set(registered(cls))),
+            *self.field_types(cls),
         )
+
+    def field_types(self, cls: type) -> list[bytes]:
+        """Return digests of the types of a data class's fields, which its library reads."""
+        if not has_typed_fields(cls):
+            return []
+        try:
+            found = inspect.get_annotations(cls)
+        except NameError:  # Python 3.14 evaluates annotations late, and a name is missing
+            return []
+        space = namespace_of(cls)
+        return [
+            one
+            for name, annotation in sorted(found.items())
+            for one in (self.encode(name), *self.annotation(annotation, space))
+        ]
 
     # -- names that code looks up ----------------------------------------------------------
 
@@ -326,7 +354,7 @@ class _Reader:
         """Return the digest of what the notebook set up in a module and what travels with every
         class.
         """
-        return [self.encode(loggers.content())] if module == "logging" else []
+        return [self.encode(loggers.content(_read_alone))] if module == "logging" else []
 
 
 def _without_handle(value: Any) -> Any:
@@ -337,3 +365,11 @@ def _without_handle(value: Any) -> Any:
         if isinstance(made, tuple) and made[0] in TRAVELS:
             return made[1][0]
     return value
+
+
+def _read_alone(value: object) -> str:
+    """Return the digest of a part of a logger.
+
+    The logger may hold an instance of a class that the notebook has defined again since, as it was.
+    """
+    return of_value(value).digest

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import sys
 from types import FunctionType, MemberDescriptorType
 from typing import Any
 
@@ -13,7 +14,15 @@ from lifecycle_magic.decorators.marks import ATTRIBUTE
 from lifecycle_magic.fingerprint.origin import is_installed
 from lifecycle_magic.wire.pydantic_models import is_derived
 
-__all__ = ["annotations_of", "attributes_of", "is_bookkeeping", "is_code", "written_in"]
+__all__ = [
+    "annotations_of",
+    "attributes_of",
+    "has_typed_fields",
+    "is_bookkeeping",
+    "is_code",
+    "namespace_of",
+    "written_in",
+]
 
 # What Python and the standard library keep in a class for their own use.
 _BOOKKEEPING = frozenset(
@@ -85,6 +94,35 @@ def annotations_of(cls: type) -> dict[str, str]:
     except NameError:  # Python 3.14 evaluates annotations late, and a name is missing
         return {}
     return {k: v if isinstance(v, str) else inspect.formatannotation(v) for k, v in found.items()}
+
+
+# Attributes by which libraries mark classes whose annotations they read at run time: pydantic,
+# dataclasses, attrs, msgspec, typed dictionaries and named tuples.
+_MARKS_OF_FIELDS = (
+    "__pydantic_fields__",
+    "__dataclass_fields__",
+    "__attrs_attrs__",
+    "__struct_fields__",
+    "__total__",
+    "_field_defaults",
+)
+
+
+def has_typed_fields(cls: type) -> bool:
+    """Return whether a class is one of data, whose annotations a library may read."""
+    return any(hasattr(cls, name) for name in _MARKS_OF_FIELDS)
+
+
+def namespace_of(cls: type) -> dict[str, Any]:
+    """Return the namespace in which the names in a class's annotations are looked up."""
+    for value in vars(cls).values():
+        function = getattr(value, "__func__", value)
+        if isinstance(function, FunctionType):
+            space = function.__globals__
+            if space.get("__name__") == cls.__module__:
+                return space
+    module = sys.modules.get(cls.__module__)
+    return {} if module is None else vars(module)
 
 
 def is_code(value: object) -> bool:

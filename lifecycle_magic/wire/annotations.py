@@ -30,13 +30,11 @@ def names(function: FunctionType) -> set[str]:
         return set()
     strings = [text for text in _annotations(function).values() if isinstance(text, str)]
     return {
-        name
-        for text in (*strings, *_strings_in_code(function.__code__))
-        for name in _names_in(text)
+        name for text in (*strings, *_strings_in_code(function.__code__)) for name in names_in(text)
     }
 
 
-def _names_in(text: str) -> Iterator[str]:
+def names_in(text: str) -> Iterator[str]:
     """Yield the names in one annotation, also in a string inside it, as in ``list["Item"]``."""
     try:
         tree = ast.parse(text.strip(), mode="eval")
@@ -46,7 +44,7 @@ def _names_in(text: str) -> Iterator[str]:
         if isinstance(node, ast.Name):
             yield node.id
         elif isinstance(node, ast.Constant) and isinstance(node.value, str):
-            yield from _names_in(node.value)
+            yield from names_in(node.value)
 
 
 def _annotations(function: FunctionType) -> dict[str, Any]:

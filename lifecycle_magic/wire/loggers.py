@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
 from lifecycle_magic.wire import log_parts
@@ -22,6 +22,9 @@ __all__ = [
     "left_behind",
     "set_up",
 ]
+
+
+Read = Callable[[Any], Any]
 
 
 class Settings(NamedTuple):
@@ -52,9 +55,12 @@ _installed_handlers: dict[str, list[logging.Handler]] = {}  # the handlers creat
 _installed_filters: dict[str, list[Any]] = {}
 
 
-def content_of(logger: logging.Logger) -> list[Any]:
-    """Return the content of a logger and its parents for a digest."""
-    return [_content(one) for one in _with_parents(logger)]
+def content_of(logger: logging.Logger, read: Read) -> list[Any]:
+    """Return the content of a logger and its parents for a digest.
+
+    ``read`` returns the content of a filter, a formatter or a class that the notebook defines.
+    """
+    return [_content(one, read) for one in _with_parents(logger)]
 
 
 class Configured:
@@ -81,14 +87,16 @@ class Configured:
                     yield handler.formatter.pickled
 
 
-def content() -> list[Any]:
+def content(read: Read) -> list[Any]:
     """Return the content, for a digest, of the module `logging`, of the root logger and of loggers
-    named like no module.
+    named like no module. See `content_of` for ``read``.
 
     Libraries set up their own loggers when they are imported, at any time.
     """
-    found = [_content(one) for one in _configured() if _is_of_notebook(one)]
-    return [found, tuple(_general())]
+    found = [_content(one, read) for one in _configured() if _is_of_notebook(one)]
+    general = _general()
+    made = [one and read(one) for one in (general.factory, general.kind)]
+    return [found, *general[:-2], made]
 
 
 def left_behind(loggers: Iterable[logging.Logger], travels: Travels) -> list[str]:
@@ -298,31 +306,32 @@ def _is_sent(logger: logging.Logger, part: Any) -> bool:
     return _is_of_notebook(logger) or not is_of_library or log_parts.is_of_notebook(part)
 
 
-def _content(logger: logging.Logger) -> Any:
+def _content(logger: logging.Logger, read: Read) -> Any:
     settings = logger.name, logger.level, logger.propagate, logger.disabled
-    kind = type(logger) if log_parts.is_of_notebook(logger) else None
-    filters = [_content_of_part(one) for one in logger.filters]
+    kind = read(type(logger)) if log_parts.is_of_notebook(logger) else None
+    filters = [_content_of_part(one, read) for one in logger.filters]
     handlers = [
-        _content_of_handler(one)
+        _content_of_handler(one, read)
         for one in logger.handlers
         if log_parts.handler_parts(one) is not None
     ]
     return settings, kind, filters, handlers
 
 
-def _content_of_handler(handler: Any) -> Any:
+def _content_of_handler(handler: Any, read: Read) -> Any:
+    own = type(handler), log_parts.state_of(handler)
     return (
         handler.level,
         log_parts.stream_name(getattr(handler, "stream", None)),
-        _content_of_part(handler.formatter),
-        [_content_of_part(one) for one in handler.filters],
-        (type(handler), log_parts.state_of(handler)) if log_parts.is_of_notebook(handler) else None,
+        _content_of_part(handler.formatter, read),
+        [_content_of_part(one, read) for one in handler.filters],
+        read(own) if log_parts.is_of_notebook(handler) else None,
     )
 
 
-def _content_of_part(part: Any) -> Any:
+def _content_of_part(part: Any, read: Read) -> Any:
     """Return what a fingerprint reads of a filter or formatter."""
     if part is None or log_parts.is_of_notebook(part):
-        return part
+        return part if part is None else read(part)
     found = log_parts.part_of(part)
     return type(part).__qualname__, None if found is None else found.digest

@@ -235,7 +235,10 @@ class Container:
         pairs = {
             name: (self.view.get(name), new)
             for name, new in namespace.items()
-            if isinstance(new, type) and _is_ours(new) and self.view.get(name) is not new
+            if isinstance(new, type)
+            and _is_ours(new)
+            and self.view.get(name) is not new
+            and not hasattr(new, "__pydantic_fields__")  # it holds those of its fields' types
         }
         pairs = {
             name: (kept, new)

@@ -256,6 +256,60 @@ def test_enums_and_dataclasses_count_by_content() -> None:
 CHANGES_OF_FOUR = [(9, 3, 4, 5), (2, 9, 4, 5), (2, 3, 9, 5), (2, 3, 4, 9)]
 
 
+FIELDS = """
+from __future__ import annotations
+from dataclasses import dataclass, field
+from typing import Literal, NamedTuple, Optional, TypedDict
+
+{kind}
+class Inner{base}:
+    n: int = {default}
+    def get(self): return {body}
+
+{kind}
+class Outer{base}:
+    one: {annotation} = None
+
+def f(): return Outer()
+"""
+
+
+@pytest.mark.parametrize("annotation", ["Inner", "Optional[Inner]", "list[Inner]", "'list[Inner]'"])
+@pytest.mark.parametrize(
+    ("kind", "base"), [("@dataclass", ""), ("", "(BaseModel)"), ("", "(NamedTuple)")]
+)
+@pytest.mark.parametrize("is_deferred", [True, False])
+def test_the_types_of_fields_count(
+    kind: str, base: str, annotation: str, is_deferred: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pydantic = pytest.importorskip("pydantic")
+
+    def print_with(default: int, body: str) -> str:
+        text = FIELDS.format(
+            kind=kind, base=base, annotation=annotation, default=default, body=body
+        )
+        if not is_deferred:
+            text = text.replace("from __future__ import annotations", "")
+        notebook = ModuleType("__main__")
+        notebook.BaseModel = pydantic.BaseModel  # type: ignore[attr-defined]
+        monkeypatch.setitem(sys.modules, "__main__", notebook)
+        exec(compile(text, "<cell>", "exec", dont_inherit=True), vars(notebook))
+        return fingerprint.of_function(vars(notebook)["f"]).digest
+
+    assert print_with(1, "1") == print_with(1, "1")
+    assert print_with(1, "1") != print_with(2, "1")
+    assert print_with(1, "1") != print_with(1, "2")
+
+
+def test_a_word_in_a_literal_is_no_type() -> None:
+    text = FIELDS.format(
+        kind="@dataclass", base="", annotation="Literal['other']", default=1, body="1"
+    )
+    one = print_of("other = 1\n" + text.replace("from __future__ import annotations", ""))
+    two = print_of("other = 2\n" + text.replace("from __future__ import annotations", ""))
+    assert one.digest == two.digest
+
+
 @pytest.mark.parametrize(
     "make",
     [
