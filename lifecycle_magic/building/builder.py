@@ -20,6 +20,7 @@ from typing import Any, Literal
 from lifecycle_magic.building import rebuild_reasons
 from lifecycle_magic.building.build_log import BuildLog
 from lifecycle_magic.engines.base import Engine, StepOutput
+from lifecycle_magic.engines.output_tail import OutputTail
 from lifecycle_magic.exception import (
     BuildError,
     ContainerDied,
@@ -42,9 +43,6 @@ RunHook = Callable[[str, Any, Callable[[str], None]], AbstractContextManager[str
 """``run_hook(image, hook, print)``, with the name of a hook or a `RunFunction`: yields a container
 of ``image`` in which the hook has returned; the container lasts until the block ends. The hook's
 output goes to ``print`` as it arrives, from any thread, and is complete when the block is left."""
-
-_MAX_ERROR_LINES = 20
-_MAX_KEPT_CHARACTERS = 8000  # of a hook's output, for its last lines
 
 
 @dataclass(frozen=True)
@@ -255,7 +253,7 @@ class _Build:
         name = _name(hook)
         began = time.monotonic()
 
-        tail = ""
+        tail = OutputTail()
 
         def report(
             status: Literal["running", "output", "done", "failed"], text: str = f"{name}()"
@@ -264,8 +262,7 @@ class _Build:
             self._report(layer, StepOutput(1, 1, status, text, seconds))
 
         def printed(text: str) -> None:
-            nonlocal tail
-            tail = (tail + text)[-_MAX_KEPT_CHARACTERS:]
+            tail.add(text)
             report("output", text)
 
         report("running")
@@ -279,8 +276,7 @@ class _Build:
                 raise
             what = "@build hook" if isinstance(hook, str) else "image's function"
             # The message of a container that died already ends with its last lines.
-            last = tail.splitlines()[-_MAX_ERROR_LINES:]
-            lines = [] if isinstance(error, ContainerDied) else last
+            lines = [] if isinstance(error, ContainerDied) else tail.lines()
             described = _describe(error) + "".join(f"\n  {line}" for line in lines)
             described += disk_full.fix_line(described, disk_full.HOOK_FIX)
             raise BuildError(f"its {what} {name}() failed: {described}") from error

@@ -8,21 +8,18 @@ clock: all times come from the events.
 from __future__ import annotations
 
 import dataclasses
-from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from lifecycle_magic.engines.output_tail import OutputTail
 from lifecycle_magic.lifecycle.states import BuildStep, Event, Notice, State, Transition
 from lifecycle_magic.services.service import Change
 from lifecycle_magic.spec.class_spec import ClassSpec
 from lifecycle_magic.spec.options import Options
 
-__all__ = ["TAIL_LINES", "Address", "DeploymentProgress", "DeploymentView", "StepRow", "changed"]
+__all__ = ["Address", "DeploymentProgress", "DeploymentView", "StepRow", "changed"]
 __all__ += ["headline"]
-
-TAIL_LINES = 20
-"""Lines of a failed step's output that are shown."""
 
 Status = Literal["running", "cached", "done", "failed", "note"]
 
@@ -89,8 +86,7 @@ class DeploymentProgress:
         self._containers: dict[str, int] = {}  # container → its row, while it starts or ends
         self._starting: set[int] = set()  # the rows about the start of a container
         self._aside: set[str] = set()  # containers that only run a build hook
-        self._output: deque[str] = deque(maxlen=TAIL_LINES)
-        self._partial = ""
+        self._output = OutputTail()  # of the step that runs
         self._notices: list[str] = []
         self._addresses: tuple[Address, ...] = ()
         self._headline = "done"
@@ -146,7 +142,7 @@ class DeploymentProgress:
             headline=self._headline if self._ended is not None else self._doing(),
             rows=tuple(self._rows),
             notices=tuple(self._notices),
-            tail=self._tail() if self._status == "failed" else (),
+            tail=tuple(self._output.lines()) if self._status == "failed" else (),
             seconds=None if self._ended is None else self._ended - self._began,
             addresses=self._addresses,
         )
@@ -167,7 +163,6 @@ class DeploymentProgress:
             return False
         if event.status == "running":
             self._output.clear()
-            self._partial = ""
             if row is None:  # otherwise it is retried in another way
                 self._steps[event.step] = self._open(event.text, event.at)
             return True
@@ -178,14 +173,8 @@ class DeploymentProgress:
         return True
 
     def _print(self, row: int, text: str) -> None:
-        *lines, self._partial = (self._partial + text).split("\n")
-        self._output.extend(line.rsplit("\r", 1)[-1] for line in lines)
-        last = next((line for line in reversed(self._tail()) if line.strip()), "")
-        self._rows[row] = dataclasses.replace(self._rows[row], detail=last)
-
-    def _tail(self) -> tuple[str, ...]:
-        partial = (self._partial,) if self._partial.strip() else ()
-        return (*self._output, *partial)[-TAIL_LINES:]
+        self._output.add(text)
+        self._rows[row] = dataclasses.replace(self._rows[row], detail=self._output.last_line())
 
     # --- containers --------------------------------------------------------------------------
 

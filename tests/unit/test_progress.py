@@ -3,12 +3,13 @@ from __future__ import annotations
 import pytest
 
 from lifecycle_magic.decorators import hooks
+from lifecycle_magic.engines.output_tail import MAX_LINES
 from lifecycle_magic.lifecycle.states import BuildStep, LogLine, Notice, State, Transition
 from lifecycle_magic.services.service import Change
 from lifecycle_magic.spec.class_spec import ClassSpec
 from lifecycle_magic.spec.options import Options
 from lifecycle_magic.spec.reading import read_class
-from lifecycle_magic.ui.deployment import TAIL_LINES, DeploymentProgress, StepRow, changed, headline
+from lifecycle_magic.ui.deployment import DeploymentProgress, StepRow, changed, headline
 
 
 def step(status: str, text: str, at: float, *, number: int = 1, cls: str = "Model") -> BuildStep:
@@ -112,20 +113,27 @@ def test_other_classes_are_not_shown(progress: DeploymentProgress):
     assert progress.view().rows == ()
 
 
+def test_a_line_that_a_step_overwrites_is_shown_in_its_last_state(progress: DeploymentProgress):
+    progress.take(step("running", "one", 101.0))
+    progress.take(step("output", "10 %\r20 %", 101.5))
+    progress.take(step("output", "\r30 %", 101.6))
+    assert progress.view().rows[0].detail == "30 %"
+
+
 def test_a_failure_shows_the_last_lines_of_its_step(progress: DeploymentProgress):
     progress.take(step("running", "one", 101.0))
     progress.take(step("output", "of the first step\n", 101.5))
     progress.take(step("done", "one", 102.0))
     progress.take(step("running", "two", 102.0, number=2))
-    for number in range(TAIL_LINES + 5):
+    for number in range(MAX_LINES + 5):
         progress.take(step("output", f"line {number}\n", 103.0, number=2))
     progress.take(step("output", "no newline", 103.0, number=2))
     progress.take(step("failed", "two", 104.0, number=2))
     progress.end(105.0, RuntimeError("two failed"))
     view = progress.view()
     assert view.status == "failed"
-    assert view.tail[-2:] == (f"line {TAIL_LINES + 4}", "no newline")
-    assert len(view.tail) == TAIL_LINES
+    assert view.tail[-2:] == (f"line {MAX_LINES + 4}", "no newline")
+    assert len(view.tail) == MAX_LINES
     assert [row.status for row in view.rows] == ["done", "failed"]
 
 

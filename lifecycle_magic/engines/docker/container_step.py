@@ -21,7 +21,7 @@ from lifecycle_magic.engines.docker.client import Clients
 from lifecycle_magic.engines.docker.commit import commit
 from lifecycle_magic.engines.docker.facts import Facts
 from lifecycle_magic.engines.docker.names import ROLE, tag, volume_name
-from lifecycle_magic.engines.docker.progress import Tail
+from lifecycle_magic.engines.docker.progress import StepOutputTail
 from lifecycle_magic.engines.process import environments
 from lifecycle_magic.engines.step_reporter import StepReporter
 from lifecycle_magic.exception import EngineError
@@ -77,7 +77,7 @@ def run(
             mounts = _mounts(api, step.access)
             config = body(below, words, facts, mounts, given=True)
             create_container(api, config, container)
-            printed = Tail(reporter.report_output)
+            printed = StepOutputTail(reporter.report_output)
             code = execute(api, container, printed, given)
         if code:
             raise printed.failure(reporter, code)

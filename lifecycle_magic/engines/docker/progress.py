@@ -11,12 +11,11 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Literal
 
 from lifecycle_magic.engines.base import OnStep, StepOutput
+from lifecycle_magic.engines.output_tail import OutputTail
 from lifecycle_magic.engines.step_reporter import StepReporter
 from lifecycle_magic.exception import BuildError
 from lifecycle_magic.host import disk_full
 
-_LAST_LINES = 20
-_KEPT = 8000  # characters of a step's output, for its last lines
 _BEFORE = 2  # instructions before the recipe's own: FROM, and the label
 
 _STEP = re.compile(r"Step (\d+)/(\d+) : ")
@@ -88,7 +87,7 @@ class BuildProgress:
         self._instruction = 0
         self._began = clock()
         self._cached = False
-        self._tail = ""
+        self._tail = OutputTail()
         self._image: str | None = None
 
     def feed(self, message: Mapping[str, Any]) -> None:
@@ -116,13 +115,14 @@ class BuildProgress:
         if header and due <= total and header.groups() == (str(due), str(total)):
             self._end()
             self._instruction += 1
-            self._began, self._cached, self._tail = self._clock(), False, ""
+            self._began, self._cached = self._clock(), False
+            self._tail.clear()
             if self._step:
                 self._report("running", self._titles[self._step - 1])
         elif text.strip() == "---> Using cache":
             self._cached = True
         elif not _CHATTER.fullmatch(text):
-            self._tail = (self._tail + text)[-_KEPT:]
+            self._tail.add(text)
             if self._step:
                 self._report("output", text)
 
@@ -152,22 +152,22 @@ class BuildProgress:
         self._on_step(StepOutput(self._ahead + self._step, self._of, status, text, seconds))
 
 
-class Tail:
+class StepOutputTail:
     """Hands on what a step prints, and keeps its end for the error."""
 
     def __init__(self, on_output: Callable[[str], None]) -> None:
         self._on_output = on_output
-        self._text = ""
+        self._tail = OutputTail()
 
     def __call__(self, text: str) -> None:
         """Take what was printed."""
-        self._text = (self._text + text)[-_KEPT:]
+        self._tail.add(text)
         self._on_output(text)
 
     def failure(self, step: StepReporter, code: int) -> BuildError:
         """Return the error for a step that ended with an exit code."""
         what = f"the image could not be built: step {step.number} of {step.of} failed: {step.title}"
-        return _failure(what, {"errorDetail": {"code": code}, "error": ""}, self._text)
+        return _failure(what, {"errorDetail": {"code": code}, "error": ""}, self._tail)
 
 
 def followed(stream: Iterable[Mapping[str, Any]], title: str, on_step: OnStep | None) -> str:
@@ -176,7 +176,7 @@ def followed(stream: Iterable[Mapping[str, Any]], title: str, on_step: OnStep | 
     Raises `BuildError` with the failing instruction, its exit code and its last 20 lines.
     """
     reporter = StepReporter(on_step, title)
-    image, instruction, tail = "", title, ""
+    image, instruction, tail = "", title, OutputTail()
     reporter.report_start()
     for message in stream:
         if "error" in message:
@@ -186,9 +186,10 @@ def followed(stream: Iterable[Mapping[str, Any]], title: str, on_step: OnStep | 
             image = _image(message) or image
         elif text := _COLOUR.sub("", _text(message, "stream")):
             if header := _STEP.match(text):
-                instruction, tail = text[header.end() :].strip(), ""
+                instruction = text[header.end() :].strip()
+                tail.clear()
             elif not _CHATTER.fullmatch(text):
-                tail = (tail + text)[-_KEPT:]
+                tail.add(text)
             reporter.report_output(text)
     reporter.report_end("done")
     if not image:
@@ -196,17 +197,17 @@ def followed(stream: Iterable[Mapping[str, Any]], title: str, on_step: OnStep | 
     return image
 
 
-def _failure(what: str, message: Mapping[str, Any], tail: str) -> BuildError:
+def _failure(what: str, message: Mapping[str, Any], tail: OutputTail) -> BuildError:
     """Return the error of ``what``, with the engine's ``message`` and ``tail``, the last output."""
     detail = _object(message, "errorDetail")
     code, words = detail.get("code"), str(detail.get("message") or message["error"])
     # With an exit code, the engine's words repeat it and the command, and tell nothing more.
-    lines = [*tail.splitlines()[-_LAST_LINES:], *([words] if code is None else [])]
+    lines = [*tail.lines(), *([words] if code is None else [])]
     return BuildError(
         what
         + (f" (exit code {code})" if code is not None else "")
         + "".join(f"\n  {line}" for line in lines)
-        + _mend(tail + words)
+        + _mend(tail.text + words)
     )
 
 

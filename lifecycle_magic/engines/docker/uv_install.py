@@ -28,7 +28,7 @@ from lifecycle_magic.engines.docker.commit import commit
 from lifecycle_magic.engines.docker.facts import Facts
 from lifecycle_magic.engines.docker.launch import GUEST, RUN
 from lifecycle_magic.engines.docker.names import ROLE, VOLUME_PREFIX, tag
-from lifecycle_magic.engines.docker.progress import Tail
+from lifecycle_magic.engines.docker.progress import StepOutputTail
 from lifecycle_magic.engines.docker.surroundings import ROOTS
 from lifecycle_magic.engines.process import environments
 from lifecycle_magic.engines.step_reporter import StepReporter
@@ -75,7 +75,7 @@ def install(
                 given = container_step.given_to(step, {}) if step.env or step.access else None
                 config = _config(step, below, tools, facts, given=given is not None)
                 create_container(api, config, container)
-                printed = Tail(reporter.report_output)
+                printed = StepOutputTail(reporter.report_output)
                 code = container_step.execute(api, container, printed, given)
             if code and step.tool == "pip":
                 reporter.report_end("failed")

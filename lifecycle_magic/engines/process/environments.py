@@ -13,12 +13,12 @@ import re
 import shlex
 import subprocess
 import sys
-from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
 from lifecycle_magic.engines import pip_settings
+from lifecycle_magic.engines.output_tail import OutputTail
 from lifecycle_magic.engines.process import build_command
 from lifecycle_magic.engines.surroundings import PROXIES
 from lifecycle_magic.exception import BuildError
@@ -54,7 +54,6 @@ _NOT_UVS = (
     "UV_PYTHON",
     "UV_PROJECT_ENVIRONMENT",
 )
-_TAIL = 20
 
 # What uv prints where it reaches no index: pip would try long, and not do better.
 _OFFLINE = re.compile(r"dns error|failed to lookup address|Connection refused|Network is unreach")
@@ -213,7 +212,7 @@ def stream(
     the last 20 lines.
     """
     text = redact(shown)
-    tail: deque[str] = deque(maxlen=_TAIL)
+    tail = OutputTail()
     try:
         process = subprocess.Popen(
             [
@@ -244,14 +243,14 @@ def stream(
         try:
             for raw in process.stdout:
                 line = redact(raw.rstrip("\r\n"))
-                tail.append(line)
+                tail.add(f"{line}\n")
                 on_line(line)
             process.wait()
         except BaseException:  # an interrupted cell: its build must not go on behind it
             _end_session(process.pid)
             raise
     if process.returncode:
-        said = "\n".join((f"{text}\nended with exit code {process.returncode}:", *tail))
+        said = "\n".join((f"{text}\nended with exit code {process.returncode}:", *tail.lines()))
         raise BuildError(_explained(said))
 
 

@@ -6,10 +6,11 @@ The session itself keeps neither, so `EventCollector` collects them as the event
 from __future__ import annotations
 
 import dataclasses
-from collections import deque
+from collections import defaultdict, deque
 from dataclasses import dataclass
 from typing import Literal
 
+from lifecycle_magic.engines.output_tail import OutputTail
 from lifecycle_magic.lifecycle.states import BuildStep, Event, Notice
 from lifecycle_magic.ui.panel.text import cut, plain
 
@@ -53,6 +54,7 @@ class EventCollector:
         self.notices: deque[PanelNotice] = deque(maxlen=MAX_NOTICES)
         self._builds: dict[str, dict[int, Step]] = {}
         self._of: dict[str, int] = {}
+        self._output: defaultdict[str, OutputTail] = defaultdict(OutputTail)
         self._ids = 0
 
     def take(self, event: Event) -> None:
@@ -83,11 +85,13 @@ class EventCollector:
         known = steps.get(event.step)
         if event.status == "output":
             if known is not None:
-                lines = [line for line in plain(event.text).splitlines() if line.strip()]
-                if lines:
-                    detail = cut(lines[-1].strip())
-                    steps[event.step] = dataclasses.replace(known, detail=detail)
+                tail = self._output[event.service]
+                tail.add(event.text)
+                detail = cut(tail.last_line().strip()) or known.detail
+                steps[event.step] = dataclasses.replace(known, detail=detail)
             return
+        if event.status == "running":
+            self._output[event.service] = OutputTail()
         if known is not None and known.seconds is not None:
             steps.clear()  # the step number repeats: a new build
             known = None
