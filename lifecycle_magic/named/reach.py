@@ -6,7 +6,6 @@ processes have a `Route` of their own: `lifecycle_magic.session.route` sets it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from concurrent.futures import Future
 from typing import Any, NamedTuple, Protocol
 
@@ -15,7 +14,17 @@ from lifecycle_magic.guest import handles, session_connection
 from lifecycle_magic.guest.session_connection import SessionConnection
 from lifecycle_magic.wire.nested import BY_NAME
 
-__all__ = ["Name", "Route", "forget", "kept_here", "own", "reach", "reach_session", "set_route"]
+__all__ = [
+    "Name",
+    "Route",
+    "forget",
+    "kept_here",
+    "note_names",
+    "own",
+    "reach",
+    "reach_session",
+    "set_route",
+]
 
 
 class Name(NamedTuple):
@@ -30,10 +39,6 @@ class Name(NamedTuple):
 
 class Route(Protocol):
     """How a process that is no container reaches sessions."""
-
-    @property
-    def names(self) -> Mapping[str, Any]:
-        """What the process itself serves, by name."""
 
     def own(self, name: Name) -> Any:
         """Return this process's own class handle of that name, or None."""
@@ -58,6 +63,13 @@ class Route(Protocol):
 
 
 _route: Route | None = None
+_has_names = False  # whether this process has given a class a name
+
+
+def note_names() -> None:
+    """Note that this process may serve classes by name itself."""
+    global _has_names
+    _has_names = True
 
 
 def set_route(route: Route) -> None:
@@ -78,8 +90,7 @@ def _found_route() -> Route:
 
 def own(name: Name) -> Any:
     """Return the handle of a class or function that this process itself serves, or None."""
-    route = _route
-    if route is not None and not route.names:  # the path of a call
+    if not _has_names:  # on the path of each call
         return None
     return _found_route().own(name) if is_local() else None
 

@@ -28,8 +28,6 @@ __all__ = ["KernelRoute", "check_app"]
 class KernelRoute:
     """The route of a process that is no container."""
 
-    names = named
-
     def own(self, name: Name) -> Any:
         """Return this process's own handle of that name, or None."""
         found = named.get(str(name))

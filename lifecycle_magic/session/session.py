@@ -279,6 +279,9 @@ def name_class(key: str, found: RegistryEntry | None) -> None:
         named.pop(key, None)
     else:
         named[key] = found
+        from lifecycle_magic.named.reach import note_names  # with the first class that has a name
+
+        note_names()
     session = opened()
     if session is not None:
         session.served_calls.publish_names()
