@@ -13,12 +13,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from lifecycle_magic.calls.detached import DetachedCall
+from lifecycle_magic.calls.prompts import Prompt, refuse
 from lifecycle_magic.errors.remote import alike
 from lifecycle_magic.exception import InvalidError
 from lifecycle_magic.wire.pickling import Snapshot
 from lifecycle_magic.wire.unpicklable import arguments_error
 
 if TYPE_CHECKING:
+    from lifecycle_magic.container.slots import Slot
     from lifecycle_magic.pool.pool import Pool
     from lifecycle_magic.spec.class_spec import MethodSpec
     from lifecycle_magic.threads.event_loop import Timer
@@ -39,6 +41,9 @@ class Batch(DetachedCall):
     __slots__ = ()
 
     copies_buffers = False
+
+    def ask(self, slot: Slot, prompt: Prompt) -> None:
+        refuse(slot, prompt, "a batched method runs for several callers")
 
 
 class Batcher:

@@ -10,8 +10,10 @@ from __future__ import annotations
 import builtins
 import functools
 import getpass
+import sys
 import threading
 import time
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, NamedTuple, final
 
 from lifecycle_magic.pool import printing
@@ -133,11 +135,21 @@ def ask_or_interrupt(input: Input, slot: Slot, prompt: Prompt) -> None:
         raise
 
 
+def _without_bars() -> AbstractContextManager[object]:
+    """Clear tqdm's bars from the terminal meanwhile: the prompt would be on the line of one."""
+    tqdm = sys.modules.get("tqdm.std")
+    if tqdm is None or sys.stderr is None or not sys.stderr.isatty():
+        return nullcontext()
+    # Without its lock, on which other threads would wait for the user.
+    cleared: AbstractContextManager[object] = tqdm.tqdm.external_write_mode(nolock=True)
+    return cleared
+
+
 def _answer(prompt: Prompt) -> Answer:
     """Return what the user answers."""
     if printing.viewer.get() is not None:
         return REFUSED, NO_CELL
-    with _asking:
+    with _asking, _without_bars():
         printing.flush()
         try:
             line = getpass.getpass(prompt.text) if prompt.is_secret else builtins.input(prompt.text)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from lifecycle_magic.exception import InvalidError
 from lifecycle_magic.guest.failures import is_internal, summarize
+from lifecycle_magic.wire.exceptions import message
 from lifecycle_magic.wire.frames import Frame
 from lifecycle_magic.wire.pickling import dumps, loads
 
@@ -22,8 +23,8 @@ if TYPE_CHECKING:
 
 __all__ = ["KeptFrames", "keep", "serve"]
 
-_OUT_OF_MEMORY = ("MemoryError", "OutOfMemoryError", "XlaRuntimeError")
-_OF_DEBUGGERS = ("BdbQuit",)
+_NEVER_KEPT = frozenset({"BdbQuit", "MemoryError", "OutOfMemoryError"})
+_OUT_OF_MEMORY = ("out of memory", "RESOURCE_EXHAUSTED")  # messages of libraries for GPUs
 
 
 class KeptFrames(NamedTuple):
@@ -36,7 +37,8 @@ class KeptFrames(NamedTuple):
 def keep(worker: Worker, error: BaseException) -> str:
     """Keep the frames of an exception of a method. Return their id, or an empty string."""
     names = {one.__name__ for one in type(error).__mro__}
-    if names.intersection(_OUT_OF_MEMORY + _OF_DEBUGGERS) or not _has_frames(error):
+    text = message(error)
+    if names & _NEVER_KEPT or any(one in text for one in _OUT_OF_MEMORY) or not _has_frames(error):
         return ""
     id = os.urandom(8).hex()
     worker.kept_frames = KeptFrames(id, error)

@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 __all__ = ["Conversation", "StandardInput", "install"]
 
 FIX = (
-    "Fix: call the method with .remote() in a cell or terminal that waits for it, or pass the "
-    "answer as an argument; to debug a method, run it in the notebook with .local(...)"
+    "Fix: call the method with .remote() in a cell or terminal of the session that declares its "
+    "class, or pass the answer as an argument; to debug a method, run it there with .local(...)"
 )
 _NO_CALL = "no call runs on this thread"
 _ENDED = "the call that asked has ended"
