@@ -13,12 +13,10 @@ import zlib
 from pathlib import Path
 
 from lifecycle_magic.guest.container_log import ContainerLog
-from lifecycle_magic.host.paths import matching, private_folder, state_root
+from lifecycle_magic.host.paths import file_name, matching, private_folder, state_root
 from lifecycle_magic.lifecycle.states import BuildStep
 
 __all__ = ["BuildLog", "find", "read"]
-
-_ENGINES = ("docker", "process")
 
 MOST_LOGS = 64
 """Logs that are kept, one for each class and process that built it."""
@@ -74,10 +72,12 @@ def find(name: str) -> Path | None:
     The class may belong to another session.
     """
     folder = private_folder(state_root() / "builds")
+    short = _short(name)
+    # An engine's part of the name has no hyphen.
     there = [
         path
-        for engine in _ENGINES
-        for path in matching(folder, f"{glob.escape(_stem(engine, name))}.*.log")
+        for path in matching(folder, f"*-{glob.escape(short)}.*.log")
+        if path.name.partition("-")[2].startswith(f"{short}.")
     ]
     own = [path for path in there if path.name.endswith(f".{os.getpid()}.log")]
     return max(own or there, key=_written, default=None)
@@ -94,13 +94,13 @@ def _older(path: Path) -> Path:
 
 
 def _path(engine: str, name: str) -> Path:
-    return private_folder(state_root() / "builds") / f"{_stem(engine, name)}.{os.getpid()}.log"
+    file = f"{file_name(engine)}-{_short(name)}.{os.getpid()}.log"
+    return private_folder(state_root() / "builds") / file
 
 
-def _stem(engine: str, name: str) -> str:
+def _short(name: str) -> str:
     # A class may have a longer name than a file.
-    short = name if len(name) <= 100 else f"{name[:80]}-{zlib.crc32(name.encode()):08x}"
-    return f"{engine}-{short}"
+    return name if len(name) <= 100 else f"{name[:80]}-{zlib.crc32(name.encode()):08x}"
 
 
 def _written(path: Path) -> float:

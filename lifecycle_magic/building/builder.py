@@ -30,7 +30,7 @@ from lifecycle_magic.exception import (
     StartError,
 )
 from lifecycle_magic.host import disk_full
-from lifecycle_magic.host.paths import private_folder, state_root
+from lifecycle_magic.host.paths import file_name, private_folder, state_root
 from lifecycle_magic.images.baking import RunFunction
 from lifecycle_magic.images.image import Image
 from lifecycle_magic.images.steps import FileDigests
@@ -311,7 +311,7 @@ class _Build:
         stays, empty: removing it would let a third process lock another file of the same name.
         """
         folder = private_folder(state_root() / "locks")
-        with (folder / f"{self._engine.name}-{key[:40]}").open("a") as file:
+        with (folder / f"{file_name(self._engine.name)}-{key[:40]}").open("a") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:

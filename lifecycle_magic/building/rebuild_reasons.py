@@ -18,7 +18,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from lifecycle_magic.host.paths import private_folder, state_root
+from lifecycle_magic.host.paths import file_name, private_folder, state_root
 
 __all__ = ["Layer", "Record", "describe", "explain", "keep", "last", "notebook"]
 
@@ -137,4 +137,7 @@ def keep(engine: str, app: str, name: str, record: Record) -> None:
 def _path(engine: str, app: str, name: str) -> Path:
     # A class may have a longer name than a file.
     whose = hashlib.sha256("\0".join((notebook(), app, name)).encode()).hexdigest()
-    return private_folder(state_root() / "builds") / f"{engine}-{name[:80]}-{whose[:16]}.json"
+    return (
+        private_folder(state_root() / "builds")
+        / f"{file_name(engine)}-{name[:80]}-{whose[:16]}.json"
+    )

@@ -58,7 +58,7 @@ class Handshake:
             boot = hello.BootFile(address, self._token, plan.launch.name, plan.channels, plan.grace)
             boot.write(str(run_dir / "boot.json"))
             self._make_room()
-            if address.startswith("unix:"):
+            if self._listener.shares_files:
                 self._share_files(str(run_dir))
         except BaseException:
             self._close(failed=True)
@@ -114,7 +114,7 @@ class Handshake:
         """
         listener = self._listener.sock
         most = self._plan.channels
-        is_unix = listener.family == getattr(socket, "AF_UNIX", None)
+        shares = self._listener.shares_files
         control: socket.socket | None = None
         data: dict[int, Channel] = {}
         sides: dict[int, socket.socket] = {}
@@ -122,7 +122,7 @@ class Handshake:
             listener, self._token, self._sockets, any_python=self._plan.any_python
         )
         looked = time.monotonic()
-        while control is None or len(data) < most or (is_unix and len(sides) < most):
+        while control is None or len(data) < most or (shares and len(sides) < most):
             left = deadline - time.monotonic()
             if left <= 0:
                 raise startup_timeout_error(self._plan, NOT_CONNECTED)

@@ -107,10 +107,10 @@ class Slot:
         """Stop reading: what was answered stays readable, then readers find the end of the
         connection.
         """
-        sock = self.channel.sock
-        if sock.family == socket.AF_UNIX:  # with TCP, data may still be in transit
+        # By way of a network, data may still be in transit.
+        if self.channel.shared is not None:
             with contextlib.suppress(OSError):  # closed
-                sock.shutdown(socket.SHUT_RD)
+                self.channel.sock.shutdown(socket.SHUT_RD)
 
     def give_up(self, why: str) -> None:
         """Give up the slot's input: readers and writers find the end of the connection."""

@@ -60,11 +60,18 @@ class Launch:
 class Listener:
     """An open listening socket and the address under which the guest finds it.
 
-    ``address`` is ``unix:<path>`` or ``tcp:<host>:<port>``, as the guest sees it.
+    ``address`` is ``unix:<path>``, ``relay:<path>`` or ``tcp:<host>:<port>``, as the guest sees it.
+    With ``unix:`` the guest itself connects to this socket, and shares files and memory with the
+    kernel. With ``relay:`` another process connects here for the guest, which is elsewhere.
     """
 
     sock: socket.socket
     address: str
+
+    @property
+    def shares_files(self) -> bool:
+        """Return whether the guest has the run folder itself, and descriptors pass over sockets."""
+        return self.address.startswith("unix:")
 
 
 @dataclass(frozen=True)
@@ -180,17 +187,22 @@ class Volumes(Protocol):
 
 
 class Engine(Protocol):
-    """One engine. ``name`` is ``docker`` or ``process``, ``address`` distinguishes engines of one
-    name.
+    """One engine. ``kind`` is what it is; ``name`` is how users choose it: ``docker``, ``process``,
+    an address or the name of a context. ``address`` distinguishes engines of one name.
     """
 
-    name: Literal["docker", "process"]
+    kind: Literal["docker", "process"]
+    name: str
 
     @property
     def address(self) -> str: ...
 
     @property
     def volumes(self) -> Volumes: ...
+
+    @property
+    def cores(self) -> int:
+        """Return the number of processors of the engine's machine."""
 
     def check(self) -> str:
         """Return one line that describes the engine (name, version); raises `EngineUnavailable`.
@@ -258,6 +270,11 @@ class Engine(Protocol):
         """Start the guest and return the container's id.
 
         The kernel that sees it end calls `discard`; without a kernel, a later sweep does.
+        """
+
+    def send_run_folder(self, container: str, run_dir: Path) -> None:
+        """Give a running container the modules that were written into its run folder since its
+        launch.
         """
 
     def ended(self, container: str) -> Ended | None:

@@ -8,40 +8,63 @@ from lifecycle_magic.engines.base import Engine
 from lifecycle_magic.exception import EngineUnavailable, InvalidError
 
 if TYPE_CHECKING:
+    from lifecycle_magic.engines.docker.engine import DockerEngine
     from lifecycle_magic.engines.process.engine import ProcessEngine
 
-__all__ = ["choose"]
+__all__ = ["choose", "docker_engine"]
 
 
 def choose(name: str) -> tuple[Engine, str]:
-    """Return the engine called ``name`` (auto, docker, process), checked, and a short line on it.
+    """Return the engine called ``name``, checked, and a short line on it.
 
-    The line fits into 100 characters; `doctor` has the details.
+    ``name`` is ``auto``, ``docker``, ``process``, the address of an engine (``ssh://user@host``,
+    ``tcp://host:2376``) or the name of one of Docker's contexts. The line fits into 100 characters
+    unless an address is long; `doctor` has the details.
 
-    Raises `EngineUnavailable` when docker was asked for and does not answer.
+    Raises `EngineUnavailable` when an engine was asked for and does not answer, and `InvalidError`
+    for a name that is none.
     """
     from lifecycle_magic.engines.process.engine import ProcessEngine
 
-    engine: Engine
     if name == "process":
-        engine = ProcessEngine()
-        engine.check()
-        return engine, _line(engine)
-    if name not in ("auto", "docker"):
-        raise InvalidError(
-            f"LIFECYCLE_MAGIC_ENGINE={name}: the engines are auto, docker and process"
-        )
-    from lifecycle_magic.engines.docker.engine import DockerEngine
-
+        process = ProcessEngine()
+        process.check()
+        return process, _line(process)
     try:
-        engine = DockerEngine()
+        engine = docker_engine(name)
         return engine, f"engine: {engine.check()}"
     except EngineUnavailable:
-        if name == "docker":
+        if name != "auto":
             raise
-        engine = ProcessEngine()
-        engine.check()
-        return engine, _line(engine, "no Docker engine answers")
+        process = ProcessEngine()
+        process.check()
+        return process, _line(process, "no Docker engine answers")
+
+
+def docker_engine(name: str) -> DockerEngine:
+    """Return the Docker engine called ``name``, as in `choose`, which was not asked yet.
+
+    For ``auto`` and ``docker`` it is the one that Docker's own variables name.
+    """
+    from lifecycle_magic.engines.docker import address
+    from lifecycle_magic.engines.docker.engine import DockerEngine
+    from lifecycle_magic.engines.relay.locations import FarLocation
+
+    if name in ("auto", "docker"):
+        chosen = address.of_environment()
+        if address.is_far(chosen.url):
+            return DockerEngine("docker", FarLocation(chosen))
+        return DockerEngine()
+    if "://" in name:
+        return DockerEngine(name, FarLocation(address.Fixed(name, address.tls_files(name))))
+    found = address.of_context(name)
+    if found is None:
+        raise InvalidError(
+            f"engine={name!r} is unknown: it is no context of Docker's (docker context ls shows "
+            "them). Fix: write auto, docker, process, ssh://user@host, tcp://host:2376 or the name "
+            "of a context; LIFECYCLE_MAGIC_ENGINE takes the same names"
+        )
+    return DockerEngine(name, FarLocation(found))
 
 
 def _line(engine: ProcessEngine, because: str = "") -> str:

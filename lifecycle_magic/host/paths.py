@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import glob
 import os
+import urllib.parse
 from pathlib import Path
 
 from lifecycle_magic.host.safe_folder import open_safely
 
-__all__ = ["chosen_root", "private_folder", "state_root", "warnings"]
+__all__ = ["chosen_root", "file_name", "private_folder", "state_root", "warnings"]
 
 _checked: dict[tuple[str, int], tuple[str, ...]] = {}
 """The warnings about each root that this process has checked, by path and user."""
@@ -49,6 +50,15 @@ def matching(folder: Path, pattern: str) -> list[Path]:
     `FileNotFoundError` then, before Python 3.13.
     """
     return [folder / name for name in glob.glob(pattern, root_dir=folder)]
+
+
+def file_name(name: str) -> str:
+    """Return the name of an engine as a part of a file's name, without a hyphen.
+
+    >>> file_name("docker"), file_name("ssh://me@box")
+    ('docker', 'ssh%3A%2F%2Fme@box')
+    """
+    return urllib.parse.quote(name, safe="@").replace("-", "%2D")[:100]
 
 
 def private_folder(path: Path) -> Path:

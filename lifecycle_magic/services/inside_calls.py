@@ -19,7 +19,7 @@ from pathlib import Path
 from lifecycle_magic.container.container import Container
 from lifecycle_magic.engines.base import Engine, Listener
 from lifecycle_magic.exception import Error, InvalidError
-from lifecycle_magic.host.paths import private_folder
+from lifecycle_magic.host.paths import file_name, private_folder
 from lifecycle_magic.services.acceptor import Acceptor
 from lifecycle_magic.services.call_sources import ContainerSource, Find
 from lifecycle_magic.services.inside_connection import InsideConnection, SessionCalls
@@ -69,14 +69,14 @@ class InsideCalls:
         except (OSError, Error) as error:
             _log.debug("no listener for calls from inside containers: %s", error)
             return None
-        if address.startswith("unix:"):
-            address = f"unix:{_NAME}"
+        if not address.startswith("tcp:"):
+            address = f"unix:{_NAME}"  # where a relay takes the connection too
         return Invitation(address, secrets.token_urlsafe(32), key, self._calls.id)
 
     def link(self, engine: Engine, run_dir: Path) -> None:
         """Give a container with this run folder the socket to connect to."""
         with contextlib.suppress(OSError):  # TCP, or no listener: the connection reports it
-            os.link(self._folder / f".{engine.name}" / "sock", run_dir / _NAME)
+            os.link(self._folder / _folder_of(engine) / "sock", run_dir / _NAME)
 
     def expect(self, invitation: Invitation | None, container: Container) -> None:
         """Accept the connections of a container that got an invitation."""
@@ -90,9 +90,9 @@ class InsideCalls:
                 raise InvalidError("the session is closed")
             found = self._listeners.get(engine)
             if found is None:
-                folder = private_folder(self._folder / f".{engine.name}")
+                folder = private_folder(self._folder / _folder_of(engine))
                 found = self._listeners[engine] = engine.listen(folder)
-                if found.address.startswith("unix:"):
+                if found.shares_files:
                     # The folders around it keep others out; in a container any user may call.
                     (folder / "sock").chmod(0o666)
                 sock = found.sock
@@ -145,3 +145,8 @@ class InsideCalls:
         for listener in self._listeners.values():
             listener.sock.close()
         self._acceptor.close_in_fork()
+
+
+def _folder_of(engine: Engine) -> str:
+    """Return the name of the folder with the socket for this engine's containers."""
+    return f".{file_name(engine.name)}"

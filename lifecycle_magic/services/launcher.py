@@ -8,7 +8,6 @@ the launcher returns that one instead.
 from __future__ import annotations
 
 import math
-import os
 import secrets
 import sys
 import threading
@@ -21,6 +20,7 @@ from lifecycle_magic.container.endings import Ending, EndKind
 from lifecycle_magic.container.record import ContainerRecord
 from lifecycle_magic.container.slots import Plan
 from lifecycle_magic.engines.base import LABEL, Engine, Launch, Mount
+from lifecycle_magic.exception import EngineError
 from lifecycle_magic.host import disk_full
 from lifecycle_magic.host.paths import private_folder
 from lifecycle_magic.lifecycle.states import Publish
@@ -92,7 +92,9 @@ class Launcher:
         try:
             bundle.write_modules(version.code, spare.plan.launch.run_dir)
             _write_record(spare.plan, version)
-        except OSError as error:
+            if version.code.modules and spare.id is not None:
+                spare.engine.send_run_folder(spare.id, spare.plan.launch.run_dir)
+        except (OSError, EngineError) as error:
             why = f"its run folder can't be written: {error}"
             spare.end(Ending(EndKind.KILL, why), wait=True)
             return False
@@ -192,7 +194,7 @@ class Launcher:
                 f"{LABEL}.key": spec.state_key[:16],
             },
             mounts=tuple(Mount(path, volume) for path, volume in options.volumes.items()),
-            cpu=self._cores(options.cpu),
+            cpu=self._cores(options.cpu, version.engine),
             memory=options.memory,
             gpu=options.gpu,
             shm_size=options.shm_size,
@@ -216,20 +218,19 @@ class Launcher:
             grace=options.exit_grace,
             startup_timeout=options.startup_timeout,
             # Processes have no limit of their own.
-            memory=options.memory if version.engine.name == "docker" else None,
+            memory=options.memory if version.engine.kind == "docker" else None,
             service=self._key,
             build_hook=hook,
             any_python=version.any_python,
         )
 
-    def _cores(self, cpu: float | None) -> float | None:
-        here = os.cpu_count() or 1
-        if cpu is not None and cpu > here:
+    def _cores(self, cpu: float | None, engine: Engine) -> float | None:
+        if cpu is not None and cpu > (there := engine.cores):
             self._notices.show_once(
-                f"{self._name}: cpu={cpu:g} is more than the {here} cores of this machine; "
-                f"the container gets all of them"
+                f"{self._name}: cpu={cpu:g} is more than the {there} cores of the engine's "
+                "machine; the container gets all of them"
             )
-            return float(here)
+            return float(there)
         return cpu
 
 

@@ -7,6 +7,7 @@ and waits.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import logging
 import os
@@ -37,7 +38,7 @@ from lifecycle_magic.lifecycle.logs import Logs
 from lifecycle_magic.lifecycle.states import LogLine, Notice, with_class
 from lifecycle_magic.services import object_store
 from lifecycle_magic.session.served_calls import ServedCalls, named
-from lifecycle_magic.session.sweep import folders, sweep
+from lifecycle_magic.session.sweep import discard_left, folders, sweep
 from lifecycle_magic.threads.event_loop import EventLoop
 from lifecycle_magic.web.site import Site
 from lifecycle_magic.wire import descriptors
@@ -90,9 +91,7 @@ class Session:
 
     # --- engines ---------------------------------------------------------------------------
 
-    def engine(
-        self, wanted: Literal["auto", "docker", "process"] | None = None, *, announce: bool = True
-    ) -> Engine:
+    def engine(self, wanted: str | None = None, *, announce: bool = True) -> Engine:
         """Return an engine: ``wanted``, the one of ``LIFECYCLE_MAGIC_ENGINE``, or an
         available one.
 
@@ -102,7 +101,12 @@ class Session:
         name = wanted or os.environ.get("LIFECYCLE_MAGIC_ENGINE") or "auto"
         with self._lock:
             if name not in self._engines:
-                self._engines[name], self._unannounced[name] = choose(name)
+                engine, self._unannounced[name] = choose(name)
+                self._engines[name] = engine
+                if engine.name not in ("docker", "process"):  # the sweep has not looked there
+                    threading.Thread(
+                        target=_sweep_engine, args=(engine,), name="lifecycle-sweep", daemon=True
+                    ).start()
             line = self._unannounced.pop(name, "") if announce else ""
             if line:
                 self.notice(None, line)
@@ -115,12 +119,18 @@ class Session:
             others = {one.name: one for one in self._engines.values()}
         return [first, *(one for name, one in others.items() if name != first.name)]
 
+    def used_engines(self) -> list[Engine]:
+        """Return the engines beyond this machine that classes have used, each once."""
+        with self._lock:
+            found = {one.name: one for one in self._engines.values()}
+        return [one for name, one in found.items() if name not in ("docker", "process")]
+
     @property
     def inside_calls(self) -> InsideCalls:
         """What serves the calls that containers make."""
         return self.served_calls.inside_calls
 
-    def uses(self, name: Literal["docker", "process"]) -> bool:
+    def uses(self, name: str) -> bool:
         """Return whether this session has used the engine called ``name``."""
         return any(engine.name == name for engine in list(self._engines.values()))
 
@@ -232,6 +242,11 @@ class Session:
                 self.notice(None, f"could not clean up {folder}: {error}", "warning")
         except Exception as error:
             self.notice(None, f"could not clean up after earlier sessions: {error}", "warning")
+
+
+def _sweep_engine(engine: Engine) -> None:
+    with contextlib.suppress(Exception):  # it may be closed or unreachable any time
+        discard_left(engine)
 
 
 def wait_gone(containers: Iterable[Container]) -> None:

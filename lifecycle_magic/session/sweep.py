@@ -7,29 +7,27 @@ from __future__ import annotations
 import contextlib
 import time
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Protocol
 
 from lifecycle_magic.container.record import ContainerRecord, discard
 from lifecycle_magic.engines.base import LABEL, Engine
 from lifecycle_magic.engines.process.keeper import remove_tree
 from lifecycle_magic.exception import EngineError
-from lifecycle_magic.host import run_files, unfinished
+from lifecycle_magic.host import relay_lock, run_files, unfinished
 from lifecycle_magic.host.owner import Owner
 from lifecycle_magic.lifecycle.history import Entry, History
 from lifecycle_magic.lifecycle.report import Report
 
-__all__ = ["folders", "sweep"]
+__all__ = ["discard_left", "folders", "sweep"]
 
 
 class Engines(Protocol):
     """The part of a session that gives access to the engines."""
 
-    def engine(
-        self, wanted: Literal["auto", "docker", "process"] | None = None, *, announce: bool = True
-    ) -> Engine:
+    def engine(self, wanted: str | None = None, *, announce: bool = True) -> Engine:
         """Return the engine called ``wanted``. Raises `EngineError` if it does not answer."""
 
-    def uses(self, name: Literal["docker", "process"]) -> bool:
+    def uses(self, name: str) -> bool:
         """Return whether the engine called ``name`` was used."""
 
 
@@ -94,6 +92,18 @@ def _discard_ended(engine: Engine, names: set[str]) -> None:
             engine.discard(one.id)
 
 
+def discard_left(engine: Engine) -> None:
+    """Remove the containers that kernels of this machine left on an engine on another one.
+
+    Those that run end by themselves, and those of other machines are theirs.
+    """
+    for one in engine.containers():
+        owner = Owner.of_label(one.labels.get(f"{LABEL}.owner", ""))
+        ours = owner is not None and owner.of_this_boot and not owner.alive()
+        if ours and not one.running:
+            engine.kill(one.id)
+
+
 def _sweep_container(owner: Owner, run_dir: Path, session: Engines, history: History) -> str | None:
     """Clean up one run folder. Return the container's name if it has exited and was Docker's."""
     try:
@@ -106,7 +116,7 @@ def _sweep_container(owner: Owner, run_dir: Path, session: Engines, history: His
     entry = _left_behind(owner, run_dir, card, session)
     if entry is None:
         return None
-    if card.engine == "docker":
+    if card.engine == "docker" and relay_lock.state(run_dir) == "none":
         with contextlib.suppress(EngineError):  # another engine, or one that is down
             engine = session.engine("docker", announce=False)
             engine.clear_run_folder(run_dir.name, run_dir)
@@ -137,11 +147,13 @@ def _left_behind(
     restarted.
     """
     session_id = run_dir.parent.name
+    relay = relay_lock.state(run_dir)
+    if relay == "held":
+        return None  # it waits for the container's end
     report = Report.from_run_folder(run_dir)
-    if report is None and card.engine in ("docker", "process"):
+    if report is None and relay == "none" and card.engine in ("docker", "process"):
         try:
-            name: Literal["docker", "process"] = "docker" if card.engine == "docker" else "process"
-            engine = session.engine(name, announce=False)
+            engine = session.engine(card.engine, announce=False)
             if (card.address or engine.address) != engine.address:
                 raise EngineError("another engine ran this container")
             found = [one for one in engine.containers() if one.name == run_dir.name]
@@ -156,15 +168,22 @@ def _left_behind(
     if report is not None:
         return Entry.from_report(session_id, card.cls, card.engine, report, memory=card.memory)
     connected = run_files.exists(run_dir / "log")  # the supervisor opens it after connecting
+    if connected and relay == "released":
+        why = (
+            f"the connection to it on {card.engine} ended before it reported its end, so whether "
+            "its exit finished is not known"
+        )
+    elif connected:
+        why = "its exit did not finish: it was killed, or the engine or machine stopped"
+    else:
+        why = "its kernel exited before the container was ready; no hook had run"
     return Entry(
         session=session_id,
         container=run_dir.name,
         cls=card.cls,
         engine=card.engine,
         state="failed",
-        why="its exit did not finish: it was killed, or the engine or machine stopped"
-        if connected
-        else "its kernel exited before the container was ready; no hook had run",
+        why=why,
         began=card.began,
         ended=time.time(),
     )

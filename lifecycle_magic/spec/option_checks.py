@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, cast
 
 from lifecycle_magic.exception import InvalidError
+from lifecycle_magic.host import docker_contexts
 from lifecycle_magic.spec.number_checks import refusal
 
 if TYPE_CHECKING:
@@ -42,9 +43,19 @@ def gpu(name: str, value: Any) -> str | int:
 
 
 def engine(name: str, value: Any) -> str:
-    """Return the name of an engine."""
-    if value not in ("auto", "docker", "process"):
-        raise refusal(name, value, "must be 'auto', 'docker' or 'process'")
+    """Return the name or address of an engine."""
+    known = isinstance(value, str) and (
+        value in ("auto", "docker", "process")
+        or re.fullmatch(r"(ssh|tcp|https|unix)://[^\s?#]+", value)
+        or docker_contexts.endpoint(value)
+    )
+    if not known:
+        raise refusal(
+            name,
+            value,
+            "must be 'auto', 'docker', 'process', an address such as 'ssh://user@host' or "
+            "'tcp://host:2376', or the name of one of Docker's contexts (docker context ls)",
+        )
     return cast(str, value)
 
 

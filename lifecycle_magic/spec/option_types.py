@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal, TypedDict, TypeVar
+from typing import TYPE_CHECKING, Any, TypedDict, TypeVar
 
 from lifecycle_magic.spec.options import Options, declared
 
@@ -41,7 +41,7 @@ class OptionTypes(TypedDict, total=False):
     drop_frames: bool | None
     block_network: bool | None
     exit_grace: float | None
-    engine: Literal["auto", "docker", "process"] | None
+    engine: str | None
 
 
 def takes_options(function: F) -> F:

@@ -18,7 +18,7 @@ import json
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lifecycle_magic.exception import InvalidError
 from lifecycle_magic.modal_api.table import find, notice
@@ -169,8 +169,8 @@ class Options:
     exit_grace: float = _option(
         number(0, "seconds"), "how long exit hooks may take", "SECONDS", default=30.0
     )
-    engine: Literal["auto", "docker", "process"] | None = _option(
-        checks.engine, "auto, docker or process", "ENGINE"
+    engine: str | None = _option(
+        checks.engine, "auto, docker, process, ssh://user@host, tcp://host:2376", "ENGINE"
     )
 
     @classmethod

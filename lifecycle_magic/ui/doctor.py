@@ -92,12 +92,16 @@ def _python() -> Finding:
 
 
 def _docker() -> Finding:
-    from lifecycle_magic.engines.docker.engine import DockerEngine
+    from lifecycle_magic.engines.choose import docker_engine
 
-    engine = DockerEngine()
+    engine = docker_engine("docker")
     try:
         found = engine.check()
-        ways = {"unix": "containers connect to a Unix socket", "tcp": "containers connect by TCP"}
+        ways = {
+            "unix": "containers connect to a Unix socket",
+            "tcp": "containers connect by TCP",
+            "relay": "containers are reached through the engine's API",
+        }
         return Finding("Docker", "ok", f"{found}; {ways[engine._transport]}")
     except EngineError as error:
         return Finding("Docker", "warn", str(error), "start Docker Engine, if you want to use it")
@@ -139,6 +143,7 @@ def _chosen() -> Finding:
         )
     except ValueError as error:
         return Finding("chosen engine", "fail", str(error), "set it to auto, docker or process")
+    engine.close()
     return Finding("chosen engine", "ok", f"{engine.name} (LIFECYCLE_MAGIC_ENGINE={wanted})")
 
 

@@ -67,7 +67,7 @@ def prune(
                         lines.append(f"{engine.name}: removed volume {name}")
             except EngineError as error:
                 lines.append(f"{engine.name}: {error}")
-    young = _YOUNG if any(engine.name == "docker" for engine in engines) else ""
+    young = _YOUNG if any(engine.kind == "docker" for engine in engines) else ""
     return "\n".join(lines) or f"nothing to remove{young}"
 
 
@@ -112,14 +112,15 @@ def listing(session: Session) -> Table:
 
 
 def _answering(session: Session) -> list[Engine]:
-    """Return the engine named by ``LIFECYCLE_MAGIC_ENGINE``, otherwise every available engine."""
+    """Return the engine named by ``LIFECYCLE_MAGIC_ENGINE``, otherwise every available engine of
+    this machine; and the others that classes of this session have used.
+    """
     wanted = os.environ.get("LIFECYCLE_MAGIC_ENGINE") or "auto"
     found: list[Engine] = []
-    for name in ("docker", "process"):
-        if wanted not in ("auto", name):
-            continue
+    for name in ("docker", "process") if wanted == "auto" else (wanted,):
         try:
             found.append(session.engine(name))
         except EngineError:
             continue
-    return found
+    names = {engine.name for engine in found}
+    return [*found, *(one for one in session.used_engines() if one.name not in names)]

@@ -76,9 +76,9 @@ class Hello(NamedTuple):
 
 
 def dial(address: str) -> socket.socket:
-    """Connect to ``unix:<path>`` or ``tcp:<host>:<port>`` and return the socket."""
+    """Connect to ``unix:<path>``, ``relay:<path>`` or ``tcp:<host>:<port>``; return the socket."""
     scheme, _, rest = address.partition(":")
-    if scheme == "unix":
+    if scheme in ("unix", "relay"):
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         folder = os.open(os.path.dirname(rest), os.O_RDONLY | os.O_DIRECTORY)
         try:

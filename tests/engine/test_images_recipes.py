@@ -20,6 +20,7 @@ from engine.recipes import Site, open_site
 
 import lifecycle_magic as lm
 from lifecycle_magic.building import builder
+from lifecycle_magic.engines.docker.address import OfEnvironment
 from lifecycle_magic.engines.docker.client import Clients
 from lifecycle_magic.engines.docker.engine import DockerEngine
 from lifecycle_magic.engines.docker.images import Images
@@ -435,7 +436,7 @@ def test_a_dockerfiles_context_that_changes_while_it_is_read_is_refused(
     (tmp_path / "data").write_text("1")
     (tmp_path / "Dockerfile").write_text(f"FROM {lm.Image.debian_slim().reference}\nCOPY . /\n")
     with (
-        contextlib.closing(Clients()) as clients,
+        contextlib.closing(Clients(OfEnvironment())) as clients,
         pytest.raises(BuildError, match=r"build Dockerfile: files of .* changed while they were"),
     ):
         Late(clients).base_id(lm.Image.from_dockerfile(tmp_path / "Dockerfile"))

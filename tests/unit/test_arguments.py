@@ -119,7 +119,7 @@ def test_a_secret_in_the_line_is_refused_and_not_repeated():
         ("--zzz", "%%lifecycle_cls? lists them"),
         ("--memory -1", "memory=-1 must be a whole number of MiB, 1 or more"),
         ("--cpu many", "cpu='many' must be a number of cores above 0"),
-        ("--engine podman", "must be 'auto', 'docker' or 'process'"),
+        ("--engine podman", "must be 'auto', 'docker', 'process', an address"),
         ("--cpu", "--cpu: expected one argument"),
         ("numpy", "'numpy' belongs to no option"),
         ("--run 'echo", "close the quotes"),

@@ -51,7 +51,7 @@ def test_limits_that_the_engines_kernel_lacks_are_left_out_and_reported() -> Non
     asked = {"Memory", "MemorySwap", "NanoCpus", "PidsLimit"}
     assert asked <= set(host_config(launch))
     assert not asked & set(host_config(launch, bare))
-    told = review(launch, bare, unix=True).ignored
+    told = review(launch, bare, "unix").ignored
     assert [text.partition("=")[0] for text in told] == ["cpu", "memory"]
 
 
@@ -66,7 +66,7 @@ def test_cores_are_capped_at_the_engines() -> None:
 
 
 def test_a_memory_limit_above_what_the_engine_has_is_reported() -> None:
-    told = review(replace(LAUNCH, memory=1 << 20), FACTS, unix=True)
+    told = review(replace(LAUNCH, memory=1 << 20), FACTS, "unix")
     assert told.refused == ()
     assert told.ignored == ("memory=1048576: the engine has only 8192 MiB",)
 
@@ -83,14 +83,14 @@ def test_gpus_are_asked_for_by_id() -> None:
     launch = replace(LAUNCH, gpu="device=0,GPU-3a")
     (request,) = host_config(launch)["DeviceRequests"]
     assert request == {"Driver": "", "DeviceIDs": ["0", "GPU-3a"], "Capabilities": [["gpu"]]}
-    assert review(launch, FACTS, unix=True).ignored == ()
+    assert review(launch, FACTS, "unix").ignored == ()
 
 
 @pytest.mark.parametrize(
     ("asked", "told"), [(1, False), ("any", False), ("all", False), ("T4", True), ("H100:8", True)]
 )
 def test_a_gpu_model_that_can_not_be_chosen_is_reported(asked: str | int, told: bool) -> None:
-    ignored = review(replace(LAUNCH, gpu=asked), FACTS, unix=True).ignored
+    ignored = review(replace(LAUNCH, gpu=asked), FACTS, "unix").ignored
     assert bool(ignored) is told
     assert all(repr(asked) in text for text in ignored)
 
@@ -105,5 +105,5 @@ def test_containers_know_the_machine_by_name_but_on_an_old_engine_or_without_net
     assert "ExtraHosts" not in host_config(replace(LAUNCH, block_network=True))
     old = Facts.of({"OSType": "linux"}, "1.40")
     assert "ExtraHosts" not in host_config(LAUNCH, old)
-    assert any("20.10" in text for text in review(LAUNCH, old, unix=True).ignored)
+    assert any("20.10" in text for text in review(LAUNCH, old, "unix").ignored)
     assert Facts.of({}, "1.41").host_gateway

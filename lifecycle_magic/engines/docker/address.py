@@ -1,4 +1,4 @@
-"""Where the Docker engine is, and how to connect to it: what ``DOCKER_*`` variables say.
+"""Where a Docker engine is, and how to connect to it: what ``DOCKER_*`` variables and contexts say.
 
 ``DOCKER_HOST`` goes before ``DOCKER_CONTEXT``, as in Docker's own client. TLS is for ``tcp://``
 addresses; its variables change nothing about a Unix socket.
@@ -6,15 +6,16 @@ addresses; its variables change nothing about a Unix socket.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 import socket
 import weakref
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
+from urllib.parse import urlsplit
 
 from lifecycle_magic.exception import EngineUnavailable
+from lifecycle_magic.host import docker_contexts
 
 if TYPE_CHECKING:
     from docker import APIClient
@@ -23,18 +24,88 @@ _DEFAULT_HOST = "unix:///var/run/docker.sock"
 _FILES = ("ca.pem", "cert.pem", "key.pem")
 
 
+class Location(Protocol):
+    """Where an engine is. ``shown`` is its address as users write it, ``url`` is where this process
+    connects; both may raise `EngineUnavailable`.
+    """
+
+    @property
+    def shown(self) -> str: ...
+
+    @property
+    def url(self) -> str: ...
+
+    @property
+    def tls(self) -> TlsFiles | None: ...
+
+
+@dataclass(frozen=True)
+class TlsFiles:
+    """The files of a TLS connection. ``verify`` checks the engine's certificate."""
+
+    authority: Path
+    certificate: Path
+    key: Path
+    verify: bool
+
+
+class OfEnvironment:
+    """The engine that ``DOCKER_HOST`` or ``DOCKER_CONTEXT`` names now, or Docker's own."""
+
+    @property
+    def shown(self) -> str:
+        return of_environment().url
+
+    @property
+    def url(self) -> str:
+        return of_environment().url
+
+    @property
+    def tls(self) -> TlsFiles | None:
+        return of_environment().tls
+
+
+@dataclass(frozen=True)
+class Fixed:
+    """An engine at one address, whatever the environment says."""
+
+    url: str
+    tls: TlsFiles | None = None
+
+    @property
+    def shown(self) -> str:
+        return self.url
+
+
 def docker_host() -> str:
     """Return the address of the engine: of ``DOCKER_HOST``, ``DOCKER_CONTEXT``, or Docker's own.
 
     Raises `EngineUnavailable` for a context that there is not.
     """
+    return of_environment().url
+
+
+def of_environment() -> Fixed:
+    """Return where the engine is that ``DOCKER_HOST`` or ``DOCKER_CONTEXT`` names, or Docker's own.
+
+    Raises `EngineUnavailable` for a context that there is not, and for half of a TLS setting.
+    """
     if host := os.environ.get("DOCKER_HOST"):
-        return host
+        return Fixed(host, tls_files(host))
     context = os.environ.get("DOCKER_CONTEXT", "")
-    return _DEFAULT_HOST if context in ("", "default") else _of_context(context)
+    if context in ("", "default"):
+        return Fixed(_DEFAULT_HOST)
+    found = of_context(context)
+    if found is None:
+        folder = docker_contexts.config_folder()
+        raise EngineUnavailable(
+            f"DOCKER_CONTEXT names the context {context!r}, which is not in {folder}. "
+            "Fix: unset DOCKER_CONTEXT, or name one that docker context ls shows"
+        )
+    return found
 
 
-def connect(version: str | None) -> APIClient:
+def connect(version: str | None, location: Location) -> APIClient:
     """Return a client that speaks ``version`` of the API, or if that is None the engine's own.
 
     Raises what ``docker`` raises, and `EngineUnavailable` for settings that can't be used.
@@ -42,25 +113,26 @@ def connect(version: str | None) -> APIClient:
     import docker.constants
 
     if version is None:
-        client = _client(docker.constants.MINIMUM_DOCKER_API_VERSION)
+        client = _client(docker.constants.MINIMUM_DOCKER_API_VERSION, location)
         try:
             version = str(client.version(api_version=False)["ApiVersion"])
         finally:
             client.close()
-    return _client(version)
+    return _client(version, location)
 
 
-def _client(version: str) -> APIClient:
+def _client(version: str, location: Location) -> APIClient:
     import docker
     import docker.errors
 
-    host = docker_host()
+    host = location.url
     try:
-        client = docker.APIClient(base_url=host, version=version, tls=_tls(host))
+        client = docker.APIClient(base_url=host, version=version, tls=_tls(location.tls))
     except (docker.errors.InvalidConfigFile, AttributeError, TypeError, ValueError) as error:
         why = str(error).rstrip(".")
+        file = docker_contexts.config_folder() / "config.json"
         raise EngineUnavailable(
-            f"Docker's configuration {_config_folder() / 'config.json'} can't be read: {why}. "
+            f"Docker's configuration {file} can't be read: {why}. "
             "Fix: correct the file, or set DOCKER_CONFIG to a folder with another"
         ) from None
     # requests would take the environment's CA bundle and proxies, which are for other servers.
@@ -80,9 +152,16 @@ def _one_pool(host: str, timeout: float) -> Any:
 
     class Connection(UnixHTTPConnection):
         def connect(self) -> None:
-            super().connect()
-            assert self.sock is not None
-            _sockets.add(self.sock)
+            # docker-py's own leaves the socket open when nothing answers.
+            sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+            try:
+                sock.settimeout(self.timeout)
+                sock.connect(self.unix_socket)
+            except BaseException:
+                sock.close()
+                raise
+            self.sock = sock
+            _sockets.add(sock)
 
     class OnePool(UnixHTTPAdapter):
         def get_connection(self, url: str | bytes, proxies: Any = None) -> Any:
@@ -107,31 +186,29 @@ def _in_forked_child() -> None:
 os.register_at_fork(after_in_child=_in_forked_child)
 
 
-def _config_folder() -> Path:
-    return Path(os.environ.get("DOCKER_CONFIG") or Path.home() / ".docker")
+def of_context(name: str) -> Fixed | None:
+    """Return where the engine of Docker's context ``name`` is; None if there is no such context."""
+    found = docker_contexts.endpoint(name)
+    if found is None:
+        return None
+    url = found["Host"]
+    place = docker_contexts.tls_folder(name)
+    paths = [place / one for one in _FILES]
+    if not all(path.is_file() for path in paths):
+        return Fixed(url, tls_files(url))
+    return Fixed(url, TlsFiles(paths[0], paths[1], paths[2], not found.get("SkipTLSVerify")))
 
 
-def _of_context(name: str) -> str:
-    folder = _config_folder() / "contexts" / "meta" / hashlib.sha256(name.encode()).hexdigest()
-    try:
-        told: Any = json.loads((folder / "meta.json").read_text())
-        return str(told["Endpoints"]["docker"]["Host"])
-    except (OSError, ValueError, KeyError, TypeError):
-        raise EngineUnavailable(
-            f"DOCKER_CONTEXT names the context {name!r}, which is not in {_config_folder()}. "
-            "Fix: unset DOCKER_CONTEXT, or name one that docker context ls shows"
-        ) from None
+def tls_files(host: str) -> TlsFiles | None:
+    """Return the files that the environment names for an address, None for no TLS.
 
-
-def _tls(host: str) -> Any:
-    """Return the TLS settings for an address, False for none."""
-    import docker.tls
-
+    Raises `EngineUnavailable` if some are missing.
+    """
     verify = os.environ.get("DOCKER_TLS_VERIFY", "")
     folder = os.environ.get("DOCKER_CERT_PATH", "")
     if not host.startswith(("tcp://", "https://")) or not (verify or folder):
-        return False
-    place = Path(folder) if folder else _config_folder()
+        return None
+    place = Path(folder) if folder else docker_contexts.config_folder()
     if missing := [name for name in _FILES if not (place / name).is_file()]:
         variable = "DOCKER_CERT_PATH" if folder else "DOCKER_TLS_VERIFY"
         raise EngineUnavailable(
@@ -139,8 +216,31 @@ def _tls(host: str) -> Any:
             f"{', '.join(missing)}. Fix: set DOCKER_CERT_PATH to the folder that has "
             f"{', '.join(_FILES)}, or unset {variable}"
         )
+    return TlsFiles(place / _FILES[0], place / _FILES[1], place / _FILES[2], bool(verify))
+
+
+def _tls(files: TlsFiles | None) -> Any:
+    """Return TLS settings in the form of ``docker``, False for none."""
+    import docker.tls
+
+    if files is None:
+        return False
     return docker.tls.TLSConfig(
-        client_cert=(str(place / "cert.pem"), str(place / "key.pem")),
-        ca_cert=str(place / "ca.pem"),
-        verify=bool(verify),
+        client_cert=(str(files.certificate), str(files.key)),
+        ca_cert=str(files.authority),
+        verify=files.verify,
+    )
+
+
+def is_far(host: str) -> bool:
+    """Return whether an address leads beyond this machine's Unix sockets and loopback.
+
+    >>> is_far("ssh://me@box"), is_far("unix:///run/docker.sock"), is_far("tcp://127.0.0.1:2375")
+    (True, False, False)
+    """
+    where = urlsplit(host)
+    if where.scheme == "ssh":
+        return True
+    return where.scheme in ("tcp", "https") and where.hostname not in (
+        *("127.0.0.1", "localhost", "::1"),
     )

@@ -14,7 +14,7 @@ import threading
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from lifecycle_magic.engines.docker.address import connect, docker_host
+from lifecycle_magic.engines.docker.address import Location, connect
 from lifecycle_magic.exception import EngineError, EngineUnavailable, Error
 from lifecycle_magic.host import disk_full
 from lifecycle_magic.wire import descriptors
@@ -60,9 +60,10 @@ class Clients:
     and `MOST_IDLE` are kept.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, location: Location) -> None:
+        self.location = location
         self._lock = threading.Lock()
-        self._idle: list[APIClient] = []
+        self._idle: list[tuple[str, APIClient]] = []  # with the URL that it connects to
         self._version: str | None = None
 
     @contextlib.contextmanager
@@ -73,11 +74,11 @@ class Clients:
         streams: an action of the engine that is still running for them is cancelled.
         """
         _log.debug("Docker: %s", doing)
-        with translated(doing):
+        with translated(doing, self.location):
             import docker.errors
 
-            with self._lock:
-                client = self._idle.pop() if self._idle else None
+            url = self.location.url
+            client = self._take(url)
             if client is None:
                 client = self._connect()
             responses: list[requests.Response] = []
@@ -96,20 +97,30 @@ class Clients:
                     response.close()
                 if client is not None:
                     client.hooks["response"] = []
-                    self._put_back(client)
+                    self._put_back(url, client)
 
-    def _put_back(self, client: APIClient) -> None:
+    def _take(self, url: str) -> APIClient | None:
+        """Return an idle client of this URL, and close those of another tunnel than today's."""
+        with self._lock:
+            others = [client for its, client in self._idle if its != url]
+            self._idle = [one for one in self._idle if one[0] == url]
+            found = self._idle.pop()[1] if self._idle else None
+        for client in others:
+            client.close()
+        return found
+
+    def _put_back(self, url: str, client: APIClient) -> None:
         with self._lock:
             keep = len(self._idle) < MOST_IDLE
             if keep:
-                self._idle.append(client)
+                self._idle.append((url, client))
         if not keep:
             client.close()
 
     def _connect(self) -> APIClient:
-        _knock()
+        _knock(self.location)
         # To ask which version is spoken costs a round trip, so only the first does.
-        client = connect(self._version)
+        client = connect(self._version, self.location)
         self._version = client.api_version
         return client
 
@@ -117,12 +128,12 @@ class Clients:
         """Close what is idle. The object can be used again."""
         with self._lock:
             idle, self._idle = self._idle, []
-        for client in idle:
+        for _, client in idle:
             client.close()
 
 
 @contextlib.contextmanager
-def translated(doing: str) -> Iterator[None]:
+def translated(doing: str, location: Location) -> Iterator[None]:
     """Raise failures of ``docker`` in the block as `EngineUnavailable` or `EngineError`."""
     import docker.errors
     import requests.exceptions
@@ -134,7 +145,7 @@ def translated(doing: str) -> Iterator[None]:
         raise EngineError(explain(doing, said(error))) from None
     except (requests.exceptions.Timeout, urllib3.exceptions.TimeoutError):
         raise EngineError(
-            f"the engine at {docker_host()} did not {doing} in time: it may be overloaded; "
+            f"the engine at {location.shown} did not {doing} in time: it may be overloaded; "
             "docker ps tells whether it answers"
         ) from None
     except (
@@ -144,7 +155,7 @@ def translated(doing: str) -> Iterator[None]:
     ) as error:
         if told := descriptors.explain(str(error)):
             raise EngineError(f"could not {doing}: {told}") from None
-        raise unavailable(str(error)) from None
+        raise unavailable(str(error), location) from None
     except OSError as error:
         if isinstance(error, Error) or not (told := descriptors.explain(error)):
             raise
@@ -166,14 +177,14 @@ def explain(doing: str, words: str) -> str:
     return f"the engine could not {doing}: {words}"
 
 
-def unavailable(why: str) -> EngineUnavailable:
-    """Return the error for an engine that does not answer at the address of `docker_host`."""
-    return EngineUnavailable(f"no Docker engine answers at {docker_host()}: {why}")
+def unavailable(why: str, location: Location) -> EngineUnavailable:
+    """Return the error for an engine that does not answer at ``location``."""
+    return EngineUnavailable(f"no Docker engine answers at {location.shown}: {why}")
 
 
-def _knock() -> None:
+def _knock(location: Location) -> None:
     """Raise a clear error if no process listens on the engine's Unix socket."""
-    host = docker_host()
+    host = location.url
     if not host.startswith("unix://"):
         return
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
@@ -182,10 +193,12 @@ def _knock() -> None:
         except PermissionError:
             raise unavailable(
                 "this user may not use the socket: add the user to its group (usually docker) and "
-                "log in again, or use a rootless engine and set DOCKER_HOST to its socket"
+                "log in again, or use a rootless engine and set DOCKER_HOST to its socket",
+                location,
             ) from None
         except OSError as error:
             raise unavailable(
                 f"{error.strerror or error}: start the engine, or set DOCKER_HOST to its address "
-                "(docker context ls shows it)"
+                "(docker context ls shows it)",
+                location,
             ) from None

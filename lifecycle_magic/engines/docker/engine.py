@@ -1,11 +1,13 @@
-"""The docker engine: any engine that speaks Docker's API, on this machine.
+"""The docker engine: any engine that speaks Docker's API, on this machine or another one.
 
 Images are built with the classic build API and kept under tags made from their keys. A container
 runs the guest as process 1 and dials home; when it has ended, this side removes it.
 
 How it dials: where engine and kernel share a Linux, over a Unix socket in the run folder, so no
 port is open anywhere. Docker Desktop's containers live in a virtual machine that no Unix socket
-reaches: there it is TCP on the loopback address, which they see as ``host.docker.internal``.
+reaches: there it is TCP on the loopback address, which they see as ``host.docker.internal``. An
+engine on another machine shares nothing: there a relay process dials for the container
+(`engines/relay`). Whether an engine shares files is tried.
 """
 
 from __future__ import annotations
@@ -32,11 +34,11 @@ from lifecycle_magic.engines.base import (
 )
 from lifecycle_magic.engines.cpu_meter import CpuMeter
 from lifecycle_magic.engines.docker import commit as docker_commit
-from lifecycle_magic.engines.docker import ends, facts, run_folder
+from lifecycle_magic.engines.docker import ends, facts, run_folder, shared_files
 from lifecycle_magic.engines.docker import kept as docker_kept
 from lifecycle_magic.engines.docker import launch as docker_launch
 from lifecycle_magic.engines.docker import surroundings as docker_surroundings
-from lifecycle_magic.engines.docker.address import docker_host
+from lifecycle_magic.engines.docker.address import Fixed, OfEnvironment, docker_host
 from lifecycle_magic.engines.docker.api import (
     create_container,
     discard_container,
@@ -46,11 +48,13 @@ from lifecycle_magic.engines.docker.api import (
 from lifecycle_magic.engines.docker.client import Clients
 from lifecycle_magic.engines.docker.facts import Facts
 from lifecycle_magic.engines.docker.images import Images
-from lifecycle_magic.engines.docker.launch import RUN
+from lifecycle_magic.engines.docker.launch import RUN, Transport
 from lifecycle_magic.engines.docker.names import ROLE, volume_name
+from lifecycle_magic.engines.docker.relayed import RelayedContainers
 from lifecycle_magic.engines.docker.volumes import DockerVolumes
 from lifecycle_magic.engines.listener import unix_socket
-from lifecycle_magic.exception import EngineError
+from lifecycle_magic.engines.relay.locations import FarLocation
+from lifecycle_magic.exception import EngineError, EngineUnavailable
 from lifecycle_magic.images.image import Image
 from lifecycle_magic.images.steps import FileDigests
 from lifecycle_magic.wire.surroundings import Surroundings
@@ -60,7 +64,8 @@ if TYPE_CHECKING:
 
 
 class DockerEngine:
-    """Containers of the Docker engine at ``DOCKER_HOST``, or at Docker's own socket.
+    """Containers of the Docker engine at ``location``, otherwise at ``DOCKER_HOST``, or at Docker's
+    own socket.
 
     ``transport`` is found out; give it where an engine is taken for what it is not. What is younger
     than ``young`` seconds may be in use by a kernel whose state we do not see: `prune` leaves it.
@@ -69,14 +74,23 @@ class DockerEngine:
     'Docker 28.2.2 at unix:///var/run/docker.sock'
     """
 
-    name: Literal["docker", "process"] = "docker"
+    kind: Literal["docker", "process"] = "docker"
 
     def __init__(
-        self, *, transport: Literal["unix", "tcp"] | None = None, young: float = 600.0
+        self,
+        name: str = "docker",
+        location: FarLocation | None = None,
+        *,
+        transport: Transport | None = None,
+        young: float = 600.0,
     ) -> None:
+        self.name = name
         self.young = young
         self._asked = transport
-        self._clients = Clients()
+        if transport == "relay" and location is None:
+            location = FarLocation(Fixed(docker_host()))
+        self._far = location
+        self._clients = Clients(location or OfEnvironment())
         self._images = Images(self._clients)
         self._known: Facts | None = None
         self._cpu = CpuMeter()
@@ -86,35 +100,63 @@ class DockerEngine:
 
     @property
     def address(self) -> str:
-        return docker_host()
+        return self._clients.location.shown
 
     def check(self) -> str:
         """Return one line that describes the engine; raises `EngineUnavailable`."""
-        self._known = facts.read(self._clients)
-        return f"Docker {self._known.version} at {docker_host()}"
+        self._known = self._read_facts()
+        return f"Docker {self._known.version} at {self.address}"
 
     @property
     def _facts(self) -> Facts:
         if self._known is None:
-            self._known = facts.read(self._clients)
+            self._known = self._read_facts()
         return self._known
 
+    def _read_facts(self) -> Facts:
+        if self._far is None:
+            return facts.read(self._clients)
+        try:
+            return facts.read(self._clients, far=True)
+        except EngineUnavailable as error:
+            # What is wrong at the other end of a tunnel is known to ssh alone.
+            words = self._far.words()
+            if not words or words in str(error):
+                raise
+            raise EngineUnavailable(f"{error}. ssh: {words}") from None
+
+    @property
+    def cores(self) -> int:
+        return self._facts.cores
+
     @functools.cached_property
-    def _transport(self) -> Literal["unix", "tcp"]:
+    def _transport(self) -> Transport:
         if self._asked is not None:
             return self._asked
+        if self._far is not None:
+            return "unix" if shared_files.are_shared(self._clients, self._facts) else "relay"
         return "tcp" if self._facts.desktop or sys.platform != "linux" else "unix"
+
+    @functools.cached_property
+    def _relayed(self) -> RelayedContainers:
+        assert self._far is not None
+        return RelayedContainers(self._clients, self._far)
 
     def review(self, image: Image, launch: Launch | None = None) -> Honoured:
         """Return what of this launch the engine can't honour; every image can be built."""
         if launch is None:
             return Honoured()
-        return docker_launch.review(launch, self._facts, unix=self._transport == "unix")
+        return docker_launch.review(launch, self._facts, self._transport, self.address)
 
     def close(self) -> None:
-        """Finish removing what has ended and close idle connections. It can be used again."""
+        """Finish removing what has ended and close idle connections. It can be used again.
+
+        A relay goes on until its containers have ended.
+        """
         self._remover.close()
         self._clients.close()
+        if self._far is not None:
+            self._far.close()
 
     # --- images ----------------------------------------------------------------------------
 
@@ -143,7 +185,10 @@ class DockerEngine:
         An exception in the calling thread, an interrupt too, ends the build and leaves no
         container.
         """
-        return self._images.build(image, key, on_step, files, self._facts, below)
+        shares = self._transport != "relay"
+        return self._images.build(
+            image, key, on_step, files, self._facts, below, shares_files=shares
+        )
 
     def commit(self, container: str, key: str) -> str:
         """Keep the files of a running container as an image under ``key``; return its id."""
@@ -175,6 +220,8 @@ class DockerEngine:
         """Open the socket that a container with this run folder will dial."""
         if self._transport == "unix":
             return Listener(unix_socket(run_dir / "sock"), f"unix:{RUN}/sock")
+        if self._transport == "relay":
+            return Listener(unix_socket(run_dir / "sock"), f"relay:{RUN}/sock")
         bind, seen = self._tcp_addresses
         try:
             sock = socket.create_server((bind, 0))
@@ -219,7 +266,10 @@ class DockerEngine:
         with self._clients.use(f"start the container {launch.name}") as api:
             self._require_volumes(api, launch)
             try:
-                container = self._start(api, launch)
+                if self._transport == "relay":
+                    container = self._relayed.start(api, launch, self._facts)
+                else:
+                    container = self._start(api, launch)
             except docker.errors.APIError as error:
                 if "host-gateway" not in str(error.explanation):
                     raise
@@ -272,7 +322,14 @@ class DockerEngine:
     def ended(self, container: str) -> Ended | None:
         """Return how a container ended; one that is just ending is waited for, up to 5 s."""
         self._cpu.forget(container)
+        if self._transport == "relay":
+            return self._relayed.ended(container)
         return ends.ended(self._clients, container)
+
+    def send_run_folder(self, container: str, run_dir: Path) -> None:
+        """Give a running container the modules that were written since its launch."""
+        if self._transport == "relay":
+            self._relayed.send_run_folder(container, run_dir)
 
     def clear_run_folder(self, container: str, run_dir: Path) -> None:
         """Remove the folders that root made in the run folder of a container that has ended."""
@@ -286,7 +343,10 @@ class DockerEngine:
     def discard(self, container: str) -> None:
         """Remove a container that has ended, or is just ending. Return at once."""
         self._cpu.forget(container)
-        self._remover.add(container)
+        if self._transport == "relay":
+            self._relayed.discard(container)
+        else:
+            self._remover.add(container)
 
     def usage(self, container: str) -> Usage | None:
         """Return the CPU use since the previous call, or the start, and memory without page

@@ -1,17 +1,17 @@
 """The facts that a Docker engine reports, and whether it is usable.
 
-Run folder, guest and volumes are mounts of this machine's folders, so an engine must run Linux
-containers and see this machine's files.
+An engine must run Linux containers. One that is named by ``DOCKER_HOST`` alone must also see this
+machine's files, unless `choose` takes it for one on another machine.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import socket
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
-from lifecycle_magic.engines.docker.address import docker_host
 from lifecycle_magic.engines.docker.client import Clients
 from lifecycle_magic.exception import EngineUnavailable
 
@@ -47,6 +47,7 @@ class Facts:
     limits_pids: bool
     arch: str = ""
     host_gateway: bool = True  # it can give containers a name for its machine
+    id: str = ""  # the engine's own
 
     @classmethod
     def of(cls, info: dict[str, Any], api_version: str = "1.41") -> Facts:
@@ -64,6 +65,7 @@ class Facts:
             limits_pids=bool(info.get("PidsLimit", True)),
             arch=_ARCHITECTURES.get(info.get("Architecture", ""), info.get("Architecture", "")),
             host_gateway=_numbers(api_version) >= _HOST_GATEWAY,
+            id=info.get("ID") or "",
         )
 
     @property
@@ -76,19 +78,26 @@ class Facts:
         return any(option.split(",")[0] == f"name={name}" for option in self.security)
 
 
-def read(clients: Clients) -> Facts:
-    """Ask the engine; raises `EngineUnavailable` if it is not one for us."""
+def read(clients: Clients, *, far: bool = False) -> Facts:
+    """Ask the engine; raises `EngineUnavailable` if it is not one for us.
+
+    Unless it may be ``far``, it must be on this machine.
+    """
     with clients.use("tell about itself") as api:
         facts = Facts.of(api.info(), api.api_version)
     if facts.os_type != "linux":
         raise EngineUnavailable(
-            f"the engine at {docker_host()} runs {facts.os_type} containers, and "
+            f"the engine at {clients.location.shown} runs {facts.os_type} containers, and "
             "Linux ones are needed: switch Docker Desktop to Linux containers"
         )
-    if not _is_local(facts):
+    if far:
+        # There, "the host" would be another machine than the kernel's.
+        return dataclasses.replace(facts, host_gateway=False)
+    if not _is_local(facts, clients.location.url):
         raise EngineUnavailable(
-            f"the engine at {docker_host()} runs on another machine ({facts.name}), "
-            "which does not see this one's files: use one on this machine (unset DOCKER_HOST)"
+            f"the engine at {clients.location.shown} runs on another machine ({facts.name}), "
+            "which does not see this one's files. Fix: name it with engine=, as in "
+            f"engine={clients.location.shown!r}, or use one on this machine (unset DOCKER_HOST)"
         )
     return facts
 
@@ -97,9 +106,9 @@ def _numbers(version: str) -> tuple[int, ...]:
     return tuple(int(part) for part in version.split(".") if part.isdecimal())
 
 
-def _is_local(facts: Facts) -> bool:
+def _is_local(facts: Facts, url: str) -> bool:
     """Return whether the engine sees this machine's files."""
-    where = urlsplit(docker_host())
+    where = urlsplit(url)
     if where.scheme in ("unix", "npipe"):
         return True
     return facts.name == socket.gethostname() or (

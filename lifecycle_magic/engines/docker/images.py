@@ -150,9 +150,12 @@ class Images:
         files: FileDigests | None,
         facts: Facts,
         below: str | None = None,
+        *,
+        shares_files: bool = True,
     ) -> str:
         """Build the recipe, keep it under ``key``, return its id.
 
+        An engine that does not ``shares_files`` with this process installs packages by itself.
         It is built on top of the image ``below``, or else of the recipe's base.
         ``files`` are the digests that went into the key: what is sent is checked against them.
         An exception in the calling thread, an interrupt too, ends the build and leaves no
@@ -175,7 +178,7 @@ class Images:
             anew = anew or step.force
             reporter = StepReporter(on_step, step.title(), number + 1, of)
             apart = None
-            if isinstance(step, PipInstall):
+            if isinstance(step, PipInstall) and shares_files:
                 apart = uv_install.install(self._clients, facts, step, made, reporter, anew=anew)
             if apart is None and step.access:
                 apart = container_step.run(self._clients, facts, step, made, reporter, anew=anew)

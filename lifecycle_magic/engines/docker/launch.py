@@ -6,13 +6,15 @@ choice has its reason next to it.
 
 from __future__ import annotations
 
-from typing import Any
+import inspect
+from typing import Any, Literal
 
 from lifecycle_magic.engines.base import Honoured, Launch, Mount
 from lifecycle_magic.engines.docker.facts import Facts
 from lifecycle_magic.engines.docker.names import ROLE, volume_name
 from lifecycle_magic.engines.docker.surroundings import owns_files
 from lifecycle_magic.engines.process.limits import gpu_count, gpu_ids
+from lifecycle_magic.wire import packed_files
 from lifecycle_magic.wire.surroundings import HOST
 
 GUEST = "/opt/lifecycle_magic"
@@ -49,10 +51,38 @@ exec(open(sys.argv[0] + "/__main__.py").read())
 """
 
 
-def review(launch: Launch, facts: Facts, *, unix: bool) -> Honoured:
-    """Return what of ``launch`` this engine can't honour."""
+# What a container runs that shares no files: first the guest arrives on standard input, then what
+# is in its run folder. `packed_files` is in front of it.
+_ATTACHED_PRELUDE = """
+import sys
+sys.path.pop(0)
+for folder in sys.argv[1:]:
+    unpack(read_exactly(0, int(read_exactly(0, 32), 16)), folder)
+sys.path.insert(0, sys.argv[1])
+from lifecycle_magic.guest.attached_start import main
+del sys.argv[1]
+sys.exit(main(sys.argv[1]))
+"""
+
+Transport = Literal["unix", "tcp", "relay"]
+"""How a container reaches the kernel: over a Unix socket, over TCP, or by way of a relay."""
+
+
+def review(
+    launch: Launch, facts: Facts, transport: Transport, address: str = "this address"
+) -> Honoured:
+    """Return what of ``launch`` the engine at ``address`` can't honour."""
     refused, ignored = [], []
-    if launch.block_network and not unix:
+    if transport == "relay":
+        refused += [
+            f"the volume at {one.path} is the folder {one.volume.path} of this machine, and the "
+            f"engine at {address} does not see this machine's files: put the files into the image "
+            "(Image.add_local_dir), or use a named volume (Volume.from_name) and fill it with "
+            "batch_upload()"
+            for one in launch.mounts
+            if one.volume.kind == "path"
+        ]
+    if launch.block_network and transport == "tcp":
         refused.append(
             "block_network=True needs a container that reaches the kernel by a Unix socket, and "
             "this engine's containers reach it over TCP: use an engine on this Linux machine, "
@@ -70,7 +100,7 @@ def review(launch: Launch, facts: Facts, *, unix: bool) -> Honoured:
         ignored.append(
             f"gpu={launch.gpu!r}: the engine can't choose by model; it gives what is there"
         )
-    if not facts.host_gateway and not launch.block_network:
+    if not facts.host_gateway and not launch.block_network and transport != "relay":
         ignored.append(
             f"the name {HOST} for this machine needs Docker 20.10 or newer with a bridge network: "
             "use the machine's own address in code that calls a service on it"
@@ -80,9 +110,32 @@ def review(launch: Launch, facts: Facts, *, unix: bool) -> Honoured:
 
 def config(launch: Launch, facts: Facts) -> dict[str, Any]:
     """Return the body of ``POST /containers/create`` for ``launch``."""
+    mounts = [_bind(str(launch.guest_dir), GUEST, read_only=True), _bind(str(launch.run_dir), RUN)]
+    return _config(launch, facts, ["python3", "-c", _PRELUDE, GUEST, RUN], mounts)
+
+
+def attached_config(launch: Launch, facts: Facts) -> dict[str, Any]:
+    """Return the body for a container that gets everything through its standard input.
+
+    Its files are in memory, so that no commit has them.
+    """
+    body = _config(
+        launch,
+        facts,
+        ["python3", "-c", inspect.getsource(packed_files) + _ATTACHED_PRELUDE, GUEST, RUN],
+        [_in_memory(GUEST, 0o755), _in_memory(RUN, 0o700)],
+    )
+    # The end of this one attachment is the end of standard input: so it learns that the relay is
+    # gone.
+    return {**body, "OpenStdin": True, "StdinOnce": True, "Tty": False}
+
+
+def _config(
+    launch: Launch, facts: Facts, command: list[str], mounts: list[dict[str, Any]]
+) -> dict[str, Any]:
     return {
         "Image": launch.image,
-        "Entrypoint": ["python3", "-c", _PRELUDE, GUEST, RUN],
+        "Entrypoint": command,
         "Cmd": [],
         "User": "0:0",
         "Labels": {**launch.labels, ROLE: "container"},
@@ -90,11 +143,11 @@ def config(launch: Launch, facts: Facts) -> dict[str, Any]:
         "StopTimeout": launch.stop_timeout,
         # The kernel watches a connection; an image's own health check would only cost.
         "Healthcheck": {"Test": ["NONE"]},
-        "HostConfig": _host_config(launch, facts),
+        "HostConfig": _host_config(launch, facts, mounts),
     }
 
 
-def _host_config(launch: Launch, facts: Facts) -> dict[str, Any]:
+def _host_config(launch: Launch, facts: Facts, mounts: list[dict[str, Any]]) -> dict[str, Any]:
     host: dict[str, Any] = {
         # See docker_ends: with AutoRemove an engine's restart can cost a container its exit.
         "AutoRemove": False,
@@ -106,8 +159,7 @@ def _host_config(launch: Launch, facts: Facts) -> dict[str, Any]:
         # Output is in the run folder, capped; the engine need not keep it a second time.
         "LogConfig": {"Type": "none", "Config": {}},
         "Mounts": [
-            _bind(str(launch.guest_dir), GUEST, read_only=True),
-            _bind(str(launch.run_dir), RUN),
+            *mounts,
             *(mount(one) for one in launch.mounts),
         ],
     }
@@ -160,6 +212,10 @@ def mount(mount: Mount) -> dict[str, Any]:
     if volume.is_read_only:
         made["ReadOnly"] = True
     return made
+
+
+def _in_memory(target: str, mode: int) -> dict[str, Any]:
+    return {"Type": "tmpfs", "Target": target, "TmpfsOptions": {"Mode": mode}}
 
 
 def _bind(source: str, target: str, *, read_only: bool = False) -> dict[str, Any]:

@@ -74,7 +74,8 @@ class ProcessEngine:
         'process'
     """
 
-    name: Literal["docker", "process"] = "process"
+    kind: Literal["docker", "process"] = "process"
+    name = "process"
 
     def __init__(
         self, *, sandbox: bool | None = None, transport: Literal["unix", "tcp"] = "unix"
@@ -258,6 +259,13 @@ class ProcessEngine:
         return launch.name
 
     # --- while it runs, and after ------------------------------------------------------------
+
+    @property
+    def cores(self) -> int:
+        return os.cpu_count() or 1
+
+    def send_run_folder(self, container: str, run_dir: Path) -> None:
+        """Do nothing: the container has the run folder itself."""
 
     def ended(self, container: str) -> Ended | None:
         """Return the exit code that the keeper wrote, once the instance has exited."""

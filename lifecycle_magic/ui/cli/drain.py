@@ -18,7 +18,7 @@ from pathlib import Path
 
 from lifecycle_magic.engines.base import Engine
 from lifecycle_magic.engines.process import process_table
-from lifecycle_magic.exception import EngineError
+from lifecycle_magic.exception import EngineError, InvalidError
 from lifecycle_magic.host.owner import Owner
 from lifecycle_magic.host.paths import matching
 from lifecycle_magic.lifecycle.report import Report
@@ -112,20 +112,20 @@ class _Engines:
         """Return whether the container still runs; False if its engine does not answer."""
         try:
             found = self._engine(folder.engine).containers()
-        except EngineError:
+        except (EngineError, InvalidError):  # a context may have been removed
             return False
         return any(one.name == folder.container and one.running for one in found)
 
     def _engine(self, name: str) -> Engine:
         if name not in self._made:
-            if name == "docker":
-                from lifecycle_magic.engines.docker.engine import DockerEngine
-
-                self._made[name] = DockerEngine()
-            else:
+            if name == "process":
                 from lifecycle_magic.engines.process.engine import ProcessEngine
 
                 self._made[name] = ProcessEngine()
+            else:
+                from lifecycle_magic.engines.choose import docker_engine
+
+                self._made[name] = docker_engine(name)
         return self._made[name]
 
 

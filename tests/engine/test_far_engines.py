@@ -1,0 +1,578 @@
+"""Engines on another machine: a whole life there, and every end of what leads there.
+
+The other machine is a network namespace with an engine, whose ``/tmp`` is not this one's, and with
+an ssh server of its own.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import secrets
+import signal
+import subprocess
+import time
+import traceback
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import docker
+import psutil
+import pytest
+from far_machine import FarMachine, context_named, far_machine
+from kernel.harness import CellFailed, OwnKernel, own_kernel, wait_for
+
+import lifecycle_magic as lm
+from lifecycle_magic.engines.choose import docker_engine
+from lifecycle_magic.exception import ContainerDied, EngineUnavailable, InvalidError
+from lifecycle_magic.host.paths import state_root
+from lifecycle_magic.lifecycle.history import History
+from lifecycle_magic.session import session
+
+pytestmark = [pytest.mark.docker, pytest.mark.slow, pytest.mark.xdist_group("far")]
+
+WAYS = ("tcp", "ssh")
+
+
+@pytest.fixture(scope="module")
+def machine(need_docker: docker.DockerClient) -> Iterator[FarMachine]:
+    with far_machine(need_docker) as found:
+        yield found
+
+
+@pytest.fixture(autouse=True)
+def far(machine: FarMachine, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """What leads to the machine is set, and nothing stays there."""
+    for name, value in machine.env.items():
+        monkeypatch.setenv(name, value)
+    yield
+    session.close("the test is over")
+    wait_for(lambda: machine.containers() == [], "the removal of containers there")
+
+
+def address(machine: FarMachine, way: str) -> str:
+    return str(getattr(machine, way))
+
+
+class FarDiary:
+    """What hooks write into a named volume, which lies below the engine's folder."""
+
+    def __init__(self, machine: FarMachine, name: str) -> None:
+        self.name = name
+        volume = f"lifecycle-magic-{name}"
+        self._file = machine.folder / "data" / "volumes" / volume / "_data" / "diary"
+
+    def events(self) -> list[str]:
+        try:
+            return self._file.read_text().split()
+        except FileNotFoundError:
+            return []
+
+    def wait(self, event: str, times: int = 1, timeout: float = 60.0) -> None:
+        wait_for(lambda: self.events().count(event) >= times, f"{event} x {times}", timeout, 0.002)
+
+
+@pytest.fixture
+def diary(machine: FarMachine, request: pytest.FixtureRequest) -> FarDiary:
+    plain = "".join(one for one in request.node.name if one.isalnum())
+    return FarDiary(machine, f"diary-{plain[-40:]}")
+
+
+def declare(app: lm.App, diary: FarDiary, **options: Any) -> Any:
+    """A class whose hooks and methods note what they do."""
+    volume = lm.Volume.from_name(diary.name, create_if_missing=True)
+
+    @app.cls(volumes={"/notes": volume}, **options)
+    class Noted:
+        @lm.enter()
+        def load(self) -> None:
+            self.calls = 0
+            self.note("entered")
+
+        def note(self, event: str) -> None:
+            with open("/notes/diary", "a") as file:
+                file.write(f"{event}\n")
+
+        @lm.method()
+        def count(self) -> int:
+            self.calls += 1
+            return self.calls
+
+        @lm.method()
+        def same(self, value: Any) -> Any:
+            return value
+
+        @lm.method()
+        def hold(self) -> str:
+            self.note("holding")
+            while not os.path.exists("/notes/go"):
+                time.sleep(0.01)
+            return "let go"
+
+        @lm.exit()
+        def close(self) -> None:
+            self.note("exited")
+
+    return Noted
+
+
+# --- a whole life ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("way", [*WAYS, "context"])
+def test_a_class_lives_there_from_build_to_exit(
+    machine: FarMachine,
+    diary: FarDiary,
+    way: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    if way == "context":
+        context_named("gpu-box", machine, tmp_path)
+        monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
+        monkeypatch.delenv("DOCKER_CERT_PATH")
+        monkeypatch.delenv("DOCKER_TLS_VERIFY")
+    engine = "gpu-box" if way == "context" else address(machine, way)
+    app = lm.App(f"life-{way}", engine=engine)
+    volume = lm.Volume.from_name(diary.name, create_if_missing=True)
+
+    @app.cls(volumes={"/notes": volume}, secrets=[lm.Secret.from_dict({"TOKEN": "xyz-secret"})])
+    class Model:
+        @lm.build()
+        def prepare(self) -> None:
+            Path("/built").write_text("by the hook")
+
+        @lm.enter()
+        def load(self) -> None:
+            self.word = Path("/built").read_text()
+            print("entering")
+
+        @lm.method()
+        def read(self) -> tuple[str, str]:
+            print("reading")
+            return self.word, os.environ["TOKEN"]
+
+        @lm.method()
+        def fail(self) -> None:
+            raise KeyError("what is not there")
+
+        @lm.method()
+        def same(self, value: Any) -> Any:
+            return value
+
+        @lm.method()
+        def square(self, x: int) -> int:
+            return x * x
+
+        @lm.method()
+        async def later(self, x: int) -> int:
+            return x + 1
+
+        @lm.method()
+        def numbers(self, most: int) -> Iterator[int]:
+            yield from range(most)
+
+        @lm.exit()
+        def close(self) -> None:
+            with open("/notes/diary", "a") as file:
+                file.write("exited\n")
+
+    model = Model()
+    assert model.read.remote() == ("by the hook", "xyz-secret")
+    assert "entering\nreading" in capsys.readouterr().out
+    with pytest.raises(KeyError, match="what is not there") as failed:
+        model.fail.remote()
+    text = "".join(traceback.format_exception(failed.value))
+    assert 'raise KeyError("what is not there")' in text
+    large = os.urandom(9 << 20)  # more than a window
+    assert model.same.remote(large) == large
+    assert list(model.square.map(range(30))) == [x * x for x in range(30)]
+    assert list(model.numbers.remote_gen(5)) == [0, 1, 2, 3, 4]
+    assert model.later.remote(1) == 2
+    there = [one.plan.launch.name for one in session.current().containers()]
+    assert [f"/{name}" for name in there] == machine.containers()
+    with contextlib.closing(machine.client()) as client:
+        told = json.dumps(client.api.inspect_container(there[0]))
+    assert "xyz-secret" not in told
+    app.stop()
+    diary.wait("exited")
+    session.close("the test looks at the history")
+    entry = next(one for one in History(state_root()).entries() if one.container == there[0])
+    assert (entry.engine, entry.state) == (engine, "exited")
+    assert [hook.hook for hook in entry.hooks] == ["close"]
+
+
+def test_classes_of_two_places_call_each_other(machine: FarMachine) -> None:
+    app = lm.App("two-places")
+
+    @app.cls(engine="process")
+    class Here:
+        @lm.method()
+        def count(self) -> int:
+            return 3
+
+        @lm.method()
+        def ask(self) -> int:
+            return There().count.remote()
+
+    @app.cls(engine=machine.tcp, block_network=True)
+    class There:
+        @lm.method()
+        def count(self) -> int:
+            return 7
+
+        @lm.method()
+        def ask(self) -> int:
+            return Here().count.remote()
+
+    assert Here().ask.remote() == 7
+    assert There().ask.remote() == 3
+    app.stop()
+
+
+def test_local_modules_reach_spares_too(
+    machine: FarMachine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "far_helper.py").write_text("def word():\n    return 'from a module'\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    import far_helper  # type: ignore[import-not-found]
+
+    app = lm.App("spares", engine=machine.tcp)
+
+    @app.cls(buffer_containers=1, max_containers=2)
+    class Model:
+        @lm.method()
+        def word(self) -> str:
+            return str(far_helper.word())
+
+    assert Model().word.remote() == "from a module"
+    service = next(iter(session.current().services.values()))
+    wait_for(lambda: any(c.is_connected and c.is_spare for c in service.containers()), "a spare")
+    lm_restart = [c for c in service.containers() if not c.is_spare]
+    for container in lm_restart:
+        with contextlib.closing(machine.client()) as client:
+            client.api.kill(container.name)
+        container.exited.wait(30)
+    assert Model().word.remote() == "from a module"  # by the spare
+    app.stop()
+
+
+def test_a_web_endpoint_is_served_from_there(machine: FarMachine) -> None:
+    app = lm.App("web-there", engine=machine.tcp)
+
+    @app.cls()
+    class Site:
+        @lm.wsgi_app()
+        def site(self) -> Callable[..., list[bytes]]:
+            def answer(environ: Any, start: Any) -> list[bytes]:
+                start("200 OK", [("Content-Type", "text/plain")])
+                return [b"hello from there"]
+
+            return answer
+
+    with urllib.request.urlopen(Site().site.get_web_url(), timeout=30) as found:
+        assert found.read() == b"hello from there"
+    app.stop()
+
+
+def test_whether_files_are_shared_is_tried(machine: FarMachine) -> None:
+    # Both are Unix sockets of this machine; only one engine sees its files.
+    for url, way in (
+        (f"unix://{machine.socket}", "relay"),
+        ("unix:///var/run/docker.sock", "unix"),
+    ):
+        with contextlib.closing(docker_engine(url)) as engine:
+            engine.check()
+            assert engine._transport == way
+
+
+# --- what is refused ------------------------------------------------------------------------------
+
+
+def test_a_folder_of_this_machine_is_refused_with_the_fix(
+    machine: FarMachine, tmp_path: Path
+) -> None:
+    app = lm.App("folders", engine=machine.tcp)
+
+    @app.cls(volumes={"/data": lm.Volume.from_path(tmp_path)})
+    class Model:
+        @lm.method()
+        def run(self) -> int:
+            return 1
+
+    with pytest.raises(InvalidError, match=r"/data is the folder .*does not see.*add_local_dir"):
+        Model().run.remote()
+
+
+def refusal(url: str) -> str:
+    """The error of a first call there, which comes within ten seconds."""
+    began = time.monotonic()
+    app = lm.App("refused", engine=url)
+
+    @app.function(name=f"one-{secrets.token_hex(4)}")
+    def one() -> int:
+        return 1
+
+    with pytest.raises((EngineUnavailable, InvalidError)) as failed:
+        one.remote()
+    assert time.monotonic() - began < 11
+    return str(failed.value)
+
+
+def test_ssh_errors_are_in_its_own_words_with_a_fix(machine: FarMachine) -> None:
+    told = refusal("ssh://me@no-such-host.invalid")
+    assert told.count("Could not resolve hostname") == 1
+    assert "Fix: check the host's name" in told
+    known = machine.folder / "known"
+    right = known.read_text()
+    other = (machine.folder / "user.pub").read_text()
+    try:
+        for text in ("", f"{machine.host} {other}"):  # an unknown key, and another one
+            known.write_text(text)
+            told = refusal(machine.ssh)
+            assert "Host key verification failed" in told
+            assert "Fix: " in told
+            assert known.read_text() == text  # nothing was answered for the user
+    finally:
+        known.write_text(right)
+    authorized = machine.folder / "authorized"
+    keys = authorized.read_text()
+    try:
+        authorized.write_text("")
+        told = refusal(machine.ssh)
+        assert "Permission denied" in told
+        assert "Fix: add your public key" in told
+    finally:
+        authorized.write_text(keys)
+    told = refusal(f"ssh://root@{machine.host}/nowhere/docker.sock")
+    assert "no Docker engine answers at" in told
+    with docker_app(machine.ssh) as one:
+        assert one.remote() == 1
+
+
+@contextlib.contextmanager
+def docker_app(url: str) -> Iterator[Any]:
+    app = lm.App("answers", engine=url)
+
+    @app.function(name=f"one-{secrets.token_hex(4)}")
+    def one() -> int:
+        return 1
+
+    yield one
+    app.stop()
+
+
+def test_tls_errors_name_the_certificate_or_the_fix(
+    machine: FarMachine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("DOCKER_CERT_PATH")
+    monkeypatch.delenv("DOCKER_TLS_VERIFY")
+    assert "without TLS" in refusal(machine.tcp)
+    for name in ("ca", "cert", "key"):
+        (tmp_path / f"{name}.pem").write_bytes((machine.certificates / f"{name}.pem").read_bytes())
+    subprocess.run(
+        [
+            *("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"),
+            *("-nodes", "-keyout", "other-key", "-out", "ca.pem", "-subj", "/CN=another authority"),
+        ],
+        cwd=tmp_path,
+        check=True,
+        capture_output=True,
+    )
+    monkeypatch.setenv("DOCKER_CERT_PATH", str(tmp_path))
+    monkeypatch.setenv("DOCKER_TLS_VERIFY", "1")
+    assert "certificate verify failed" in refusal(f"tcp://{machine.host}:2376").lower()
+    monkeypatch.setenv("DOCKER_CERT_PATH", str(machine.certificates))
+    with docker_app(machine.tcp) as one:
+        assert one.remote() == 1
+
+
+def test_a_name_that_is_no_engine_is_refused_at_the_declaration() -> None:
+    with pytest.raises(InvalidError, match=r"engine='gpubox' must be .*docker context ls"):
+        lm.App("wrong", engine="gpubox")
+
+
+# --- ends -----------------------------------------------------------------------------------------
+
+CELL = """
+import lifecycle_magic as lm, os, time
+app = lm.App("ends", engine={url!r})
+volume = lm.Volume.from_name({name!r}, create_if_missing=True)
+
+@app.cls(volumes={{"/notes": volume}}, block_network=True, exit_grace=20)
+class Noted:
+    @lm.enter()
+    def load(self):
+        self.calls = 0
+        self.note("entered")
+
+    def note(self, event):
+        with open("/notes/diary", "a") as file:
+            file.write(event + "\\n")
+
+    @lm.method()
+    def count(self):
+        self.calls += 1
+        return self.calls
+
+    @lm.method()
+    def hold(self):
+        self.note("holding")
+        time.sleep(1000)
+
+    @lm.exit()
+    def close(self):
+        self.note("exiting")
+        time.sleep(0.2)
+        self.note("exited")
+
+print(Noted().count.remote())
+"""
+
+
+@pytest.fixture
+def kernel(machine: FarMachine, tmp_path: Path) -> Iterator[OwnKernel]:
+    with own_kernel(tmp_path / "tmp", dict(machine.env)) as found:
+        yield found
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_exit_runs_at_once_when_the_kernel_is_killed(
+    machine: FarMachine, kernel: OwnKernel, diary: FarDiary, way: str
+) -> None:
+    kernel.run(CELL.format(url=address(machine, way), name=diary.name), timeout=120)
+    cell = kernel.begin("Noted().hold.remote()")
+    assert cell
+    diary.wait("holding")
+    names = machine.containers()
+    kernel.kill()
+    diary.wait("exited")
+    assert diary.events() == ["entered", "holding", "exiting", "exited"]
+    wait_for(lambda: machine.containers() == [], "the relay to remove the container")
+    session.current().swept()
+    wait_for(lambda: entries(names[0]), "the report in the history")
+    [entry] = entries(names[0])
+    assert entry.state == "exited"
+    assert [hook.hook for hook in entry.hooks] == ["close"]
+
+
+def entries(container: str) -> list[Any]:
+    session.current().swept()
+    name = container.lstrip("/")
+    return [one for one in History(state_root()).entries() if one.container == name]
+
+
+def test_an_interrupt_ends_the_call_and_the_container_stays(
+    machine: FarMachine, kernel: OwnKernel, diary: FarDiary
+) -> None:
+    kernel.run(CELL.format(url=machine.ssh, name=diary.name), timeout=120)
+    cell = kernel.begin("Noted().hold.remote()")
+    diary.wait("holding")
+    kernel.interrupt()
+    with pytest.raises(CellFailed, match="KeyboardInterrupt"):
+        kernel.outcome(cell)
+    assert kernel.run("print(Noted().count.remote())").strip() == "2"
+    assert diary.events() == ["entered", "holding"]
+    kernel.run("app.stop()")
+
+
+def relays(kernel: OwnKernel) -> list[psutil.Process]:
+    """The relays that lead to the machine: they are no children of their kernels."""
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied):
+            if any("engines.relay.relay import main" in word for word in process.cmdline()):
+                found.append(process)
+    return found
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_without_its_relay_a_call_fails_and_exit_runs(
+    machine: FarMachine, kernel: OwnKernel, diary: FarDiary, way: str
+) -> None:
+    before = {one.pid for one in relays(kernel)}
+    kernel.run(CELL.format(url=address(machine, way), name=diary.name), timeout=120)
+    [relay] = [one for one in relays(kernel) if one.pid not in before]
+    cell = kernel.begin("Noted().hold.remote()")
+    diary.wait("holding")
+    relay.kill()
+    with pytest.raises(CellFailed, match="the relay process has exited") as failed:
+        kernel.outcome(cell)
+    assert failed.value.name == "ContainerDied"
+    diary.wait("exited")
+    assert kernel.run("print(Noted().count.remote())", timeout=120).strip() == "1"
+    kernel.run("app.stop()")
+    diary.wait("exited", 2)
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_short_cut_loses_nothing(machine: FarMachine, diary: FarDiary, way: str) -> None:
+    app = lm.App("cut", engine=address(machine, way))
+    noted = declare(app, diary)()
+    assert noted.count.remote() == 1
+    data = os.urandom(20 << 20)
+    call = noted.same.spawn(data)
+    with machine.cut():
+        time.sleep(2)  # the cut itself: nothing happens that could be waited for
+    assert call.get(timeout=60) == data
+    assert noted.count.remote() == 2
+    app.stop()
+    diary.wait("exited")
+    assert diary.events() == ["entered", "exited"]
+
+
+def test_a_cut_for_ever_ends_with_exit_there_and_an_error_here(
+    machine: FarMachine, diary: FarDiary
+) -> None:
+    app = lm.App("lost", engine=machine.tcp)
+    noted = declare(app, diary)()
+    assert noted.count.remote() == 1
+    call = noted.hold.spawn()
+    diary.wait("holding")
+    began = time.monotonic()
+    with machine.cut():
+        with pytest.raises(ContainerDied, match=r"nothing was received for 40 s"):
+            call.get(timeout=60)
+        assert time.monotonic() - began < 46
+        diary.wait("exited", timeout=46 - (time.monotonic() - began))
+    assert noted.count.remote() == 1  # another container
+    app.stop()
+    diary.wait("exited", 2)
+
+
+def test_an_engine_that_stops_politely_lets_exit_run(machine: FarMachine, diary: FarDiary) -> None:
+    app = lm.App("stopped", engine=machine.tcp)
+    noted = declare(app, diary)()
+    assert noted.count.remote() == 1
+    call = noted.hold.spawn()
+    diary.wait("holding")
+    [daemon] = [
+        one
+        for one in psutil.process_iter()
+        if one.name() == "dockerd" and f"--data-root={machine.folder}/data" in one.cmdline()
+    ]
+    daemon.send_signal(signal.SIGTERM)
+    diary.wait("exited")
+    with pytest.raises(ContainerDied):
+        call.get(timeout=60)
+    machine.engine.wait()
+    machine.start_engine()
+    assert noted.count.remote() == 1
+    app.stop()
+    diary.wait("exited", 2)
+
+
+def test_a_kernel_that_forks_does_not_keep_its_containers_alive(
+    machine: FarMachine, kernel: OwnKernel, diary: FarDiary
+) -> None:
+    kernel.run(CELL.format(url=machine.tcp, name=diary.name), timeout=120)
+    read, write = os.pipe()
+    with open(read), open(write, "w"):
+        kernel.run("child = os.fork()\nif not child:\n    time.sleep(20)\n    os._exit(0)")
+        kernel.kill()
+        diary.wait("exited", timeout=15)
