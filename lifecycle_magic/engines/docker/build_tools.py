@@ -157,10 +157,11 @@ def main():
     tool, *wanted = sys.argv[1:]
     if tool == "pip":
         uv += ["--index-strategy=unsafe-best-match", *uv_options(settings)]
-    code = subprocess.call([*uv, *wanted], env=env)
-    if code == 0 or tool != "pip":
-        return code
-    print("uv could not do it: the image's pip has a try", flush=True)
+    if os.path.exists(uv[0]):
+        code = subprocess.call([*uv, *wanted], env=env)
+        if code == 0 or tool != "pip":
+            return code
+        print("uv could not do it: the image's pip has a try", flush=True)
     env = dict(os.environ)
     env.update(pip_variables(settings))
     env.update(PIP_BREAK_SYSTEM_PACKAGES="1", PIP_ROOT_USER_ACTION="ignore")

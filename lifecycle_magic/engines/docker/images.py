@@ -155,7 +155,7 @@ class Images:
     ) -> str:
         """Build the recipe, keep it under ``key``, return its id.
 
-        An engine that does not ``shares_files`` with this process installs packages by itself.
+        An engine that does not ``shares_files`` with this process gets no uv of this machine.
         It is built on top of the image ``below``, or else of the recipe's base.
         ``files`` are the digests that went into the key: what is sent is checked against them.
         An exception in the calling thread, an interrupt too, ends the build and leaves no
@@ -178,8 +178,16 @@ class Images:
             anew = anew or step.force
             reporter = StepReporter(on_step, step.title(), number + 1, of)
             apart = None
-            if isinstance(step, PipInstall) and shares_files:
-                apart = uv_install.install(self._clients, facts, step, made, reporter, anew=anew)
+            if isinstance(step, PipInstall):
+                apart = uv_install.install(
+                    self._clients,
+                    facts,
+                    step,
+                    made,
+                    reporter,
+                    anew=anew,
+                    shares_files=shares_files,
+                )
             if apart is None and step.access:
                 apart = container_step.run(self._clients, facts, step, made, reporter, anew=anew)
             if apart is not None:

@@ -9,9 +9,11 @@ the step is an ordinary one.
 
 from __future__ import annotations
 
+import io
 import platform
 import secrets
 import sys
+import tarfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -49,11 +51,13 @@ def install(
     reporter: StepReporter,
     *,
     anew: bool,
+    shares_files: bool = True,
 ) -> str | None:
     """Install packages on top of the image ``below``; return None if an ordinary build must.
 
-    ``reporter`` is the step's; ``anew`` repeats a finished step. Raises `BuildError` if uv and
-    the image's pip both fail.
+    An engine that does not share files gets the settings alone, and the image's pip installs: uv
+    is large. ``reporter`` is the step's; ``anew`` repeats a finished step. Raises `BuildError` if
+    uv and the image's pip both fail.
     """
     key = container_step.key_of("uv", step, below)
     if not anew and (known := image_id(clients, tag(key))) is not None:
@@ -63,8 +67,9 @@ def install(
     container = ""
     try:
         with clients.use("install the packages") as api:
-            uv = _uv_for(inspect_image(api, below))
-            if uv is None:
+            image = inspect_image(api, below)
+            uv = _uv_for(image) if shares_files else None
+            if uv is None and (shares_files or step.tool != "pip" or not _is_root(image)):
                 return None
             reporter.report_start()
             # By its name, for an interrupt may leave one whose id we never heard.
@@ -73,8 +78,12 @@ def install(
                 for text in unusable:
                     reporter.report_output(f"{text}\n")
                 given = container_step.given_to(step, {}) if step.env or step.access else None
-                config = _config(step, below, tools, facts, given=given is not None)
+                config = _config(
+                    step, below, tools if shares_files else None, facts, given=given is not None
+                )
                 create_container(api, config, container)
+                if not shares_files:
+                    api.put_archive(container, GUEST, _archive(tools))
                 printed = StepOutputTail(reporter.report_output)
                 code = container_step.execute(api, container, printed, given)
             if code and step.tool == "pip":
@@ -104,7 +113,7 @@ def _uv_for(image: Mapping[str, Any]) -> Path | None:
         sys.platform == "linux"
         and image.get("Os") == "linux"
         and image.get("Architecture") == _MACHINES.get(platform.machine())
-        and (image.get("Config") or {}).get("User") in (None, *ROOTS)
+        and _is_root(image)
     )
     try:
         return Path(environments.find_uv()) if fits else None
@@ -112,12 +121,31 @@ def _uv_for(image: Mapping[str, Any]) -> Path | None:
         return None
 
 
+def _is_root(image: Mapping[str, Any]) -> bool:
+    return (image.get("Config") or {}).get("User") in (None, *ROOTS)
+
+
+def _archive(folder: Path) -> bytes:
+    """Return the files of a folder as a tar archive."""
+    with io.BytesIO() as file:
+        with tarfile.open(fileobj=file, mode="w") as tar:
+            for path in folder.iterdir():
+                tar.add(path, path.name)
+        return file.getvalue()
+
+
 def _config(
-    step: PipInstall, image: str, tools: Path, facts: Facts, *, given: bool
+    step: PipInstall, image: str, tools: Path | None, facts: Facts, *, given: bool
 ) -> dict[str, Any]:
-    """Return the body of ``POST /containers/create`` for a step on top of ``image``."""
+    """Return the body of ``POST /containers/create`` for a step on top of ``image``.
+
+    Without ``tools`` there is an empty volume in their place, which is no part of a commit and is
+    removed with the container.
+    """
     mounts: list[dict[str, Any]] = [
-        {"Type": "bind", "Source": str(tools), "Target": GUEST, "ReadOnly": True},
+        {"Type": "bind", "Source": str(tools), "Target": GUEST, "ReadOnly": True}
+        if tools is not None
+        else {"Type": "volume", "Target": GUEST, "VolumeOptions": {"NoCopy": True}},
         {
             "Type": "volume",
             "Source": CACHE,
