@@ -28,6 +28,7 @@ install_libraries
 
 missing=()
 command -v bwrap >/dev/null || missing+=(bubblewrap)
+[[ -x /usr/sbin/sshd ]] || missing+=(openssh-server)
 command -v chromium >/dev/null || missing+=(chromium)
 # Without any font the browser draws empty boxes.
 [[ -n $(find /usr/share/fonts -name '*.ttf' -print -quit 2>/dev/null) ]] || missing+=(fonts-dejavu-core)

@@ -568,11 +568,13 @@ def test_an_engine_that_stops_politely_lets_exit_run(machine: FarMachine, diary:
 
 
 def test_a_kernel_that_forks_does_not_keep_its_containers_alive(
-    machine: FarMachine, kernel: OwnKernel, diary: FarDiary
+    machine: FarMachine, kernel: OwnKernel, diary: FarDiary, tmp_path: Path
 ) -> None:
     kernel.run(CELL.format(url=machine.tcp, name=diary.name), timeout=120)
-    read, write = os.pipe()
-    with open(read), open(write, "w"):
-        kernel.run("child = os.fork()\nif not child:\n    time.sleep(20)\n    os._exit(0)")
-        kernel.kill()
-        diary.wait("exited", timeout=15)
+    stay = tmp_path / "stay"
+    stay.touch()
+    child = f"while os.path.exists({str(stay)!r}):\n        time.sleep(0.05)"
+    kernel.run(f"if not os.fork():\n    {child}\n    os._exit(0)")
+    kernel.kill()
+    diary.wait("exited", timeout=30)  # while the child lives
+    stay.unlink()
