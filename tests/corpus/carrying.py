@@ -164,6 +164,20 @@ def _names(namespace: dict[str, Any]) -> dict[str, Any]:
     } | {name: value for name, value in namespace.items() if name == "__name__"}
 
 
+def _is_same_class(one: type, other: type) -> bool:
+    return fingerprint(one) == fingerprint(other) and _defaults(one) == _defaults(other)
+
+
+def _defaults(cls: type) -> dict[str, str]:
+    """The defaults of the fields of a model of pydantic or a dataclass."""
+    fields = getattr(cls, "__pydantic_fields__", None) or getattr(cls, "__dataclass_fields__", {})
+    return {name: repr(one.default) for name, one in fields.items()}
+
+
+def _is_model(cls: type) -> bool:
+    return hasattr(cls, "__pydantic_fields__")
+
+
 class Container:
     """One instance, and the globals that its hooks and methods see."""
 
@@ -233,18 +247,15 @@ class Container:
         returns is one of the notebook's class all the same.
         """
         pairs = {
-            name: (self.view.get(name), new)
-            for name, new in namespace.items()
-            if isinstance(new, type)
-            and _is_ours(new)
-            and self.view.get(name) is not new
-            and not hasattr(new, "__pydantic_fields__")  # it holds those of its fields' types
-        }
-        pairs = {
             name: (kept, new)
-            for name, (kept, new) in pairs.items()
-            if isinstance(kept, type) and fingerprint(kept) == fingerprint(new)
+            for name, new in namespace.items()
+            if isinstance(new, type) and _is_ours(new)
+            if isinstance(kept := self.view.get(name), type) and kept is not new
         }
+        same = {name: pair for name, pair in pairs.items() if _is_same_class(*pair)}
+        if len(same) < len(pairs):  # a model holds the schemas of its fields' classes
+            same = {name: pair for name, pair in same.items() if not _is_model(pair[0])}
+        pairs = same
         for one in gc.get_objects() if pairs else ():
             for kept, new in pairs.values():
                 if type(one) is new:
