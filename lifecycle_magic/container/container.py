@@ -33,7 +33,6 @@ from lifecycle_magic.container.slots import Plan, RunningInput, Slot
 from lifecycle_magic.container.worker_answers import REPORT_WAIT_SECONDS, KeptFrames
 from lifecycle_magic.engines.base import Engine
 from lifecycle_magic.exception import EngineError, StartError
-from lifecycle_magic.lifecycle.report import Report
 from lifecycle_magic.lifecycle.states import (
     ENDED_STATES,
     WARM_STATES,
@@ -110,11 +109,6 @@ class Container:
     def slots(self) -> list[Slot]:
         """Return its slots; none before it has connected."""
         return self.connections.slots
-
-    @property
-    def report(self) -> Report | None:
-        """Return its supervisor's report, once it is there."""
-        return self.cause.report
 
     def _move(self, to: State, why: str = "") -> None:
         """Move to another state and publish the change.
@@ -355,7 +349,7 @@ class Container:
 
     def _on_control_end(self) -> None:
         self.connections.control = None
-        if self.report is None or self.engine.leaves_behind(self.plan.launch.run_dir):
+        if self.cause.report is None or self.engine.leaves_behind(self.plan.launch.run_dir):
             # Killed from outside, or the engine died. The engine may take long to answer.
             threading.Thread(target=self._finish, name=f"{self.name}-end", daemon=True).start()
         else:
@@ -389,7 +383,7 @@ class Container:
 
     def explain_exit(self) -> str:
         """Return in one sentence why the container has exited."""
-        if self.is_connected and self.cause.killed is None and self.report is None:
+        if self.is_connected and self.cause.killed is None and self.cause.report is None:
             return "code in it closed the connection for calls"
         return self.cause.explain(self.plan.memory)
 

@@ -23,7 +23,7 @@ class ExitCause:
     """The cause of an exit, from the kernel, the supervisor and the engine.
 
     ``reason``: why the container drains or exits. ``killed``: the ending by which the kernel killed
-    it. ``report``: the supervisor's.
+    it. ``report``: the supervisor's, once it is there.
     """
 
     def __init__(self) -> None:
@@ -85,7 +85,7 @@ def may_have_begun(container: Container, slot: Slot, call: int) -> bool:
     """
     if container.state is State.EXITING:
         return False  # every input that began has ended and was answered
-    report = container.report
+    report = container.cause.report
     if report is not None:
         if report.in_order:
             return False  # it would have answered

@@ -129,7 +129,7 @@ def death_error(container: Container, method: str = "") -> ContainerDied:
     """Return the error for an input that was running when the container exited, once the cause is
     known.
     """
-    tail = container.report.tail if container.report is not None else ""
+    tail = container.cause.report.tail if container.cause.report is not None else ""
     last = f"\nIts last lines:\n{tail}" if tail else ""
     where = f"{container.plan.cls}.{method}" if method else container.plan.cls
     return ContainerDied(

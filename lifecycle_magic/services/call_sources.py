@@ -1,4 +1,4 @@
-"""Who makes the calls of a connection: a container of this session, or another process."""
+"""The two sides of a connection for calls: who makes them, and the session that serves them."""
 
 from __future__ import annotations
 
@@ -12,14 +12,29 @@ from lifecycle_magic.container.prompt_answers import PromptAnswers
 from lifecycle_magic.pool.printing import viewer
 
 if TYPE_CHECKING:
+    from lifecycle_magic.services.circle_watch import CircleWatch
+    from lifecycle_magic.services.kept_calls import KeptCalls
     from lifecycle_magic.services.service import Service
 
-__all__ = ["CallSource", "ContainerSource", "ProcessSource"]
+__all__ = ["CallSource", "ContainerSource", "ProcessSource", "SessionCalls"]
 
 Find = Callable[[str], "Service | None"]
 """Returns the service of a class by its key. None if another session may serve it. Raises
 `InvalidError` or `NotFoundError` if there is none.
 """
+
+
+class SessionCalls(Protocol):
+    """The part of a session that its connections use. ``who`` is the session in words."""
+
+    id: str
+
+    @property
+    def kept_calls(self) -> KeptCalls: ...
+    @property
+    def circle_watch(self) -> CircleWatch: ...
+    @property
+    def who(self) -> str: ...
 
 
 class CallSource(Protocol):

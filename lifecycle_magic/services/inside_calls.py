@@ -21,8 +21,8 @@ from lifecycle_magic.engines.base import Engine, Listener
 from lifecycle_magic.exception import Error, InvalidError
 from lifecycle_magic.host.paths import file_name, private_folder
 from lifecycle_magic.services.acceptor import Acceptor
-from lifecycle_magic.services.call_sources import ContainerSource, Find
-from lifecycle_magic.services.inside_connection import InsideConnection, SessionCalls
+from lifecycle_magic.services.call_sources import ContainerSource, Find, SessionCalls
+from lifecycle_magic.services.inside_connection import InsideConnection
 from lifecycle_magic.threads.event_loop import EventLoop
 from lifecycle_magic.wire import hello
 from lifecycle_magic.wire.frames import Channel

@@ -10,7 +10,7 @@ import functools
 import threading
 from concurrent.futures import Future
 from contextvars import Context
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from lifecycle_magic.calls import circles
 from lifecycle_magic.calls.batching import Batcher
@@ -26,11 +26,9 @@ from lifecycle_magic.exception import InputCancelled, InvalidError, WireError
 from lifecycle_magic.guest.session_connection import Answer
 from lifecycle_magic.pool import printing
 from lifecycle_magic.services import object_store
-from lifecycle_magic.services.call_sources import CallSource
+from lifecycle_magic.services.call_sources import CallSource, SessionCalls
 from lifecycle_magic.services.caller_connection import CallerConnection, pickled
-from lifecycle_magic.services.circle_watch import CircleWatch
 from lifecycle_magic.services.descriptions import description_of
-from lifecycle_magic.services.kept_calls import KeptCalls
 from lifecycle_magic.services.passed_prompts import PassedPrompts
 from lifecycle_magic.services.relayed_calls import RelayedCall
 from lifecycle_magic.services.running_calls import (
@@ -62,20 +60,7 @@ if TYPE_CHECKING:
     from lifecycle_magic.pool.pool import Pool
     from lifecycle_magic.spec.class_spec import MethodSpec
 
-__all__ = ["InsideConnection", "SessionCalls"]
-
-
-class SessionCalls(Protocol):
-    """The part of a session that its connections use. ``who`` is the session in words."""
-
-    id: str
-
-    @property
-    def kept_calls(self) -> KeptCalls: ...
-    @property
-    def circle_watch(self) -> CircleWatch: ...
-    @property
-    def who(self) -> str: ...
+__all__ = ["InsideConnection"]
 
 
 class InsideConnection(CallerConnection):
@@ -265,9 +250,7 @@ class InsideConnection(CallerConnection):
         running = RunningBatched(context.copy().run(Batcher.of(pool, method).submit, args, kwargs))
         if ask.id:
             self._session.kept_calls.follow(ask.id, running.future)
-        with self._lock:
-            self._running[ask.number] = running
-        running.future.add_done_callback(lambda done: self._answer(ask.number, done))
+        self._answer_later(ask.number, running)
 
     def _ask_objects(self, number: int, data: Any, buffers: list[Any]) -> None:
         """Pass on a request to the session's queues and dictionaries."""
@@ -277,9 +260,7 @@ class InsideConnection(CallerConnection):
         except BaseException as error:
             self._fail(number, error)
             return
-        with self._lock:
-            self._running[number] = running
-        running.future.add_done_callback(lambda done: self._answer(number, done))
+        self._answer_later(number, running)
 
     def _ask_for_line(self, ask: Ask) -> None:
         """Answer with the line that the user enters at a prompt of the container."""
@@ -287,9 +268,7 @@ class InsideConnection(CallerConnection):
         if answers is None or not ask.method.isdecimal():
             raise WireError("a prompt of no container")
         running = RunningRequest(answers.take(int(ask.method)))
-        with self._lock:
-            self._running[ask.number] = running
-        running.future.add_done_callback(lambda done: self._answer(ask.number, done))
+        self._answer_later(ask.number, running)
 
     def _collect(self, ask: Ask) -> None:
         """Wait for a call that was spawned elsewhere. Raises `NotFoundError` for none."""
@@ -384,6 +363,12 @@ class InsideConnection(CallerConnection):
             self._put(Kind.END, number, ForwardedAnswer(b"", ()))
         else:
             self._fail(number, error)
+
+    def _answer_later(self, number: int, running: RunningBatched) -> None:
+        """Answer with the result of ``running`` when it is there."""
+        with self._lock:
+            self._running[number] = running
+        running.future.add_done_callback(lambda done: self._answer(number, done))
 
     def _answer(self, number: int, done: Future[Any]) -> None:
         with self._lock:

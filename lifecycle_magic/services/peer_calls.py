@@ -20,9 +20,9 @@ from lifecycle_magic.host.paths import private_folder
 from lifecycle_magic.host.served import FOLDER, Served, label_of_this_process, write_private
 from lifecycle_magic.host.user_of_socket import is_own_user
 from lifecycle_magic.services.acceptor import Acceptor
-from lifecycle_magic.services.call_sources import Find, ProcessSource
+from lifecycle_magic.services.call_sources import Find, ProcessSource, SessionCalls
 from lifecycle_magic.services.caller_watch import CallerWatch
-from lifecycle_magic.services.inside_connection import InsideConnection, SessionCalls
+from lifecycle_magic.services.inside_connection import InsideConnection
 from lifecycle_magic.services.serial_connection import SerialConnection
 from lifecycle_magic.threads.event_loop import EventLoop
 from lifecycle_magic.wire import hello

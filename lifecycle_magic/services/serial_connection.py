@@ -17,9 +17,9 @@ from lifecycle_magic.calls.forwarded import ForwardedInput, ForwardingReader, Nu
 from lifecycle_magic.calls.reply import LastReply, Raise, Value, explain_loss, settle
 from lifecycle_magic.calls.sync import read_reply
 from lifecycle_magic.exception import Error, WireError
-from lifecycle_magic.services.call_sources import CallSource
+from lifecycle_magic.services.call_sources import CallSource, SessionCalls
 from lifecycle_magic.services.caller_watch import CallerWatch
-from lifecycle_magic.services.inside_connection import InsideConnection, SessionCalls
+from lifecycle_magic.services.inside_connection import InsideConnection
 from lifecycle_magic.services.running_calls import checked_method
 from lifecycle_magic.wire.frames import Channel, Frame, Kind
 from lifecycle_magic.wire.nested import REMOTE, Ask, read_ask

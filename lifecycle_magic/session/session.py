@@ -151,7 +151,7 @@ class Session:
         if container.is_spare:  # it held nothing of the user's
             discard(container.plan.launch.run_dir)
             return
-        report = container.report
+        report = container.cause.report
         plan = container.plan
         if report is not None:
             report = dataclasses.replace(report, container=container.name)

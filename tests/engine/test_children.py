@@ -106,8 +106,8 @@ def test_children_are_as_in_plain_python(site_on_each: Site) -> None:
     [container] = session.current().containers()
     site.app.stop()
     assert container.exited.wait(60)
-    assert container.report is not None
-    assert container.report.in_order, container.explain_exit()
+    assert container.cause.report is not None
+    assert container.cause.report.in_order, container.explain_exit()
     assert site.folder.count("exit") == 1
 
 

@@ -96,7 +96,7 @@ def test_whatever_is_printed_exit_runs(
         else:
             work.break_the_notes.remote()
     assert left.exists()
-    assert [one.report.orderly for one in work.made if one.report] == [True]
+    assert [one.cause.report.orderly for one in work.made if one.cause.report] == [True]
 
 
 # --- new code under a live instance --------------------------------------------------------------

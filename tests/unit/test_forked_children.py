@@ -261,4 +261,4 @@ def test_a_thread_that_never_ends_is_named(engine: ForkEngine, tmp_path: Path) -
     assert container.state is State.FAILED
     assert "exit ended" in container.explain_exit()
     assert "thread never" in container.explain_exit()
-    assert [one.hook for one in container.report.hooks] == ["close"]  # type: ignore[union-attr]
+    assert [one.hook for one in container.cause.report.hooks] == ["close"]  # type: ignore[union-attr]

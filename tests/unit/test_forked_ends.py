@@ -67,8 +67,8 @@ def test_long_errors_of_many_exit_hooks_are_all_reported(engine: ForkEngine) -> 
         assert work.echo.remote(1) == 1
     [container] = work.made
     assert container.state is State.EXITED
-    assert container.report is not None
-    *failed, last = container.report.hooks
+    assert container.cause.report is not None
+    *failed, last = container.cause.report.hooks
     assert [one.hook for one in failed] == [f"hook_{number}" for number in range(80)]
     assert (last.hook, last.error) == ("last", None)
     for one in failed:
@@ -83,7 +83,7 @@ def test_a_report_that_can_not_be_stored_is_still_shown(engine: ForkEngine) -> N
         assert work.echo.remote(1) == 1
         shutil.rmtree(work.made[0].plan.launch.run_dir)
     assert work.made[0].state is State.EXITED
-    assert work.made[0].report is not None
+    assert work.made[0].cause.report is not None
 
 
 def test_an_obituary_does_not_repeat_itself(engine: ForkEngine) -> None:

@@ -482,7 +482,7 @@ def test_a_worker_that_dies_of_any_signal_leaves_a_report(
         os.kill(engine.worker(container.id or ""), number)
         with pytest.raises(ContainerDied, match="its worker died of SIG"):
             call.get()
-    assert container.report is not None
+    assert container.cause.report is not None
     assert f"(exit code {128 + number})" in container.explain_exit()
 
 
