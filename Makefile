@@ -46,7 +46,8 @@ corpus: install ## run notebook programs plain and in containers, and compare (A
 soak: install ## run the tests that repeat with their full counts: programs, edits, kills, interrupts, restarts
 	@CORPUS=all CORPUS_EDITS=1000 $(BIN)/pytest tests/corpus -n $(WORKERS) -q $(ARGS)
 	@LIFECYCLE_MAGIC_KILLS=1000 LIFECYCLE_MAGIC_INTERRUPTS=500 LIFECYCLE_MAGIC_CYCLES=100 \
-		$(BIN)/pytest tests/faults/test_random_moments.py tests/engine/test_resources.py -q $(ARGS)
+		LIFECYCLE_MAGIC_NAMED_KILLS=60 $(BIN)/pytest tests/faults/test_random_moments.py \
+		tests/faults/test_named_moments.py tests/engine/test_resources.py -q $(ARGS)
 
 # Inputs that a decoder has not seen yet are kept in .hypothesis/corpus. Install atheris into .venv
 # to have them chosen by the lines that they reach.
