@@ -138,13 +138,22 @@ def _is_full(cell: CellType) -> bool:
 
 def behaviour(code: CodeType) -> bytes:
     """Return bytes that represent what code does, wherever it is written."""
-    constants = [
-        behaviour(one)
-        if isinstance(one, CodeType)
-        else marshal.dumps(one, 2) + type(one).__name__.encode()
-        for one in code.co_consts
-    ]
+    constants = map(_constant, code.co_consts)
     names = (code.co_names, code.co_varnames, code.co_freevars, code.co_cellvars, code.co_name)
     numbers = (code.co_argcount, code.co_posonlyargcount, code.co_kwonlyargcount, code.co_flags)
     table = getattr(code, "co_exceptiontable", b"")
     return digest(b"code", code.co_code, table, repr((names, numbers)).encode(), *constants)
+
+
+def _constant(value: Any) -> bytes:
+    if isinstance(value, CodeType):
+        return behaviour(value)
+    name = type(value).__name__.encode()
+    if isinstance(value, slice):  # since Python 3.14
+        return digest(name, *map(_constant, (value.start, value.stop, value.step)))
+    if isinstance(value, tuple):
+        return digest(name, *map(_constant, value))
+    try:
+        return marshal.dumps(value, 2) + name
+    except ValueError:  # of another type, which no compiler puts there
+        return repr(value).encode() + name
