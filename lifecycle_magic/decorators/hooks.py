@@ -17,6 +17,7 @@ from types import FunctionType
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from lifecycle_magic.decorators.classes import is_class
+from lifecycle_magic.decorators.direct_call import DirectCall
 from lifecycle_magic.decorators.marks import (
     ATTRIBUTE,
     BatchMarks,
@@ -241,6 +242,7 @@ def mark(fn: FunctionType, **more: Any) -> FunctionType:
         refusal = NoContainers(where_of(fn))
         for form in CALL_FORMS:
             setattr(fn, form, refusal)
+        fn.local = DirectCall(where_of(fn))  # type: ignore[attr-defined]
     return fn
 
 

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from lifecycle_magic.decorators.classes import is_class
+from lifecycle_magic.decorators.direct_call import DirectCall, attach
 from lifecycle_magic.decorators.hooks import NoContainers
 from lifecycle_magic.decorators.marks import Marks, marks_of
 from lifecycle_magic.decorators.parameters import instantiate, parameters_of
@@ -86,9 +87,10 @@ def set_own_class(cls: type) -> None:
     global own_classes
     own_classes = cls.__mro__[:-1]
     for owner in own_classes:
-        for value in vars(owner).values():
+        for name, value in vars(owner).items():
             marks = None if isinstance(value, type) else marks_of(value)
             if marks is not None and marks.is_method and hasattr(value, "__dict__"):
+                attach(owner, name, value)
                 is_sure = owner is cls and not _takes_arguments(cls)
                 for way in _CALL_METHODS:
                     # A bound method has the attributes of its function.
@@ -178,7 +180,7 @@ class OwnCall:
         return self._find().aio
 
 
-CALL_MARKERS = (RefusedCall, OwnCall, NoContainers)
+CALL_MARKERS = (RefusedCall, OwnCall, NoContainers, DirectCall)
 """Types of the ``.remote`` and similar attributes on methods. They are not part of the user's
 code.
 """

@@ -10,6 +10,8 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
+from lifecycle_magic.decorators.direct_call import attach
+from lifecycle_magic.decorators.marks import marks_of
 from lifecycle_magic.decorators.parameters import instantiate
 from lifecycle_magic.exception import InvalidError
 from lifecycle_magic.handles import local_names
@@ -90,8 +92,18 @@ class LocalInstance:
         spec = self._spec()
         self._entered = False
         local_names.check(spec.cls)
+        _attach(spec.cls)
         self._made = instantiate(spec.cls, self._args, self._kwargs)
         return self._made, spec
+
+
+def _attach(cls: type) -> None:
+    """Let the methods of a class call each other with ``self.method.local(...)``."""
+    for owner in cls.__mro__[:-1]:
+        for name, value in vars(owner).items():
+            marks = None if isinstance(value, type) else marks_of(value)
+            if marks is not None and marks.is_method and hasattr(value, "__dict__"):
+                attach(owner, name, value)
 
 
 def _run_aside(coroutine: Any) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -227,3 +228,73 @@ def test_an_app_runs_in_a_coroutine(site: Site) -> None:
 def test_a_run_in_a_cloud_is_refused(options: dict[str, Any], told: str) -> None:
     with pytest.raises(lm.exception.InvalidError, match=told):
         lm.App().run(**options)
+
+
+class Greeting:
+    @lm.method()
+    def greet(self, name: str) -> str:
+        return f"{self.word} {name}"  # type: ignore[attr-defined]
+
+
+def test_a_method_calls_another_one_on_its_own_instance(site_on_each: Site) -> None:
+    @site_on_each.app.cls()
+    class Polite(Greeting):
+        @lm.enter()
+        def load(self) -> None:
+            self.word = "dear"
+            self.first: str = self.greet.local("me")
+
+        @lm.method()
+        def greet(self, name: str) -> str:
+            return f"my {super().greet.local(name)}"
+
+        @lm.method()
+        def items(self, n: int) -> Iterator[int]:
+            yield from range(n)
+
+        @lm.method()
+        async def later(self, name: str) -> str:
+            return self.greet.local(name)
+
+        @lm.method()
+        async def all(self, name: str) -> tuple[str, str, list[int]]:
+            return self.first, await self.later.local(name), list(self.items.local(2))
+
+        @lm.method()
+        def of_another(self) -> str:
+            other = object.__new__(type(self))
+            other.word = "wrong"
+            try:
+                return other.greet.local("you")
+            except ValueError as error:
+                return str(error)
+
+    model: Any = Polite()
+    shown = ("my dear me", "my dear you", [0, 1])
+    assert asyncio.run(model.all.remote.aio("you")) == shown
+    assert "Fix: write self.greet(...)" in model.of_another.remote()
+    assert asyncio.run(model.all.local("you")) == shown
+
+
+def test_two_instances_in_one_process_are_not_mixed_up() -> None:
+    class Plain:
+        @lm.method()
+        def get(self) -> int:
+            return 1
+
+        @lm.method()
+        def ask(self) -> int:
+            return self.get.local()
+
+    model: Any = lm.App().cls()(Plain)
+    assert model().ask.local() == 1
+    first, second = model(), model()
+    assert first.ask.local() == 1
+    with pytest.raises(lm.exception.InvalidError, match="2 instances of the class are known here"):
+        second.ask.local()
+    gc.freeze()
+    try:
+        with pytest.raises(lm.exception.InvalidError, match="no instances of the class are known"):
+            first.ask.local()
+    finally:
+        gc.unfreeze()

@@ -286,6 +286,7 @@ def test_the_decorators_need_the_standard_library_alone() -> None:
     names = (
         "decorators",
         "decorators.classes",
+        "decorators.direct_call",
         "decorators.hooks",
         "decorators.marks",
         "decorators.parameters",
