@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import gc
 from collections.abc import Iterator, Mapping, MutableMapping, MutableSequence, MutableSet
-from types import FunctionType, MethodType
+from types import CodeType, FunctionType, MethodType
 from typing import Any
 
 from lifecycle_magic.decorators.classes import is_class
@@ -37,12 +37,18 @@ def find_stale(
     names: Mapping[tuple[str, str], Triple],
     contents: tuple[ContentReader, ContentReader],
     reach: Reach,
+    *,
+    has_caches: bool = True,
 ) -> list[str]:
     """Return the names of memories that hold results of code that the edit changes.
 
-    ``contents`` read what was declared and what lives.
+    ``contents`` read what was declared and what lives. ``has_caches`` says that functions with a
+    `functools.lru_cache` are declared: looking for them takes some time in a large process.
     """
-    return list(_Memories(cls, pairs, names, contents, reach).stale())
+    memories = _Memories(cls, pairs, names, contents, reach)
+    if has_caches or memories.may_make_caches():
+        return [*memories.caches(), *memories.others()]
+    return [*memories.others()]
 
 
 class _Memories:
@@ -60,17 +66,22 @@ class _Memories:
         self._base, self._live = contents
         self._reach = reach
 
-    def stale(self) -> Iterator[str]:
-        """Yield the name of each memory with results that the edit makes wrong."""
-        yield from self._caches()
+    def may_make_caches(self) -> bool:
+        """Return whether code may make functions with a cache while it runs."""
+        return any(_names_cache(one.live.__code__) for _, one in self._pairs.functions)
+
+    def others(self) -> Iterator[str]:
+        """Yield the names of other memories than caches with results that the edit makes wrong."""
         yield from self._cells()
         yield from self._objects()
         yield from self._parts_of_functions()
         yield from self._lazy_globals()
         yield from self._properties()
 
-    def _caches(self) -> Iterator[str]:
-        """Yield the functions with a `functools.lru_cache`, wherever they are stored."""
+    def caches(self) -> Iterator[str]:
+        """Yield the functions with a `functools.lru_cache` whose results the edit makes wrong,
+        wherever they are stored.
+        """
         for one in gc.get_referrers(_Cached):
             if not is_cached(one) or not one.cache_info().currsize:
                 continue
@@ -214,3 +225,9 @@ def _instances_of(cls: type) -> Iterator[Any]:
 def _name(function: Any) -> str:
     name = getattr(function, "__qualname__", type(function).__qualname__)
     return str(name).rpartition("<locals>.")[2]
+
+
+def _names_cache(code: CodeType) -> bool:
+    names = code.co_names
+    inner = (one for one in code.co_consts if isinstance(one, CodeType))
+    return "lru_cache" in names or "cache" in names or any(map(_names_cache, inner))

@@ -31,6 +31,7 @@ from lifecycle_magic.wire import definition_load, definitions, name_table
 from lifecycle_magic.wire.by_value import OF_CLASSES, OF_ENUMS, is_slot, registered
 from lifecycle_magic.wire.messages import OF_CLASS, OF_MEMORY, SwapConflict
 from lifecycle_magic.wire.name_table import NameTable
+from lifecycle_magic.wire.reducers import make_cached_function
 
 __all__ = ["Merged", "merge"]
 
@@ -55,7 +56,9 @@ def merge(cls: type, spaces: places.Spaces, declared: bytes, data: bytes) -> Mer
     """
     base = name_table.read(declared, {}, scratch=True)
     new = name_table.read(data, {}, scratch=True)
-    plan = _Plan(cls, spaces, base, new)
+    plan = _Plan(
+        cls, spaces, base, new, has_caches=make_cached_function.__name__.encode() in declared
+    )
     plan.check()
     return _install(plan, spaces, data)
 
@@ -76,6 +79,7 @@ class _Plan:
     spaces: places.Spaces
     base: NameTable
     new: NameTable
+    has_caches: bool = True  # whether functions with a cache are declared
     changes: list[_Change] = field(default_factory=list)
     conflicts: list[str] = field(default_factory=list)
     taken: list[tuple[str, Any]] = field(default_factory=list)
@@ -125,9 +129,8 @@ class _Plan:
         }
         contents = self._base_content, self._live_content
         reach = Reach(changes, spaces)
-        self.conflicts += (
-            name + OF_MEMORY for name in find_stale(self.cls, self.pairs, names, contents, reach)
-        )
+        found = find_stale(self.cls, self.pairs, names, contents, reach, has_caches=self.has_caches)
+        self.conflicts += (name + OF_MEMORY for name in found)
 
     def _keys(self) -> list[tuple[str, str]]:
         return list(dict.fromkeys([*self.base.names, *self.new.names]))
