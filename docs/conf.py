@@ -52,7 +52,7 @@ def _generate() -> None:
         (folder / f"{name}.txt").write_text(_printed("-c", MAGICS.format(name=name, kind=kind)))
     command = ("-m", "lifecycle_magic")
     overview = _printed(*command, "--help")
-    names = re.findall(r"^    (\w+)  ", overview, re.MULTILINE)
+    names = re.findall(r"^    (\w+)(?:  |$)", overview, re.MULTILINE)
     texts = [overview, *(_printed(*command, name, "--help") for name in names)]
     (folder / "command_line.txt").write_text("\n".join(texts))
 
