@@ -14,7 +14,8 @@ import traceback
 from collections.abc import Iterator
 from typing import Any
 
-from lifecycle_magic.guest import memory, standard_input
+from lifecycle_magic.guest import memory
+from lifecycle_magic.guest.output import lane_here
 from lifecycle_magic.wire import descriptors
 from lifecycle_magic.wire.surroundings import HOST
 
@@ -58,7 +59,8 @@ def _about_files(chain: list[BaseException]) -> str:
 
 def _about_keyboard(chain: list[BaseException]) -> str:
     """Explain why a process that the method started could not read a line."""
-    if standard_input.has_ended_input():
+    lane = lane_here()
+    if lane is not None and lane.has_ended_input:
         return ""
     for one in chain:
         if type(one) is EOFError and str(one) == "EOF when reading a line":

@@ -25,7 +25,7 @@ from lifecycle_magic.wire.pickling import dumps, loads
 from lifecycle_magic.wire.ticket_fifo import TicketFifo
 
 if TYPE_CHECKING:
-    from lifecycle_magic.guest.standard_input import Conversation
+    from lifecycle_magic.guest.prompts import Conversation
     from lifecycle_magic.guest.worker import Worker
 
 ENTERING = 0  # stands for the call id while the constructor and enter run
