@@ -56,8 +56,8 @@ def find_spec(name: str) -> ModuleSpec | None:
         spec = ModuleSpec(name, _Loader(), origin=__file__, is_package=True)
         spec.has_location = True  # so that the module counts as installed, not as the user's own
         return spec
-    if said := explain("modal", own):
-        raise ImportError(said)
+    if message := explain("modal", own):
+        raise ImportError(message)
     return None
 
 

@@ -62,7 +62,7 @@ def need_docker() -> Iterator[docker.DockerClient]:
 def need_bwrap() -> str:
     """The path of a bubblewrap that works here: an installed one may be forbidden."""
     probed = sandbox.probe()
-    return probed.path or missing(f"no sandbox: {probed.told}; {probed.fix}")
+    return probed.path or missing(f"no sandbox: {probed.detail}; {probed.fix}")
 
 
 @pytest.fixture

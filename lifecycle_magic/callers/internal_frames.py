@@ -108,10 +108,10 @@ def _name_shortage(error: OSError) -> None:
         if trace.tb_frame.f_globals.get("__name__") == REMOTE:
             return  # of a container
         trace = trace.tb_next
-    if told := descriptors.explain(error):
+    if explained := descriptors.explain(error):
         with contextlib.suppress(AttributeError, TypeError):
-            if told not in attributes(error).get("__notes__", ()):
-                add_note(error, told)
+            if explained not in attributes(error).get("__notes__", ()):
+                add_note(error, explained)
 
 
 hidden = _Hidden()

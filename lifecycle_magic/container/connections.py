@@ -52,9 +52,9 @@ class Connections:
                 )
                 self._tickets = handshake.tickets
         except OSError as error:
-            if isinstance(error, Error) or not (told := descriptors.explain(error)):
+            if isinstance(error, Error) or not (explained := descriptors.explain(error)):
                 raise
-            raise StartError(f"{plan.cls}: {told}") from None
+            raise StartError(f"{plan.cls}: {explained}") from None
 
     def watch(
         self,

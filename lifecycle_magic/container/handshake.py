@@ -87,8 +87,8 @@ class Handshake:
         try:
             descriptors.make_room(self._plan.channels)
         except OSError as error:
-            if told := descriptors.explain(error):
-                raise StartError(f"{self._plan.cls}: {told}") from None
+            if explained := descriptors.explain(error):
+                raise StartError(f"{self._plan.cls}: {explained}") from None
             raise StartError(
                 f"{self._plan.cls}: {error}. "
                 "Fix: lower @concurrent(max_inputs=...), or raise that limit"

@@ -68,6 +68,6 @@ def docker_engine(name: str) -> DockerEngine:
 
 
 def _line(engine: ProcessEngine, because: str = "") -> str:
-    told = f"engine: {engine.brief()}"
-    told += f", because {because}" if because else ""
-    return told if engine.sandboxed and not because else f"{told}; details: doctor"
+    notice = f"engine: {engine.brief()}"
+    notice += f", because {because}" if because else ""
+    return notice if engine.sandboxed and not because else f"{notice}; details: doctor"

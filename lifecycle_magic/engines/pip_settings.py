@@ -86,8 +86,12 @@ def read(host: Mapping[str, str], prefix: str = sys.prefix) -> Settings:
     found: Settings = {}
     for option in (*LISTS, *_SINGLE):
         variable = "PIP_" + option.replace("-", "_").upper()
-        told = (host.get(variable), values.get(("install", option)), values.get(("global", option)))
-        text = next((one for one in told if one and one.strip()), "")
+        candidates = (
+            host.get(variable),
+            values.get(("install", option)),
+            values.get(("global", option)),
+        )
+        text = next((one for one in candidates if one and one.strip()), "")
         if text:
             found[option] = text.split() if option in LISTS else [text.strip()]
             if option in _PATHS:

@@ -47,9 +47,11 @@ def fix_for(module: str, cls: str) -> str:
     )
 
 
-def unloadable(said: str) -> str:
-    """Return the fix for an import that failed with ``said`` because of a noexec mount, else ""."""
-    if "failed to map segment" not in said:
+def unloadable(message: str) -> str:
+    """Return the fix for an import that failed because of a noexec mount, an empty string for
+    another ``message``.
+    """
+    if "failed to map segment" not in message:
         return ""
     root = state_root()
     where = f"{root}, where its packages are installed, is on" if noexec(root) else "it is on"

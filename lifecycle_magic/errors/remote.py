@@ -23,8 +23,8 @@ def _explain(error: BaseException, where: str) -> None:
 
         if type(error) is ModuleNotFoundError and error.name:
             add_note(error, missing_module.fix_for(error.name, where.partition(".")[0]))
-        elif told := missing_module.unloadable(str(error)):
-            add_note(error, told)
+        elif fix := missing_module.unloadable(str(error)):
+            add_note(error, fix)
     elif isinstance(error, FileNotFoundError):
         from lifecycle_magic.errors import missing_file
 

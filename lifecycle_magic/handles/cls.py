@@ -145,8 +145,8 @@ class Cls:
         return self
 
     def __setattr__(self, name: str, value: Any) -> None:
-        said = f"{self.__name__}.{name} = {short_repr(value)}"
-        self._entry.change(lambda cls: setattr(cls, name, value), said)
+        statement = f"{self.__name__}.{name} = {short_repr(value)}"
+        self._entry.change(lambda cls: setattr(cls, name, value), statement)
 
     def __delattr__(self, name: str) -> None:
         self._entry.change(lambda cls: delattr(cls, name), f"del {self.__name__}.{name}")

@@ -117,10 +117,10 @@ class Obj:
     def __delattr__(self, name: str) -> None:
         self._refuse(f"{name} (del)")
 
-    def _refuse(self, said: str) -> None:
+    def _refuse(self, statement: str) -> None:
         name = self._cls._spec.name
         raise InvalidError(
-            f"{name}().{said}: this is a handle, and the instance lives in its container. "
+            f"{name}().{statement}: this is a handle, and the instance lives in its container. "
             f"Fix: pass the value to {name}(...), or set it on self in a @method"
         )
 

@@ -33,7 +33,7 @@ class RegistryEntry(Protocol):
     def variant(self, options: dict[str, Any], changes: InputChanges = NO_CHANGES) -> RegistryEntry:
         """Return the entry of the class with other options or marks of its methods."""
 
-    def change(self, change: Callable[[type], None], said: str) -> None:
+    def change(self, change: Callable[[type], None], statement: str) -> None:
         """Change the class if its declaration is open, otherwise raise `InvalidError`."""
 
     def has_made(self, cls: type) -> bool:

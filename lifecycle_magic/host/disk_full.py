@@ -47,8 +47,8 @@ def explain(doing: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if (told := descriptors.explain(error)) and not isinstance(error, Error):
-            raise EngineError(f"could not {doing}: {told}") from None
+        if (explained := descriptors.explain(error)) and not isinstance(error, Error):
+            raise EngineError(f"could not {doing}: {explained}") from None
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
         raise EngineError(f"could not {doing}: {error}\nFix: {STATE_FOLDER_FIX}") from None

@@ -92,12 +92,12 @@ def locked_by_uv(
     command += ["--no-annotate", "--no-default-groups", "--quiet"]
     command += [f"--extra={name}" for name in extras] + [f"--group={name}" for name in groups]
     try:
-        told = subprocess.run(
+        done = subprocess.run(
             command, cwd=folder, capture_output=True, text=True, timeout=_SECONDS, check=False
         )
     except (OSError, subprocess.SubprocessError) as error:
         raise InvalidError(f"{call}: uv export failed: {error}") from None
-    if told.returncode:
-        lines = told.stderr.strip().splitlines()[-_MOST_LINES:]
+    if done.returncode:
+        lines = done.stderr.strip().splitlines()[-_MOST_LINES:]
         raise InvalidError(f"{call}: uv can't read {folder / 'uv.lock'}:\n" + "\n".join(lines))
-    return tuple(line.strip() for line in told.stdout.splitlines() if line.strip())
+    return tuple(line.strip() for line in done.stdout.splitlines() if line.strip())

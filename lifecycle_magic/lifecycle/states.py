@@ -167,8 +167,8 @@ class StateMachine:
         Raises `IllegalMove` if the table has no such move.
         """
         if to not in MOVES[self.state]:
-            told = " → ".join([t.previous.value for t in self.history] + [self.state.value])
-            raise IllegalMove(f"{self.container}: no move to {to.value} ({why}) after {told}")
+            path = " → ".join([t.previous.value for t in self.history] + [self.state.value])
+            raise IllegalMove(f"{self.container}: no move to {to.value} ({why}) after {path}")
         at = self._clock()
         record = Transition(self.container, self.cls, self.state, to, why, at, self.service)
         self.state = to

@@ -52,7 +52,7 @@ class PendingStart:
 
 
 def wait_for(start: Callable[[PendingStart], T]) -> T:
-    """Run ``start(wish)`` on a thread of its own, in a copy of this context, and return its
+    """Run ``start(pending)`` on a thread of its own, in a copy of this context, and return its
     result.
 
     An interrupt of this wait ends the start, and is raised when the start has ended; a second

@@ -100,8 +100,8 @@ class Starts:
                 thread.start()
             # a limit on threads: the waiting claims would wait forever
             except RuntimeError as error:
-                told = process_limit.explain(str(error)) or str(error)
-                self._on_failed(StartError(f"{self._state.name}: {told}"))
+                explained = process_limit.explain(str(error)) or str(error)
+                self._on_failed(StartError(f"{self._state.name}: {explained}"))
 
     def _start_and_offer(self, pending: PendingStart | None = None) -> BaseException | None:
         """Start one container and give its slots to the waiting claims. Return the error if it

@@ -4,4 +4,9 @@
 `images` its image, `launcher` and `spare` its containers, and `serving` its addresses. `bundle` and
 `packing` prepare the code that travels into containers. `context` lists what a service needs from
 its session.
+
+Calls from inside containers arrive by `inside_calls`, those of other processes by `peer_calls`.
+Each connection is an `inside_connection` or, for a thread that waits, a `serial_connection`; both
+send frames by `caller_connection`. `kept_calls` has the outcomes of spawned calls, `object_store`
+the queues and dictionaries.
 """

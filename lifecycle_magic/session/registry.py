@@ -79,12 +79,13 @@ class Entry:
         """Return the entry of the class with other options, or other marks of its methods."""
         return Variant(self, options, changes)
 
-    def change(self, change: Callable[[type], None], said: str) -> None:
+    def change(self, change: Callable[[type], None], statement: str) -> None:
         """Raise `InvalidError`: containers have the class as it was declared."""
         name = self.spec.name
         raise InvalidError(
-            f"{said}: {name} is a handle, and its containers have the class as it was declared. "
-            f"Fix: write it in the class, or assign it in the cell of {name} before its first call"
+            f"{statement}: {name} is a handle, and its containers have the class as it was "
+            f"declared. Fix: write it in the class, or assign it in the cell of {name} before its "
+            "first call"
         )
 
     def has_made(self, cls: type) -> bool:
@@ -169,9 +170,9 @@ class Variant:
         """Return the entry of this variant with further options or marks."""
         return Variant(self, options, changes)
 
-    def change(self, change: Callable[[type], None], said: str) -> None:
+    def change(self, change: Callable[[type], None], statement: str) -> None:
         """Change the class, if its declaration is open."""
-        self._of.change(change, said)
+        self._of.change(change, statement)
 
     def has_made(self, cls: type) -> bool:
         """Return whether ``cls`` is, or derives from, a class declared under this name."""

@@ -22,7 +22,7 @@ SHM = Path("/dev/shm")
 def warnings() -> list[str]:
     """Return a sentence for each shortage that will affect containers."""
     found = (state_folder(chosen_root()), descriptors.few(), shared_memory())
-    return [told for told in found if told]
+    return [text for text in found if text]
 
 
 def state_folder(root: Path) -> str:

@@ -176,8 +176,8 @@ class ClassSpec:
         the variables in ``env`` and the names of secrets; not the other methods, nor the class's
         other options.
         """
-        told = self.build_prints[hook_name]
-        return fingerprint.of_value([hook_name, base, told.digest]).digest
+        found = self.build_prints[hook_name]
+        return fingerprint.of_value([hook_name, base, found.digest]).digest
 
     @cached_property
     def build_prints(self) -> Mapping[str, Fingerprint]:

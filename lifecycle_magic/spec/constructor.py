@@ -103,10 +103,10 @@ class Constructor:
                 bound.arguments[name] = check_type(self.name, name, value, self.types[name])
         given_args, given_kwargs = bound.args, bound.kwargs
         bound.apply_defaults()
-        told = fingerprint.of_value(self._in_order(bound), label=f"{self.name}(...)")
-        if told.unreadable:
-            raise self._unreadable(bound.arguments, told.unreadable)
-        return Arguments(given_args, given_kwargs, told.digest)
+        found = fingerprint.of_value(self._in_order(bound), label=f"{self.name}(...)")
+        if found.unreadable:
+            raise self._unreadable(bound.arguments, found.unreadable)
+        return Arguments(given_args, given_kwargs, found.digest)
 
     def _in_order(self, bound: inspect.BoundArguments) -> dict[str, Any]:
         """Return the arguments by parameter. Keywords that ``**`` takes count in any order."""

@@ -123,9 +123,9 @@ def _sandbox() -> Finding:
 
     probed = sandbox.probe()
     if probed.path is not None:
-        return Finding("sandbox", "ok", f"{probed.told} at {probed.path}")
+        return Finding("sandbox", "ok", f"{probed.detail} at {probed.path}")
     fix = f"{probed.fix}; without a sandbox, processes share this machine's files and network"
-    return Finding("sandbox", "warn", probed.told, fix)
+    return Finding("sandbox", "warn", probed.detail, fix)
 
 
 def _chosen() -> Finding:

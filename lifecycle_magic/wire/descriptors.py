@@ -38,7 +38,7 @@ time.
 whose = "this kernel"
 """The name of this process in errors."""
 
-_SAID = re.compile(r"too many open files|\bE[MN]FILE\b", re.IGNORECASE)
+_SHORTAGE = re.compile(r"too many open files|\bE[MN]FILE\b", re.IGNORECASE)
 _reserve: list[int] = []
 _lock = threading.Lock()
 _before: int | None = None
@@ -84,19 +84,19 @@ def make_room(connections: int) -> None:
         raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
 
 
-def explain(said: object) -> str:
-    """Return a sentence with the count, the limit and the fix if ``said`` reports missing
+def explain(error: object) -> str:
+    """Return a sentence with the count, the limit and the fix if ``error`` reports missing
     descriptors.
 
-    ``said`` is an error or its message. The result is empty for any other error.
+    ``error`` is an error or its message. The result is empty for any other error.
     """
-    number = said.errno if isinstance(said, OSError) else None
+    number = error.errno if isinstance(error, OSError) else None
     if number == errno.ENFILE:
         return (
             "this machine has no file descriptor left (fs.file-max). "
             "Fix: close files, or raise the limit: sysctl -w fs.file-max=1000000"
         )
-    if number != errno.EMFILE and not _SAID.search(str(said)):
+    if number != errno.EMFILE and not _SHORTAGE.search(str(error)):
         return ""
     return exhausted()
 

@@ -128,7 +128,7 @@ def test_a_machine_without_bubblewrap_is_asked_to_install_it(
     monkeypatch.setenv("PATH", str(tmp_path))
     probed = sandbox.probe()
     assert probed.path is None
-    assert probed.told == "bubblewrap (bwrap) is not on the PATH"
+    assert probed.detail == "bubblewrap (bwrap) is not on the PATH"
     assert probed.fix == "install bubblewrap"
 
 
@@ -145,8 +145,8 @@ def test_a_bubblewrap_that_is_forbidden_is_quoted_and_not_to_be_installed(
     monkeypatch.setenv("PATH", str(tmp_path))
     probed = sandbox.probe()
     assert probed.path is None
-    assert "is installed but not permitted here" in probed.told
-    assert "No permissions to create new namespace" in probed.told
+    assert "is installed but not permitted here" in probed.detail
+    assert "No permissions to create new namespace" in probed.detail
     assert "permit" in probed.fix
     assert "install" not in probed.fix
 

@@ -39,12 +39,12 @@ def folder(uv: Path | None) -> Iterator[tuple[Path, list[str]]]:
     parent = private_folder(state_root() / "uv")
     place = Path(tempfile.mkdtemp(prefix="step-", dir=parent))
     try:
-        settings, told = of_this_machine(os.environ, place)
-        given = {"env": _proxies(os.environ, told), "pip": settings}
+        settings, notices = of_this_machine(os.environ, place)
+        given = {"env": _proxies(os.environ, notices), "pip": settings}
         (place / "given.json").write_text(json.dumps(given))
         if uv is not None:
             _link(uv, parent, place / "uv")
-        yield place, told
+        yield place, notices
     finally:
         shutil.rmtree(place, ignore_errors=True)
 
@@ -55,13 +55,13 @@ def of_this_machine(host: Mapping[str, str], place: Path) -> tuple[dict[str, lis
     Files that they name are copied to ``place``. Logins of the user's netrc go into the URLs.
     """
     found = pip_settings.read(host)
-    told: list[str] = []
+    notices: list[str] = []
     settings: dict[str, list[str]] = {}
     for option in _TRAVEL:
         values = found.get(option, [])
         if option in _INDEXES:
             values = [url for url in values if _is_web(url)]  # others are this machine's folders
-            told += [_unreachable(url) for url in values if surroundings.on_loopback(url)]
+            notices += [_unreachable(url) for url in values if surroundings.on_loopback(url)]
             values = [_with_login(url, host) for url in values if not surroundings.on_loopback(url)]
         if values:
             settings[option] = values
@@ -71,7 +71,7 @@ def of_this_machine(host: Mapping[str, str], place: Path) -> tuple[dict[str, lis
                 name = f"{option}-{number}"
                 shutil.copyfile(path, place / name)
                 settings.setdefault(option, []).append(f"{GUEST}/{name}")
-    return settings, told
+    return settings, notices
 
 
 def _is_web(url: str) -> bool:
@@ -98,11 +98,11 @@ def _with_login(url: str, host: Mapping[str, str]) -> str:
     return urlunsplit(parts._replace(netloc=f"{user}@{parts.netloc}"))
 
 
-def _proxies(host: Mapping[str, str], told: list[str]) -> dict[str, str]:
+def _proxies(host: Mapping[str, str], notices: list[str]) -> dict[str, str]:
     found = {}
     for name, value in surroundings.proxies(host).items():
         if name.lower() != "no_proxy" and surroundings.on_loopback(value):
-            told.append(_UNREACHABLE.format(name))
+            notices.append(_UNREACHABLE.format(name))
         else:
             found[name] = value
     return found

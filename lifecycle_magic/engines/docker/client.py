@@ -142,7 +142,7 @@ def translated(doing: str, location: Location) -> Iterator[None]:
     try:
         yield
     except docker.errors.APIError as error:
-        raise EngineError(explain(doing, said(error))) from None
+        raise EngineError(explain(doing, message_of(error))) from None
     except (requests.exceptions.Timeout, urllib3.exceptions.TimeoutError):
         raise EngineError(
             f"the engine at {location.shown} did not {doing} in time: it may be overloaded; "
@@ -153,16 +153,16 @@ def translated(doing: str, location: Location) -> Iterator[None]:
         urllib3.exceptions.HTTPError,
         docker.errors.DockerException,
     ) as error:
-        if told := descriptors.explain(str(error)):
-            raise EngineError(f"could not {doing}: {told}") from None
+        if explained := descriptors.explain(str(error)):
+            raise EngineError(f"could not {doing}: {explained}") from None
         raise unavailable(str(error), location) from None
     except OSError as error:
-        if isinstance(error, Error) or not (told := descriptors.explain(error)):
+        if isinstance(error, Error) or not (explained := descriptors.explain(error)):
             raise
-        raise EngineError(f"could not {doing}: {told}") from None
+        raise EngineError(f"could not {doing}: {explained}") from None
 
 
-def said(error: docker.errors.APIError) -> str:
+def message_of(error: docker.errors.APIError) -> str:
     """Return the engine's own message."""
     return str(error.explanation or error).strip()
 

@@ -114,13 +114,13 @@ def _await_end(api: APIClient, container: str) -> None:
 def _from_events(api: APIClient, container: str) -> Ended | None:
     code: int | None = None
     oom = over = False
-    told: Any = api.events(
+    events: Any = api.events(
         since=1,
         until=int(time.time()) + 1,  # all has been said; the engine counts whole seconds
         filters={"container": container, "event": ["oom", "die", "destroy"]},
         decode=True,
     )
-    for event in told:
+    for event in events:
         action = event.get("Action")
         if action == "oom":
             oom = True

@@ -24,7 +24,7 @@ from lifecycle_magic.engines.docker import (
 )
 from lifecycle_magic.engines.docker import progress as docker_progress
 from lifecycle_magic.engines.docker.api import image_id, inspect_image, tag_image
-from lifecycle_magic.engines.docker.client import Clients, said
+from lifecycle_magic.engines.docker.client import Clients, message_of
 from lifecycle_magic.engines.docker.facts import Facts
 from lifecycle_magic.engines.docker.names import tag
 from lifecycle_magic.engines.step_reporter import StepReporter
@@ -105,7 +105,7 @@ class Images:
                 stream = api.pull(name, version or "latest", stream=True, decode=True)
                 docker_progress.pulled(stream, reference, on_step)
             except docker.errors.APIError as error:
-                raise docker_progress.no_such_base(reference, said(error)) from None
+                raise docker_progress.no_such_base(reference, message_of(error)) from None
         found = image_id(self._clients, reference)
         if found is None:
             raise docker_progress.no_such_base(reference, "it was pulled, but no longer exists")
@@ -113,8 +113,8 @@ class Images:
 
     def _from_dockerfile(self, source: Dockerfile, on_step: OnStep | None, anew: bool) -> str:
         below = [self._present(reference, on_step) for reference in source.images()]
-        told = source.key()
-        key = _key_of(told, below)
+        source_key = source.key()
+        key = _key_of(source_key, below)
         if not anew and (found := self.find(key)) is not None:
             return found
         with (
@@ -122,7 +122,7 @@ class Images:
             self._clients.use(f"build {source.path}") as api,
         ):
             build_context.of_dockerfile(source, context)
-            if source.key() != told:
+            if source.key() != source_key:
                 raise BuildError(
                     f"build {source.path.name}: files of {source.context} changed while they were "
                     "read, so nothing was built: run it again when they are written"

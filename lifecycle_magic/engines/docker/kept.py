@@ -33,7 +33,7 @@ def prune(clients: Clients, *, keep: frozenset[str], young: float) -> list[str]:
     Returns what was removed.
     """
     kept = keep | {tag(key) for key in keep}
-    gone: list[str] = []
+    pruned: list[str] = []
     with clients.use("remove what is not used") as api:
         for role in ("container", "probe", "image"):
             dead = {"label": f"{ROLE}={role}", "status": ["created", "exited", "dead"]}
@@ -41,14 +41,14 @@ def prune(clients: Clients, *, keep: frozenset[str], young: float) -> list[str]:
                 old = one["Created"] < time.time() - young
                 ours = role != "image" or _is_of_a_build(one)
                 if old and ours and removed(api.remove_container, one["Id"], v=True):
-                    gone.append(f"container {one['Names'][0].lstrip('/')}")
+                    pruned.append(f"container {one['Names'][0].lstrip('/')}")
         # An image goes only after those built on it, which the listing need not have first.
         while names := _removable(api, kept, young):
-            went = [name for name in names if removed(api.remove_image, name)]
-            if not went:
+            names = [name for name in names if removed(api.remove_image, name)]
+            if not names:
                 break
-            gone += [f"image {name}" for name in went]
-    return gone
+            pruned += [f"image {name}" for name in names]
+    return pruned
 
 
 def _is_of_a_build(container: dict[str, Any]) -> bool:
@@ -104,10 +104,10 @@ def _disk_usage(api: APIClient) -> dict[str, Any]:
     deadline = time.monotonic() + BUSY
     while True:
         try:
-            told: dict[str, Any] = api.df()
+            listed: dict[str, Any] = api.df()
         except docker.errors.APIError as error:
             if "already running" not in str(error) or time.monotonic() > deadline:
                 raise
             time.sleep(0.1)
         else:
-            return told
+            return listed

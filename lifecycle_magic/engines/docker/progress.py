@@ -207,7 +207,7 @@ def _failure(what: str, message: Mapping[str, Any], tail: OutputTail) -> BuildEr
         what
         + (f" (exit code {code})" if code is not None else "")
         + "".join(f"\n  {line}" for line in lines)
-        + _mend(tail.text + words)
+        + _fix_for(tail.text + words)
     )
 
 
@@ -226,7 +226,7 @@ def _image(message: Mapping[str, Any]) -> str:
     return _text(_object(message, "aux"), "ID")
 
 
-def _mend(text: str) -> str:
+def _fix_for(text: str) -> str:
     found = (f"\nFix: {fix}" for pattern, fix in _FIXES if re.search(pattern, text))
     return disk_full.fix_line(text, disk_full.DOCKER_FIX) or next(found, "")
 

@@ -37,10 +37,10 @@ def of(
 
     ``user`` is the image's ``USER``, ``env`` what the class sets; ``hook`` is for a build hook.
     """
-    told: list[str] = []
-    account = _account(launch, facts, user, told, hook=hook)
+    notices: list[str] = []
+    account = _account(launch, facts, user, notices, hook=hook)
     proxies = {} if launch.block_network else surroundings.proxies(os.environ)
-    told += _loopback(proxies)
+    notices += _loopback(proxies)
     files = [mount.path for mount in launch.mounts if mount.volume.kind != "path"]
     around = Surroundings(
         env=proxies | surroundings.breakpoints(os.environ),
@@ -50,34 +50,34 @@ def of(
         account=account,
         folders=tuple(files),
     )
-    return around, tuple(told)
+    return around, tuple(notices)
 
 
 def of_build() -> tuple[dict[str, str], list[str]]:
-    """Return the proxies for a build's commands, and what is to be said of those withheld.
+    """Return the proxies for a build's commands, and notices about those withheld.
 
     They are the engine's predefined build arguments: part of no layer, history or cache key. But
     every user of the engine sees them while the build runs, so one with a password is withheld.
     """
     found: dict[str, str] = {}
-    told = []
+    notices = []
     for name, value in surroundings.proxies(os.environ).items():
         if name.lower() == "all_proxy":
             continue  # not predefined: it would stay in the image's history
         if name.lower() == "no_proxy":
             found[name] = value
         elif surroundings.has_password(value):
-            told.append(
+            notices.append(
                 f"{name} holds a password and is not given to this command: the engine would show "
                 "it. Fix: set one without a password, or do the step in a @build hook"
             )
         elif not surroundings.on_loopback(value):
             found[name] = value
-    return found, told
+    return found, notices
 
 
 def _account(
-    launch: Launch, facts: Facts, user: str, told: list[str], *, hook: bool
+    launch: Launch, facts: Facts, user: str, notices: list[str], *, hook: bool
 ) -> Account | None:
     honoured = Account(user, hook=hook) if user not in ROOTS else None
     if hook or not owns_files(launch, facts):
@@ -85,7 +85,7 @@ def _account(
     owner = f"{os.geteuid()}:{os.getegid()}"
     if honoured is not None:
         path = next(mount.path for mount in launch.mounts if mount.volume.kind == "path")
-        told.append(
+        notices.append(
             f"methods run as this kernel's user ({owner}), the owner of the volume at {path}, and "
             f"not as the image's USER {user}"
         )

@@ -39,11 +39,11 @@ def main():
     import sys
     method, *arguments = json.loads(sys.argv[1])
     try:
-        told = {"value": getattr(VolumeFolder("/volume"), method)(*arguments)}
+        outcome = {"value": getattr(VolumeFolder("/volume"), method)(*arguments)}
     except OSError as error:
         text = str(error) if error.errno is None else f"{error.strerror}: {error.filename}"
-        told = {"error": type(error).__name__, "text": text}
-    print(json.dumps(told))
+        outcome = {"error": type(error).__name__, "text": text}
+    print(json.dumps(outcome))
 
 main()
 """
@@ -213,13 +213,13 @@ def _run(api: APIClient, container: str) -> Any:
     api.start(container)
     answer = b"".join(stream)
     try:
-        told = json.loads(answer)
+        outcome = json.loads(answer)
     except ValueError:
         log = api.logs(container, stdout=False).decode(errors="replace")
         raise EngineError(f"the files of the volume can't be reached: {log[-500:]}") from None
-    if "error" in told:
-        raise _ERRORS.get(told["error"], EngineError)(told["text"])
-    return told["value"]
+    if "error" in outcome:
+        raise _ERRORS.get(outcome["error"], EngineError)(outcome["text"])
+    return outcome["value"]
 
 
 def _add(tar: tarfile.TarFile, content: IO[bytes], name: str, mode: int) -> None:

@@ -107,19 +107,19 @@ class ProcessEngine:
             uv = environments.find_uv()
         except FileNotFoundError as error:
             raise EngineUnavailable(f"the process engine needs uv: {error}") from None
-        told = subprocess.run([uv, "--version"], capture_output=True, text=True, check=False)
+        version = subprocess.run([uv, "--version"], capture_output=True, text=True, check=False)
         probed = self._probed
         if self._wanted and probed.path is None:
             raise EngineUnavailable(
-                f"no sandbox: {probed.told}. Fix: {probed.fix}, or start Docker Engine"
+                f"no sandbox: {probed.detail}. Fix: {probed.fix}, or start Docker Engine"
             )
-        box = probed.told if probed.path else f"no sandbox: {probed.told}"
-        return f"process engine ({told.stdout.strip() or 'uv'}, {box})"
+        box = probed.detail if probed.path else f"no sandbox: {probed.detail}"
+        return f"process engine ({version.stdout.strip() or 'uv'}, {box})"
 
     def brief(self) -> str:
         """Return what runs instances, in a few words."""
         if self.sandboxed:
-            return f"sandboxed processes ({self._probed.told})"
+            return f"sandboxed processes ({self._probed.detail})"
         return "processes without a sandbox"
 
     @functools.cached_property
@@ -148,7 +148,7 @@ class ProcessEngine:
     def _host(self) -> Host:
         return Host(
             sandboxed=self.sandboxed,
-            why_not=self._probed.told,
+            why_not=self._probed.detail,
             fix=self._probed.fix,
             cores=len(os.sched_getaffinity(0)),
             gpus=len(sandbox.gpu_devices()),

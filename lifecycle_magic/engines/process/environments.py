@@ -250,13 +250,13 @@ def stream(
             _end_session(process.pid)
             raise
     if process.returncode:
-        said = "\n".join((f"{text}\nended with exit code {process.returncode}:", *tail.lines()))
-        raise BuildError(_explained(said))
+        message = "\n".join((f"{text}\nended with exit code {process.returncode}:", *tail.lines()))
+        raise BuildError(_explained(message))
 
 
-def _explained(said: str) -> str:
-    limit = process_limit.explain(said)
-    return f"{said}\nFix: {limit}" if limit else said + disk_full.fix_line(said)
+def _explained(message: str) -> str:
+    limit = process_limit.explain(message)
+    return f"{message}\nFix: {limit}" if limit else message + disk_full.fix_line(message)
 
 
 def redact(text: str) -> str:

@@ -50,8 +50,8 @@ class Interpreter:
 def own() -> Interpreter:
     """Return the interpreter behind the kernel's own environment."""
     path = environments.base_python()
-    told = "\n".join((sys.version, path, sys.base_prefix, platform.platform()))
-    return Interpreter(path, platform.python_version(), environments.python_prefixes(), told)
+    described = "\n".join((sys.version, path, sys.base_prefix, platform.platform()))
+    return Interpreter(path, platform.python_version(), environments.python_prefixes(), described)
 
 
 def find(version: str) -> Interpreter | None:
@@ -158,18 +158,18 @@ def _of_uv(version: str, *options: str) -> Iterator[str]:
     command = [*find_it, *options]
     env = {**environments.uv_environment(), "UV_PYTHON_DOWNLOADS": "never"}
     try:
-        told = subprocess.run(
+        done = subprocess.run(
             command, env=env, capture_output=True, text=True, timeout=_SECONDS, check=True
         )
     except (OSError, subprocess.SubprocessError):
         return
-    yield told.stdout.strip()
+    yield done.stdout.strip()
 
 
 def _look(path: str) -> Interpreter | None:
     """Return what an interpreter says of itself; None if it does not run, as pyenv's stand-ins."""
     try:
-        told = subprocess.run(
+        done = subprocess.run(
             [path, "-I", "-S", "-c", _LOOK],
             capture_output=True,
             text=True,
@@ -177,7 +177,7 @@ def _look(path: str) -> Interpreter | None:
             stdin=subprocess.DEVNULL,
             check=True,
         )
-        real, version, text, prefixes, kind = json.loads(told.stdout)
+        real, version, text, prefixes, kind = json.loads(done.stdout)
     except (OSError, subprocess.SubprocessError, ValueError):
         return None
     if kind != "CPython":

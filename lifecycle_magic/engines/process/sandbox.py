@@ -60,11 +60,11 @@ _CONTAINER_MARKS = (".dockerenv", "run/.containerenv")  # Docker's and Podman's
 class Probe:
     """The result of a trial run: the ``path`` of a bubblewrap that works, or None.
 
-    ``told`` is its version, or why none works; ``fix`` is what to do then.
+    ``detail`` is its version, or why none works; ``fix`` is what to do then.
     """
 
     path: str | None
-    told: str
+    detail: str
     fix: str = ""
 
 
@@ -260,8 +260,8 @@ def probe() -> Probe:
     except (OSError, subprocess.TimeoutExpired) as error:
         return Probe(None, f"{bwrap} is installed but does not run: {error}", _permission())
     if tried.returncode:
-        said = " ".join(tried.stderr.split()) or f"exit code {tried.returncode}"
-        return Probe(None, f"{bwrap} is installed but not permitted here: {said}", _permission())
+        reason = " ".join(tried.stderr.split()) or f"exit code {tried.returncode}"
+        return Probe(None, f"{bwrap} is installed but not permitted here: {reason}", _permission())
     return Probe(bwrap, version.stdout.strip() or "bubblewrap")
 
 

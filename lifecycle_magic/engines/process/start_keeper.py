@@ -45,10 +45,10 @@ class KeeperProcess:
     def __init__(self, process: subprocess.Popen[bytes], job: Job) -> None:
         self._process = process
         self._job = job
-        told = self._hear()
-        identity = process_table.identify(int(told)) if told.isdigit() else None
+        answer = self._read_answer()
+        identity = process_table.identify(int(answer)) if answer.isdigit() else None
         if identity is None:
-            raise self._failed(told.removeprefix("error ") or "its keeper did not start")
+            raise self._failed(answer.removeprefix("error ") or "its keeper did not start")
         self.identity: Owner = identity
 
     def start(self) -> None:
@@ -57,19 +57,19 @@ class KeeperProcess:
         with contextlib.suppress(BrokenPipeError):
             self._process.stdin.write(b"g")
             self._process.stdin.flush()
-        told = self._hear()
-        if not told.isdigit():
-            raise self._failed(told.removeprefix("error ") or "its keeper died")
+        answer = self._read_answer()
+        if not answer.isdigit():
+            raise self._failed(answer.removeprefix("error ") or "its keeper died")
 
-    def _hear(self) -> str:
+    def _read_answer(self) -> str:
         assert self._process.stdout is not None
         return self._process.stdout.readline().decode(errors="replace").strip()
 
     def _failed(self, why: str) -> EngineError:
-        said = ""
+        log = ""
         with contextlib.suppress(OSError):
-            said = run_files.read_text(self._job.run_dir / START_LOG, 8000).strip()[-2000:]
-        return _not_started(self._job, why, said)
+            log = run_files.read_text(self._job.run_dir / START_LOG, 8000).strip()[-2000:]
+        return _not_started(self._job, why, log)
 
 
 @contextlib.contextmanager
@@ -101,11 +101,11 @@ def start_keeper(job: Job) -> Iterator[KeeperProcess]:
         yield KeeperProcess(process, job)
 
 
-def _not_started(job: Job, why: str, said: str = "") -> EngineError:
+def _not_started(job: Job, why: str, log: str = "") -> EngineError:
     """Return the error: a sentence of its own for a reached limit, otherwise with the output."""
-    words = f"{why}\n{said}"
-    told = process_limit.explain(words) or descriptors.explain(words) or words.strip()
-    return EngineError(f"{job.name} could not be started: {told}")
+    words = f"{why}\n{log}"
+    explained = process_limit.explain(words) or descriptors.explain(words) or words.strip()
+    return EngineError(f"{job.name} could not be started: {explained}")
 
 
 def _private(path: str, flags: int) -> int:

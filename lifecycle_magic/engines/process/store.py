@@ -155,7 +155,7 @@ class Store:
 
     def _venvs_in_use(self) -> set[str]:
         records = [_read(self.folder("images") / key / "image.json") for key in self.images()]
-        return {str(told.get("venv")) for told in records if told} | {
+        return {str(fields.get("venv")) for fields in records if fields} | {
             one.venv for one in self.instances()
         }
 
@@ -184,11 +184,11 @@ class Store:
 
     def instance(self, name: str) -> InstanceRecord | None:
         """Return the record of one instance, running or not; None if there is none."""
-        told = _read(self.place("instances", name) / "instance.json")
-        if told is None:
+        fields = _read(self.place("instances", name) / "instance.json")
+        if fields is None:
             return None
         try:
-            return _instance(told)
+            return _instance(fields)
         except (TypeError, ValueError):
             return None  # written by another version, or damaged
 
@@ -229,8 +229,10 @@ def copy_tree(source: Path, target: Path) -> None:
     command = ["cp", "-a", "--reflink=auto", "--", f"{source}/.", str(target)]
     done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
     if done.returncode:
-        said = done.stderr.strip()[-500:]
-        raise EngineError(f"copying the snapshot {source} failed: {said}{disk_full.fix_line(said)}")
+        message = done.stderr.strip()[-500:]
+        raise EngineError(
+            f"copying the snapshot {source} failed: {message}{disk_full.fix_line(message)}"
+        )
 
 
 def tree_size(folder: Path) -> int:
@@ -248,38 +250,38 @@ def tree_size(folder: Path) -> int:
     return size
 
 
-def _image(told: dict[str, Any]) -> ImageRecord:
+def _image(fields: dict[str, Any]) -> ImageRecord:
     """Return the record of an image; raises `TypeError` or `ValueError` if it is invalid."""
-    checked_json.string("venv", told.get("venv"))
-    checked_json.string_or_none("workdir", told.get("workdir"))
-    prefixes = told.get("prefixes", [])
+    checked_json.string("venv", fields.get("venv"))
+    checked_json.string_or_none("workdir", fields.get("workdir"))
+    prefixes = fields.get("prefixes", [])
     if not isinstance(prefixes, list):
         raise TypeError("prefixes that are no list")
     read = {
         "prefixes": tuple(checked_json.string("prefixes", one) for one in prefixes),
-        "env": _texts(told, "env"),
-        "labels": _texts(told, "labels"),
+        "env": _texts(fields, "env"),
+        "labels": _texts(fields, "labels"),
     }
-    return ImageRecord(**{**told, **read})
+    return ImageRecord(**{**fields, **read})
 
 
-def _instance(told: dict[str, Any]) -> InstanceRecord:
+def _instance(fields: dict[str, Any]) -> InstanceRecord:
     """Return the record of an instance; raises `TypeError` or `ValueError` if it is invalid."""
     for name in ("name", "image", "venv", "run_dir"):
-        checked_json.string(name, told.get(name))
-    volumes = told.get("volumes", [])
+        checked_json.string(name, fields.get(name))
+    volumes = fields.get("volumes", [])
     if not isinstance(volumes, list):
         raise TypeError("volumes that are no list")
     read = {
-        "keeper": Owner.of(told.get("keeper")),
-        "labels": _texts(told, "labels"),
+        "keeper": Owner.of(fields.get("keeper")),
+        "labels": _texts(fields, "labels"),
         "volumes": [checked_json.string("volumes", one) for one in volumes],
     }
-    return InstanceRecord(**{**told, **read})
+    return InstanceRecord(**{**fields, **read})
 
 
-def _texts(told: dict[str, Any], field: str) -> dict[str, str]:
-    found = told.get(field, {})
+def _texts(fields: dict[str, Any], field: str) -> dict[str, str]:
+    found = fields.get(field, {})
     if not isinstance(found, dict):
         raise TypeError(f"{field} that are no JSON object")
     return {name: checked_json.string(name, value) for name, value in found.items()}
@@ -287,7 +289,7 @@ def _texts(told: dict[str, Any], field: str) -> dict[str, str]:
 
 def _read(path: Path) -> dict[str, Any] | None:
     try:
-        told = json.loads(path.read_text())
+        fields = json.loads(path.read_text())
     except (OSError, ValueError, RecursionError):
         return None
-    return told if isinstance(told, dict) else None
+    return fields if isinstance(fields, dict) else None

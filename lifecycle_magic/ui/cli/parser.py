@@ -31,9 +31,9 @@ class Parser(argparse.ArgumentParser):
     def _check_value(self, action: Any, value: Any) -> None:
         """Explain a command that only Modal has, as argparse does for an unknown one."""
         if action.choices is not None and value not in action.choices:
-            said = explain(self.prog.rpartition(" ")[2], str(value))
-            if said is not None:
-                raise argparse.ArgumentError(None, said)
+            message = explain(self.prog.rpartition(" ")[2], str(value))
+            if message is not None:
+                raise argparse.ArgumentError(None, message)
         super()._check_value(action, value)
 
     def refuse(self, words: Sequence[str]) -> NoReturn:

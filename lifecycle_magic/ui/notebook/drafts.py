@@ -105,10 +105,10 @@ class Draft:
         """Return the entry of the class with other options, or other marks of its methods."""
         return Variant(self, options, changes)
 
-    def change(self, change: Callable[[type], None], said: str) -> None:
+    def change(self, change: Callable[[type], None], statement: str) -> None:
         """Change the class while its declaration is open; otherwise raise `InvalidError`."""
         if not self._open:
-            self.entry.change(change, said)
+            self.entry.change(change, statement)
         change(self._read.cls)
         self._changed = True
 

@@ -251,9 +251,9 @@ def _unknown(word: str) -> str:
     if entry is not None and entry.verdict == "ignored":
         return f"{name} does nothing here: {entry.note}. Fix: leave it out"
     # An option that Modal has, or had, is explained as for @app.cls.
-    told = explain_unknown(option, declared())
-    if "it takes" not in told and "did you mean" not in told:
-        return f"{name}: {told}"
+    message = explain_unknown(option, declared())
+    if "it takes" not in message and "did you mean" not in message:
+        return f"{name}: {message}"
     return f"no option {name}: {WHERE}? lists them"
 
 
