@@ -1,4 +1,4 @@
-"""Another process that serves classes: a script that runs what the test tells it."""
+"""Another process that serves classes: a script that runs what the test sends it."""
 
 from __future__ import annotations
 
@@ -7,9 +7,14 @@ import os
 import subprocess
 import sys
 import textwrap
+import uuid
 from pathlib import Path
 from types import TracebackType
 from typing import Any
+
+from engine.work import Folder
+
+import lifecycle_magic as lm
 
 _LOOP = """
 import json as _json, sys as _sys, traceback as _traceback
@@ -80,3 +85,32 @@ class OtherProcess:
         self, kind: type | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+class OtherApp:
+    """Another process with an app of a name of its own, and the folder of its notes.
+
+    In ``code``, NAME stands for the app's name and PLACE for the folder.
+    """
+
+    def __init__(self, folder: Path, code: str) -> None:
+        self.name = f"far-{uuid.uuid4().hex[:8]}"
+        notes = folder / "notes"
+        notes.mkdir(parents=True)
+        self.notes = Folder(str(notes))
+        code = code.replace("NAME)", f"{self.name!r})").replace("PLACE", repr(str(notes)))
+        self.process = OtherProcess(folder, code, PYTHONPATH=str(Path(__file__).parents[1]))
+        self.run = self.process.run
+        self.session = str(self.run("result = session.current().id"))
+
+    def cls(self, name: str) -> Any:
+        """Return the handle of a class by its name."""
+        return lm.Cls.from_name(self.name, name)
+
+    def __enter__(self) -> Any:
+        return self
+
+    def __exit__(
+        self, kind: type | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.process.close()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import os
 import pickle
@@ -17,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from engine.other_process import OtherProcess
-from engine.work import Folder, Site, wait_for
+from engine.other_process import OtherApp, OtherProcess
+from engine.work import Site, wait_for
 
 import lifecycle_magic as lm
 from lifecycle_magic.exception import Error, InputCancelled, InvalidError, NotFoundError
@@ -136,37 +135,20 @@ session.current()
 """
 
 
-class Far:
-    """Another process with an app of a name of its own, and the folder of its notes."""
+class Far(OtherApp):
+    """The process that serves `CODE`."""
 
     def __init__(self, folder: Path) -> None:
-        self.name = f"far-{uuid.uuid4().hex[:8]}"
-        notes = folder / "notes"
-        notes.mkdir(parents=True)
-        self.notes = Folder(str(notes))
-        code = CODE.replace("NAME)", f"{self.name!r})").replace("PLACE", repr(str(notes)))
-        tests = str(Path(__file__).parents[1])
-        self.process = OtherProcess(folder, code, PYTHONPATH=tests)
-        self.run = self.process.run
-        self.session = str(self.run("result = session.current().id"))
+        super().__init__(folder, CODE)
 
     @property
     def model(self) -> Any:
-        return lm.Cls.from_name(self.name, "Model")
-
-
-@contextlib.contextmanager
-def far_process(folder: Path) -> Iterator[Far]:
-    far = Far(folder)
-    try:
-        yield far
-    finally:
-        far.process.close()
+        return self.cls("Model")
 
 
 @pytest.fixture
 def far(engine_name: str, tmp_path: Path) -> Iterator[Far]:
-    with far_process(tmp_path / "far") as one:
+    with Far(tmp_path / "far") as one:
         yield one
 
 
@@ -174,7 +156,7 @@ def far(engine_name: str, tmp_path: Path) -> Iterator[Far]:
 def far_by_process(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Far]:
     """On the engine that starts fastest, for what is the same on all of them."""
     monkeypatch.setenv("LIFECYCLE_MAGIC_ENGINE", "process")
-    with far_process(tmp_path / "far") as one:
+    with Far(tmp_path / "far") as one:
         yield one
 
 

@@ -7,17 +7,15 @@ import os
 import random
 import signal
 import threading
-import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
-from engine.other_process import OtherProcess
-from engine.work import Folder, wait_for
+from engine.other_process import OtherApp, OtherProcess
+from engine.work import wait_for
 
-import lifecycle_magic as lm
 from lifecycle_magic.exception import ContainerDied, InputCancelled, InvalidError, MethodTimeout
 from lifecycle_magic.peers.serial import MAX_CONNECTIONS
 from lifecycle_magic.peers.sessions import sessions
@@ -94,22 +92,14 @@ session.current()
 """
 
 
-class Far:
-    """Another process with an app of a name of its own, and the folder of its notes."""
+class Far(OtherApp):
+    """The process that serves `CODE`."""
 
     def __init__(self, folder: Path) -> None:
-        self.name = f"serial-{uuid.uuid4().hex[:8]}"
-        notes = folder / "notes"
-        notes.mkdir(parents=True)
-        self.notes = Folder(str(notes))
-        code = CODE.replace("NAME)", f"{self.name!r})").replace("PLACE", repr(str(notes)))
-        tests = str(Path(__file__).parents[1])
-        self.process = OtherProcess(folder, code, PYTHONPATH=tests)
-        self.run = self.process.run
-        self.session = str(self.run("result = session.current().id"))
+        super().__init__(folder, CODE)
 
     def make(self, name: str) -> Any:
-        return lm.Cls.from_name(self.name, name)()
+        return self.cls(name)()
 
     @property
     def connections(self) -> int:
@@ -123,11 +113,8 @@ class Far:
 def far(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Far]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("LIFECYCLE_MAGIC_ENGINE", "process")
-        one = Far(tmp_path_factory.mktemp("serial") / "far")
-        try:
+        with Far(tmp_path_factory.mktemp("serial") / "far") as one:
             yield one
-        finally:
-            one.process.close()
 
 
 def test_calls_one_after_the_other_use_one_connection(far: Far) -> None:

@@ -6,31 +6,19 @@ import re
 from collections.abc import Iterator
 
 import pytest
-from kernel.harness import own_kernel
-from kernel.test_magic import Notebook
+from kernel.notebook import ENGINES, Notebook, open_notebook
 
 pytestmark = [pytest.mark.kernel, pytest.mark.xdist_group("names")]
 
 
-@pytest.fixture(
-    scope="module",
-    params=[
-        pytest.param("docker", marks=pytest.mark.docker),
-        pytest.param("process", marks=pytest.mark.process),
-    ],
-)
+@pytest.fixture(scope="module", params=ENGINES)
 def shared(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Notebook]:
     """A kernel with the extension loaded, on each engine."""
-    if request.param == "docker":
-        request.getfixturevalue("need_docker")
-    folder = tmp_path_factory.mktemp(request.param)
-    with own_kernel(folder / "tmp", {"LIFECYCLE_MAGIC_ENGINE": request.param}) as kernel:
-        notebook = Notebook(kernel)
-        notebook.ok("%load_ext lifecycle_magic\nimport lifecycle_magic as lm, functools, os")
+    with open_notebook(request, tmp_path_factory) as notebook:
+        notebook.ok("import functools, os")
         yield notebook
-        kernel.run("%unload_ext lifecycle_magic")
 
 
 @pytest.fixture
