@@ -1,3 +1,5 @@
+"""Web applications in a class: which objects count as one, and the release they come from."""
+
 from __future__ import annotations
 
 import pickle

@@ -1,3 +1,5 @@
+"""The options line of ``%%lifecycle_cls``: every option, and what is refused with a fix."""
+
 from __future__ import annotations
 
 import dataclasses

@@ -1,3 +1,5 @@
+"""The card of a cell as text, as HTML and in a terminal, and when it is drawn again."""
+
 from __future__ import annotations
 
 import dataclasses

@@ -1,3 +1,5 @@
+"""The classes of a cell: which are deployed, as drafts, and what a failing cell leaves."""
+
 from __future__ import annotations
 
 import ast

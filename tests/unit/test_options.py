@@ -1,3 +1,5 @@
+"""The options of classes and apps: defaults, checks, changes and their part in a class's key."""
+
 from __future__ import annotations
 
 import dataclasses

@@ -1,3 +1,5 @@
+"""What a card shows of a deployment, from the events of its build and its containers."""
+
 from __future__ import annotations
 
 import pytest

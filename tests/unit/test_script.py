@@ -1,3 +1,5 @@
+"""Scripts for ``lifecycle-magic run``: what they run, their options, their errors."""
+
 from __future__ import annotations
 
 import sys

@@ -1,3 +1,5 @@
+"""A class as it is read: hooks in their order, methods, constructor arguments and digests."""
+
 from __future__ import annotations
 
 import abc

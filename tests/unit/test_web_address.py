@@ -1,3 +1,5 @@
+"""Addresses of web methods: labels, ports and the links that a browser can open."""
+
 from __future__ import annotations
 
 import itertools

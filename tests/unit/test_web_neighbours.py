@@ -1,3 +1,5 @@
+"""Other users of the machine that listen on a port are named."""
+
 from __future__ import annotations
 
 import os

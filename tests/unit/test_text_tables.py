@@ -1,3 +1,5 @@
+"""Text of tables, times, sizes and histories, without control characters."""
+
 from __future__ import annotations
 
 import json
