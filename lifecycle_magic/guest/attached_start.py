@@ -189,7 +189,7 @@ class _Child:
     def _on_end(self, why: str) -> None:
         self._is_gone = True
         # Nothing can be sent any more. The listeners stay: who dials is refused, and not kept.
-        if why:
+        with contextlib.suppress(OSError):  # nobody may read that any more
             print(f"lifecycle_magic: {why}", file=sys.stderr, flush=True)
         if self._deadline is not None:
             self._is_done = True

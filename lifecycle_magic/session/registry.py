@@ -59,7 +59,7 @@ class Entry:
         """Make every handle of this name stand for ``spec``, which its service runs already."""
         self.spec = spec
         self._classes.add(spec.cls)
-        sessions.note_volumes(spec.volume_names())
+        sessions.note_volumes(self.key, spec.volume_names(), spec.options.engine)
         session = sessions.opened()
         if session is not None:
             session.served_calls.notify_changed()

@@ -274,9 +274,13 @@ def _make_folder(root: Path, name: str, owner: Owner) -> Path:
         raise
 
 
-def note_volumes(names: Iterable[str]) -> None:
-    """Keep the volumes of a class that this process declares from being pruned."""
+def note_volumes(key: str, names: frozenset[str], engine: str | None) -> None:
+    """Keep the volumes of the class ``key`` that this process declares from being pruned.
+
+    ``engine`` is the one that the class names.
+    """
     _declared.update(names)
+    _volumes_of[key] = names, engine
     session = opened()
     if session is not None:
         # now, as prune must not remove them before the first call
@@ -301,6 +305,16 @@ def name_class(key: str, found: RegistryEntry | None) -> None:
     if session is not None:
         session.served_calls.publish_names()
 
+
+def declared_engines(volume: str) -> set[str | None]:
+    """Return the engines named by the classes of this process that use a volume; None for those
+    that name none.
+    """
+    return {engine for names, engine in list(_volumes_of.values()) if volume in names}
+
+
+_volumes_of: dict[str, tuple[frozenset[str], str | None]] = {}
+"""The volumes and the engine of each class declared in this process."""
 
 _declared: set[str] = set()
 """Names of the volumes of all classes declared in this process, with or without a session."""

@@ -37,7 +37,7 @@ def open_files(volume: Volume, call: str) -> VolumeFiles:
             "Fix: check its name, or omit create_if_missing=False"
         )
     if engine is None:
-        engine = opened.engine()
+        engine = opened.engine(_wanted(volume.name))
         engine.volumes.create(volume.name)
     return engine.volumes.open(volume.name)
 
@@ -52,7 +52,7 @@ def names() -> list[str]:
 def create(name: str) -> None:
     """Create a volume on the session's engine unless there is one."""
     if _keeper(name) is None:
-        session.current().engine().volumes.create(name)
+        session.current().engine(_wanted(name)).volumes.create(name)
 
 
 def delete(name: str, *, missing_ok: bool = False) -> None:
@@ -85,8 +85,30 @@ def rename(old: str, new: str) -> None:
         raise _in_use("rename", old)
 
 
+def _wanted(name: str) -> str | None:
+    """Return the engine beyond this machine whose classes use the volume ``name``; None for none.
+
+    Each engine has volumes of its own, so a volume of one that classes of two such engines use is
+    not one volume, which raises `InvalidError`.
+    """
+    declared = session.declared_engines(name)
+    far = sorted(one for one in declared if one not in (None, "auto", "docker", "process") and one)
+    if far and len(declared) > 1:
+        others = sorted(one or "the default engine" for one in declared)
+        raise InvalidError(
+            f"the volume {name!r} is used by classes on several engines ({', '.join(others)}), and "
+            "each engine has a volume of that name. Fix: give them different names"
+        )
+    return far[0] if far else None
+
+
 def _keeper(name: str) -> Engine | None:
-    """Return the engine that has the volume: the session's own first, then others it has used."""
+    """Return the engine that has the volume: the one beyond this machine whose classes use it,
+    otherwise the session's own first, then others it has used.
+    """
+    if wanted := _wanted(name):
+        engine = session.current().engine(wanted)
+        return engine if engine.volumes.exists(name) else None
     return next((one for one in session.current().engines() if one.volumes.exists(name)), None)
 
 

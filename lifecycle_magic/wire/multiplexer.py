@@ -133,11 +133,13 @@ class Multiplexer:
         if self.ended:
             return
         self.ended = True
-        self._on_end(why)  # first: the kernel asks for the reason when its sockets end
-        for channel in list(self._channels.values()):
-            self._drop(channel)
-        self._watch_stream(0)
-        self._stream.close()
+        try:
+            self._on_end(why)  # first: the kernel asks for the reason when its sockets end
+        finally:
+            for channel in list(self._channels.values()):
+                self._drop(channel)
+            self._watch_stream(0)
+            self._stream.close()
 
     @property
     def is_idle(self) -> bool:

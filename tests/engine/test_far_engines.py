@@ -280,6 +280,35 @@ def test_a_web_endpoint_is_served_from_there(machine: FarMachine) -> None:
     app.stop()
 
 
+def test_files_of_a_volume_go_to_the_engine_of_its_class(
+    machine: FarMachine, diary: FarDiary, tmp_path: Path
+) -> None:
+    app = lm.App("volumes", engine=machine.ssh)
+    volume = lm.Volume.from_name(diary.name, create_if_missing=True)
+
+    @app.cls(volumes={"/notes": volume})
+    class Reader:
+        @lm.method()
+        def read(self) -> str:
+            return Path("/notes/word").read_text()
+
+    (tmp_path / "word").write_text("sent ahead")
+    with volume.batch_upload() as batch:  # before anything runs there
+        batch.put_file(tmp_path / "word", "/word")
+    assert Reader().read.remote() == "sent ahead"
+    assert b"".join(volume.read_file("word")) == b"sent ahead"
+    app.stop()
+
+    @app.cls(volumes={"/notes": volume}, engine="process")
+    class Other:
+        @lm.method()
+        def read(self) -> str:
+            return ""
+
+    with pytest.raises(InvalidError, match=r"used by classes on several engines \(process, ssh"):
+        volume.listdir("/")
+
+
 def test_whether_files_are_shared_is_tried(machine: FarMachine) -> None:
     # Both are Unix sockets of this machine; only one engine sees its files.
     for url, way in (
@@ -328,6 +357,9 @@ def test_ssh_errors_are_in_its_own_words_with_a_fix(machine: FarMachine) -> None
     told = refusal("ssh://me@no-such-host.invalid")
     assert told.count("Could not resolve hostname") == 1
     assert "Fix: check the host's name" in told
+    # Nobody answers there: RFC 5737 keeps these addresses free.
+    for silent in ("ssh://me@192.0.2.1", f"ssh://me@{machine.host}:1"):
+        assert "Fix: " in refusal(silent)
     known = machine.folder / "known"
     right = known.read_text()
     other = (machine.folder / "user.pub").read_text()

@@ -13,6 +13,7 @@ import socket
 import threading
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from lifecycle_magic.engines.docker.address import Location, connect
 from lifecycle_magic.exception import EngineError, EngineUnavailable, Error
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from docker import APIClient
 
 _log = logging.getLogger(__name__)
+
+CONNECT_SECONDS = 8.0
 
 MOST_IDLE = 4
 """Clients that are kept, each with a connection to the engine."""
@@ -183,8 +186,20 @@ def unavailable(why: str, location: Location) -> EngineUnavailable:
 
 
 def _knock(location: Location) -> None:
-    """Raise a clear error if no process listens on the engine's Unix socket."""
+    """Raise a clear error if no process listens on the engine's socket.
+
+    A machine that does not answer is given up after `CONNECT_SECONDS`.
+    """
     host = location.url
+    where = urlsplit(host)
+    if where.scheme in ("tcp", "https") and where.hostname and where.port:
+        try:
+            socket.create_connection((where.hostname, where.port), CONNECT_SECONDS).close()
+        except OSError as error:
+            why = error.strerror or str(error)
+            raise unavailable(
+                f"{why}. Fix: check the address, and that the machine is on and reachable", location
+            ) from None
     if not host.startswith("unix://"):
         return
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:

@@ -27,8 +27,15 @@ def ssh_command(user_and_host: str, port: int | None, remote: str, local: str) -
     options = {
         "BatchMode": "yes",
         "ConnectTimeout": "8",
-        "ExitOnForwardFailure": "yes",
+        # Forwardings of the user's own configuration may be in use by a session of theirs.
+        "ExitOnForwardFailure": "no",
         "StreamLocalBindUnlink": "yes",
+        # As long as a container waits: after a longer cut there is another tunnel.
+        "ServerAliveInterval": "10",
+        "ServerAliveCountMax": "4",
+        "ForwardAgent": "no",
+        "ForwardX11": "no",
+        "RemoteCommand": "none",
         # A connection of its own: it must live as long as the session, and end with it.
         "ControlMaster": "no",
         "ControlPath": "none",
