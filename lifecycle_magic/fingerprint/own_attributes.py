@@ -32,6 +32,7 @@ _BOOKKEEPING = frozenset(
         "__annotate_func__",
         "__annotations__",
         "__annotations_cache__",
+        "__classdictcell__",
         "__conditional_annotations__",
         "__dataclass_fields__",
         "__dataclass_params__",

@@ -31,6 +31,7 @@ OF_CLASSES = frozenset(
     {
         "__annotate_func__",
         "__annotations_cache__",
+        "__classdictcell__",
         "__dict__",
         "__module__",
         "__orig_bases__",
