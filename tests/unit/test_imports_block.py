@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 import lifecycle_magic as lm
-from lifecycle_magic.decorators import hooks
+from lifecycle_magic.decorators import travel
 from lifecycle_magic.exception import InvalidError
 from lifecycle_magic.fingerprint.fingerprint import of_function
 from lifecycle_magic.fingerprint.image_only import ConditionalName, MissingModule
@@ -228,7 +228,7 @@ def test_a_try_statement_is_decided_in_the_image(run: Run, monkeypatch: pytest.M
     assert not isinstance(space["lib_missing"], ConditionalName)
     with pytest.raises(ModuleNotFoundError, match="depends on the image"):
         bool(space["FAST"])
-    monkeypatch.setattr(hooks, "_remote", True)
+    monkeypatch.setattr(travel, "_handles", object())
     fast, flag = pickle.loads(pickle.dumps((space["fast"].dumps, space["FAST"])))
     assert (fast.__module__, flag) == ("json", False)
 
@@ -276,7 +276,7 @@ def test_a_name_that_the_image_leaves_unbound_is_an_error_on_use(
     )
     assert isinstance(space["HAS"], ConditionalName)
     assert not {"error", "one", "x"} & space.keys()
-    monkeypatch.setattr(hooks, "_remote", True)
+    monkeypatch.setattr(travel, "_handles", object())
     has, fallback, unbound = pickle.loads(
         pickle.dumps((space["HAS"], space["fallback"], space["lib_missing"]))
     )
@@ -327,7 +327,7 @@ def test_a_digest_knows_what_a_stand_in_means(run: Run) -> None:
 
 
 def test_in_a_container_the_block_is_plain(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hooks, "_remote", True)
+    monkeypatch.setattr(travel, "_handles", object())
     with pytest.raises(ModuleNotFoundError):
         run("with image.imports():\n    import lib_missing\n")
 
