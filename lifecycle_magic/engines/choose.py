@@ -52,9 +52,12 @@ def docker_engine(name: str) -> DockerEngine:
 
     if name in ("auto", "docker"):
         chosen = address.of_environment()
-        if address.is_far(chosen.url):
+        if not address.is_far(chosen.url):
+            return DockerEngine()
+        try:
             return DockerEngine("docker", FarLocation(chosen))
-        return DockerEngine()
+        except InvalidError as error:
+            raise EngineUnavailable(f"DOCKER_HOST can't be used: {error}") from None
     if "://" in name:
         return DockerEngine(name, FarLocation(address.Fixed(name, address.tls_files(name))))
     found = address.of_context(name)

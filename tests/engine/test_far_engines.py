@@ -206,6 +206,15 @@ def test_a_class_lives_there_from_build_to_exit(
     assert [hook.hook for hook in entry.hooks] == ["close"]
 
 
+def test_docker_host_may_name_an_engine_there(
+    machine: FarMachine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DOCKER_HOST", machine.ssh)
+    with docker_app("docker") as one:
+        assert one.remote() == 1
+        assert len(machine.containers()) == 1
+
+
 def test_classes_of_two_places_call_each_other(machine: FarMachine) -> None:
     app = lm.App("two-places")
 
@@ -405,6 +414,10 @@ def test_tls_errors_name_the_certificate_or_the_fix(
     monkeypatch.delenv("DOCKER_CERT_PATH")
     monkeypatch.delenv("DOCKER_TLS_VERIFY")
     assert "without TLS" in refusal(machine.tcp)
+    monkeypatch.setenv("DOCKER_HOST", machine.tcp)
+    with pytest.raises(EngineUnavailable, match=r"DOCKER_HOST can't be used.*without TLS"):
+        docker_engine("auto")
+    monkeypatch.delenv("DOCKER_HOST")
     for name in ("ca", "cert", "key"):
         (tmp_path / f"{name}.pem").write_bytes((machine.certificates / f"{name}.pem").read_bytes())
     subprocess.run(

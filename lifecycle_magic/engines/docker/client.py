@@ -42,9 +42,10 @@ _FIXES = (
     (r"no such image", "run the cell again to build it"),
     (
         r"bind source path does not exist",
-        "the engine does not see this machine's files: it must run on the same machine, and where "
-        "this kernel is itself in a container, the state folder (LIFECYCLE_MAGIC_STATE) must have "
-        "the same path outside",
+        "the engine does not see this machine's files: name its address with engine=, as in "
+        "engine='unix:///path/to/docker.sock', which needs no shared files; or, where this kernel "
+        "is itself in a container, give the state folder (LIFECYCLE_MAGIC_STATE) the same path "
+        "outside",
     ),
     (
         r"could not select device driver|nvidia-container",
