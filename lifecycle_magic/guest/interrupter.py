@@ -47,7 +47,8 @@ class Interrupter:
             self.due = time.monotonic() + SIGNAL_RETRY_SECONDS
         else:
             self.due = math.inf
-            os.kill(self._worker, interrupts.SIGNAL)
+            with contextlib.suppress(ProcessLookupError):  # it has exited and is reaped
+                os.kill(self._worker, interrupts.SIGNAL)
 
     def signal_processes(self, call: int, since: float = 0.0) -> None:
         """Interrupt the processes that a call started.
