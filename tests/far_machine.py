@@ -206,11 +206,17 @@ class FarMachine:
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def _left(self) -> list[psutil.Process]:
-        """Return its processes that are not this process's children: containers and containerd."""
+        """Return its processes that are not this process's children.
+
+        These are containerd, containers, and ssh's sessions, of which only the network tells.
+        """
         found = []
+        network = Path("/run/netns", self.name)
+        network_id = network.stat().st_ino if network.exists() else None
         for process in psutil.process_iter():
-            with contextlib.suppress(psutil.NoSuchProcess):
-                if any(f"{self.folder}/" in word for word in process.cmdline()):
+            with contextlib.suppress(psutil.NoSuchProcess, FileNotFoundError):
+                of_folder = any(f"{self.folder}/" in word for word in process.cmdline())
+                if of_folder or os.stat(f"/proc/{process.pid}/ns/net").st_ino == network_id:
                     found.append(process)
         return [one for one in found if one.pid != os.getpid()]
 
