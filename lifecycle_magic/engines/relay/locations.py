@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import tempfile
@@ -19,6 +20,9 @@ __all__ = ["FarLocation"]
 
 REMOTE_SOCKET = "/var/run/docker.sock"
 """Where an engine listens on the machine that an ``ssh://`` address names."""
+
+_LONGEST_PARENT = 70
+"""Bytes of the path of the folder that gets the folder of a tunnel's socket."""
 
 RETRY_SECONDS = 2.0
 """Seconds for which the error of a tunnel that could not be opened is reported again."""
@@ -107,16 +111,25 @@ class FarLocation:
                 tls=files,
                 verify=tls is None or tls.verify,
             )
-        # A short path: a socket's has 107 bytes at most, and a state folder may lie deep.
-        folder = Path(tempfile.mkdtemp(prefix="lm-ssh-"))
-        self._path = str(folder / "docker.sock")
-        if len(os.fsencode(self._path)) > 100:
-            raise EngineError(f"the path of the temporary folder {folder} is too long for a socket")
+        self._path = f"{_short_folder()}/docker.sock"
         host = where.hostname or ""
         target = f"{where.username}@{host}" if where.username else host
         remote = where.path if where.path not in ("", "/") else REMOTE_SOCKET
         command = tunnel.ssh_command(target, where.port, remote, self._path)
         return RelaySettings(path=self._path, ssh=tuple(command))
+
+
+def _short_folder() -> str:
+    """Make a folder for a socket, whose path has 107 bytes at most: a state folder may lie deep."""
+    usual = tempfile.gettempdir()
+    for parent in (usual, os.environ.get("XDG_RUNTIME_DIR", ""), "/tmp", "/var/tmp"):
+        if parent and len(os.fsencode(parent)) <= _LONGEST_PARENT:
+            with contextlib.suppress(OSError):
+                return tempfile.mkdtemp(prefix="lm-ssh-", dir=parent)
+    raise EngineError(
+        f"no folder for a socket can be made: {usual} is too long a path, or can't be written to. "
+        "Fix: set TMPDIR to a folder with a shorter path"
+    )
 
 
 def _checked(fixed: Fixed):  # type: ignore[no-untyped-def]
