@@ -8,7 +8,6 @@ import shutil
 import tempfile
 import threading
 import time
-from pathlib import Path
 from urllib.parse import urlsplit
 
 from lifecycle_magic.engines.docker.address import Fixed, TlsFiles, is_far
