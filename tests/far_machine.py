@@ -214,7 +214,7 @@ class FarMachine:
         network = Path("/run/netns", self.name)
         network_id = network.stat().st_ino if network.exists() else None
         for process in psutil.process_iter():
-            with contextlib.suppress(psutil.NoSuchProcess, FileNotFoundError):
+            with contextlib.suppress(psutil.Error, OSError):
                 of_folder = any(f"{self.folder}/" in word for word in process.cmdline())
                 if of_folder or os.stat(f"/proc/{process.pid}/ns/net").st_ino == network_id:
                     found.append(process)
