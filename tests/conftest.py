@@ -7,6 +7,7 @@ reason; in CI, which sets everything up itself, it fails instead.
 from __future__ import annotations
 
 import contextlib
+import glob
 import os
 import shutil
 import signal
@@ -126,7 +127,8 @@ def state_dir() -> Iterator[Path]:
 
 def _discard_ended(state: Path) -> None:
     """Remove the containers of kernels that were killed, as a next session's sweep would."""
-    names = [path.name for path in state.glob("run/*/lm-*")]
+    # Not by `Path.glob`, which fails at a folder that goes meanwhile.
+    names = [os.path.basename(path) for path in glob.glob(f"{state}/run/*/lm-*")]
     if not names:
         return
     with answering.client() as client:

@@ -13,6 +13,7 @@ from kernel.harness import (
     Diary,
     OwnKernel,
     Where,
+    existing,
     own_kernel,
     preamble,
     running,
@@ -49,7 +50,7 @@ def test_a_kernel_killed_while_its_container_starts_leaves_nothing(
     doomed.run(LOADING.format(name=name, load="time.sleep(600)"))
     doomed.begin(f"{name}().hello.remote(1)")
     [boot] = wait_for(
-        lambda: list(state_dir.glob(f"run/*/lm-{name.lower()}-*/boot.json")),
+        lambda: existing(state_dir, f"run/*/lm-{name.lower()}-*/boot.json"),
         "the container's boot file",
         every=0.0005,
     )
@@ -127,7 +128,7 @@ def test_an_enter_that_ends_after_its_kernel_is_followed_by_exit(
 
 def only_container(state_dir: Path, cls: str) -> Where:
     """The container of a class that one kernel alone has, though a cell of it is running."""
-    [run_dir] = state_dir.glob(f"run/*/lm-{cls.lower()}-*")
+    [run_dir] = existing(state_dir, f"run/*/lm-{cls.lower()}-*")
     return Where(run_dir.parent.name, run_dir.parent, run_dir.name, "")
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import glob
 import json
 import os
 import shutil
@@ -39,6 +40,11 @@ MARKER = "LIFECYCLE_MAGIC_INSTANCE"
 PATIENCE = 60.0  # seconds; only a bug takes that long
 
 ENGINES = ("docker", "process", "plain")  # plain: the process engine where there is no bubblewrap
+
+
+def existing(root: Path, pattern: str) -> list[Path]:
+    """What matches in a folder whose entries come and go. ``Path.glob`` fails at one that went."""
+    return [Path(found) for found in glob.glob(f"{glob.escape(str(root))}/{pattern}")]
 
 
 def wait_for(
