@@ -93,7 +93,6 @@ square.remote("2")  # error
 square.with_options(time_out=3)  # error
 app.function(time_out=3)  # error
 app.deploys()  # error
-app.cls(engine="podman")  # error
 
 
 @app.local_entrypoint()
