@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,13 @@ GOOD = {"container": "lm-x", "orderly": True, "entered": True, "why": "the kerne
 
 
 HOOK = {"hook": "close", "seconds": 0.1, "error": None}
+
+
+@pytest.fixture(autouse=True)
+def removed(tmp_path: Path) -> Iterator[None]:
+    """Remove what the test made: pytest itself fails at a folder that is too deep, runs later."""
+    yield
+    subprocess.run(["rm", "-rf", tmp_path], check=True)
 
 
 def deep_folder(path: Path, levels: int = 1200) -> None:
