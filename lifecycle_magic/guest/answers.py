@@ -10,6 +10,7 @@ from lifecycle_magic.decorators.travel import far_session
 from lifecycle_magic.exception import InputCancelled, SerializationError
 from lifecycle_magic.guest.output import current_lane
 from lifecycle_magic.guest.session_connection import Answer
+from lifecycle_magic.threads.context import run_with
 from lifecycle_magic.wire import rebuilding
 from lifecycle_magic.wire.exceptions import message, name_of
 from lifecycle_magic.wire.frames import Kind
@@ -30,9 +31,9 @@ def value_of(answer: Answer, where: str) -> Any:
     if answer.kind == Kind.CANCELLED:
         raise InputCancelled(f"{where} was cancelled")
     try:
-        if answer.far is not None:
-            return _loads_of_another_session(answer)
-        return loads(answer.data, buffers=answer.buffers)
+        if answer.far is not None:  # handles in the value stand for classes of another session
+            return run_with(far_session, answer.far, _loads, answer)
+        return _loads(answer)
     except Exception as error:
         raise SerializationError(
             f"{where} returned a value that can't be rebuilt here: "
@@ -41,13 +42,8 @@ def value_of(answer: Answer, where: str) -> Any:
         ) from None
 
 
-def _loads_of_another_session(answer: Answer) -> Any:
-    """Return a value in which handles stand for classes of another session."""
-    token = far_session.set(answer.far)
-    try:
-        return loads(answer.data, buffers=answer.buffers)
-    finally:
-        far_session.reset(token)
+def _loads(answer: Answer) -> Any:
+    return loads(answer.data, buffers=answer.buffers)
 
 
 class Wait:

@@ -23,6 +23,7 @@ from lifecycle_magic.host.user_of_socket import is_own_user
 from lifecycle_magic.named.crossing import handle_of_key, to_another_session
 from lifecycle_magic.peers.serial import SerialConnections
 from lifecycle_magic.pool.printing import show
+from lifecycle_magic.threads.context import run_with
 from lifecycle_magic.threads.sigint import deferred
 from lifecycle_magic.wire.frame_header import PROTOCOL
 from lifecycle_magic.wire.frames import Channel
@@ -60,13 +61,12 @@ class PeerConnection(SessionConnection):
         super().__init__(channel, served.session)
 
     def call(self, target: Target, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Answer | None:
-        token = to_another_session.set(True)
         try:
-            payload, buffers = pack_input(target.method, args, kwargs)
+            payload, buffers = run_with(
+                to_another_session, True, pack_input, target.method, args, kwargs
+            )
         except Exception as error:
             raise arguments_error(target.where, args, kwargs, error) from None
-        finally:
-            to_another_session.reset(token)
         answer = self._serial.call(target, payload, buffers)
         if answer is not None and answer.lost:
             # The next call looks for another session if this one has ended.
@@ -83,11 +83,7 @@ class PeerConnection(SessionConnection):
     def _pickle(
         self, where: str, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[Any, list[Any]]:
-        token = to_another_session.set(True)
-        try:
-            return pickle_arguments(where, args, kwargs)
-        finally:
-            to_another_session.reset(token)
+        return run_with(to_another_session, True, pickle_arguments, where, args, kwargs)
 
     far = staticmethod(handle_of_key)
 
