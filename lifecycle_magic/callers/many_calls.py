@@ -190,7 +190,7 @@ def _for_each(
 
 
 def _check(name: str, of_modal: dict[str, object]) -> None:
-    """Raise for options that are neither ours nor Modal's."""
+    """Raise for options that neither this package nor Modal has."""
     if of_modal:
         from lifecycle_magic.modal_api.table import check_keywords  # containers seldom need it
 

@@ -8,15 +8,13 @@ stands for is `lifecycle_magic.ui.modal_check.kinds`; what can't be known is lef
 from __future__ import annotations
 
 import ast
-import inspect
 from collections import ChainMap
 from collections.abc import Iterable, MutableMapping
 from typing import Any, Literal, NamedTuple
 
-import lifecycle_magic
 from lifecycle_magic.modal_api.table import find
+from lifecycle_magic.ui.modal_check import available
 from lifecycle_magic.ui.modal_check.kinds import (
-    PACKAGES,
     Instance,
     Kind,
     Member,
@@ -256,7 +254,7 @@ class Script:
         if isinstance(of, Module):
             return self._of_module(of, name, node)
         if isinstance(of, Named):
-            if not _is_class(of.name):
+            if not available.is_class(of.name):
                 return None
             self._look_up(of.name, name, node)
             return Member(of.name, name)
@@ -304,10 +302,12 @@ class Script:
         owner = "options" if where in _OPTIONS else where
         entry = find(where, f"{name}=") or find(owner, f"{name}=")
         shown = f"{where}({name}=)"
-        if _has_parameter(where, name) and (entry is None or entry.owner == "options"):
+        if available.has_parameter(where, name) and (entry is None or entry.owner == "options"):
             self._report(value, shown, "runs")
         elif entry is None:
-            if where.rpartition(".")[2] not in _FREE and _is_checked(where):
+            if where.rpartition(".")[2] not in _FREE and (
+                where in _OPTIONS or available.is_callable(where)
+            ):
                 self._report(value, shown, "unknown", _UNKNOWN)
         elif _is_default(value, entry.owner):
             self._report(value, shown, "runs")
@@ -340,7 +340,7 @@ class Script:
             entry = find("modal", name)
         if entry is not None:
             self._report(node, entry.shown, entry.verdict, entry.note)
-        elif _is_here(owner, name):
+        elif available.has_name(owner, name):
             self._report(node, f"{owner}.{name}", "runs")
         elif not name.startswith("_") and name != "*":
             self._report(node, f"{owner}.{name}", "unknown", _instead(owner))
@@ -387,38 +387,3 @@ def _where(called: Kind) -> str | None:
 
 def _stand_in(name: str) -> Kind:
     return Named("Stub") if name == "Stub" else None
-
-
-def _is_class(name: str) -> bool:
-    return isinstance(_of_ours(name), type)
-
-
-def _of_ours(name: str) -> Any:
-    return getattr(lifecycle_magic, name, None) if name in lifecycle_magic.__all__ else None
-
-
-def _is_here(owner: str, name: str) -> bool:
-    """Return whether this package has a name that the list does not have."""
-    if owner in ("modal", *PACKAGES):
-        return name in lifecycle_magic.__all__
-    return hasattr(_of_ours(owner), name)
-
-
-def _function(where: str) -> Any:
-    owner, _, name = where.partition(".")
-    ours = _of_ours(owner)
-    return getattr(ours, name, None) if name else ours
-
-
-def _has_parameter(where: str, name: str) -> bool:
-    """Return whether the function of this package takes the keyword by itself."""
-    try:
-        parameter = inspect.signature(_function(where)).parameters.get(name)
-    except (TypeError, ValueError):
-        return False
-    return parameter is not None and parameter.kind is not parameter.VAR_KEYWORD
-
-
-def _is_checked(where: str) -> bool:
-    """Return whether the keywords of a function are known."""
-    return where in _OPTIONS or callable(_function(where))
