@@ -39,6 +39,7 @@ _MODULE_OF = {
     "exit": "decorators.hooks",
     "fastapi_endpoint": "decorators.endpoints",
     "gather": "callers.function_call",
+    "interact": "modal_api.output",
     "is_local": "decorators.travel",
     "method": "decorators.hooks",
     "panel": "ui.panel.widget",
@@ -47,6 +48,13 @@ _MODULE_OF = {
     "web_server": "decorators.endpoints",
     "wsgi_app": "decorators.endpoints",
 }
+
+_OLD = {
+    "Mount": "images.mount",
+    "NetworkFileSystem": "network_file_system",
+    "Stub": "app.stub",
+}
+"""Classes that Modal had before, which code written for it may still name."""
 
 __all__ = ["__version__", *sorted(_MODULE_OF), "load_ipython_extension", "unload_ipython_extension"]
 
@@ -80,6 +88,7 @@ if TYPE_CHECKING:
     from lifecycle_magic.images.file_patterns import FilePatternMatcher as FilePatternMatcher
     from lifecycle_magic.images.image import Image as Image
     from lifecycle_magic.modal_api.output import enable_output as enable_output
+    from lifecycle_magic.modal_api.output import interact as interact
     from lifecycle_magic.secret import Secret as Secret
     from lifecycle_magic.spec.retries import Retries as Retries
     from lifecycle_magic.ui.panel.widget import panel as panel
@@ -106,6 +115,8 @@ if not any(getattr(one, "__name__", "") == "_ModalModules" for one in sys.meta_p
 def __getattr__(name: str) -> Any:
     from importlib import import_module
 
+    if name in _OLD:
+        return getattr(import_module(f"{__name__}.{_OLD[name]}"), name)
     if name not in _MODULE_OF:
         from lifecycle_magic.modal_modules import MODULES
 

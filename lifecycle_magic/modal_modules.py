@@ -2,7 +2,7 @@
 
 Each is made when it is first imported. It has those of Modal's names that exist here, and an error
 that says what to write instead for each other one. Modules that have the same path in both packages
-(``app``, ``exception``, ``secret``, ``volume``) need nothing of this.
+(``app``, ``exception``, ``secret``, ``volume``, ``network_file_system``) need nothing of this.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from lifecycle_magic.modal_api.table import explain, find
 __all__ = ["MODULES", "find_spec"]
 
 PACKAGE = __name__.partition(".")[0]
-_OWN = ("app", "exception", "secret", "volume")
+_OWN = ("app", "exception", "network_file_system", "secret", "volume")
 """Modules of the same path in both packages."""
 
 
@@ -33,7 +33,7 @@ def _names_of_modules() -> dict[str, tuple[str, ...]]:
         owner, _, module = entry.owner.partition(".")
         if module and owner == "modal" and "." not in module:
             names = found.setdefault(module, [])
-            if entry.verdict == "runs":
+            if entry.verdict in ("runs", "renamed"):
                 names.append(entry.name)
     return {one: tuple(names) for one, names in found.items() if one not in _OWN}
 

@@ -17,6 +17,7 @@ from lifecycle_magic.callers.methods_with_aio import with_aio
 from lifecycle_magic.checks import check_variables, host_path
 from lifecycle_magic.exception import InvalidError, NotFoundError
 from lifecycle_magic.host import secret_store
+from lifecycle_magic.modal_api.old_members import OldMember, looks_up
 from lifecycle_magic.modal_api.table import check_keywords, refuse_members
 
 __all__ = ["Secret"]
@@ -181,6 +182,7 @@ class Secret:
         """Return the secret: a stored one is read when a container starts."""
         return self
 
+    lookup = OldMember(looks_up)
     objects: ClassVar[SecretObjects]
 
     def __repr__(self) -> str:

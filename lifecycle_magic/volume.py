@@ -28,6 +28,7 @@ from lifecycle_magic.host.volume_entries import (
     translated,
     type_of,
 )
+from lifecycle_magic.modal_api.old_members import OldMember, looks_up
 from lifecycle_magic.modal_api.table import check_keywords, refuse_members
 from lifecycle_magic.threads.blocking import run_in_thread
 
@@ -255,6 +256,8 @@ class Volume:
     async def __aexit__(self, *_: object) -> None:
         await run_in_thread(self.__exit__)
 
+    lookup = OldMember(looks_up)
+    persisted = OldMember(looks_up)
     objects: ClassVar[VolumeObjects]
 
     def __str__(self) -> str:

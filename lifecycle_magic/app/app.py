@@ -17,7 +17,13 @@ from lifecycle_magic.decorators.http_server import http_server
 from lifecycle_magic.decorators.parameters import parameter
 from lifecycle_magic.decorators.travel import is_local
 from lifecycle_magic.exception import InvalidError
-from lifecycle_magic.modal_api.table import check_keywords, notes, refuse_members
+from lifecycle_magic.modal_api.table import (
+    check_keywords,
+    notes,
+    old_spelling,
+    refuse_members,
+)
+from lifecycle_magic.spec.old_options import old_concurrency
 from lifecycle_magic.spec.option_types import OptionTypes, takes_options
 from lifecycle_magic.spec.options import Options
 
@@ -133,7 +139,8 @@ class App:
             from lifecycle_magic.spec.reading import read_class
 
             called = _name("cls", name) or cls.__name__
-            spec = read_class(cls, self._options(called, options), name=called)
+            cls, given = old_concurrency(cls, options)
+            spec = read_class(cls, self._options(called, given), name=called)
             return Cls(self._declarations.add(spec, self.name))
 
         return decorate if _cls is None else decorate(_cls)
@@ -175,6 +182,11 @@ class App:
 
         return decorate
 
+    def _experimental_server(self, **options: Any) -> Callable[[type[T]], type[T]]:
+        """Do what `server` does, under its old name."""
+        old_spelling("App", "_experimental_server")
+        return self.server(**options)
+
     @overload
     def function(self, _function: Callable[P, R], /) -> RemoteFunction[P, R]: ...
     @overload
@@ -214,8 +226,9 @@ class App:
             from lifecycle_magic.spec.reading import read_function
 
             called = _name("function", name) or str(getattr(function, "__name__", "?"))
-            given = self._options(called, options)
-            spec = read_function(function, given, name=called, is_generator=is_generator)
+            function, given = old_concurrency(function, options)
+            checked = self._options(called, given)
+            spec = read_function(function, checked, name=called, is_generator=is_generator)
             return Function(Cls(self._declarations.add(spec, self.name)), function)
 
         return decorate if _function is None else decorate(_function)

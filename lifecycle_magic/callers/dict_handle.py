@@ -16,6 +16,7 @@ from lifecycle_magic.callers.object_calls import (
     pack,
     unpack,
 )
+from lifecycle_magic.modal_api.old_members import OldMember, looks_up
 from lifecycle_magic.modal_api.table import check_keywords, refuse_members
 
 __all__ = ["Dict"]
@@ -66,6 +67,9 @@ class Dict(SharedObject):
         check_keywords("Dict.ephemeral", of_modal)
         made: Dict = cls._of_no_name()
         return made
+
+    lookup = OldMember(looks_up)
+    new = OldMember(lambda cls, **of_modal: cls.ephemeral(**of_modal))
 
     @asks
     def get(self, key: Any, default: Any = None) -> Asked[Any]:

@@ -21,6 +21,7 @@ from lifecycle_magic.callers.object_calls import (
     unpack,
 )
 from lifecycle_magic.exception import InvalidError
+from lifecycle_magic.modal_api.old_members import OldMember, looks_up
 from lifecycle_magic.modal_api.table import check_keywords, refuse_members
 
 __all__ = ["Queue"]
@@ -72,6 +73,9 @@ class Queue(SharedObject):
         check_keywords("Queue.ephemeral", of_modal)
         made: Queue = cls._of_no_name()
         return made
+
+    lookup = OldMember(looks_up)
+    new = OldMember(lambda cls, **of_modal: cls.ephemeral(**of_modal))
 
     @asks
     def put(

@@ -16,6 +16,7 @@ from lifecycle_magic.decorators.travel import travel_class
 from lifecycle_magic.handles.attributes import on_class
 from lifecycle_magic.handles.obj import Obj, short_repr
 from lifecycle_magic.handles.registry_entry import RegistryEntry
+from lifecycle_magic.modal_api.old_members import OldMember, looks_up
 from lifecycle_magic.modal_api.table import refuse, refuse_members
 from lifecycle_magic.named.crossing import reduce_by_name, to_another_session
 from lifecycle_magic.named.handles import named_class
@@ -97,6 +98,7 @@ class Cls:
         return Cls(self._entry.variant({}, InputChanges(batched=marks)))
 
     from_name = _FromName()
+    lookup = OldMember(looks_up)
 
     # --- as a class ------------------------------------------------------------------------
 

@@ -11,7 +11,8 @@ from lifecycle_magic.exception import InvalidError
 from lifecycle_magic.handles.cls import Cls
 from lifecycle_magic.handles.methods import Method
 from lifecycle_magic.handles.obj import Obj
-from lifecycle_magic.modal_api.table import refuse, refuse_members
+from lifecycle_magic.modal_api.old_members import OldMember, looks_up
+from lifecycle_magic.modal_api.table import old_spelling, refuse, refuse_members
 from lifecycle_magic.named.crossing import reduce_by_name, to_another_session
 from lifecycle_magic.named.handles import NamedFunction, named_function
 from lifecycle_magic.spec.class_spec import CALL
@@ -72,6 +73,13 @@ class Function:
         """
         found: CallWithAio = self._cls().update_autoscaler
         return found
+
+    def keep_warm(self, warm_pool_size: int) -> None:
+        """Keep this many containers: the old form of `update_autoscaler`."""
+        old_spelling("Function", "keep_warm")
+        self.update_autoscaler(min_containers=warm_pool_size)
+
+    lookup = OldMember(looks_up)
 
     @property
     def is_generator(self) -> bool:

@@ -10,7 +10,7 @@ from lifecycle_magic.exception import InvalidError
 from lifecycle_magic.handles.attributes import on_instance
 from lifecycle_magic.handles.local_instance import LocalInstance
 from lifecycle_magic.handles.methods import Method
-from lifecycle_magic.modal_api.table import refuse
+from lifecycle_magic.modal_api.table import old_spelling, refuse
 from lifecycle_magic.named.crossing import make_instance, to_another_session
 from lifecycle_magic.pool.autoscaler import update_autoscaler
 from lifecycle_magic.spec.class_spec import ClassSpec, MethodSpec
@@ -42,6 +42,8 @@ class Obj:
             if not hasattr(spec.cls, name):
                 if name == "update_autoscaler":
                     return with_thread(self._update_autoscaler)
+                if name == "keep_warm":
+                    return with_thread(self._keep_warm)
                 refuse("Obj", name)
             return on_instance(spec, name, self._cls, self._args, self._kwargs, self._local)
         bound = self.__dict__[name] = self._method(name)
@@ -89,6 +91,10 @@ class Obj:
     def _update_autoscaler(self, **changes: Any) -> None:
         """Change how many containers there are, until the class is declared again."""
         update_autoscaler(self._pool(), changes)
+
+    def _keep_warm(self, warm_pool_size: int) -> None:
+        old_spelling("Obj", "keep_warm")
+        self._update_autoscaler(min_containers=warm_pool_size)
 
     def _address(self, method: str) -> ServedAddress:
         served: ServedAddress = self._cls._entry.service().open_address(

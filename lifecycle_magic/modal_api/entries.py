@@ -14,15 +14,18 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Literal, NamedTuple
 
-__all__ = ["Entry", "Section", "Verdict", "ignored", "refused", "runs"]
+__all__ = ["Entry", "Section", "Verdict", "ignored", "refused", "renamed", "runs"]
 
-Verdict = Literal["runs", "ignored", "refused"]
-"""``runs``: as in Modal. ``ignored``: does nothing, and one notice says so. ``refused``: an error
-says what to write instead."""
+Verdict = Literal["runs", "renamed", "ignored", "refused"]
+"""``runs``: as in Modal. ``renamed``: an old spelling, which runs after one warning that shows the
+new one. ``ignored``: does nothing, and one notice says so. ``refused``: an error says what to write
+instead."""
 
 
 class Entry(NamedTuple):
-    """A name, and what becomes of it: ``note`` is why it does nothing, or what to write instead."""
+    """A name, and what becomes of it: ``note`` is its new spelling, why it does nothing, or what to
+    write instead.
+    """
 
     owner: str
     name: str
@@ -52,6 +55,11 @@ def runs(owner: str, names: str, note: str = "") -> Iterator[Entry]:
     """Yield entries that run: ``names`` are separated by blanks, ``note`` is a difference."""
     for name in names.split():
         yield Entry(owner, name, "runs", note)
+
+
+def renamed(owner: str, notes: Mapping[str, str]) -> Iterator[Entry]:
+    """Yield old spellings: names, several separated by blanks, with the new spelling."""
+    return _each(owner, "renamed", notes)
 
 
 def ignored(owner: str, notes: Mapping[str, str]) -> Iterator[Entry]:

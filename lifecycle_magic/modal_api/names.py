@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lifecycle_magic.modal_api.entries import Section, ignored, refused, runs
+from lifecycle_magic.modal_api.entries import Section, ignored, refused, renamed, runs
 
 __all__ = ["INSTEAD_OF_MODULE", "SECTIONS"]
 
@@ -19,6 +19,16 @@ NAMES = Section(
         *runs("modal", "Retries Secret Volume exception"),
         *runs("modal", "current_input_id current_function_call_id"),
         *runs("modal", "enable_output", "output of containers is always shown"),
+        *runs("modal", "interact", "breakpoint() and input() ask without it"),
+        *renamed(
+            "modal",
+            {
+                "Mount": "image.add_local_dir(...), add_local_file(...) or "
+                "add_local_python_source(...)",
+                "NetworkFileSystem": "Volume.from_name(name), which the names stand for here",
+                "Stub": "App",
+            },
+        ),
         *refused(
             "modal",
             {
@@ -28,8 +38,6 @@ NAMES = Section(
                 "Volume.from_path(folder)",
                 "Cron Period": _SCHEDULER,
                 "Environment": "there is one environment: this user on this machine",
-                "Mount": "use Image.add_local_dir or Image.add_local_python_source",
-                "NetworkFileSystem": "use Volume.from_name(name)",
                 "Probe": "declare a class: it is ready when its enter hooks have returned",
                 "Proxy": "set HTTPS_PROXY with env={...}",
                 "Sandbox": _COMMAND,
@@ -37,10 +45,8 @@ NAMES = Section(
                 "in the image",
                 "SchedulerPlacement": "remove it: containers run on your own machine",
                 "Server": "declare a class with @app.cls(), and a method with @web_server(port)",
-                "Stub": "App is its new name",
                 "Tunnel forward": _FORWARD,
                 "Workspace": "remove it: there is no account",
-                "interact": "write breakpoint() or input() in a method, without this",
             },
         ),
     ),
@@ -83,6 +89,8 @@ MODULES = Section(
         *runs("modal.file_pattern_matcher", "FilePatternMatcher"),
         *runs("modal.functions", "Function FunctionCall gather"),
         *runs("modal.image", "Image"),
+        *renamed("modal.mount", {"Mount": "image.add_local_dir(...)"}),
+        *renamed("modal.network_file_system", {"NetworkFileSystem": "Volume.from_name(name)"}),
         *runs("modal.output", "enable_output"),
         *runs(
             "modal.partial_function",
@@ -112,8 +120,6 @@ INSTEAD_OF_MODULE = {
     "container_process": _COMMAND,
     "environments": "there is one environment: this user on this machine",
     "io_streams": "run the command with subprocess in a method, and read its pipes",
-    "mount": "use Image.add_local_dir or Image.add_local_python_source",
-    "network_file_system": "use Volume.from_name(name)",
     "object": "use the class itself: App, Image, Volume, ...",
     "parallel_map": "call .map, .starmap or .for_each of a method",
     "proxy": "set HTTPS_PROXY with env={...}",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lifecycle_magic.modal_api.entries import Section, ignored, refused, runs
+from lifecycle_magic.modal_api.entries import Section, ignored, refused, renamed, runs
 
 __all__ = ["SECTIONS"]
 
@@ -57,10 +57,10 @@ APP = Section(
                 "unauthenticated=": "the address is one of this machine",
             },
         ),
+        *renamed("App", {"_experimental_server": "@app.server(port=...)"}),
         *refused(
             "App",
             {
-                "_experimental_server": "write @app.server(port=...)",
                 "asgi": "write @app.function() above @asgi_app()",
                 "deploy": "keep it running with: lifecycle-magic deploy script.py",
                 "get_dashboard_url": _PANEL,
@@ -97,12 +97,12 @@ HANDLES = Section(
             "Cls",
             {
                 "get_dashboard_url": _PANEL,
-                "lookup": "write Cls.from_name(app, name)",
                 "object_id": _IDS,
             },
         ),
+        *renamed("Cls", {"lookup": "Cls.from_name(app, name)"}),
         *runs("Obj", "update_autoscaler"),
-        *refused("Obj", {"keep_warm": "write .update_autoscaler(min_containers=...)"}),
+        *renamed("Obj", {"keep_warm": ".update_autoscaler(min_containers=...)"}),
         *runs("Function", "from_name remote remote_gen local map starmap for_each spawn spawn_map"),
         *runs("Function", "with_options with_concurrency with_batching update_autoscaler hydrate"),
         *runs("Function", "get_web_url web_url get_raw_f is_generator get_current_stats"),
@@ -117,6 +117,13 @@ HANDLES = Section(
             "Function.starmap",
             {"wrap_returned_exceptions=": "exceptions are returned as they were raised"},
         ),
+        *renamed(
+            "Function",
+            {
+                "keep_warm": ".update_autoscaler(min_containers=...)",
+                "lookup": "Function.from_name(app, name)",
+            },
+        ),
         *refused(
             "Function",
             {
@@ -126,9 +133,7 @@ HANDLES = Section(
                 "from_id object_id": "there are no ids here: use Function.from_name(app, name)",
                 "get_dashboard_url": _PANEL,
                 "info metrics stats": _PS,
-                "keep_warm": "write .update_autoscaler(min_containers=...)",
                 "logs": _LOGS,
-                "lookup": "write Function.from_name(app, name)",
                 "web_endpoint": "use get_web_url()",
             },
         ),
@@ -184,9 +189,9 @@ VOLUMES = Section(
             {
                 "from_id object_id": "there are no ids here: use Volume.from_name(name)",
                 "get_dashboard_url info": "lifecycle-magic ps --images lists volumes",
-                "lookup persisted": "write Volume.from_name(name, create_if_missing=True)",
             },
         ),
+        *renamed("Volume", {"lookup persisted": "Volume.from_name(name, create_if_missing=True)"}),
     ),
 )
 
@@ -208,9 +213,9 @@ SECRETS = Section(
                 "get_dashboard_url info": "lifecycle-magic secret list",
                 "object_id": "there are no ids here: use Secret.from_name(name)",
                 "update": "lifecycle-magic secret create NAME KEY=VALUE --force",
-                "lookup": "write Secret.from_name(name)",
             },
         ),
+        *renamed("Secret", {"lookup": "Secret.from_name(name)"}),
     ),
 )
 
@@ -232,9 +237,19 @@ SHARED = Section(
                 {
                     "from_id object_id": f"there are no ids here: use {kind}.from_name(name)",
                     "get_dashboard_url info": "len() says how many items there are",
-                    "lookup": f"write {kind}.from_name(name, create_if_missing=True)",
                     "objects": f"write {kind}.from_name(name, create_if_missing=True) and "
                     f"{kind}.delete(name)",
+                },
+            )
+        ),
+        *(
+            entry
+            for kind in ("Queue", "Dict")
+            for entry in renamed(
+                kind,
+                {
+                    "lookup": f"{kind}.from_name(name, create_if_missing=True)",
+                    "new": f"{kind}.ephemeral()",
                 },
             )
         ),

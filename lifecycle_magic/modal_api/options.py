@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lifecycle_magic.modal_api.entries import Section, ignored, refused, runs
+from lifecycle_magic.modal_api.entries import Section, ignored, refused, renamed, runs
 
 __all__ = ["SECTIONS"]
 
@@ -34,24 +34,29 @@ OPTIONS = Section(
                 "restrict_modal_access=": "containers reach the classes of your own session only",
             },
         ),
+        *renamed(
+            "options",
+            {
+                "keep_warm=": "min_containers=...",
+                "concurrency_limit=": "max_containers=...",
+                "container_idle_timeout=": "scaledown_window=...",
+                "max_inputs=": "single_use_containers=True, or @concurrent(max_inputs=...) above "
+                "the class",
+                "mounts=": "image=image.add_local_dir(...), or add_local_file(...)",
+                "secret=": "secrets=[...]",
+                "network_file_systems=": "volumes={path: volume}",
+                "allow_concurrent_inputs=": "@concurrent(max_inputs=...) above the class",
+            },
+        ),
         *refused(
             "options",
             {
-                "keep_warm=": "has a new name: use min_containers",
-                "concurrency_limit=": "has a new name: use max_containers",
-                "container_idle_timeout=": "has a new name: use scaledown_window",
-                "max_inputs=": "has a new name: use single_use_containers=True, or "
-                "@concurrent(max_inputs=...) above the class",
-                "mount= mounts=": "has a new name: use image=Image.add_local_dir(...)",
-                "secret=": "has a new name: use secrets=[...]",
+                "mount=": "has a new name: use image=Image.add_local_dir(...)",
                 "volume= shared_volumes=": "has a new name: use volumes={path: volume}",
-                "allow_concurrent_inputs=": "is no option of the container: use "
-                "@concurrent(max_inputs=...) above the class",
                 "batch_max_size=": "is no option of the container: use "
                 "@batched(max_batch_size=..., wait_ms=...) on the method",
                 "is_generator=": "is no option of the container: use @method(is_generator=...) on "
                 "the method, or @app.function(is_generator=...)",
-                "network_file_systems=": "has a successor: use volumes={path: volume}",
                 "proxy=": "needs Modal's cloud: set HTTPS_PROXY with env={...} instead",
                 "schedule=": "needs a service that always runs. Fix: remove it, and run the script "
                 "from your scheduler (cron, systemd): lifecycle-magic run script.py",

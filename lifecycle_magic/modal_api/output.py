@@ -1,11 +1,11 @@
-"""`enable_output`, which Modal's programs call."""
+"""`enable_output` and `interact`, which Modal's programs call."""
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
 
-__all__ = ["enable_output"]
+__all__ = ["enable_output", "interact"]
 
 
 @contextlib.contextmanager
@@ -16,3 +16,7 @@ def enable_output(show_progress: bool = True) -> Iterator[None]:
     ...     pass
     """
     yield
+
+
+def interact() -> None:
+    """Do nothing: ``breakpoint()`` and ``input()`` in a method ask where its call is waited for."""

@@ -20,6 +20,7 @@ __all__ = [
     "find",
     "notes",
     "notice",
+    "old_spelling",
     "refuse",
     "refuse_members",
     "sections",
@@ -138,6 +139,8 @@ def check_keywords(where: str, given: Mapping[str, Any], known: Iterable[str] = 
             continue
         if entry.verdict == "refused":
             raise InvalidError(f"{where} has no {name}= here: {entry.note}")
+        if entry.verdict == "renamed":
+            raise InvalidError(f"{where} has no {name}= here: write {entry.note}")
         if entry.verdict == "ignored":
             notice(where, name, entry.note)
 
@@ -159,6 +162,15 @@ def notice(where: str, name: str, why: str) -> None:
         _noticed.add((where, name))
         said = f"{name}=" if where == "options" else f"{where}({name}=...)"
         warnings.warn(f"{said} does nothing here: {why}", stacklevel=_depth())
+
+
+def old_spelling(owner: str, name: str) -> None:
+    """Warn, the first time in this process, that a name or keyword has a new spelling."""
+    entry = find(owner, name)
+    if entry is not None and (owner, name) not in _noticed:
+        _noticed.add((owner, name))
+        said = f"{entry.shown} is an old spelling: write {entry.note}"
+        warnings.warn(said, stacklevel=_depth())
 
 
 def _depth() -> int:

@@ -13,6 +13,7 @@ import re
 from typing import Any, NoReturn
 
 from lifecycle_magic.exception import Error, InvalidError
+from lifecycle_magic.modal_api.old_members import OldMember, looks_up
 from lifecycle_magic.modal_api.table import check_keywords, refuse, refuse_members
 from lifecycle_magic.named.calls import NamedCalls, check_sort, describe, pickled
 from lifecycle_magic.named.description import signature_of
@@ -34,6 +35,8 @@ class Cls:
         """Return a handle of the class ``name`` of the app ``app_name``, which a session serves."""
         return named_class(app_name, name, **unused)
 
+    lookup = OldMember(looks_up)
+
 
 class Function:
     """The name `lifecycle_magic.Function` inside a container."""
@@ -42,6 +45,8 @@ class Function:
     def from_name(app_name: str, name: str, **unused: object) -> NamedFunction:
         """Return a handle of the function ``name`` of the app ``app_name``."""
         return named_function(app_name, name, **unused)
+
+    lookup = OldMember(looks_up)
 
 
 refuse_members(Cls)

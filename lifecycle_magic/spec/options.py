@@ -24,6 +24,7 @@ from lifecycle_magic.exception import InvalidError
 from lifecycle_magic.modal_api.table import find, notice
 from lifecycle_magic.spec import option_checks as checks
 from lifecycle_magic.spec.number_checks import above_zero, limit, number, whole
+from lifecycle_magic.spec.old_options import current_names
 from lifecycle_magic.spec.unknown_options import explain_unknown
 
 if TYPE_CHECKING:
@@ -188,7 +189,7 @@ class Options:
     def replace(self, where: str, /, **changes: Any) -> Options:
         """Return these options with ``changes``, checked as in `make`; None restores a default."""
         clean: dict[str, Any] = {}
-        for name, value in changes.items():
+        for name, value in current_names(where, changes, self).items():
             if name not in _DECLARED:
                 entry = find("options", f"{name}=")
                 if entry is not None and value is None:

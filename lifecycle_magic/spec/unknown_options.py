@@ -15,6 +15,8 @@ def explain_unknown(name: str, known: Iterable[str]) -> str:
     entry = find("options", f"{name}=")
     if entry is not None and entry.verdict == "refused":
         return f"{name} {entry.note}"
+    if entry is not None and entry.verdict == "renamed":
+        return f"{name} is an old spelling, not taken here: write {entry.note}"
     known = list(known)
     near = difflib.get_close_matches(name, known, n=1)
     hint = f"did you mean {near[0]}?" if near else f"it takes {', '.join(known)}"

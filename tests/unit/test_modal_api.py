@@ -23,14 +23,18 @@ from lifecycle_magic.decorators.http_server import http_server
 from lifecycle_magic.exception import InvalidError, NotFoundError
 from lifecycle_magic.modal_api import names, table
 from lifecycle_magic.modal_api.entries import Entry, Verdict
-from lifecycle_magic.spec.options import Options
 from lifecycle_magic.ui.cli.main import _parser
 from lifecycle_magic.ui.cli.run_options import notice_ignored
 
 HERE = Path(__file__).parent
 GUIDE = HERE.parents[1] / "docs" / "guides" / "modal.md"
 BEGIN, END = "<!-- the table of modal_api -->\n", "<!-- end of the table -->\n"
-SHOWN = {"runs": "runs", "ignored": "does nothing", "refused": "refused"}
+SHOWN = {
+    "runs": "runs",
+    "renamed": "runs, with one warning",
+    "ignored": "does nothing",
+    "refused": "refused",
+}
 
 ENTRIES = [one for part in table.sections() for one in part.entries]
 COMMANDS = ("lifecycle-magic", "run", "serve", "deploy", "shell", "app", "app logs", "secret")
@@ -84,6 +88,15 @@ def above(decorator: Callable[..., Any]) -> Callable[..., Any]:
     return declare
 
 
+def declare(**options: Any) -> None:
+    class Declared:
+        @lm.method()
+        def get(self) -> int:
+            return 1
+
+    lm.App().cls(**options)(Declared)
+
+
 def serve(**given: Any) -> Any:
     return lm.web_server(**{"port": 80} | given)
 
@@ -94,7 +107,7 @@ def project() -> str:
 
 # Where a keyword is given: the function, with the arguments that it needs besides.
 CALLS: dict[str, Callable[..., Any]] = {
-    "options": lambda **k: Options.make("Model", **{n: v for n, v in k.items() if n != "name"}),
+    "options": lambda **k: declare(**k),
     "*": lambda **k: lm.Volume.from_name("walked", **k),
     "enter": above(lm.enter),
     "method": above(lm.method),
@@ -207,8 +220,19 @@ VALUES: dict[str, Any] = {
     "without": ["test"],
     "only": ["test"],
     "poetry_version": "1.8",
+    "keep_warm": True,
+    "concurrency_limit": 2,
+    "container_idle_timeout": 60,
+    "mounts": [],
+    "secret": lm.Secret.from_dict({"A": "1"}),
+    "network_file_systems": {"/data": lm.Volume.from_name("walked")},
+    "allow_concurrent_inputs": 3,
 }
-VALUES_OF = {("Image.run_function", "kwargs"): {}, ("parameter", "init"): False}
+VALUES_OF = {
+    ("options", "max_inputs"): 1,
+    ("Image.run_function", "kwargs"): {},
+    ("parameter", "init"): False,
+}
 
 
 @pytest.fixture(autouse=True)
@@ -238,7 +262,7 @@ def holder(entry: Entry) -> Any:
     return lm if entry.owner == "modal" else OBJECTS[entry.owner]
 
 
-@walked("attributes", "runs")
+@walked("attributes", "runs", "renamed")
 def test_a_name_that_runs_is_there(entry: Entry) -> None:
     there = holder(entry)
     assert hasattr(type(there), entry.name) or hasattr(there, entry.name)
@@ -263,7 +287,7 @@ def test_a_name_that_is_refused_says_what_to_write(entry: Entry) -> None:
             getattr(getattr(lm, entry.owner), entry.name)
 
 
-@walked("modules", "runs")
+@walked("modules", "runs", "renamed")
 def test_a_name_of_a_module_that_runs_is_there(entry: Entry) -> None:
     module = importlib.import_module(entry.owner.replace("modal", "lifecycle_magic", 1))
     assert hasattr(module, entry.name)
@@ -300,6 +324,12 @@ def give(entry: Entry) -> list[str]:
 @walked("keywords", "runs")
 def test_a_keyword_that_runs_is_taken_without_a_notice(entry: Entry) -> None:
     assert give(entry) == []
+
+
+@walked("keywords", "renamed")
+def test_an_old_keyword_runs_and_gives_one_warning(entry: Entry) -> None:
+    [said] = give(entry)
+    assert said == f"{entry.name} is an old spelling: write {entry.note}"
 
 
 @walked("keywords", "ignored")
@@ -400,7 +430,7 @@ def is_known(owner: str, name: str) -> bool:
         return False
     first, _, rest = owner.partition(".")
     entry = table.find(first, rest) if rest else table.find("modal", first)
-    if entry is None or entry.verdict == "refused":
+    if entry is None or entry.verdict in ("refused", "renamed"):
         return entry is not None
     found: Any = getattr(OBJECTS[first], rest) if rest else getattr(lm, first)
     parameters = inspect.signature(found).parameters

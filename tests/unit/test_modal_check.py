@@ -75,7 +75,7 @@ def main():
         ("import modal\nmodal.Nonsense", [(2, "modal.Nonsense", "unknown")]),
         (
             "import modal\napp = modal.App()\n@app.function(region='x', keep_warm=1)\ndef f(): ...",
-            [(3, "App.function(region=)", "ignored"), (3, "App.function(keep_warm=)", "refused")],
+            [(3, "App.function(region=)", "ignored"), (3, "App.function(keep_warm=)", "renamed")],
         ),
         ("import modal\nmodal.App(schedule=None, region=None)", []),
         ("import modal\nmodal.App(nonsense=1)", [(2, "App(nonsense=)", "unknown")]),
@@ -102,7 +102,7 @@ def main():
             "    @modal.method()\n    def f(self):\n        self.f.stats()\n"
             "m = M()\nm.keep_warm(1)\nm.f.stats()\nM.hydrate().f",
             [(5, "def __enter__", "refused"), (8, "Function.stats", "refused"),
-             (10, "Obj.keep_warm", "refused"), (11, "Function.stats", "refused")],
+             (10, "Obj.keep_warm", "renamed"), (11, "Function.stats", "refused")],
         ),
         (
             "import modal\nM = modal.Cls.from_name('a', 'M', version=3)\nM().logs.info('x')\n"

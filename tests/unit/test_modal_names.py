@@ -105,7 +105,6 @@ def test_an_option_without_meaning_is_named_once_and_ignored(
     [
         ("schedule", "daily", "lifecycle-magic run script.py"),
         ("proxy", "mine", "HTTPS_PROXY"),
-        ("network_file_systems", {}, "volumes={path: volume}"),
     ],
 )
 def test_an_option_that_can_not_work_says_what_to_write(
@@ -115,6 +114,53 @@ def test_an_option_that_can_not_work_says_what_to_write(
         Options.make("Model", **{option: value})
     assert fix in str(raised.value)
     assert Options.make("Model", **{option: None}) == Options()
+
+
+@pytest.mark.parametrize(
+    ("use", "result"),
+    [
+        ("Stub('x').name", "x"),
+        ("isinstance(Stub('x'), App)", True),
+        ("Volume.lookup('data')", lm.Volume.from_name("data")),
+        ("Volume.persisted('data')", lm.Volume.from_name("data")),
+        ("NetworkFileSystem.from_name('data')", lm.Volume.from_name("data")),
+        ("NetworkFileSystem.persisted('data').name", "data"),
+        ("repr(Secret.lookup('token'))", "Secret.from_name('token')"),
+        ("Queue.lookup('q', create_if_missing=True)", lm.Queue.from_name("q")),
+        ("repr(Dict.new())", "Dict.ephemeral()"),
+        ("Mount.from_local_file('/a/b').add_local_file('/c').steps[1][1][1]", "/root/c"),
+    ],
+)
+def test_an_old_name_runs_and_warns_once(
+    use: str, result: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(table, "_noticed", set())
+    names = ("Stub", "App", "Volume", "NetworkFileSystem", "Secret", "Queue", "Dict", "Mount")
+    space = {name: getattr(lm, name) for name in names}
+    with pytest.warns(UserWarning, match=r" is an old spelling: write ") as told:
+        assert [eval(use, space) for _ in range(2)] == [result, result]
+    assert len(told) == 1
+
+
+def test_a_server_under_its_old_name_is_a_server() -> None:
+    app = lm.App()
+    with pytest.warns(UserWarning, match=r"write @app\.server\(port=\.\.\.\)"):
+
+        @app._experimental_server(port=8000)
+        class Files:
+            @lm.enter()
+            def start(self) -> None: ...
+
+    assert app.registered_web_endpoints
+
+
+def test_a_class_that_no_session_serves_is_not_found_by_its_old_name() -> None:
+    for kind in (lm.Cls, lm.Function):
+        with (
+            pytest.warns(UserWarning, match=r"lookup is an old spelling"),
+            pytest.raises(NotFoundError),
+        ):
+            kind.lookup("no-app", "Nothing")  # type: ignore[attr-defined]
 
 
 def test_of_alternative_gpus_the_first_is_taken() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 
 from lifecycle_magic.exception import InvalidError
 from lifecycle_magic.images.image import Image
+from lifecycle_magic.images.mount import Mount
 from lifecycle_magic.secret import Secret
 from lifecycle_magic.spec import options
 from lifecycle_magic.spec.options import Options
@@ -73,9 +75,11 @@ MISTAKES: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
     "a misspelling": ({"memroy": 1}, ("memroy", "did you mean memory?")),
     "an unknown option": ({"zzz": 1}, ("zzz", "cpu", "memory")),
     "a schedule": ({"schedule": "daily"}, ("schedule", "your scheduler", "remove")),
-    "keep_warm": ({"keep_warm": 1}, ("keep_warm", "min_containers")),
-    "concurrency_limit": ({"concurrency_limit": 1}, ("concurrency_limit", "max_containers")),
-    "idle timeout": ({"container_idle_timeout": 1}, ("scaledown_window",)),
+    "both names": ({"keep_warm": 1, "min_containers": 2}, ("old name", "min_containers")),
+    "max_inputs": ({"max_inputs": 4}, ("max_inputs=4", "single_use_containers=True")),
+    "mounts": ({"mounts": ["/data"]}, ("list of Mount", "/data")),
+    "file systems": ({"network_file_systems": ["x"]}, ("mapping of paths",)),
+    "concurrent": ({"allow_concurrent_inputs": 4}, ("@concurrent(max_inputs=...)",)),
     "concurrent inputs": ({"allow_concurrent_inputs": 5}, ("@concurrent(max_inputs=",)),
     "more kept than allowed": (
         {"min_containers": 3, "max_containers": 2},
@@ -217,6 +221,39 @@ def test_an_option_is_declared_once() -> None:
 LISTS = ("image", "env", "secrets", "volumes")  # the magic has flags of their own for these
 
 
-def test_the_old_name_of_single_use_containers_names_the_new_one() -> None:
-    with pytest.raises(InvalidError, match="use single_use_containers=True"):
-        Options.make("Model", max_inputs=1)
+def test_old_options_of_modal_are_the_current_ones(tmp_path: Path) -> None:
+    one, other = Secret.from_dict({"A": "1"}), Secret.from_dict({"B": "2"})
+    data, cache = Volume.from_name("data"), Volume.from_name("cache")
+    (tmp_path / "a.txt").write_text("a")
+    (tmp_path / "b.bin").write_text("b")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        mount = Mount.from_local_dir(
+            tmp_path, remote_path="/m", condition=lambda path: path.endswith(".txt")
+        )
+        old = Options.make(
+            "Model",
+            keep_warm=True,
+            concurrency_limit=3,
+            container_idle_timeout=60,
+            max_inputs=1,
+            secret=one,
+            secrets=[other],
+            volumes={"/data": data},
+            network_file_systems={"/cache": cache},
+            mounts=[mount],
+        )
+    image = old.image
+    assert image is not None
+    assert [file.name for step in image.plain_steps() for file in step.files()] == ["a.txt"]
+    assert old == Options.make(
+        "Model",
+        min_containers=1,
+        max_containers=3,
+        scaledown_window=60,
+        single_use_containers=True,
+        secrets=[other, one],
+        volumes={"/data": data, "/cache": cache},
+        image=image,
+    )
+    assert Options.make("Model", keep_warm=None, mounts=None) == Options()

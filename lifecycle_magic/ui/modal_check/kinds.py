@@ -11,7 +11,7 @@ __all__ = ["Instance", "Kind", "Member", "Module", "Named", "made_by", "module_o
 
 PACKAGES = ("modal", "lifecycle_magic")
 
-_OWN_MODULES = ("app", "exception", "secret", "volume")
+_OWN_MODULES = ("app", "exception", "network_file_system", "secret", "volume")
 
 
 class Module(NamedTuple):

@@ -12,7 +12,13 @@ from lifecycle_magic.ui.modal_check.script import Script, Use
 
 __all__ = ["Checked", "check", "text"]
 
-_LABELS = {"ignored": "ignored", "refused": "change", "unknown": "change", "import": "import"}
+_LABELS = {
+    "ignored": "ignored",
+    "refused": "change",
+    "renamed": "old",
+    "unknown": "change",
+    "import": "import",
+}
 _MAGIC = re.compile(r"^(\s*)[%!?]")
 
 
@@ -74,7 +80,7 @@ def _python(line: str) -> str:
 
 def text(checked: Checked) -> str:
     """Return the lines for one file."""
-    runs = sum(one.verdict == "runs" for one in checked.uses)
+    runs = sum(one.verdict in ("runs", "renamed") for one in checked.uses)
     shown = [one for one in checked.uses if one.verdict != "runs"]
     ignored = sum(one.verdict == "ignored" for one in shown)
     lines = [

@@ -26,7 +26,9 @@ from lifecycle_magic.ui.modal_check.kinds import (
 
 __all__ = ["Script", "Use"]
 
-Found = Literal["runs", "ignored", "refused", "unknown", "import"]
+Found = Literal["runs", "renamed", "ignored", "refused", "unknown", "import"]
+
+_RUN = ("runs", "renamed")
 
 Names = MutableMapping[str, Kind]
 
@@ -271,7 +273,7 @@ class Script:
             return None
         self._look_up(of.path, name, node)
         known = find(of.path, name) or find("modal", name)
-        return Named(name) if known is not None and known.verdict == "runs" else _stand_in(name)
+        return Named(name) if known is not None and known.verdict in _RUN else _stand_in(name)
 
     def _of_instance(self, of: Instance, name: str, node: Any) -> Kind:
         if of.owner == "Obj" and find("Obj", name) is None:
@@ -281,7 +283,7 @@ class Script:
         if of.owner == "Cls" and find("Cls", name) is None:
             return None  # the user's own
         entry = find(of.owner, name)
-        if not of.is_certain and (entry is None or entry.verdict != "runs"):
+        if not of.is_certain and (entry is None or entry.verdict not in _RUN):
             return None
         self._look_up(of.owner, name, node)
         return Member(of.owner, name, of)

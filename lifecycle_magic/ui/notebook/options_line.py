@@ -248,6 +248,8 @@ def _unknown(word: str) -> str:
         return f"no option {name}: did you mean --{near[0]}?"
     option = meant.replace("-", "_")
     entry = find("options", f"{option}=")
+    if entry is not None and entry.verdict == "renamed":
+        return f"{name} is an old spelling: write {entry.note}"
     if entry is not None and entry.verdict == "ignored":
         return f"{name} does nothing here: {entry.note}. Fix: leave it out"
     # An option that Modal has, or had, is explained as for @app.cls.
