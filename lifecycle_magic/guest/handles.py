@@ -6,184 +6,41 @@ subclassing and ``.local()``, and the key by which the kernel's session finds wh
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from lifecycle_magic.decorators.classes import is_class
-from lifecycle_magic.decorators.direct_call import DirectCall, attach
-from lifecycle_magic.decorators.hooks import NoContainers
 from lifecycle_magic.decorators.marks import Marks, marks_of
-from lifecycle_magic.decorators.parameters import instantiate, parameters_of
+from lifecycle_magic.decorators.parameters import instantiate
 from lifecycle_magic.decorators.travel import travel_class, travel_function, travel_object
 from lifecycle_magic.exception import InvalidError
+from lifecycle_magic.guest import own_class
+from lifecycle_magic.guest.method_calls import CALL_METHODS, NO_ARGUMENTS, calls_of
 
 if TYPE_CHECKING:
-    from lifecycle_magic.guest.foreign_calls import ForeignCalls
     from lifecycle_magic.guest.session_connection import Target
-    from lifecycle_magic.wire.nested import Invitation
 
-__all__ = [
-    "CALL_MARKERS",
-    "ForeignClass",
-    "ForeignFunction",
-    "ForeignObject",
-    "OwnCall",
-    "RefusedCall",
-    "handle_of",
-    "set_own_class",
-    "set_session",
-]
+__all__ = ["ForeignClass", "ForeignFunction", "ForeignObject", "handle_of", "object_transport"]
 
-_CALL_METHODS = ("remote", "remote_gen", "map", "starmap", "for_each", "spawn", "spawn_map")
 _ADDRESSES = ("get_web_url", "web_url")
-_NO_ARGUMENTS = pickle.dumps(((), {}), 5)
-
-_session: tuple[Invitation | None, str] = (None, "")
-
-
-def set_session(invitation: Invitation | None, run: str) -> None:
-    """Set how calls reach the session, for when the first one is made."""
-    global _session
-    _session = invitation, run
-
-
-def session() -> tuple[Invitation | None, str]:
-    """Return how calls reach the session, as set by `set_session`."""
-    return _session
 
 
 def object_transport() -> Any:
     """Return the module that sends requests to the session's queues and dictionaries."""
-    from lifecycle_magic.guest import foreign_objects, session_connection
+    from lifecycle_magic.guest import foreign_objects
 
-    session_connection.set_session(*_session)
     return foreign_objects
-
-
-def keep_session_reachable() -> None:
-    """Hold the session's socket by a descriptor, before this process becomes another user.
-
-    That user has no access to the run folder, so it could not connect by the socket's path.
-    """
-    import os
-
-    invitation, run = _session
-    if invitation is not None and invitation.address.startswith("unix:"):
-        path = os.path.join(run, invitation.address.partition(":")[2])
-        try:
-            fd = os.open(path, os.O_PATH | os.O_CLOEXEC)
-        except OSError:
-            return  # there is none: the first call reports it
-        set_session(invitation._replace(address=f"unix:/proc/self/fd/{fd}"), run)
-
-
-own_classes: tuple[type, ...] = ()
-"""The class of this container and its base classes, which are plain classes here."""
-
-
-def set_own_class(cls: type) -> None:
-    """Make ``cls`` the class of this container."""
-    global own_classes
-    own_classes = cls.__mro__[:-1]
-    for owner in own_classes:
-        for name, value in vars(owner).items():
-            marks = None if isinstance(value, type) else marks_of(value)
-            if marks is not None and marks.is_method and hasattr(value, "__dict__"):
-                attach(owner, name, value)
-                is_sure = owner is cls and not _takes_arguments(cls)
-                for way in _CALL_METHODS:
-                    # A bound method has the attributes of its function.
-                    vars(value)[way] = (
-                        OwnCall(value.__name__, way)
-                        if is_sure
-                        else RefusedCall(f"{cls.__name__}.{value.__name__}", way)
-                    )
-
-
-def _takes_arguments(cls: type) -> bool:
-    """Return whether instances differ by the arguments of the constructor."""
-    made: Any = cls
-    if parameters_of(cls) or made.__new__ is not object.__new__:
-        return True
-    if made.__init__ is object.__init__:
-        return False
-    code = getattr(made.__init__, "__code__", None)
-    return code is None or code.co_argcount + code.co_kwonlyargcount > 1 or code.co_flags & 0x0C
 
 
 def handle_of(plain: type, key: str) -> Any:
     """Return the handle of a class. In its own container, that is the class itself."""
-    for one in own_classes:
+    for one in own_class.own_classes:
         if one is plain or (one.__module__, one.__qualname__) == (
             plain.__module__,
             plain.__qualname__,
         ):
             return one
     return ForeignClass(plain, key)
-
-
-class RefusedCall:
-    """A call method, such as ``remote``, found on an instance whose address is not known.
-
-    The instance may have been made with other arguments than the container's own one, or the
-    method is inherited. Calling it raises.
-    """
-
-    def __init__(self, where: str, method: str) -> None:
-        self._where = where
-        self._way = method
-
-    def __call__(self, *_: Any, **__: Any) -> NoReturn:
-        name = self._where.rpartition(".")[2]
-        raise InvalidError(
-            f"{self._where}.{self._way}(): inside its own container this is a plain method, which "
-            "does not say with which arguments its instance was made. "
-            f"Fix: pass a handle from the notebook and call handle.{name}.{self._way}(...), or "
-            f"call self.{name}(...) here"
-        )
-
-    @property
-    def aio(self) -> Any:
-        """The same for coroutines."""
-        return self
-
-
-class OwnCall:
-    """A call method of the container's own class: the call goes to any container of the class."""
-
-    # By its name: a hot swap refuses to remove a method that an object refers to.
-    def __init__(self, name: str, way: str) -> None:
-        self._name = name
-        self._way = way
-
-    def _find(self) -> Any:
-        invitation = _session[0]
-        key = invitation.key if invitation is not None else ""
-        cls, name = own_classes[0], self._name
-        where = f"{cls.__name__}().{name}"
-
-        def target() -> Target:
-            from lifecycle_magic.guest.session_connection import Target
-
-            return Target(key, _NO_ARGUMENTS, name, where)
-
-        function = vars(cls)[name]
-        return getattr(_calls(target, where, function, marks_of(function)), self._way)
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        return self._find()(*args, **kwargs)
-
-    @property
-    def aio(self) -> Any:
-        """The same for coroutines."""
-        return self._find().aio
-
-
-CALL_MARKERS = (RefusedCall, OwnCall, NoContainers, DirectCall)
-"""Types of the ``.remote`` and similar attributes on methods. They are not part of the user's
-code.
-"""
 
 
 class ForeignClass:
@@ -313,24 +170,6 @@ def _hooks(cls: type) -> list[str]:
     return sorted(enter, key=lambda name: not marked[name].snap)
 
 
-def _calls(
-    find: Callable[[], Target], where: str, function: Any, marks: Marks | None
-) -> ForeignCalls:
-    """Return the ways to call a method. ``function`` is its plain function, with its marks."""
-    import inspect
-
-    from lifecycle_magic.guest import session_connection
-    from lifecycle_magic.guest.foreign_calls import ForeignCalls, MethodKind
-
-    session_connection.set_session(*_session)
-    function = inspect.unwrap(getattr(function, "__func__", function))
-    is_async = inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function)
-    stated = marks.method.is_generator if marks is not None and marks.method else None
-    yields = inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function)
-    kind = MethodKind(is_async, yields if stated is None else stated)
-    return ForeignCalls(lambda: (session_connection.connection(), find()), where, lambda: kind)
-
-
 class _Method:
     """A method of an instance in other containers."""
 
@@ -344,11 +183,11 @@ class _Method:
         return getattr(self._owner._local(), self._name)(*args, **kwargs)
 
     def __getattr__(self, name: str) -> Any:
-        if name not in _CALL_METHODS and name not in _ADDRESSES:
+        if name not in CALL_METHODS and name not in _ADDRESSES:
             raise AttributeError(name)
         owner, method = self._owner, self._name
         plain: Any = owner._cls.__wrapped__
-        ways = _calls(
+        ways = calls_of(
             lambda: owner._target(method),
             f"{plain.__name__}().{method}",
             getattr(plain, method),
@@ -381,17 +220,17 @@ class ForeignFunction:
         self.__name__, self.__doc__ = plain.__name__, plain.__doc__
 
     def __getattr__(self, name: str) -> Any:
-        if name not in _CALL_METHODS and name not in _ADDRESSES:
+        if name not in CALL_METHODS and name not in _ADDRESSES:
             raise AttributeError(name)
         plain = self.__wrapped__
-        found = getattr(_calls(self._target, self.__name__, plain, marks_of(plain)), name)
+        found = getattr(calls_of(self._target, self.__name__, plain, marks_of(plain)), name)
         vars(self)[name] = found
         return found
 
     def _target(self) -> Target:
         from lifecycle_magic.guest.session_connection import Target
 
-        return Target(self._key, _NO_ARGUMENTS, "call", self.__name__)
+        return Target(self._key, NO_ARGUMENTS, "call", self.__name__)
 
     def __call__(self, *args: Any, **kwargs: Any) -> NoReturn:
         name = self.__name__

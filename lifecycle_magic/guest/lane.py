@@ -35,7 +35,7 @@ class Lane:
     """The calls of one data connection, answered one after the other on the thread that runs
     `serve`.
 
-    ``record_begun`` gets the id of each call before the call starts. ``worker.wait`` runs a
+    ``record_begun`` gets the id of each call before the call starts. ``worker.loop.wait`` runs a
     coroutine of the user's code to its end and returns its value. ``jobs`` are functions for this
     thread to run while it waits for such a coroutine; None ends the wait.
     """
@@ -95,7 +95,7 @@ class Lane:
     def next_frame(self) -> Frame | None:
         """Return the next frame; None if there are no more, or no kernel to answer."""
         try:
-            return self._worker.next_frame(self.channel)
+            return self._worker.loop.next_frame(self.channel)
         except (OSError, WireError):
             return None
 
@@ -117,7 +117,7 @@ class Lane:
             value = method(*args, **kwargs)
             kind = type(value)
             if kind is types.CoroutineType:
-                value = self._worker.wait(value, target)
+                value = self._worker.loop.wait(value, target)
             elif frame.kind == Kind.STREAM:
                 self._stream(name, value)
                 value = None
@@ -170,7 +170,7 @@ class Lane:
             while True:
                 try:
                     if is_async:
-                        item = self._worker.wait(generator.__anext__(), self.target)
+                        item = self._worker.loop.wait(generator.__anext__(), self.target)
                     else:
                         item = next(generator)
                 except (StopIteration, StopAsyncIteration):
@@ -189,7 +189,7 @@ class Lane:
             if close is not None:  # @method(is_generator=True) accepts any iterator
                 closing = close()
                 if is_async:
-                    self._worker.wait(closing, self.target)
+                    self._worker.loop.wait(closing, self.target)
 
     def _received_stop(self) -> bool:
         """Return whether a STOP can be read, the only frame that is sent while a generator runs.

@@ -14,7 +14,7 @@ import itertools
 import sys
 from typing import TYPE_CHECKING, Any
 
-from lifecycle_magic.guest import debuggers, handles, session_connection
+from lifecycle_magic.guest import debuggers, session_connection
 from lifecycle_magic.guest.answers import Wait, value_of
 from lifecycle_magic.guest.output import lane_here
 from lifecycle_magic.wire.frames import Kind
@@ -123,7 +123,6 @@ def ask(prompt: str, *, is_secret: bool) -> str | None:
     is_debugger = conversation.debuggers.prepare(sys._getframe(1))
     lane.show_output()
     number, waiting = next(_numbers), Wait()
-    session_connection.set_session(*handles.session())
     used = session_connection.connection()
     target = session_connection.Target(PROMPTS, b"", str(number), "input()")
     asked = used.ask(target, REMOTE, (), {}, waiting.receive)

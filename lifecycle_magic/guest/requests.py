@@ -46,7 +46,7 @@ class WebRequest:
         try:
             target.begin(self.call)
             if self.is_async:
-                self._worker.wait(self._run(), target)
+                self._worker.loop.wait(self._run(), target)
             else:
                 self.app(self.exchange)
             target.end()
@@ -110,7 +110,7 @@ class WebRequest:
 def serve(lane: Lane, worker: Worker, frame: Frame) -> Frame | None:
     """Answer the request in ``frame``, and return the next frame that is no request."""
     request = WebRequest(lane, worker, frame)
-    if not (worker.loop_runs_by_itself and request.is_async):
+    if not (worker.loop.runs_by_itself and request.is_async):
         request.answer_here()
         return lane.next_frame()
     following: Frame | None = None
@@ -122,7 +122,7 @@ def serve(lane: Lane, worker: Worker, frame: Frame) -> Frame | None:
         finally:
             lane.jobs.put(None)
 
-    worker.run_on_loop(serve_on_loop)
+    worker.loop.start_task(serve_on_loop)
     while (job := lane.jobs.get()) is not None:
         job()
     return following

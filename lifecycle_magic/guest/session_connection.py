@@ -21,16 +21,17 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from lifecycle_magic.exception import Error, InvalidError, WireError
 from lifecycle_magic.guest import forks
 from lifecycle_magic.guest.output import current_lane, lane_here
+from lifecycle_magic.guest.session_address import session
 from lifecycle_magic.wire.frames import Channel, Frame, Kind
 from lifecycle_magic.wire.hello import CALLS, dial, introduce
 from lifecycle_magic.wire.messages import output
-from lifecycle_magic.wire.nested import SPAWN, Ask, Invitation, number_of, pack_number
+from lifecycle_magic.wire.nested import SPAWN, Ask, number_of, pack_number
 from lifecycle_magic.wire.pickling import dumps
 
 if TYPE_CHECKING:
     from lifecycle_magic.guest.lane import Lane
 
-__all__ = ["Answer", "Reach", "SessionLeft", "Target", "begin", "connection", "set_session"]
+__all__ = ["Answer", "Reach", "SessionLeft", "Target", "begin", "connection"]
 
 
 class Target(NamedTuple):
@@ -91,16 +92,8 @@ def begin(
             continue
 
 
-_invitation: Invitation | None = None
-_run = ""
 _connection: SessionConnection | None = None
 _lock = threading.Lock()
-
-
-def set_session(invitation: Invitation | None, run: str) -> None:
-    """Set how this container reaches its session. ``run`` is the run folder."""
-    global _invitation, _run
-    _invitation, _run = invitation, run
 
 
 def connection() -> SessionConnection:
@@ -113,18 +106,19 @@ def connection() -> SessionConnection:
 
 
 def _open() -> SessionConnection:
-    if _invitation is None:
+    invitation, run = session()
+    if invitation is None:
         raise InvalidError(
             "this process has no connection to the session that serves the class. "
             "Fix: make the call in the method itself, and pass what it returns"
         )
-    scheme, _, rest = _invitation.address.partition(":")
-    address = f"unix:{os.path.join(_run, rest)}" if scheme == "unix" else _invitation.address
+    scheme, _, rest = invitation.address.partition(":")
+    address = f"unix:{os.path.join(run, rest)}" if scheme == "unix" else invitation.address
     try:
-        channel = introduce(dial(address), _invitation.token, CALLS)
+        channel = introduce(dial(address), invitation.token, CALLS)
     except (OSError, WireError) as error:
         raise Error(f"the session that serves the class can't be reached: {error}") from None
-    return SessionConnection(channel, _invitation.session)
+    return SessionConnection(channel, invitation.session)
 
 
 class SessionConnection:

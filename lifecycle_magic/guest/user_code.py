@@ -7,7 +7,7 @@ import types
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from lifecycle_magic.guest import handles
+from lifecycle_magic.guest import own_class
 
 __all__ = ["UserCode"]
 
@@ -32,7 +32,7 @@ class UserCode:
         found = name_table.read(data, self.spaces)
         show_sources(found.sources)
         self.cls, self.declared = found.cls, data
-        handles.set_own_class(found.cls)
+        own_class.set_own_class(found.cls)
         return found.cls
 
     def swap(self, data: bytes) -> Callable[[], None]:
@@ -46,7 +46,7 @@ class UserCode:
         before = self.declared
         merged = merge.merge(self.cls, self.spaces, before, data)
         show_sources(merged.sources)
-        handles.set_own_class(self.cls)
+        own_class.set_own_class(self.cls)
         self.declared = data
 
         def undo() -> None:

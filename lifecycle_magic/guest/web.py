@@ -57,9 +57,9 @@ class WebApplications:
                 check_free(self._where(name), marks.port)
             made = getattr(self._worker.instance, name)()
             if isinstance(made, types.CoroutineType):
-                made = self._worker.wait(made, target)
+                made = self._worker.loop.wait(made, target)
             if marks.kind == "web_server":
-                self._worker.wait(_listens(self._where(name), marks), target)
+                self._worker.loop.wait(_listens(self._where(name), marks), target)
                 self._asgi[name] = functools.partial(_tunnel, marks.port)
                 continue
             if not callable(made):
@@ -71,7 +71,7 @@ class WebApplications:
                 self._wsgi[name] = made
                 continue
             lifespan = Lifespan(made, self._where(name))
-            self._worker.wait(lifespan.start(), target)
+            self._worker.loop.wait(lifespan.start(), target)
             if lifespan.is_supported:
                 self._lifespans[name] = lifespan
             self._asgi[name] = made
@@ -98,7 +98,7 @@ class WebApplications:
         if wsgi is not None:
             from lifecycle_magic.guest.wsgi import answer
 
-            many = self._worker.loop_runs_by_itself
+            many = self._worker.loop.runs_by_itself
             return functools.partial(answer, wsgi, many), False
         lifespan = self._lifespans.get(name)
         if lifespan is not None:

@@ -1,11 +1,10 @@
 """The worker: the user's instance, created once, and the lanes that call its methods.
 
 The constructor, ``enter`` and ``exit`` run on this process's main thread, and so does every method
-of a class that takes one input at a time. Its coroutines run on one event loop. The main thread
-runs that loop only while it waits for a coroutine, so that a sync method sees no running loop.
-
-With ``@concurrent`` each lane has a thread for sync methods, and the main thread runs the event
-loop for all async ones.
+of a class that takes one input at a time. Its coroutines run on one event loop (`UserLoop`). The
+main thread runs that loop only while it waits for a coroutine, so that a sync method sees no
+running loop. With ``@concurrent`` each lane has a thread for sync methods, and the main thread runs
+the loop for all async ones.
 
 A lane ends when its data socket ends. The supervisor shuts the sockets when the container has to
 stop. When all lanes have ended, ``exit`` runs.
@@ -21,11 +20,11 @@ import sys
 import threading
 import time
 import types
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from lifecycle_magic.decorators import current_call, parameters, travel
-from lifecycle_magic.guest import forks, handles, modules, standard_input
+from lifecycle_magic.guest import forks, handles, modules, session_address, standard_input
 from lifecycle_magic.guest.descriptor_output import DescriptorOutput
 from lifecycle_magic.guest.interrupts import SIGNAL, InterruptHandler, InterruptTarget
 from lifecycle_magic.guest.lane import ENTERING, Lane, explain_arguments
@@ -33,9 +32,10 @@ from lifecycle_magic.guest.output import Output, SupervisorPipe, current_lane
 from lifecycle_magic.guest.pipes import Pipes
 from lifecycle_magic.guest.processes import descendants
 from lifecycle_magic.guest.user_code import UserCode
+from lifecycle_magic.guest.user_loop import UserLoop
 from lifecycle_magic.wire import begun_page, clock, descriptors, ticket_fifo
 from lifecycle_magic.wire.begun_page import BegunPage
-from lifecycle_magic.wire.frames import Channel, Frame, Kind
+from lifecycle_magic.wire.frames import Channel, Kind
 from lifecycle_magic.wire.messages import Setup
 from lifecycle_magic.wire.pickling import loads
 from lifecycle_magic.wire.ticket_fifo import TicketFifo
@@ -70,8 +70,7 @@ class Worker:
         self._interrupts.on_stopping = lambda calls: self._pipe.send("stopping", calls=calls)
         self.keeps_frames = False  # of the last exception, for a debugger
         self.kept_frames: KeptFrames | None = None
-        self.loop_runs_by_itself = False  # on the main thread, for lanes on other threads
-        self._loop: Any = None
+        self.loop = UserLoop(self._waiting_tasks)
         self._exit: tuple[str, ...] = ()
         self._lanes: list[Lane] = []
         self.outputs = (
@@ -142,7 +141,7 @@ class Worker:
             setup: Setup = loads(frame.payload)
             os.environ.update(setup.env)
             self.keeps_frames = setup.keeps_frames
-            handles.set_session(setup.session, self._run)
+            session_address.set_session(setup.session, self._run)
             current_call.set_source(setup.session_id, _running_call)
             for channel in self._channels:
                 if channel.shared is not None:
@@ -159,7 +158,7 @@ class Worker:
             for name in setup.enter:
                 value = getattr(self.instance, name)()
                 if isinstance(value, types.CoroutineType):
-                    self.wait(value, target)
+                    self.loop.wait(value, target)
             forks.end_child()
             if setup.web:
                 self.applications = self._start_applications(setup.web, target)
@@ -192,7 +191,7 @@ class Worker:
         leaves_root = account is not None and not (account.keeps_rights or account.hook)
         modules.add_to_path(self._run, copied=leaves_root)
         if leaves_root:
-            handles.keep_session_reachable()
+            session_address.keep_reachable()
         if around is not None:
             from lifecycle_magic.guest import surroundings
 
@@ -220,14 +219,10 @@ class Worker:
 
         The main thread runs the event loop until all lanes have ended.
         """
-        import asyncio
-
-        loop = self._event_loop()
-        self.loop_runs_by_itself = True
         left = len(self._channels)
         lock = threading.Lock()
 
-        def serve(slot: int) -> None:
+        def serve(slot: int, stop: Callable[[], None]) -> None:
             nonlocal left
             lane = self._make_lane(slot)
             self._lanes.append(lane)
@@ -238,68 +233,21 @@ class Worker:
                 with lock:
                     left -= 1
                     if not left:
-                        loop.call_soon_threadsafe(loop.stop)
+                        stop()
+
+        def start(stop: Callable[[], None]) -> None:
+            for slot in range(len(self._channels)):
+                # Context variables keep the values that travelled with the class, or of enter.
+                run = contextvars.copy_context().run
+                args = (serve, slot, stop)
+                threading.Thread(target=run, args=args, name="lane", daemon=True).start()
 
         self._interrupts.targets.clear()
         self._lanes.clear()
-        for slot in range(left):
-            # Context variables have the values that travelled with the class, or those of enter.
-            run = contextvars.copy_context().run
-            threading.Thread(target=run, args=(serve, slot), name="lane", daemon=True).start()
-        asyncio.set_event_loop(loop)
-        while left:
-            try:
-                loop.run_forever()
-            except (KeyboardInterrupt, SystemExit):
-                continue  # raised by a task, whose lane handles it
-        self.loop_runs_by_itself = False
-
-    def next_frame(self, channel: Channel) -> Frame | None:
-        """Return the next frame. Tasks that a coroutine left behind continue to run meanwhile."""
-        if self._loop is not None and not self.loop_runs_by_itself and not channel.has_buffered:
-            import asyncio
-
-            from lifecycle_magic.guest import coroutines
-
-            if asyncio.all_tasks(self._loop) - self._waiting_tasks():
-                loop = self._loop
-                readable = loop.create_future()
-                channel.watch(loop, lambda: readable.done() or readable.set_result(None))
-                try:
-                    coroutines.run_until(loop, readable)
-                finally:
-                    loop.remove_reader(channel)
-        return channel.receive()
+        self.loop.run_by_itself(start)
 
     def _waiting_tasks(self) -> set[Any]:
         return self.applications.waiting_tasks if self.applications is not None else set()
-
-    def wait(self, awaitable: Any, target: InterruptTarget) -> Any:
-        """Run ``awaitable`` of the user's code to its end, interruptible through ``target``.
-
-        Return its value.
-        """
-        with target:  # an interrupted import would break every later import
-            from lifecycle_magic.guest import coroutines
-
-            loop = self._event_loop()
-        if self.loop_runs_by_itself:
-            return coroutines.run_from_thread(loop, awaitable, target)
-        return coroutines.run_on_this_thread(loop, awaitable, target)
-
-    def run_on_loop(self, function: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        """Run a coroutine on the loop that runs by itself, in this thread's context."""
-        loop = self._loop
-        loop.call_soon_threadsafe(lambda: loop.create_task(function()))
-
-    def _event_loop(self) -> Any:
-        if self._loop is None:
-            import asyncio
-
-            self._loop = asyncio.new_event_loop()
-            asyncio.set_event_loop(self._loop)
-            forks.close_in_child(functools.partial(_close_in_child, self._loop))
-        return self._loop
 
     def swap(self, code: bytes, exit: tuple[str, ...], web: Web) -> None:
         """Replace the code of the live instance and keep its state. Raises if that is
@@ -331,7 +279,7 @@ class Worker:
             try:
                 value = hook()
                 if isinstance(value, types.CoroutineType):
-                    self.wait(value, target)
+                    self.loop.wait(value, target)
                 forks.end_child()
             except BaseException as raised:
                 forks.end_child(raised)
@@ -340,8 +288,7 @@ class Worker:
                 error = format_error(raised)
                 self.outputs[1].write(error)
             self._pipe.send("exit", hook=name, seconds=time.monotonic() - began, error=error)
-        if self._loop is not None:
-            self._close_loop()
+        self.loop.close()
 
     def _exit_steps(self) -> Iterator[tuple[str, Callable[[], Any]]]:
         """Yield what runs at the end, by name, in the reverse order of the start."""
@@ -349,16 +296,6 @@ class Worker:
             yield from self.applications.shut_down()
         for name in self._exit:
             yield name, getattr(self.instance, name)
-
-    def _close_loop(self) -> None:
-        import asyncio
-
-        left = asyncio.all_tasks(self._loop)
-        for task in left:
-            task.cancel()
-        self._loop.run_until_complete(asyncio.gather(*left, return_exceptions=True))
-        self._loop.run_until_complete(self._loop.shutdown_asyncgens())
-        self._loop.close()
 
 
 def _running_call() -> int | None:
@@ -388,17 +325,6 @@ def _begun(run: str, slots: int) -> BegunPage | None:
         return BegunPage(begun_page.path(run), slots)
     except OSError:
         return None  # as above
-
-
-def _close_in_child(loop: Any) -> None:
-    """Close the parent's event loop in a forked child.
-
-    The epoll set is the parent's too, so nothing may be unregistered from it.
-    """
-    for owned in (loop._selector, loop._ssock, loop._csock):
-        owned.close()
-    asyncio = sys.modules["asyncio"]
-    asyncio.set_event_loop(None)
 
 
 def main(channels: list[Channel], pipes: Pipes, run: str, ready: Callable[[], None]) -> int:

@@ -8,8 +8,8 @@ from types import CellType, FunctionType, MappingProxyType
 from typing import Any, NamedTuple
 
 from lifecycle_magic.decorators.classes import is_class
-from lifecycle_magic.guest.handles import CALL_MARKERS
 from lifecycle_magic.guest.hot_swap.same_content import MISSING, is_cached
+from lifecycle_magic.guest.own_class import CALL_MARKERS
 from lifecycle_magic.wire.by_value import OF_CLASSES, is_named
 
 __all__ = ["Counterparts", "Triple", "inner_functions"]

@@ -15,7 +15,7 @@ from types import CellType, CodeType, FunctionType, ModuleType
 from typing import Any
 
 from lifecycle_magic.decorators.classes import is_class
-from lifecycle_magic.guest.handles import CALL_MARKERS
+from lifecycle_magic.guest.own_class import CALL_MARKERS
 from lifecycle_magic.wire import context_variables
 from lifecycle_magic.wire.by_value import OF_ENUMS, is_enum, is_named, written_in
 from lifecycle_magic.wire.pydantic_models import declared, is_derived
