@@ -31,11 +31,20 @@ __all__ = ["Cls"]
 
 Self = TypeVar("Self")
 
+
+class _Regions(dict[str, str]):
+    """The address of a server by region: one on this machine answers for all."""
+
+    def __missing__(self, region: str) -> str:
+        return self["local"]
+
+
 _URLS: dict[str, Callable[[str], Any]] = {
     "get_url": lambda url: url,
+    "get_urls": lambda url: _Regions(local=url),
     "_experimental_get_flash_urls": lambda url: [url],
 }
-"""What a class with ``@http_server`` answers to: the address of its server, in two forms."""
+"""What a class with ``@http_server`` answers to: the address of its server, in several forms."""
 
 
 class _FromName:

@@ -15,9 +15,9 @@ from pathlib import Path
 
 from lifecycle_magic.checks import refuse_credentials
 from lifecycle_magic.exception import InvalidError
-from lifecycle_magic.images.local_files import digests, found_below
+from lifecycle_magic.images.local_files import Ignore, digests, found_below, names_below
 
-__all__ = ["PRIVATE_DOCKERFILE", "Dockerfile", "images_in"]
+__all__ = ["PRIVATE_DOCKERFILE", "Dockerfile", "SetupCommands", "images_in"]
 
 PRIVATE_DOCKERFILE = ".lifecycle-magic.dockerfile"
 """The name of the user's Dockerfile, which may lie anywhere, in the context that the engine
@@ -35,12 +35,14 @@ _MOST_WORD = 1 << 12  # characters of an image's name, or of an argument's value
 class Dockerfile:
     """A Dockerfile with its build context, as they are when the image is needed.
 
-    What the ``.dockerignore`` of the context excludes is no part of it.
+    What the ``.dockerignore`` of the context excludes is no part of it, unless ``ignore`` says
+    what is excluded instead.
     """
 
     path: Path
     context: Path
     args: tuple[tuple[str, str], ...] = ()
+    ignore: Ignore | None = None
 
     def __post_init__(self) -> None:
         call = "Image.from_dockerfile"
@@ -51,10 +53,20 @@ class Dockerfile:
                 f"{call}: the context {str(self.context)!r} is no folder. Fix: check context_dir"
             )
         refuse_credentials(call, *(value for _, value in self.args))
-        _refuse_mounts(_read(self.path))
+        _refuse_mounts(self.text())
+
+    def text(self) -> str:
+        """Return the Dockerfile itself. Raises `InvalidError` if it can't be read."""
+        return _read(self.path)
+
+    def written(self) -> str:
+        """Return the arguments of the call on `Image` that it comes from."""
+        return f"Image.from_dockerfile({str(self.path)!r}"
 
     def files(self) -> list[str]:
         """Return the sorted relative paths of the context's files."""
+        if self.ignore is not None:
+            return names_below(self.context, self.ignore)
         from docker.utils import exclude_paths
 
         ignore = self.context / ".dockerignore"
@@ -64,7 +76,7 @@ class Dockerfile:
 
     def images(self) -> tuple[str, ...]:
         """Return the references of the images that the Dockerfile starts from or copies from."""
-        text = _read(self.path)
+        text = self.text()
         _refuse_mounts(text)
         return images_in(text, dict(self.args))
 
@@ -72,8 +84,43 @@ class Dockerfile:
         """Return a digest (hex) of all that goes into the build, except `images`."""
         found = (found_below(self.context, name) for name in self.files())
         files = digests(file for file in found if file is not None)
-        parts = [_read(self.path), repr(self.args), *files]
+        parts = [self.text(), repr(self.args), *files]
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class SetupCommands(Dockerfile):
+    """The instructions of ``setup_dockerfile_commands``, on top of the image ``base``.
+
+    They run before the image is asked for its Python, which they may install.
+    """
+
+    base: str = ""
+    commands: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        call = "Image.from_registry(setup_dockerfile_commands=...)"
+        refuse_credentials(call, *self.commands)
+        for name, rest in _instructions("\n".join(self.commands)):
+            if name in ("ADD", "COPY", "FROM", "CMD", "ENTRYPOINT"):
+                raise InvalidError(
+                    f"{call}: {f'{name} {rest}'[:80]!r} can't be one of them. Fix: write it as "
+                    ".dockerfile_commands(...) after it, or use Image.from_dockerfile(path)"
+                )
+        _refuse_mounts(self.text())
+
+    def text(self) -> str:
+        """Return the Dockerfile itself."""
+        return "\n".join([f"FROM {self.base}", *self.commands]) + "\n"
+
+    def written(self) -> str:
+        """Return the arguments of the call on `Image` that it comes from."""
+        commands = f"setup_dockerfile_commands={list(self.commands)!r}"
+        return f"Image.from_registry({self.base!r}, {commands}"
+
+    def files(self) -> list[str]:
+        """Return an empty list: there is no context."""
+        return []
 
 
 def images_in(text: str, args: Mapping[str, str]) -> tuple[str, ...]:

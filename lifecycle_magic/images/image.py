@@ -11,25 +11,19 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from lifecycle_magic.checks import check_reference, check_version, flatten, host_path, pairs
+from lifecycle_magic.checks import flatten, host_path, pairs
 from lifecycle_magic.exception import InvalidError
 from lifecycle_magic.fingerprint.origin import file_of
 from lifecycle_magic.images.baking import RunFunction
-from lifecycle_magic.images.dockerfiles import Dockerfile
+from lifecycle_magic.images.bases import Bases
 from lifecycle_magic.images.local_files import Ignore
 from lifecycle_magic.images.modal_steps import ModalSteps, relative_target
-from lifecycle_magic.images.recipe import KERNEL_PYTHON, Recipe
+from lifecycle_magic.images.old_steps import OldSteps
+from lifecycle_magic.images.package_steps import AptInstall, PipInstall
+from lifecycle_magic.images.recipe import Recipe
 from lifecycle_magic.images.requirements import read_requirements
 from lifecycle_magic.images.step_access import StepAccess
-from lifecycle_magic.images.steps import (
-    AddLocalDir,
-    AddLocalFile,
-    AptInstall,
-    PipInstall,
-    RunCommand,
-    SetEnv,
-    Workdir,
-)
+from lifecycle_magic.images.steps import AddLocalDir, AddLocalFile, RunCommand, SetEnv, Workdir
 from lifecycle_magic.images.unsupported import decline, ignore_options
 from lifecycle_magic.modal_api.table import check_keywords, refuse_members
 from lifecycle_magic.secret import Secret
@@ -37,7 +31,7 @@ from lifecycle_magic.volume import Volume
 
 
 @dataclass(frozen=True, repr=False)
-class Image(ModalSteps, Recipe):
+class Image(Bases, ModalSteps, OldSteps, Recipe):
     """A recipe for an image. Start with `debian_slim` or `from_registry` and add steps.
 
     ``python`` is the minor version of `debian_slim`, and None for another base.
@@ -53,80 +47,6 @@ class Image(ModalSteps, Recipe):
 
     A step that can't work raises `InvalidError` where it is written.
     """
-
-    @classmethod
-    def debian_slim(cls, python_version: str | None = None, *, force_build: bool = False) -> Image:
-        """Return Debian with Python: ``python:<version>-slim``, by default with this kernel's minor
-        version.
-
-        ``python_version`` is a minor version from 3.10 to 3.14, or one of their patch releases,
-        such as ``"3.12.4"``. Code travels as source text to another minor version.
-
-        >>> image = Image.debian_slim()
-        """
-        version = KERNEL_PYTHON if python_version is None else python_version
-        minor = check_version(f"Image.debian_slim(python_version={version!r})", version)
-        return cls(f"python:{version}-slim", minor, force=force_build)
-
-    @classmethod
-    def from_registry(
-        cls,
-        tag: str,
-        *,
-        add_python: str | None = None,
-        force_build: bool = False,
-        **declined: Any,
-    ) -> Image:
-        """Return an image by its name: it is local to the engine, or pulled when it is first
-        needed.
-
-        It must have a ``python3`` from 3.10 to 3.14 on its path, or get one: ``add_python="3.12"``
-        copies that Python of this machine to ``/usr/local``. uv fetches one if it is not here.
-
-        >>> image = Image.from_registry("python:3.11-bookworm")
-        """
-        decline(cls.from_registry, declined)
-        call = f"Image.from_registry({tag!r}"
-        check_reference(f"{call})", tag)
-        if add_python is not None:
-            check_version(f"{call}, add_python={add_python!r})", add_python)
-        return cls(tag, force=force_build, added_python=add_python)
-
-    @classmethod
-    def from_dockerfile(
-        cls,
-        path: str | os.PathLike[str],
-        *,
-        context_dir: str | os.PathLike[str] | None = None,
-        build_args: dict[str, str] | None = None,
-        add_python: str | None = None,
-        force_build: bool = False,
-        **declined: Any,
-    ) -> Image:
-        """Return the image that a Dockerfile builds, ready for further steps.
-
-        It needs a ``python3`` from 3.10 to 3.14, or gets one by ``add_python``. ``context_dir`` is
-        the folder that its ``COPY`` reads, by default the Dockerfile's own; a ``.dockerignore``
-        there applies. The image is built again when the Dockerfile, a file of the context or an
-        image that it starts from changes. ``build_args`` must not hold secrets: everyone who has
-        the image can read them in its history.
-
-        >>> Image.from_dockerfile("docker/Dockerfile", context_dir=".")  # doctest: +SKIP
-        """
-        decline(cls.from_dockerfile, declined)
-        if add_python is not None:
-            check_version(f"Image.from_dockerfile(add_python={add_python!r})", add_python)
-        file = host_path("Image.from_dockerfile", path)
-        context = (
-            file.parent
-            if context_dir is None
-            else host_path("Image.from_dockerfile(context_dir=...)", context_dir)
-        )
-        args = pairs("Image.from_dockerfile(build_args=...)", build_args or {})
-        source = Dockerfile(file, context, args)
-        return cls(
-            f"Dockerfile {file.name}", source=source, force=force_build, added_python=add_python
-        )
 
     def add_local_python_source(
         self,
@@ -246,11 +166,14 @@ class Image(ModalSteps, Recipe):
         self,
         *packages: str | list[str],
         force_build: bool = False,
+        env: dict[str, str] | None = None,
         secrets: Sequence[Secret] = (),
         gpu: Any = None,
         **declined: Any,
     ) -> Image:
         """Install Debian packages, without the packages they only recommend.
+
+        ``env`` is set meanwhile.
 
         >>> image = Image.debian_slim().apt_install("git", "libgl1")
         """
@@ -258,7 +181,8 @@ class Image(ModalSteps, Recipe):
         ignore_options("apt_install", gpu=gpu)
         names = flatten("Image.apt_install", packages)
         access = StepAccess.of("Image.apt_install", secrets)
-        return self.with_steps(AptInstall(names, force_build, access)) if names else self
+        variables = pairs("Image.apt_install(env=...)", env or {})
+        return self.with_steps(AptInstall(names, force_build, access, variables)) if names else self
 
     def run_commands(
         self,
@@ -285,7 +209,10 @@ class Image(ModalSteps, Recipe):
         variables = pairs("Image.run_commands(env=...)", env or {})
         access = StepAccess.of("Image.run_commands", secrets, volumes)
         return self.with_steps(
-            *(RunCommand(text, variables, force_build, access) for text in texts)
+            *(
+                RunCommand(text, variables, force_build, access, self.command_shell)
+                for text in texts
+            )
         )
 
     def run_function(
@@ -391,6 +318,6 @@ _PUBLIC = (
     *("pip_install_from_pyproject", "uv_sync", "poetry_install_from_file", "pipe", "build"),
     *("micromamba", "micromamba_install", "dockerfile_commands", "entrypoint", "cmd"),
     *("run_commands", "run_function", "env", "workdir"),
-    *("add_local_file", "add_local_dir", "add_local_python_source"),
+    *("shell", "add_local_file", "add_local_dir", "add_local_python_source"),
 )
 """The names that completion offers: engines read the others."""

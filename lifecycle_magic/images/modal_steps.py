@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -70,6 +71,23 @@ class ModalSteps:
         ...     import torch
         """
         return ImportsBlock() if is_local() else nullcontext()
+
+    def shell(self: Any, shell_commands: Sequence[str]) -> Image:
+        """Run the commands of later steps in another shell, such as ``["/bin/bash", "-c"]``.
+
+        A command is the word after these. Raises `InvalidError` for what is no list of words.
+
+        >>> from lifecycle_magic import Image
+        >>> image = Image.debian_slim().shell(["/bin/bash", "-c"]).run_commands("type -t [[")
+        """
+        words = () if isinstance(shell_commands, str) else flatten("Image.shell", [shell_commands])
+        if not words:
+            raise InvalidError(
+                f"Image.shell takes the words before a command, not {shell_commands!r}. "
+                'Fix: write .shell(["/bin/bash", "-c"])'
+            )
+        image: Image = replace(self, command_shell=words)
+        return image
 
     def pipe(self: Any, func: Callable[..., T], *args: Any, **kwargs: Any) -> T:
         """Return ``func(image, *args, **kwargs)``, which lets a function add several steps.

@@ -42,6 +42,7 @@ class Recipe:
     python_sources: tuple[str, ...] = ()
     force: bool = False
     added_python: str | None = None
+    command_shell: tuple[str, ...] = ()
 
     def files(self) -> FileDigests:
         """Return the digests of the added local files, step by step; the files are read now."""
@@ -154,7 +155,7 @@ class Recipe:
 
     def __repr__(self) -> str:
         if self.source is not None:
-            start = f"Image.from_dockerfile({str(self.source.path)!r}"
+            start = self.source.written()
         elif self.python is None:
             start = f"Image.from_registry({self.reference!r}"
         else:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lifecycle_magic.modal_api.entries import Section, ignored, refused, runs
+from lifecycle_magic.modal_api.entries import Section, ignored, refused, renamed, runs
 
 __all__ = ["SECTIONS"]
 
@@ -29,19 +29,21 @@ IMAGES = Section(
         *runs("Image", "pip_install uv_pip_install pip_install_from_requirements"),
         *runs("Image", "pip_install_from_pyproject poetry_install_from_file uv_sync"),
         *runs("Image", "apt_install run_commands dockerfile_commands run_function env workdir"),
-        *runs("Image", "micromamba micromamba_install pipe build imports hydrate"),
+        *runs("Image", "micromamba micromamba_install pipe build imports hydrate shell"),
+        *runs("Image", "pip_install_private_repos", "for github.com and gitlab.com"),
         *runs("Image", "add_local_file add_local_dir add_local_python_source"),
         *runs("Image", "entrypoint cmd", "the empty list; a container runs the class"),
         *runs("Image.debian_slim", "python_version= force_build="),
-        *runs("Image.from_registry", "add_python= force_build="),
-        *runs("Image.from_dockerfile", "context_dir= build_args= add_python= force_build="),
+        *runs("Image.from_registry", "add_python= setup_dockerfile_commands= force_build="),
+        *runs("Image.from_dockerfile", "context_dir= build_args= ignore= add_python="),
+        *runs("Image.from_dockerfile", "force_build="),
         *runs("Image.pip_install", _PIP),
         *runs("Image.uv_pip_install", f"requirements= {_PIP}"),
         *runs("Image.pip_install_from_requirements", _PIP),
         *runs("Image.pip_install_from_pyproject", f"optional_dependencies= {_PIP}"),
         *runs("Image.uv_sync", "uv_project_dir= groups= extras= frozen= extra_options= env="),
         *runs("Image.uv_sync", "secrets= force_build="),
-        *runs("Image.apt_install", "secrets= force_build="),
+        *runs("Image.apt_install", "env= secrets= force_build="),
         *runs("Image.run_commands", "env= secrets= volumes= force_build="),
         *runs("Image.run_function", "args= kwargs= secrets= volumes= env= cpu= memory= gpu="),
         *runs("Image.run_function", "timeout= force_build="),
@@ -86,22 +88,17 @@ IMAGES = Section(
             "Image.run_function",
             {"network_file_systems=": "it has a successor. Fix: use volumes={path: volume}"},
         ),
-        *refused("Image.apt_install", {"env=": _ENV}),
         *refused(
             "Image.dockerfile_commands",
             {"build_args=": "write the values into the instructions"},
         ),
         *refused(
             "Image.from_registry",
-            {
-                "secret=": _PULLS,
-                "setup_dockerfile_commands=": "write them as .run_commands(...) after it",
-            },
+            {"secret=": _PULLS},
         ),
         *refused(
             "Image.from_dockerfile",
             {
-                "ignore=": "write the patterns into a .dockerignore file of the context",
                 "registry_secret=": _PULLS,
                 "secrets=": _SHOWN,
                 "env=": "use build_args={...} with ARG in the Dockerfile",
@@ -122,23 +119,27 @@ IMAGES = Section(
                 "network=": "a command uses the engine's own network. Fix: omit it",
             },
         ),
+        *renamed(
+            "Image",
+            {
+                "from_dockerhub": "Image.from_registry(tag)",
+                "conda": "Image.micromamba()",
+                "conda_install": ".micromamba_install(...)",
+                "copy_local_file": ".add_local_file(...)",
+                "copy_local_dir": ".add_local_dir(...)",
+                "copy_mount": ".add_local_dir(...), or add_local_python_source(...)",
+            },
+        ),
         *refused(
             "Image",
             {
-                "shell": "steps run in /bin/sh. Fix: name the shell in the command, as in "
-                ".run_commands(\"bash -c '...'\")",
-                "pip_install_private_repos": "write .apt_install('git').run_commands("
-                "'pip install git+https://$TOKEN@github.com/...', secrets=[...])",
                 "from_aws_ecr from_gcp_artifact_registry": _LOGIN,
                 "from_id": "an id of Modal's names nothing here. Fix: use the recipe, or "
                 "Image.from_registry('sha256:...') with an id of the engine's",
                 "from_name": "use the recipe, or Image.from_registry(tag) with an image of the "
                 "engine's",
                 "from_scratch": "a class needs an image with Python. Fix: use Image.debian_slim()",
-                "from_gcr conda conda_install": "use Image.micromamba() and micromamba_install",
-                "copy_local_file": "its new name is add_local_file",
-                "copy_local_dir": "its new name is add_local_dir",
-                "copy_mount": "use add_local_dir or add_local_python_source",
+                "from_gcr": _LOGIN,
                 "publish": "push it with docker push, and use Image.from_registry(...)",
                 "logs": "lifecycle-magic logs NAME --build",
                 "get_dashboard_url": "lm.panel() shows builds",

@@ -29,8 +29,13 @@ def flag(name: str, value: Any) -> bool:
     return value
 
 
-def gpu(name: str, value: Any) -> str | int:
-    """Return a count of GPUs, or the name of a model; of a list of alternatives the first."""
+def gpu(name: str, value: Any) -> str | int | None:
+    """Return a count of GPUs, or the name of a model; of a list of alternatives the first.
+
+    False, which old programs for Modal have, is none.
+    """
+    if value is False:
+        return None
     if isinstance(value, (list, tuple)) and value:
         # Models can't be chosen here, so the first alternative is as good as any other.
         first, *_ = [gpu(name, one) for one in value]

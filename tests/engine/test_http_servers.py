@@ -55,6 +55,7 @@ def test_a_class_has_the_address_of_the_server_that_enter_starts(site_on_each: S
     files: Any = Files
     (url,) = files._experimental_get_flash_urls()
     assert read(url + "/any/path") == "from enter"
+    assert asyncio.run(files.get_urls.aio())["us-east"] == url
     assert asyncio.run(files.get_url.aio()) == url
     assert files().port.remote() == port
 

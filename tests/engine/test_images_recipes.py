@@ -335,6 +335,26 @@ def test_a_dockerfile_is_built_with_its_context_and_again_when_that_changes(
     assert [step for step in docker_site.steps() if step[0] == "done"] == [
         ("done", "build Dockerfile")
     ]
+    image = lm.Image.from_dockerfile(
+        tmp_path / "Dockerfile", build_args={"WORD": "w"}, ignore=["two", ".*", "D*"]
+    )
+    expected = (["one", "skipped.tmp"], "w")
+    assert docker_site.cls(GET, image=image, cpu=1)().get.remote() == expected
+
+
+@pytest.mark.docker
+def test_setup_commands_run_before_the_steps_and_these_in_the_shell_that_is_set(
+    docker_site: Site,
+) -> None:
+    base = lm.Image.debian_slim().reference
+    image = (
+        lm.Image.from_registry(
+            base, setup_dockerfile_commands=["RUN mkdir /data", "ENV WORD=setup"]
+        )
+        .shell(["/bin/bash", "-c"])
+        .run_commands("[[ $WORD == s* ]] && touch /data/ran")
+    )
+    assert docker_site.cls(GET, image=image)().get.remote() == (["ran"], "setup")
 
 
 @pytest.mark.docker

@@ -200,6 +200,7 @@ VALUES: dict[str, Any] = {
     "python_version": "3.12",
     "add_python": "3.12",
     "context_dir": project(),
+    "setup_dockerfile_commands": ["RUN true"],
     "build_args": {"A": "1"},
     "find_links": "https://example.org/links",
     "index_url": "https://example.org/simple",

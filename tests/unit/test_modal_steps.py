@@ -12,8 +12,10 @@ from lifecycle_magic.engines.process.engine import ProcessEngine
 from lifecycle_magic.exception import InvalidError
 from lifecycle_magic.images.image import Image
 from lifecycle_magic.images.local_files import name_of, names_below
+from lifecycle_magic.images.mount import Mount
 from lifecycle_magic.images.recipe import dockerfile
 from lifecycle_magic.modal_api import table
+from lifecycle_magic.secret import Secret
 
 PLAIN = Image.debian_slim()
 
@@ -270,3 +272,69 @@ def test_options_of_python_sources_are_taken() -> None:
             "json",
         )
     assert ["copy=" in str(told[0].message), "ignore=" in str(told[1].message)] == [True, True]
+
+
+def test_commands_after_shell_run_in_that_shell() -> None:
+    image = Image.debian_slim().run_commands("a").shell(["/bin/bash", "-c"]).run_commands("b 'c'")
+    first, second = (step.instruction("") for step in image.plain_steps())
+    assert first == 'RUN ["/bin/sh", "-c", "a"]'
+    assert second == """RUN ["/bin/sh", "-c", "exec /bin/bash -c 'b '\\"'\\"'c'\\"'\\"''"]"""
+    assert image.steps[1].title() == "b 'c'"
+
+
+def test_setup_commands_are_a_dockerfile_of_their_own_before_the_steps() -> None:
+    commands = ["RUN install python", "ENV A=1"]
+    image = Image.from_registry("debian", setup_dockerfile_commands=commands).run_commands("a")
+    source = image.source
+    assert source is not None
+    assert source.text() == "FROM debian\nRUN install python\nENV A=1\n"
+    assert (source.images(), source.files()) == (("debian",), [])
+    other = Image.from_registry("debian", setup_dockerfile_commands=commands[:1])
+    assert other.source is not None
+    assert source.key() != other.source.key()
+    assert repr(image).startswith(
+        f"Image.from_registry('debian', setup_dockerfile_commands={commands!r})"
+    )
+
+
+def test_a_dockerfiles_context_leaves_out_what_is_ignored(tmp_path: Path) -> None:
+    for name in ("Dockerfile", ".dockerignore", "a.txt", "b.log"):
+        (tmp_path / name).write_text("*.txt" if name == ".dockerignore" else "FROM scratch")
+
+    def files(**options: Any) -> list[str]:
+        source = Image.from_dockerfile(tmp_path / "Dockerfile", **options).source
+        assert source is not None
+        return [name for name in source.files() if name[0] != "."]
+
+    assert files() == ["Dockerfile", "b.log"]
+    assert files(ignore=["*.log"]) == ["Dockerfile", "a.txt"]
+    assert files(ignore=lambda path: path.suffix == ".txt") == ["Dockerfile", "b.log"]
+
+
+def test_private_repositories_are_installed_with_tokens_that_are_no_part_of_the_step() -> None:
+    secret = Secret.from_dict({"GITHUB_TOKEN": "hunter2hunter2"})
+    image = Image.debian_slim().pip_install_private_repos(
+        "github.com/owner/name@main", git_user="me", secrets=[secret]
+    )
+    apt, install = image.plain_steps()
+    assert apt.title() == "apt-get install git"
+    assert '"git+https://me:$GITHUB_TOKEN@github.com/owner/name@main"' in install.title()
+    assert install.access.values() == {"GITHUB_TOKEN": "hunter2hunter2"}
+
+
+def test_old_steps_are_the_current_ones(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("a")
+    slim, at = Image.debian_slim(), tmp_path / "a.txt"
+    with pytest.warns(UserWarning, match="is an old spelling: write ") as told:
+        pairs = [
+            (slim.copy_local_file(at, "/x/"), slim.add_local_file(at, "/x/")),
+            (slim.copy_local_file(at), slim.add_local_file(at, "/root/")),
+            (slim.copy_local_dir(tmp_path, "y"), slim.add_local_dir(tmp_path, "/root/y")),
+            (slim.workdir("/w").copy_local_file(at), slim.workdir("/w").add_local_file(at, "/w/")),
+            (slim.copy_mount(Mount().add_local_file(at)), slim.add_local_file(at, "/root/a.txt")),
+            (Image.conda("3.12"), Image.micromamba("3.12")),
+            (Image.conda().conda_install("six"), Image.micromamba().micromamba_install("six")),
+            (Image.from_dockerhub("debian"), Image.from_registry("debian")),
+        ]
+    assert all(old == new for old, new in pairs)
+    assert len(told) == 6

@@ -57,7 +57,7 @@ def of_dockerfile(source: Dockerfile, into: IO[bytes]) -> None:
         # names them.
         hidden = [PRIVATE_DOCKERFILE]
         files = source.files()
-        if ".dockerignore" in files:
+        if ".dockerignore" in files and source.ignore is None:
             hidden.insert(0, (source.context / ".dockerignore").read_text())
         else:
             hidden.append(".dockerignore")
@@ -66,7 +66,7 @@ def of_dockerfile(source: Dockerfile, into: IO[bytes]) -> None:
                 with contextlib.suppress(FileNotFoundError):  # it is gone since it was listed
                     tar.add(source.context / name, name, recursive=False, filter=_as_root)
         _put(tar, ".dockerignore", io.BytesIO("\n".join(hidden).encode()))
-        text = labelled(source.path.read_bytes().decode(errors="surrogateescape"))
+        text = labelled(source.text())
         _put(tar, PRIVATE_DOCKERFILE, io.BytesIO(text.encode(errors="surrogateescape")))
 
 

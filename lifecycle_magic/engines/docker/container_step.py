@@ -26,8 +26,9 @@ from lifecycle_magic.engines.process import environments
 from lifecycle_magic.engines.step_reporter import StepReporter
 from lifecycle_magic.exception import EngineError
 from lifecycle_magic.guest import secret_search
+from lifecycle_magic.images.package_steps import AptInstall, PipInstall
 from lifecycle_magic.images.step_access import StepAccess
-from lifecycle_magic.images.steps import PipInstall, RunCommand, Step
+from lifecycle_magic.images.steps import RunCommand, Step
 from lifecycle_magic.wire.surroundings import HOST
 
 if TYPE_CHECKING:
@@ -101,7 +102,7 @@ def key_of(kind: str, step: Step, below: str) -> str:
 
 def given_to(step: Step, env: Mapping[str, str]) -> dict[str, dict[str, str]]:
     """Return what a step's container gets through its standard input."""
-    own = dict(step.env) if isinstance(step, PipInstall | RunCommand) else {}
+    own = dict(step.env) if isinstance(step, AptInstall | PipInstall | RunCommand) else {}
     return {"env": {**env, **own}, "secrets": step.access.values()}
 
 

@@ -12,7 +12,7 @@ from lifecycle_magic.engines.docker.api import create_container, removed
 from lifecycle_magic.engines.docker.names import ROLE
 from lifecycle_magic.exception import BuildError
 from lifecycle_magic.images.image import Image
-from lifecycle_magic.images.steps import PipInstall
+from lifecycle_magic.images.package_steps import PipInstall
 
 if TYPE_CHECKING:
     from docker import APIClient

@@ -31,7 +31,8 @@ from lifecycle_magic.engines.step_reporter import StepReporter
 from lifecycle_magic.exception import BuildError
 from lifecycle_magic.images.dockerfiles import PRIVATE_DOCKERFILE, Dockerfile
 from lifecycle_magic.images.image import Image
-from lifecycle_magic.images.steps import FileDigests, PipInstall
+from lifecycle_magic.images.package_steps import PipInstall
+from lifecycle_magic.images.steps import FileDigests
 
 
 class Images:

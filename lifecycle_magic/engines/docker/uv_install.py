@@ -35,7 +35,7 @@ from lifecycle_magic.engines.docker.surroundings import ROOTS
 from lifecycle_magic.engines.process import environments
 from lifecycle_magic.engines.step_reporter import StepReporter
 from lifecycle_magic.exception import BuildError, EngineError
-from lifecycle_magic.images.steps import PipInstall
+from lifecycle_magic.images.package_steps import PipInstall
 
 CACHE = f"{VOLUME_PREFIX}.uv"
 """The volume of the cache. No user's volume has this name: theirs begin with a letter or digit."""

@@ -65,7 +65,7 @@ class Images:
                 remove_tree(str(folder / "volumes"))  # ephemeral ones of an earlier step
                 used = [Mount(path, volume) for path, volume in step.access.volumes]
                 binds = mounts.make(store, folder, folder, used)
-                return self._commands.of_step(step.command, made, binds)
+                return self._commands.of_step(step.script, made, binds)
 
             made = run_steps.run_steps(image, start, prepare, on_step, files, new=below is None)
             remove_tree(str(folder / "volumes"))

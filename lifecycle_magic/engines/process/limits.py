@@ -16,13 +16,8 @@ from lifecycle_magic.engines.base import Honoured, Launch, Mount
 from lifecycle_magic.engines.process.sandbox import is_below, reserved
 from lifecycle_magic.exception import EngineError
 from lifecycle_magic.images.image import Image
-from lifecycle_magic.images.steps import (
-    AddLocalDir,
-    AddLocalFile,
-    AptInstall,
-    DockerfileLine,
-    Workdir,
-)
+from lifecycle_magic.images.package_steps import AptInstall
+from lifecycle_magic.images.steps import AddLocalDir, AddLocalFile, DockerfileLine, Workdir
 
 _DOCKER = "start Docker Engine"
 

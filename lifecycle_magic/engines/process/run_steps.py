@@ -22,11 +22,11 @@ from lifecycle_magic.exception import BuildError
 from lifecycle_magic.guest import secret_search
 from lifecycle_magic.host import disk_full
 from lifecycle_magic.images.image import Image
+from lifecycle_magic.images.package_steps import PipInstall
 from lifecycle_magic.images.steps import (
     AddLocalDir,
     AddLocalFile,
     FileDigests,
-    PipInstall,
     RunCommand,
     SetEnv,
     Step,
