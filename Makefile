@@ -1,6 +1,6 @@
 # The front door: `make` lists the targets.
 .DEFAULT_GOAL := help
-.PHONY: help install demo lab test test-pythons corpus differences modal-table soak fuzz engine js lint docs dist bench \
+.PHONY: help install demo lab test test-gpu test-pythons corpus differences modal-table soak fuzz engine js lint docs dist bench \
 	profiles clean
 
 BIN := .venv/bin
@@ -34,6 +34,11 @@ test: install ## set up everything, the engine included, and run every test
 	-@scripts/test-packages.sh
 	-@scripts/js.sh
 	@$(BIN)/pytest -n $(WORKERS) --dist loadgroup $(ARGS)
+
+# Uses all of the GPUs of this machine for some seconds each.
+test-gpu: install ## run the tests that need a GPU
+	@$(BIN)/uv pip install -q --python $(BIN)/python -e '.[gpu]'
+	@TEST_GPU=1 $(BIN)/pytest tests/gpu $(ARGS)
 
 # Interpreters: PYTHONS="python3.12 /opt/python3.13/bin/python3", or all that pyenv and the path have.
 test-pythons: install ## run unit, corpus and process engine tests on the other Pythons

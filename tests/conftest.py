@@ -33,6 +33,8 @@ signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 # Tests of libraries that would change other tests by being there: see test_values_of_libraries.
 collect_ignore = [] if os.environ.get("TEST_LIBRARIES") else ["libraries"]
+if not os.environ.get("TEST_GPU"):
+    collect_ignore.append("gpu")  # make test-gpu
 
 IN_CI = os.environ.get("CI") == "true"
 BASE_IMAGE = f"python:{sys.version_info.major}.{sys.version_info.minor}-slim"

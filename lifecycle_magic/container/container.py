@@ -15,7 +15,7 @@ import dataclasses
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from lifecycle_magic.container import registry
 from lifecycle_magic.container.connections import Connections
@@ -27,12 +27,15 @@ from lifecycle_magic.container.control import (
 )
 from lifecycle_magic.container.endings import RULES, Ending, EndKind, effective
 from lifecycle_magic.container.exit_cause import ExitCause, clear_run_folder
+from lifecycle_magic.container.gpus import ContainerGpus
 from lifecycle_magic.container.handshake import NOT_CONNECTED, startup_timeout_error
 from lifecycle_magic.container.prompt_answers import PromptAnswers
 from lifecycle_magic.container.slots import Plan, RunningInput, Slot
 from lifecycle_magic.container.worker_answers import REPORT_WAIT_SECONDS, KeptFrames
 from lifecycle_magic.engines.base import Engine
 from lifecycle_magic.exception import EngineError, StartError
+from lifecycle_magic.gpus.device import Gpu
+from lifecycle_magic.gpus.leases import Lease, Leases
 from lifecycle_magic.lifecycle.states import (
     ENDED_STATES,
     WARM_STATES,
@@ -85,6 +88,7 @@ class Container:
         self._on_exited = on_exited
         self.connections = Connections()
         self.prompt_answers = PromptAnswers()
+        self.gpus = ContainerGpus()
         self.kept_frames: KeptFrames | None = None  # of the last exception there
         self._finishing = False
         self._launching = False  # the engine was asked to start it and has not returned its id
@@ -169,6 +173,14 @@ class Container:
             self.check_not_killed()
         self.connections.watch(self, self._on_message, self._on_control_end)
 
+    def hold_gpus(self, leases: Leases, lease: Lease, devices: Sequence[Gpu]) -> None:
+        """Hold leased GPUs until the exit. Raises if the container was killed meanwhile."""
+        with self._lock:
+            self.gpus.set(leases, lease, devices)
+            if self._finishing:
+                self.gpus.release()
+            self.check_not_killed()
+
     def _launch(self) -> str:
         """Have the engine launch the container and return its id there.
 
@@ -182,6 +194,7 @@ class Container:
         finally:
             with self._lock:
                 self._launching = False
+        self.gpus.record_process(self)
         self.check_not_killed()
         return self.id
 
@@ -368,6 +381,7 @@ class Container:
         if self.id is not None:
             clear_run_folder(self.engine, self.id, run_dir)
             self.engine.discard(self.id)
+        self.gpus.release()
         self._move(State.EXITED if self.cause.is_clean(self) else State.FAILED, self.explain_exit())
         try:
             self._on_exited(self)

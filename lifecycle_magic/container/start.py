@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from lifecycle_magic.container import gpus
 from lifecycle_magic.container.endings import Ending, EndKind
 from lifecycle_magic.container.worker_answers import REPORT_WAIT_SECONDS, run_enter
 from lifecycle_magic.exception import StartError
@@ -31,6 +32,8 @@ def start(container: Container, show: Callable[[str, str], None]) -> None:
     or `StartError` with the container's last output. After any exception the container is exiting.
     """
     bound = container.plan.startup_timeout
+    if not container.is_connected:
+        _take_gpus(container, show, bound)
     deadline = time.monotonic() + bound
     late = Ending(EndKind.STARTUP_TIMEOUT, f"startup_timeout of {bound:g} s")
     overdue = container.event_loop.call_later(bound, lambda: container.end(late))
@@ -48,6 +51,15 @@ def start(container: Container, show: Callable[[str, str], None]) -> None:
     finally:
         overdue.cancel()
         container.connections.end_start(container)
+
+
+def _take_gpus(container: Container, show: Callable[[str, str], None], bound: float) -> None:
+    """Lease the container's GPUs: this wait is not a part of its start."""
+    try:
+        gpus.take(container, show, bound)
+    except BaseException as error:
+        container.end(Ending(EndKind.KILL, f"it did not start: {error}"), wait=True)
+        raise
 
 
 def start_spare(container: Container) -> None:

@@ -14,7 +14,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol
 
+from lifecycle_magic.gpus.device import Gpu
+from lifecycle_magic.gpus.request import GpuRequest
+
 if TYPE_CHECKING:
+    from lifecycle_magic.host.owner import Owner
     from lifecycle_magic.host.volume_folder import Entry, Upload
     from lifecycle_magic.images.image import Image
     from lifecycle_magic.images.steps import FileDigests
@@ -37,7 +41,9 @@ class Launch:
     """All that an engine needs to know to start one container.
 
     ``run_dir`` is the container's run folder on the host: 0700, with ``boot.json`` inside, mounted
-    writable at `Engine.run_path`. ``guest_dir`` is the guest's code, mounted read-only. ``memory``
+    writable at `Engine.run_path`. ``guest_dir`` is the guest's code, mounted read-only. ``gpu`` is
+    what the class asks for, as alternatives; ``gpus`` are the devices that were leased, empty where
+    the engine's devices are unknown. ``memory``
     and ``shm_size`` are MiB, ``cpu`` is cores, ``stop_timeout`` is seconds between a polite stop
     from outside and the kill. Secrets are not included: they travel over the connection.
     """
@@ -50,7 +56,8 @@ class Launch:
     mounts: tuple[Mount, ...] = ()
     cpu: float | None = None
     memory: int | None = None
-    gpu: str | int | None = None
+    gpu: tuple[GpuRequest, ...] = ()
+    gpus: tuple[Gpu, ...] = ()
     shm_size: int | None = None
     block_network: bool = False
     stop_timeout: int = 35
@@ -291,6 +298,16 @@ class Engine(Protocol):
 
     def discard(self, container: str) -> None:
         """Remove what the engine keeps of a container that has ended. Return at once."""
+
+    def gpus(self) -> tuple[Gpu, ...]:
+        """Return the GPUs that containers may use; empty if there are none or they are unknown."""
+
+    def process(self, container: str) -> Owner | None:
+        """Return the process of this machine that lives exactly as long as the container.
+
+        None if the container has exited, or its process can't be known. Called once for a container
+        with GPUs.
+        """
 
     def kill(self, container: str) -> None:
         """Kill the container. Do nothing if it no longer exists."""

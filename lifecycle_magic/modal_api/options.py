@@ -19,7 +19,7 @@ OPTIONS = Section(
             "min_containers= max_containers= buffer_containers= scaledown_window= "
             "single_use_containers= block_network=",
         ),
-        *runs("options", "gpu=", "of a list the first is taken; `modal.gpu` makes such strings"),
+        *runs("options", "gpu=", "a list names alternatives; `modal.gpu` makes such strings"),
         *ignored(
             "options",
             {

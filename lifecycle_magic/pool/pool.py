@@ -360,15 +360,18 @@ class Pool:
         """Give up the container that `swap` waits for. In a signal handler."""
         self._code_swapper.interrupt()
 
-    def start_replacement(self, pending: PendingStart) -> tuple[Container, list[Container]]:
+    def start_replacement(
+        self, pending: PendingStart, on_gpu_shortage: Callable[[], None]
+    ) -> tuple[Container, list[Container]]:
         """Start a container of the current version that takes no inputs yet.
 
-        Return it and the containers that it will replace. Raises the error of a failed start.
+        ``on_gpu_shortage`` is called while it waits for a GPU. Return it and the containers that it
+        will replace. Raises the error of a failed start.
         """
         with self._lock:
             old = self.containers
             self._state.starting += 1
-        return self._starts.start_one(pending), old
+        return self._starts.start_one(pending, on_gpu_shortage), old
 
     def install_replacement(self, new: Container, old: Sequence[Container], why: str) -> None:
         """Let a replacement take inputs, and drain the containers that it replaces."""

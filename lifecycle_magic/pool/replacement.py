@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 
 from lifecycle_magic.container.container import Container
 from lifecycle_magic.container.endings import Ending, EndKind
+from lifecycle_magic.container.gpus import end_holders
 from lifecycle_magic.pool.pending_start import PendingStart, wait_for
 from lifecycle_magic.pool.pool import Pool
 
@@ -15,7 +17,8 @@ __all__ = ["replace"]
 def replace(pools: Sequence[Pool], why: str) -> None:
     """Start a container of the current version in each pool, then drain the previous ones.
 
-    If one start fails, its error is raised, all old containers stay and no new one does. An
+    Where a new one has to wait for a GPU, previous containers that hold some exit first. If one
+    start fails, its error is raised, all old containers stay and no new one does. An
     interrupt of the wait gives up the new ones.
     """
 
@@ -23,7 +26,9 @@ def replace(pools: Sequence[Pool], why: str) -> None:
         brought: list[tuple[Pool, Container, list[Container]]] = []
         try:
             for pool in pools:
-                brought.append((pool, *pool.start_replacement(pending)))
+                started = [one for _, one, _ in brought]
+                make_room = functools.partial(_end_gpu_holders, [pool, *pools], started, why)
+                brought.append((pool, *pool.start_replacement(pending, make_room)))
         except BaseException:
             for _, new, _ in brought:
                 failed = "the new version did not start with all arguments"
@@ -33,3 +38,10 @@ def replace(pools: Sequence[Pool], why: str) -> None:
             pool.install_replacement(new, old, why)
 
     wait_for(start)
+
+
+def _end_gpu_holders(pools: Sequence[Pool], new: Sequence[Container], why: str) -> None:
+    """Drain the previous containers with GPUs of the first pool that has some."""
+    for pool in pools:
+        if end_holders([one for one in pool.containers if one not in new], why):
+            return

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 
 from lifecycle_magic.container.container import Container
 from lifecycle_magic.container.endings import Ending, EndKind
+from lifecycle_magic.container.gpus import NotNeeded
 from lifecycle_magic.container.start import start
 from lifecycle_magic.errors.remote import alike
 from lifecycle_magic.exception import BuildError, InvalidError, StartError
@@ -116,7 +117,11 @@ class Starts:
         self._offer(container)
         return None
 
-    def start_one(self, pending: PendingStart | None = None) -> Container:
+    def start_one(
+        self,
+        pending: PendingStart | None = None,
+        on_gpu_shortage: Callable[[], None] | None = None,
+    ) -> Container:
         """Return a ready container whose slots are not offered yet. It is counted as starting
         already.
 
@@ -127,6 +132,9 @@ class Starts:
             state.check_open()
             container = self._make()
             container.on_draining = self.refill
+            if on_gpu_shortage is not None:
+                container.gpus.on_shortage = on_gpu_shortage
+            container.gpus.is_wanted = lambda: pending is not None or self._needs_another()
             if pending is not None:
                 pending.set_container(container)
             with state.lock:
@@ -149,6 +157,14 @@ class Starts:
             self.crash_loop.record_start()
         return container
 
+    def _needs_another(self) -> bool:
+        """Return whether the pool needs more containers than take inputs now."""
+        state = self._state
+        with state.lock:
+            alive = state.alive()
+            inputs = len(state.waiting) + sum(one.running for one in alive)
+            return state.closed is None and wanted(state.limits, inputs) > len(alive)
+
     def _on_failed(self, error: BaseException) -> None:
         """Report a failed start to all waiting claims; the next call starts afresh.
 
@@ -161,6 +177,10 @@ class Starts:
                 state.starting -= 1
                 missing = self.reserve() if state.waiting else 0
             self.start(missing)
+            return
+        if isinstance(error, NotNeeded):
+            with state.lock:
+                state.starting -= 1
             return
         with state.lock:
             state.starting -= 1

@@ -16,6 +16,7 @@ from lifecycle_magic.building import builder
 from lifecycle_magic.calls import sync
 from lifecycle_magic.container.container import Container
 from lifecycle_magic.container.endings import Ending, EndKind
+from lifecycle_magic.container.gpus import end_holders
 from lifecycle_magic.container.start import start
 from lifecycle_magic.exception import Error
 from lifecycle_magic.images.baking import RunFunction
@@ -139,6 +140,8 @@ class ServiceImages:
             name = hook
         container = self._launcher.make_for_hook(version, image, name, publish)
         self.hook_container = container
+        why = "a build hook needs its GPU"
+        container.gpus.on_shortage = lambda: end_holders(self._launcher.containers(), why)
         try:
             start(container, show)
             pool = Pool(self._name, lambda _: container, self._context.event_loop, timeout=timeout)

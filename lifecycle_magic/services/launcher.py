@@ -196,7 +196,7 @@ class Launcher:
             mounts=tuple(Mount(path, volume) for path, volume in options.volumes.items()),
             cpu=self._cores(options.cpu, version.engine),
             memory=options.memory,
-            gpu=options.gpu,
+            gpu=options.gpu_requests(),
             shm_size=options.shm_size,
             block_network=options.block_network,
             stop_timeout=math.ceil(options.exit_grace) + 5,

@@ -334,7 +334,9 @@ class Service:
     def _prepare_spare(self) -> None:
         """Launch a spare container now that one is ready, if ``buffer_containers`` asks for it."""
         version = self.version
-        if version is not None and version.spec.options.buffer_containers:
+        if version is None or version.spec.options.gpu_requests():
+            return  # it would hold a GPU that does nothing
+        if version.spec.options.buffer_containers:
             self._launcher.prepare_spare(version, self._images.ensure(version))
 
     def open_address(

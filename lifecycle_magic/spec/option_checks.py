@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, cast
 
 from lifecycle_magic.exception import InvalidError
+from lifecycle_magic.gpus import request as gpu_request
 from lifecycle_magic.host import docker_contexts
 from lifecycle_magic.spec.number_checks import refusal
 
@@ -29,22 +30,20 @@ def flag(name: str, value: Any) -> bool:
     return value
 
 
-def gpu(name: str, value: Any) -> str | int | None:
-    """Return a count of GPUs, or the name of a model; of a list of alternatives the first.
+def gpu(name: str, value: Any) -> str | int | tuple[str | int, ...] | None:
+    """Return a count of GPUs, the name of a model, or a tuple of such alternatives.
 
     False, which old programs for Modal have, is none.
     """
     if value is False:
         return None
-    if isinstance(value, (list, tuple)) and value:
-        # Models can't be chosen here, so the first alternative is as good as any other.
-        first, *_ = [gpu(name, one) for one in value]
-        return first
-    if isinstance(value, str) and value.strip():
-        return value.strip()
-    if isinstance(value, int) and not isinstance(value, bool) and value > 0:
-        return value
-    raise refusal(name, value, "must be a count from 1 up, or a name such as 'any' or 'A100:2'")
+    try:
+        gpu_request.read(value)
+    except ValueError as error:
+        raise refusal(name, value, str(error)) from None
+    if isinstance(value, (list, tuple)):
+        return tuple(one.strip() if isinstance(one, str) else one for one in value)
+    return cast("str | int", value.strip() if isinstance(value, str) else value)
 
 
 def engine(name: str, value: Any) -> str:

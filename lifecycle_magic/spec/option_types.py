@@ -28,7 +28,8 @@ class OptionTypes(TypedDict, total=False):
     volumes: Mapping[str, Volume] | None
     cpu: float | tuple[float, float] | None
     memory: int | tuple[int, int] | None
-    gpu: str | int | None
+    gpu: str | int | Sequence[str | int] | None
+    gpu_memory: int | None
     shm_size: int | None
     timeout: float | None
     startup_timeout: float | None

@@ -21,6 +21,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lifecycle_magic.exception import InvalidError
+from lifecycle_magic.gpus import request as gpu_request
+from lifecycle_magic.gpus.request import GpuRequest
 from lifecycle_magic.modal_api.table import find, notice
 from lifecycle_magic.spec import option_checks as checks
 from lifecycle_magic.spec.number_checks import above_zero, limit, number, whole
@@ -120,7 +122,12 @@ class Options:
         limit(above_zero("cores")), "cores, at most those of this machine", "CORES"
     )
     memory: int | None = _option(limit(whole(1, "MiB")), "memory limit in MiB", "MIB")
-    gpu: str | int | None = _option(checks.gpu, "a count, 'any', or a name such as 'A100:2'", "GPU")
+    gpu: str | int | tuple[str | int, ...] | None = _option(
+        checks.gpu, "a count, 'any', a name such as 'A100:2', or a list of alternatives", "GPU"
+    )
+    gpu_memory: int | None = _option(
+        whole(1, "MiB"), "a share of one GPU's memory in MiB; counted, not enforced", "MIB"
+    )
     shm_size: int | None = _option(whole(1, "MiB"), "size of /dev/shm in MiB", "MIB")
     timeout: float | None = _option(
         above_zero("seconds"),
@@ -210,7 +217,15 @@ class Options:
                 f"{where}: max_containers={options.max_containers} is below "
                 f"min_containers={options.min_containers}; raise the one or lower the other"
             )
+        try:
+            options.gpu_requests()
+        except ValueError as error:
+            raise InvalidError(f"{where}: gpu={options.gpu!r} {error}") from None
         return options
+
+    def gpu_requests(self) -> tuple[GpuRequest, ...]:
+        """Return the GPUs that a container gets, as alternatives; empty for none."""
+        return gpu_request.read(self.gpu, self.gpu_memory)
 
     def identity(self) -> str:
         """Return a short digest (hex) of every option: equal only for equal options."""

@@ -8,9 +8,11 @@ from typing import Any
 
 import pytest
 
-from lifecycle_magic.engines.base import Launch
+from lifecycle_magic.engines.base import Honoured, Launch
 from lifecycle_magic.engines.docker.facts import Facts
 from lifecycle_magic.engines.docker.launch import config, review
+from lifecycle_magic.gpus.device import Gpu
+from lifecycle_magic.gpus.request import read
 
 FACTS = Facts.of(
     {
@@ -27,6 +29,7 @@ FACTS = Facts.of(
     }
 )
 LAUNCH = Launch("name", "image", Path("/run-dir"), Path("/guest"), {})
+L4 = Gpu("GPU-3a", 0, "NVIDIA L4", 23034)
 
 
 def host_config(launch: Launch, facts: Facts = FACTS) -> dict[str, Any]:
@@ -75,12 +78,12 @@ def test_a_memory_limit_above_what_the_engine_has_is_reported() -> None:
     ("asked", "count"), [(2, 2), ("any", 1), ("T4", 1), ("A100:4", 4), ("all", -1)]
 )
 def test_gpus_are_asked_for_by_number(asked: str | int, count: int) -> None:
-    (request,) = host_config(replace(LAUNCH, gpu=asked))["DeviceRequests"]
+    (request,) = host_config(replace(LAUNCH, gpu=read(asked)))["DeviceRequests"]
     assert request == {"Driver": "", "Count": count, "Capabilities": [["gpu"]]}
 
 
 def test_gpus_are_asked_for_by_id() -> None:
-    launch = replace(LAUNCH, gpu="device=0,GPU-3a")
+    launch = replace(LAUNCH, gpu=read("device=0,GPU-3a"))
     (request,) = host_config(launch)["DeviceRequests"]
     assert request == {"Driver": "", "DeviceIDs": ["0", "GPU-3a"], "Capabilities": [["gpu"]]}
     assert review(launch, FACTS, "unix").ignored == ()
@@ -90,9 +93,37 @@ def test_gpus_are_asked_for_by_id() -> None:
     ("asked", "told"), [(1, False), ("any", False), ("all", False), ("T4", True), ("H100:8", True)]
 )
 def test_a_gpu_model_that_can_not_be_chosen_is_reported(asked: str | int, told: bool) -> None:
-    ignored = review(replace(LAUNCH, gpu=asked), FACTS, "unix").ignored
+    ignored = review(replace(LAUNCH, gpu=read(asked)), FACTS, "unix").ignored
     assert bool(ignored) is told
     assert all(repr(asked) in text for text in ignored)
+
+
+def test_leased_gpus_are_asked_for_by_their_ids() -> None:
+    launch = replace(LAUNCH, gpu=read("L4:2"), gpus=(L4, replace(L4, id="GPU-5b", index=1)))
+    made = host_config(launch)
+    (request,) = made["DeviceRequests"]
+    assert request == {"Driver": "", "DeviceIDs": ["GPU-3a", "GPU-5b"], "Capabilities": [["gpu"]]}
+    assert "Devices" not in made
+    assert review(launch, FACTS, "unix", gpus=launch.gpus) == Honoured()
+    (refused,) = review(launch, FACTS, "unix", gpus=[L4]).refused
+    assert (
+        refused == "gpu='L4:2': there is only NVIDIA L4. Fix: ask for what there is, or gpu='any'"
+    )
+
+
+def test_gpus_of_amd_are_device_files() -> None:
+    card = Gpu("GPU-ff", 0, "AMD Instinct MI300X", 65536, ("/dev/dri/renderD129",), "amd")
+    made = host_config(replace(LAUNCH, gpu=read(1), gpus=(card,)))
+    assert "/dev/dri/renderD129" in [one["PathOnHost"] for one in made["Devices"]]
+    assert "DeviceRequests" not in made
+
+
+def test_which_gpus_an_engine_elsewhere_has_is_said_to_be_unknown() -> None:
+    launch = replace(LAUNCH, gpu=read(1))
+    (text,) = review(launch, FACTS, "relay", "ssh://me@box").ignored
+    assert "ssh://me@box" in text
+    assert 'gpu="device=1"' in text
+    assert review(replace(LAUNCH, gpu=read("all")), FACTS, "relay").ignored == ()
 
 
 def test_docker_desktop_is_known_by_its_name() -> None:

@@ -28,7 +28,7 @@ PACKAGES = [
         "wire",
         "callers",
     ),
-    *("host", "secret", "volume", "network_file_system"),
+    *("host", "gpus", "secret", "volume", "network_file_system"),
     *("fingerprint", "guest", "named", "images", "errors", "spec"),
     *("engines", "lifecycle", "building", "container", "pool", "calls"),
     *("peers", "handles", "web", "services", "session", "app", "ui", "__main__"),

@@ -11,10 +11,12 @@ import pytest
 from lifecycle_magic.engines.base import Launch, Mount
 from lifecycle_magic.engines.process import limits
 from lifecycle_magic.engines.process.limits import Host
+from lifecycle_magic.gpus.device import Gpu
+from lifecycle_magic.gpus.request import read
 from lifecycle_magic.images.image import Image
 from lifecycle_magic.volume import Volume
 
-BOXED = Host(sandboxed=True, why_not="", cores=4, gpus=0, volumes="/state/volumes")
+BOXED = Host(sandboxed=True, why_not="", cores=4, gpus=(), volumes="/state/volumes")
 PLAIN = replace(BOXED, sandboxed=False, why_not="bwrap is forbidden", fix="permit it")
 
 
@@ -42,8 +44,10 @@ def test_a_blocked_network_needs_a_way_home_that_is_no_network() -> None:
 
 
 def test_a_gpu_that_is_not_there_is_refused() -> None:
-    assert "no GPU" in limits.of_launch(_launch(gpu="A100"), BOXED).refused[0]
-    assert limits.of_launch(_launch(gpu=1), replace(BOXED, gpus=1)).refused == ()
+    card = replace(BOXED, gpus=(Gpu("GPU-3a", 0, "NVIDIA L4", 23034),))
+    assert "no GPU" in limits.of_launch(_launch(gpu=read("A100")), BOXED).refused[0]
+    assert "only NVIDIA L4" in limits.of_launch(_launch(gpu=read("A100")), card).refused[0]
+    assert limits.of_launch(_launch(gpu=read("L4")), card) == limits.Honoured()
 
 
 def test_a_named_volume_may_be_mounted_at_its_own_folder_without_a_sandbox() -> None:
@@ -89,22 +93,3 @@ def test_instances_are_spread_over_the_cores() -> None:
 @pytest.mark.parametrize("cpu", [None, 4, 7.5])
 def test_all_cores_is_no_pinning(cpu: float | None) -> None:
     assert limits.choose_cpus(cpu, "n", [0, 1, 2, 3]) == []
-
-
-@pytest.mark.parametrize(
-    ("gpu", "visible", "seen"),
-    [
-        (None, "0,1", {"CUDA_VISIBLE_DEVICES": ""}),
-        (1, "", {"CUDA_VISIBLE_DEVICES": "0"}),
-        (2, "3,5,7", {"CUDA_VISIBLE_DEVICES": "3,5"}),
-        ("A100:2", "", {"CUDA_VISIBLE_DEVICES": "0,1"}),
-        ("any", "GPU-4a,GPU-5b", {"CUDA_VISIBLE_DEVICES": "GPU-4a"}),
-        ("all", "3,5", {"CUDA_VISIBLE_DEVICES": "3,5"}),
-        ("all", "", {}),
-    ],
-)
-def test_an_instance_sees_the_gpus_it_asked_for(
-    gpu: str | int | None, visible: str, seen: dict[str, str]
-) -> None:
-    host = {"CUDA_VISIBLE_DEVICES": visible} if visible else {}
-    assert limits.gpu_environment(gpu, host) == seen

@@ -163,8 +163,8 @@ def test_a_class_that_no_session_serves_is_not_found_by_its_old_name() -> None:
             kind.lookup("no-app", "Nothing")  # type: ignore[attr-defined]
 
 
-def test_of_alternative_gpus_the_first_is_taken() -> None:
-    assert Options.make("Model", gpu=["A100:2", "any"]).gpu == "A100:2"
+def test_alternative_gpus_keep_their_order() -> None:
+    assert Options.make("Model", gpu=["A100:2", "any"]).gpu == ("A100:2", "any")
     with pytest.raises(InvalidError, match="gpu"):
         Options.make("Model", gpu=["A100", 0])
     with pytest.raises(InvalidError, match="gpu"):

@@ -9,6 +9,7 @@ import pytest
 
 from lifecycle_magic.engines.process import sandbox
 from lifecycle_magic.engines.process.sandbox import Bind, Sandbox, command_line
+from lifecycle_magic.gpus.device import Gpu
 from lifecycle_magic.ui import doctor
 
 
@@ -104,11 +105,13 @@ def test_links_of_the_hosts_root_are_made_in_the_snapshot(tmp_path: Path) -> Non
     assert (tmp_path / "tmp").stat().st_mode & 0o1777 == 0o1777
 
 
-def test_only_gpu_devices_are_gpu_devices(tmp_path: Path) -> None:
-    for name in ("nvidia0", "nvidiactl", "sda", "kfd"):
+def test_a_sandbox_has_the_device_files_of_its_own_gpus_alone(tmp_path: Path) -> None:
+    for name in ("nvidia0", "nvidia1", "nvidiactl", "nvidia-uvm", "sda", "kfd"):
         (tmp_path / name).touch()
-    found = sandbox.gpu_devices(tmp_path)
-    assert [Path(bind.path).name for bind in found] == ["kfd", "nvidia0", "nvidiactl"]
+    card = Gpu("GPU-a", 1, nodes=(str(tmp_path / "nvidia1"), str(tmp_path / "missing")))
+    assert sandbox.gpu_devices([], tmp_path) == ()
+    found = sandbox.gpu_devices([card], tmp_path)
+    assert [Path(bind.path).name for bind in found] == ["nvidia-uvm", "nvidia1", "nvidiactl"]
     assert {bind.mode for bind in found} == {"dev"}
 
 

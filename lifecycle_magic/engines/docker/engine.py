@@ -15,6 +15,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import ipaddress
+import os
 import socket
 import sys
 import time
@@ -49,12 +50,16 @@ from lifecycle_magic.engines.docker.client import Clients
 from lifecycle_magic.engines.docker.facts import Facts
 from lifecycle_magic.engines.docker.images import Images
 from lifecycle_magic.engines.docker.launch import RUN, Transport
+from lifecycle_magic.engines.docker.local_process import local_process
 from lifecycle_magic.engines.docker.names import ROLE, volume_name
 from lifecycle_magic.engines.docker.relayed import RelayedContainers
 from lifecycle_magic.engines.docker.volumes import DockerVolumes
 from lifecycle_magic.engines.listener import unix_socket
 from lifecycle_magic.engines.relay.locations import FarLocation
 from lifecycle_magic.exception import EngineError, EngineUnavailable
+from lifecycle_magic.gpus import inventory
+from lifecycle_magic.gpus.device import Gpu
+from lifecycle_magic.host.owner import Owner
 from lifecycle_magic.images.image import Image
 from lifecycle_magic.images.steps import FileDigests
 from lifecycle_magic.wire.surroundings import Surroundings
@@ -146,7 +151,8 @@ class DockerEngine:
         """Return what of this launch the engine can't honour; every image can be built."""
         if launch is None:
             return Honoured()
-        return docker_launch.review(launch, self._facts, self._transport, self.address)
+        gpus = self.gpus() if launch.gpu else ()
+        return docker_launch.review(launch, self._facts, self._transport, self.address, gpus)
 
     def close(self) -> None:
         """Finish removing what has ended and close idle connections. It can be used again.
@@ -311,6 +317,25 @@ class DockerEngine:
                         f"the volume {mount.volume.name!r} for {mount.path} is not there, and "
                         "create_if_missing is False: check its name, or have it created"
                     ) from None
+
+    def gpus(self) -> tuple[Gpu, ...]:
+        """Return the GPUs of this machine; nothing for an engine on another one."""
+        if self._transport == "relay":
+            return ()
+        return inventory.visible(inventory.find(), os.environ)
+
+    def process(self, container: str) -> Owner | None:
+        """Return process 1 of a container, if this kernel sees the engine's processes."""
+        import docker.errors
+
+        if self._transport != "unix":
+            return None
+        with self._clients.use("find the process of a container") as api:
+            try:
+                pid = api.inspect_container(container)["State"]["Pid"]
+            except docker.errors.NotFound:
+                return None
+        return local_process(pid, container)
 
     def kill(self, container: str) -> None:
         """Kill the container and remove it with its anonymous volumes; do nothing if it does not

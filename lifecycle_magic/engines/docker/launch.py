@@ -7,13 +7,17 @@ choice has its reason next to it.
 from __future__ import annotations
 
 import inspect
+from collections.abc import Sequence
 from typing import Any, Literal
 
 from lifecycle_magic.engines.base import Honoured, Launch, Mount
 from lifecycle_magic.engines.docker.facts import Facts
 from lifecycle_magic.engines.docker.names import ROLE, volume_name
 from lifecycle_magic.engines.docker.surroundings import owns_files
-from lifecycle_magic.engines.process.limits import gpu_count, gpu_ids
+from lifecycle_magic.gpus.choice import lacking
+from lifecycle_magic.gpus.device import Gpu
+from lifecycle_magic.gpus.inventory import control_nodes
+from lifecycle_magic.gpus.request import GpuRequest
 from lifecycle_magic.wire import packed_files
 from lifecycle_magic.wire.surroundings import HOST
 
@@ -69,9 +73,16 @@ Transport = Literal["unix", "tcp", "relay"]
 
 
 def review(
-    launch: Launch, facts: Facts, transport: Transport, address: str = "this address"
+    launch: Launch,
+    facts: Facts,
+    transport: Transport,
+    address: str = "this address",
+    gpus: Sequence[Gpu] = (),
 ) -> Honoured:
-    """Return what of ``launch`` the engine at ``address`` can't honour."""
+    """Return what of ``launch`` the engine at ``address`` can't honour.
+
+    ``gpus`` are those of its machine, empty if they are unknown.
+    """
     refused, ignored = [], []
     if transport == "relay":
         refused += [
@@ -96,10 +107,11 @@ def review(
         ignored.append(f"memory={launch.memory}: the engine's kernel can't limit memory")
     elif launch.memory is not None and facts.memory and launch.memory << 20 > facts.memory:
         ignored.append(f"memory={launch.memory}: the engine has only {facts.memory >> 20} MiB")
-    if launch.gpu is not None and _names_gpu_model(launch.gpu):
-        ignored.append(
-            f"gpu={launch.gpu!r}: the engine can't choose by model; it gives what is there"
-        )
+    if launch.gpu and gpus:
+        if missing := lacking(launch.gpu, gpus):
+            refused.append(missing)
+    elif launch.gpu:
+        ignored += _unknown_gpus(launch.gpu[0], transport, address)
     if not facts.host_gateway and not launch.block_network and transport != "relay":
         ignored.append(
             f"the name {HOST} for this machine needs Docker 20.10 or newer with a bridge network: "
@@ -182,21 +194,43 @@ def _host_config(launch: Launch, facts: Facts, mounts: list[dict[str, Any]]) -> 
         host["NetworkMode"] = "none"
     elif facts.host_gateway:
         host["ExtraHosts"] = [f"{HOST}:host-gateway"]
-    if launch.gpu is not None:
-        host["DeviceRequests"] = [_gpu_request(launch.gpu)]
+    if launch.gpu:
+        host.update(_gpu_settings(launch))
     return host
 
 
-def _gpu_request(gpu: str | int) -> dict[str, Any]:
-    if ids := gpu_ids(gpu):
-        return {"Driver": "", "DeviceIDs": ids, "Capabilities": [["gpu"]]}
-    count = gpu_count(gpu)
-    return {"Driver": "", "Count": -1 if count is None else count, "Capabilities": [["gpu"]]}
+def _gpu_settings(launch: Launch) -> dict[str, Any]:
+    """Return how the container gets its GPUs: the leased ones, or those that the engine chooses."""
+    nvidia = [gpu.id for gpu in launch.gpus if gpu.vendor == "nvidia"]
+    amd = [node for gpu in launch.gpus if gpu.vendor == "amd" for node in gpu.nodes]
+    settings: dict[str, Any] = {}
+    if amd:
+        nodes = [*control_nodes(launch.gpus), *amd]
+        settings["Devices"] = [
+            {"PathOnHost": node, "PathInContainer": node, "CgroupPermissions": "rwm"}
+            for node in nodes
+        ]
+    first = launch.gpu[0]
+    ids = nvidia or ([] if amd else list(first.ids))
+    request: dict[str, Any] = {"Driver": "", "Capabilities": [["gpu"]]}
+    if ids:
+        settings["DeviceRequests"] = [{**request, "DeviceIDs": ids}]
+    elif not amd:
+        count = -1 if first.count is None else first.count
+        settings["DeviceRequests"] = [{**request, "Count": count}]
+    return settings
 
 
-def _names_gpu_model(gpu: str | int) -> bool:
-    model = str(gpu).partition(":")[0]
-    return not gpu_ids(gpu) and model not in {"any", "all"} and not model.isdecimal()
+def _unknown_gpus(request: GpuRequest, transport: Transport, address: str) -> list[str]:
+    """Return what is said of GPUs that only the engine knows."""
+    if request.model:
+        return [f"{request}: the engine can't choose by model; it gives what is there"]
+    if transport == "relay" and request.count is not None and not request.ids:
+        return [
+            f"{request}: which GPUs the engine at {address} has is not known here, so each "
+            'container gets the first ones. For others name them: gpu="device=1"'
+        ]
+    return []
 
 
 def mount(mount: Mount) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from lifecycle_magic.engines.process import (
 from lifecycle_magic.engines.process.sandbox import Bind, Sandbox
 from lifecycle_magic.engines.process.start_keeper import Job
 from lifecycle_magic.engines.process.store import ImageRecord
+from lifecycle_magic.gpus.environment import variables
 
 
 class Commands:
@@ -90,7 +91,7 @@ class Commands:
         ``volumes`` are used where they lie.
         """
         env = self._environment(instance / "root", venv)
-        env |= limits.gpu_environment(launch.gpu, os.environ)
+        env |= variables(launch.gpus, has_amd=os.path.exists("/dev/kfd"))
         env |= {**image.env, process_table.MARKER: launch.name}
         python = f"{env['VIRTUAL_ENV']}/bin/python"
         if self._bwrap is None:
@@ -111,7 +112,7 @@ class Commands:
                 shm_size=launch.shm_size,
             )
             inside = [python, sandbox.GUEST, sandbox.RUN]
-            late = sandbox.gpu_devices() if launch.gpu is not None else ()
+            late = sandbox.gpu_devices(launch.gpus)
             if not launch.block_network:
                 late += sandbox.hosts_bind(launch.run_dir)
             command = _in_sandbox(

@@ -53,7 +53,10 @@ from lifecycle_magic.engines.process.store import (
     write,
 )
 from lifecycle_magic.exception import EngineError, EngineUnavailable
+from lifecycle_magic.gpus import inventory
+from lifecycle_magic.gpus.device import Gpu
 from lifecycle_magic.host import disk_full, run_files
+from lifecycle_magic.host.owner import Owner
 from lifecycle_magic.host.paths import state_root
 from lifecycle_magic.images.image import Image
 from lifecycle_magic.images.steps import FileDigests
@@ -145,13 +148,13 @@ class ProcessEngine:
     def _images(self) -> Images:
         return Images(self._store, self._commands)
 
-    def _host(self) -> Host:
+    def _host(self, launch: Launch | None = None) -> Host:
         return Host(
             sandboxed=self.sandboxed,
             why_not=self._probed.detail,
             fix=self._probed.fix,
             cores=len(os.sched_getaffinity(0)),
-            gpus=len(sandbox.gpu_devices()),
+            gpus=self.gpus() if launch is not None and launch.gpu else (),
             volumes=str(state_root() / "volumes"),
             unix=self._transport == "unix",
         )
@@ -163,7 +166,7 @@ class ProcessEngine:
         """Return what of this image and launch can't be honoured here."""
         found = [limits.of_image(image, self._host())]
         if launch is not None:
-            found.append(limits.of_launch(launch, self._host()))
+            found.append(limits.of_launch(launch, self._host(launch)))
         return Honoured(
             refused=tuple(text for one in found for text in one.refused),
             ignored=tuple(text for one in found for text in one.ignored),
@@ -225,7 +228,7 @@ class ProcessEngine:
 
     def launch(self, launch: Launch) -> str:
         """Start the guest below a keeper of its own session; the instance's name is its id."""
-        limits.refuse(limits.of_launch(launch, self._host()))
+        limits.refuse(limits.of_launch(launch, self._host(launch)))
         store = self._store
         image = store.image(launch.image)
         if image is None:
@@ -289,6 +292,15 @@ class ProcessEngine:
 
     def discard(self, container: str) -> None:
         """Do nothing: the keeper removes its instance's folder."""
+
+    def gpus(self) -> tuple[Gpu, ...]:
+        """Return the GPUs of this machine that the kernel itself may use."""
+        return inventory.visible(inventory.find(), os.environ)
+
+    def process(self, container: str) -> Owner | None:
+        """Return the keeper, which outlives every process of the instance."""
+        record = self._store.instance(container)
+        return None if record is None else record.keeper
 
     def kill(self, container: str) -> None:
         """Kill every process of the instance and wait until its folder is removed."""

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import math
 import zlib
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 from lifecycle_magic.engines.base import Honoured, Launch, Mount
 from lifecycle_magic.engines.process.sandbox import is_below, reserved
 from lifecycle_magic.exception import EngineError
+from lifecycle_magic.gpus.choice import lacking
+from lifecycle_magic.gpus.device import Gpu
 from lifecycle_magic.images.image import Image
 from lifecycle_magic.images.package_steps import AptInstall
 from lifecycle_magic.images.steps import AddLocalDir, AddLocalFile, DockerfileLine, Workdir
@@ -26,15 +27,15 @@ _DOCKER = "start Docker Engine"
 class Host:
     """The facts that decide.
 
-    ``why_not`` is why there is no sandbox, ``fix`` how to get one. ``cores`` and ``gpus`` are
-    counts, ``volumes`` is the folder of named volumes. ``unix``: containers connect over a Unix
-    socket.
+    ``why_not`` is why there is no sandbox, ``fix`` how to get one. ``cores`` is a count, ``gpus``
+    are the devices that containers may use, ``volumes`` is the folder of named volumes. ``unix``:
+    containers connect over a Unix socket.
     """
 
     sandboxed: bool
     why_not: str
     cores: int
-    gpus: int
+    gpus: tuple[Gpu, ...]
     volumes: str
     unix: bool = True
     fix: str = ""
@@ -108,12 +109,10 @@ def of_launch(launch: Launch, host: Host) -> Honoured:
         refused.append(
             "block_network=True needs a Unix socket, and this engine was told to use TCP"
         )
-    if launch.gpu is not None and host.gpus == 0:
-        refused.append(f"gpu={launch.gpu!r}: no GPU device is on this machine. Leave gpu= out")
-    elif isinstance(launch.gpu, str) and gpu_count(launch.gpu) is not None:
-        ignored.append(
-            f"gpu={launch.gpu!r}: the model can't be chosen here, the first free to see is taken"
-        )
+    if launch.gpu and not host.gpus:
+        refused.append(f"{launch.gpu[0]}: no GPU is on this machine. Fix: omit gpu=")
+    elif launch.gpu and (missing := lacking(launch.gpu, host.gpus)):
+        refused.append(missing)
     if launch.memory is not None:
         ignored.append(f"memory={launch.memory}: processes have no memory limit; for one {_DOCKER}")
     if launch.shm_size is not None and not host.sandboxed:
@@ -160,48 +159,3 @@ def choose_cpus(cpu: float | None, name: str, available: list[int]) -> list[int]
         return []
     first = zlib.crc32(name.encode()) % len(available)
     return [available[(first + n) % len(available)] for n in range(math.ceil(cpu))]
-
-
-def gpu_ids(gpu: str | int) -> list[str]:
-    """Return the GPUs that ``gpu`` names, as ``docker run --gpus`` writes them; empty if it names
-    none.
-
-    >>> gpu_ids("device=0,2"), gpu_ids(2)
-    (['0', '2'], [])
-    """
-    named = gpu.partition("device=")[2] if isinstance(gpu, str) else ""
-    return [one.strip() for one in named.split(",") if one.strip()]
-
-
-def gpu_count(gpu: str | int) -> int | None:
-    """Return how many GPUs ``gpu`` asks for; None is all.
-
-    >>> gpu_count("A100:2"), gpu_count("T4"), gpu_count("any"), gpu_count(3)
-    (2, 1, 1, 3)
-    """
-    if isinstance(gpu, int):
-        return gpu
-    if gpu == "all":
-        return None
-    if ids := gpu_ids(gpu):
-        return len(ids)
-    count = gpu.rpartition(":")[2]
-    return int(count) if count.isdigit() else 1
-
-
-def gpu_environment(gpu: str | int | None, host: Mapping[str, str]) -> dict[str, str]:
-    """Return ``CUDA_VISIBLE_DEVICES`` for an instance: the GPUs it asked for, of those the kernel
-    may use.
-
-    Without ``gpu=`` it sees none, as in a container.
-    """
-    variable = "CUDA_VISIBLE_DEVICES"
-    if gpu is None:
-        return {variable: ""}
-    if ids := gpu_ids(gpu):
-        return {variable: ",".join(ids)}
-    count = gpu_count(gpu)
-    visible = [one for one in host.get(variable, "").split(",") if one]
-    if count is None:
-        return {variable: host[variable]} if visible else {}
-    return {variable: ",".join(visible[:count] if visible else map(str, range(count)))}

@@ -19,6 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from lifecycle_magic.gpus import inventory
+from lifecycle_magic.gpus.device import Gpu
 from lifecycle_magic.wire.surroundings import HOST
 
 HOME = "/root"
@@ -29,8 +31,6 @@ RUN = "/run/lifecycle"
 # Shared with the host as they are; the first that is a symbolic link there is one here too.
 _SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/etc", "/sys", "/nix")
 _OWN = ("root", "tmp", "run", "proc", "dev", "opt", "var/tmp", "home", "mnt", "srv")
-_GPU_DEVICES = ("nvidia*", "kfd", "dri", "dxg")
-
 # What package installs and servers need of root's capabilities; the rest is dropped.
 _CAPABILITIES = (
     "CAP_CHOWN",
@@ -211,10 +211,11 @@ def hosts_bind(run_dir: Path) -> tuple[Bind, ...]:
     return (Bind(str(run_dir.absolute() / "hosts"), str(path)),)
 
 
-def gpu_devices(dev: Path = Path("/dev")) -> tuple[Bind, ...]:
-    """Return the GPU devices of this machine: NVIDIA, AMD, and WSL's."""
-    found = sorted(path for pattern in _GPU_DEVICES for path in dev.glob(pattern))
-    return tuple(Bind(str(path), str(path), "dev") for path in found)
+def gpu_devices(gpus: Sequence[Gpu], dev: Path = Path("/dev")) -> tuple[Bind, ...]:
+    """Return the device files of these GPUs that exist, with those that any GPU needs."""
+    own = [node for gpu in gpus for node in gpu.nodes]
+    found = sorted({*inventory.control_nodes(gpus, dev), *own})
+    return tuple(Bind(path, path, "dev") for path in found if os.path.exists(path))
 
 
 def prepare_root(root: Path) -> None:

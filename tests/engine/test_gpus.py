@@ -1,0 +1,184 @@
+"""GPUs of their own for containers, on machines that `fakes/nvml` makes up.
+
+The process engine needs no GPU to show which ones a container was given.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from engine.work import Site, Work, wait_for
+
+import lifecycle_magic as lm
+from lifecycle_magic.exception import EngineError, InvalidError, StartTimeout
+from lifecycle_magic.gpus import inventory
+from lifecycle_magic.gpus.leases import Leases
+from lifecycle_magic.host.paths import state_root
+from lifecycle_magic.session import session
+
+NVML = Path(__file__).parents[1] / "fakes" / "nvml"
+TWO = [{"uuid": f"GPU-{n}", "name": "NVIDIA L4", "memory": 23034} for n in "ab"]
+
+pytestmark = [pytest.mark.process, pytest.mark.xdist_group("gpus")]
+
+
+@pytest.fixture(autouse=True)
+def two_gpus(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
+    """Give this machine two GPUs, and a state folder in which nobody else leases any."""
+    monkeypatch.syspath_prepend(NVML)
+    monkeypatch.delitem(sys.modules, "pynvml", raising=False)
+    monkeypatch.setattr(inventory, "KEPT_SECONDS", 0.0)
+    monkeypatch.setenv("FAKE_GPUS", json.dumps(TWO))
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    before = Leases(state_root()).held()
+    assert not before
+    yield
+    wait_for(lambda: not Leases(state_root()).held(), "all GPUs are given back")
+    sys.modules.pop("pynvml", None)
+
+
+class OnGpu(Work):
+    @lm.method()
+    def seen(self) -> str:
+        return os.environ["CUDA_VISIBLE_DEVICES"]
+
+    @lm.method()
+    def hold_seen(self, name: str) -> str:
+        self.folder.note(f"began-{name}")
+        self.folder.wait(f"go-{name}")
+        return os.environ["CUDA_VISIBLE_DEVICES"]
+
+
+class Edited(OnGpu):
+    version = 2
+
+    @lm.enter()
+    def load_more(self) -> None:
+        self.folder.note("enter-2")
+
+
+def stop(name: str) -> None:
+    (service,) = [one for one in session.current().services.values() if one.name == name]
+    service.stop("the test says so")
+
+
+def test_every_container_has_gpus_of_its_own(site: Site) -> None:
+    first, second = (site.instance(OnGpu, name=name, gpu=1) for name in ("First", "Second"))
+    assert {first.seen.remote(), second.seen.remote()} == {"GPU-a", "GPU-b"}
+    assert site.instance(OnGpu, name="None").seen.remote() == ""
+
+
+def test_containers_of_one_class_have_different_ones(site: Site) -> None:
+    work = site.instance(OnGpu, gpu="L4", max_containers=2)
+    calls = [work.hold_seen.spawn(n) for n in "ab"]
+    site.folder.wait("began-a")
+    site.folder.wait("began-b")
+    for n in "ab":
+        site.folder.note(f"go-{n}")
+    assert {one.get() for one in calls} == {"GPU-a", "GPU-b"}
+
+
+def test_several_gpus_and_alternatives(site: Site) -> None:
+    assert site.instance(OnGpu, gpu=["H100", "L4:2"]).seen.remote() == "GPU-a,GPU-b"
+
+
+def test_classes_share_a_gpu_by_its_memory(site: Site) -> None:
+    names = ("First", "Second", "Third")
+    seen = [site.instance(OnGpu, name=name, gpu_memory=11000).seen.remote() for name in names]
+    assert seen == ["GPU-a", "GPU-a", "GPU-b"]
+
+
+def test_what_the_machine_does_not_have_is_refused(site: Site) -> None:
+    with pytest.raises((EngineError, InvalidError), match="there is only 2 x NVIDIA L4"):
+        site.instance(OnGpu, gpu="A100").seen.remote()
+    with pytest.raises((EngineError, InvalidError), match="gpu_memory=90000"):
+        site.instance(OnGpu, name="Large", gpu_memory=90000).seen.remote()
+
+
+def test_a_start_waits_for_a_gpu_and_says_who_has_it(
+    site: Site, capfd: pytest.CaptureFixture[str]
+) -> None:
+    holder = site.instance(OnGpu, name="Holder", gpu="all")
+    assert holder.seen.remote() == "GPU-a,GPU-b"
+    call = site.instance(OnGpu, name="Waiting", gpu=1).seen.spawn()
+    printed = ""
+
+    def says_who() -> bool:
+        nonlocal printed
+        printed += capfd.readouterr().err
+        return "Waiting waits for gpu=1: GPU 0 (NVIDIA L4) is held by lm-holder-" in printed
+
+    wait_for(says_who, "what it waits for")
+    assert "%lifecycle stop NAME" in printed
+    stop("Holder")
+    assert call.get() in ("GPU-a", "GPU-b")
+
+
+def test_a_wait_that_takes_too_long_ends_with_who_has_it(site: Site) -> None:
+    site.instance(OnGpu, name="Holder", gpu="all").seen.remote()
+    waiting = site.instance(OnGpu, name="Waiting", gpu=1, startup_timeout=0.3)
+    with pytest.raises(StartTimeout, match=r"waited startup_timeout=0.3 s.*lm-holder-"):
+        waiting.seen.remote()
+
+
+def test_a_second_container_that_finds_no_gpu_leaves_the_first_alone(site: Site) -> None:
+    work = site.instance(OnGpu, gpu=2, max_containers=4)
+    assert list(work.echo.map(range(20))) == list(range(20))
+    assert site.folder.count("enter") == 1
+
+
+def test_with_the_only_gpu_taken_the_old_container_exits_before_the_new_one_starts(
+    site: Site, capfd: pytest.CaptureFixture[str]
+) -> None:
+    first = site.instance(OnGpu, name="Model", gpu=2)
+    assert first.seen.remote() == "GPU-a,GPU-b"
+    assert site.folder.events() == {"enter"}
+    second = site.instance(Edited, name="Model", gpu=2)
+    assert second.seen.remote() == "GPU-a,GPU-b"
+    assert site.folder.count("exit") == 1
+
+
+PROGRAM = """
+import os
+import lifecycle_magic as lm
+
+app = lm.App("program", engine="process")
+
+@app.cls(gpu=1)
+class Model:
+    @lm.method()
+    def seen(self):
+        return os.environ["CUDA_VISIBLE_DEVICES"]
+
+print(Model().seen.remote(), flush=True)
+input()
+"""
+
+
+def test_two_programs_have_different_gpus_and_a_killed_one_gives_its_own_back(site: Site) -> None:
+    env = {**os.environ, "PYTHONPATH": str(NVML)}
+    with contextlib.ExitStack() as stack:
+        programs, seen = [], []
+        for _ in range(2):
+            one = subprocess.Popen(
+                [sys.executable, "-c", PROGRAM],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                text=True,
+                env=env,
+            )
+            stack.callback(one.communicate)
+            programs.append(one)
+        for one in programs:
+            assert one.stdout is not None
+            seen.append(one.stdout.readline().strip())
+        assert set(seen) == {"GPU-a", "GPU-b"}
+        programs[0].kill()
+        assert site.instance(OnGpu, gpu=1).seen.remote() == seen[0]
