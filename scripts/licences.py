@@ -23,6 +23,7 @@ TITLES = {
     "lab": "With the extra `lab`",
     "web": "With the extra `web`",
     "completion": "With the extra `completion`",
+    "gpu": "With the extra `gpu`",
     "demo": "With the extra `demo`",
     "docs": "For the site (extra `docs`)",
     "dev": "For development only",
