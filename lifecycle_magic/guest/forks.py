@@ -34,6 +34,8 @@ _close_callbacks: list[Callable[[], object]] = []
 _on_start: Callable[[int], object] | None = None  # gets the pid of each child
 _fork_state = threading.local()  # ``mask`` of this thread before its fork
 _forking: int | None = None  # the thread that runs the hooks around a fork on the main thread
+_before_start: Callable[[], object] | None = None  # runs before a process starts
+_before_fork: Callable[[], object] | None = None
 in_child = False  # this process was forked off the worker
 has_started_processes = False  # this process has, at any time
 
@@ -49,14 +51,20 @@ def close_in_child(close: Callable[[], object]) -> None:
     _close_callbacks.append(close)
 
 
-def install(on_start: Callable[[int], object]) -> None:
+def install(
+    on_start: Callable[[int], object],
+    before_start: Callable[[], object],
+    before_fork: Callable[[], object],
+) -> None:
     """Install the hooks around forks. Called once, when the worker starts.
 
     ``on_start`` gets the pid of each process that the worker starts, with or without a fork that
-    runs Python's hooks.
+    runs Python's hooks; ``before_start`` runs before a start without them.
     """
-    global _on_start
+    global _before_fork, _before_start, _on_start
     _on_start = on_start
+    _before_start = before_start
+    _before_fork = before_fork
     _posixsubprocess.fork_exec = _reporting(_posixsubprocess.fork_exec)
     if (subprocess := sys.modules.get("subprocess")) is not None:
         subprocess._fork_exec = _posixsubprocess.fork_exec  # type: ignore[attr-defined]
@@ -80,6 +88,8 @@ def _reporting(start: Callable[..., int]) -> Callable[..., int]:
     def noted(*args: Any, **kwargs: Any) -> int:
         global has_started_processes
         has_started_processes = True
+        if _before_start is not None:
+            _before_start()
         pid = start(*args, **kwargs)
         if _on_start is not None:
             _on_start(pid)
@@ -95,6 +105,8 @@ def _noting(start: Callable[..., int]) -> Callable[..., int]:
     def noted(*args: Any, **kwargs: Any) -> int:
         global has_started_processes
         has_started_processes = True
+        if _before_start is not None:
+            _before_start()
         return start(*args, **kwargs)
 
     return noted
@@ -142,6 +154,8 @@ def _before() -> None:
     has_started_processes = True
     if threading.current_thread() is threading.main_thread():
         _forking = threading.get_ident()
+    if _before_fork is not None:
+        _before_fork()
     _fork_state.mask = signal.pthread_sigmask(signal.SIG_BLOCK, _handlers)
 
 
@@ -158,9 +172,9 @@ def _after_in_parent() -> None:
 
 
 def _after_in_child() -> None:
-    global _forking, _on_start, in_child
+    global _before_fork, _before_start, _forking, _on_start, in_child
     _forking = None
-    _on_start = None
+    _on_start = _before_start = _before_fork = None
     in_child = True
     for signum, handler in _handlers.items():
         if signal.getsignal(signum) == handler:  # otherwise it is the user's own

@@ -80,7 +80,7 @@ def join_prints(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
             and isinstance(text := one.get("text"), str)
             and isinstance(before := last.get("text"), str)
         ):
-            found[-1] = {**last, "text": before + text}
+            found[-1] = {**last, **one, "text": before + text}
         else:
             found.append(one)
     return found

@@ -19,7 +19,7 @@ from lifecycle_magic.guest.interrupts import (
 )
 from lifecycle_magic.guest.output import current_lane
 from lifecycle_magic.wire import descriptors
-from lifecycle_magic.wire.frames import SWAP_TAG, Channel, Frame, Kind, tag
+from lifecycle_magic.wire.frames import JOIN_BYTES, SWAP_TAG, Channel, Frame, Kind, tag
 from lifecycle_magic.wire.messages import Swap
 from lifecycle_magic.wire.pickling import dumps, loads
 from lifecycle_magic.wire.ticket_fifo import TicketFifo
@@ -237,13 +237,23 @@ class Lane:
     def send(self, kind: int, data: bytes = b"", buffers: Any = (), tag: int = 0) -> bool:
         """Send a frame. Return False if the connection is closed.
 
-        Raises `WireError` if the frame is too large.
+        What was printed comes before it. Raises `WireError` if the frame is too large.
         """
+        prints = self._worker.prints
+        if prints.is_pending:
+            prints.flush()
         try:
-            if buffers:
-                self.channel.send_on(kind, data, buffers, tag)
-            else:
+            if not buffers and len(data) <= JOIN_BYTES:
                 self.channel.send(kind, data, (), tag)
+                return True
+            prints.journal.begin_frame(self.slot)
+            try:
+                if buffers:
+                    self.channel.send_on(kind, data, buffers, tag)
+                else:
+                    self.channel.send(kind, data, (), tag)
+            finally:
+                prints.journal.end_frame(self.slot)
         except OSError as error:
             if isinstance(error, WireError):
                 raise
@@ -301,6 +311,7 @@ class Lane:
         for output in self._worker.outputs:
             if output.unflushed:
                 output.flush_lane(self)
+        self._worker.prints.flush_if_pending()
 
     def settle(self, *, is_over: bool = True) -> None:
         """Wait until output that bypassed ``sys.stdout`` is shown, if there may be some.

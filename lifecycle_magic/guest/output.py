@@ -1,8 +1,9 @@
 """``sys.stdout`` and ``sys.stderr`` of the worker.
 
 While a call runs, its lines go to the caller's cell over its lane's data socket, and always to the
-supervisor, which keeps the log. Output that bypasses these objects (C code, subprocesses) goes to
-the pipes behind descriptors 1 and 2, which the supervisor reads.
+supervisor, which keeps the log; `lifecycle_magic.guest.print_buffer` sends them together. Output
+that bypasses these objects (C code, subprocesses) goes to the pipes behind descriptors 1 and 2,
+which the supervisor reads.
 """
 
 from __future__ import annotations
@@ -23,8 +24,10 @@ if TYPE_CHECKING:
 
     from lifecycle_magic.guest.interrupts import InterruptHandler
     from lifecycle_magic.guest.lane import Lane
+    from lifecycle_magic.guest.print_buffer import PrintBuffer
 
 CHUNK_CHARS = 1 << 16
+_NOTHING = contextlib.nullcontext()
 
 # The lane whose call runs in this context. A task inherits it from the lane that started it.
 current_lane: contextvars.ContextVar[Lane | None] = contextvars.ContextVar("lane", default=None)
@@ -78,12 +81,12 @@ class SupervisorPipe:
 
     def hold_interrupts(self) -> AbstractContextManager[None]:
         """Hold back exceptions that interrupt a call on this thread."""
-        if threading.current_thread() is threading.main_thread():
+        if threading.get_ident() == threading.main_thread().ident:
             return self._interrupts
         lane = current_lane.get()
         if lane is not None and lane.target.is_here:
             return lane.target
-        return contextlib.nullcontext()
+        return _NOTHING
 
 
 class Output(io.TextIOBase):
@@ -100,10 +103,10 @@ class Output(io.TextIOBase):
     line_buffering = True
     write_through = False
 
-    def __init__(self, stream: str, fd: int, notes: SupervisorPipe, lanes: list[Lane]) -> None:
+    def __init__(self, stream: str, fd: int, prints: PrintBuffer, lanes: list[Lane]) -> None:
         self.stream = stream
         self._fd = fd
-        self._pipe = notes
+        self._prints = prints
         self._lanes = lanes
         self._lock = threading.RLock()
         self._buffer: ByteStream | None = None
@@ -172,6 +175,7 @@ class Output(io.TextIOBase):
     def flush(self) -> None:
         if self.unflushed:
             self.flush_lane(self._lane())
+        self._prints.flush_if_pending()
 
     def flush_lane(self, lane: Lane | None) -> None:
         """Forward the text that this lane wrote without a final newline."""
@@ -183,16 +187,14 @@ class Output(io.TextIOBase):
                 write_all(self._fd, text.encode(self.encoding, self.errors))
                 return
             for start in range(0, len(text), CHUNK_CHARS):
-                piece = text[start : start + CHUNK_CHARS]
-                with self._pipe.hold_interrupts():
-                    shown = lane is not None and lane.send_output(self.stream, piece)
-                    self._pipe.send("print", stream=self.stream, text=piece, shown=shown)
+                self._prints.add(lane, self.stream, text[start : start + CHUNK_CHARS])
+            if self.write_through:
+                self._prints.flush()
 
     def log(self, text: str) -> None:
         """Write to the log only: the kernel shows this text in its own way."""
         for start in range(0, len(text), CHUNK_CHARS):
-            piece = text[start : start + CHUNK_CHARS]
-            self._pipe.send("print", stream=self.stream, text=piece, shown=True)
+            self._prints.log(self.stream, text[start : start + CHUNK_CHARS])
 
     def _lane(self) -> Lane | None:
         lane = current_lane.get()

@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 
 from lifecycle_magic.guest.descriptor_output import ReadCount
+from lifecycle_magic.guest.print_journal import PrintJournal
 
 
 class Pipes:
-    """What supervisor and worker share: pipes, and a page of memory, created before the fork."""
+    """What supervisor and worker share: pipes and pages of memory, created before the fork."""
 
     def __init__(self) -> None:
         self.notes, self.notes_w = os.pipe()
@@ -17,6 +18,7 @@ class Pipes:
         self.cancels_r, self.cancels = os.pipe()
         self.settled_r, self.settled = os.pipe()
         self.reads = ReadCount()
+        self.journal = PrintJournal()
 
     def close_worker_ends(self) -> None:
         """Close the worker's ends."""

@@ -172,6 +172,9 @@ class SessionConnection:
 
         ``show(stream, text)`` gets what it prints, if this connection carries output.
         """
+        lane = lane_here()
+        if lane is not None:
+            lane.flush(is_over=False)  # before what the called method prints
         number = next(self._numbers)
         id = self.call_id(number) if ask.form == SPAWN and not ask.id else ask.id
         payload, _ = dumps(ask._replace(number=number, id=id))
@@ -180,7 +183,7 @@ class SessionConnection:
                 with self._lock:
                     if self.is_left:
                         raise SessionLeft
-                    self._receivers[number] = _Receiver(receive, show, lane_here())
+                    self._receivers[number] = _Receiver(receive, show, lane)
                     closed = self.is_closed
                 try:
                     if not closed:

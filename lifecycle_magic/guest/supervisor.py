@@ -21,6 +21,7 @@ import codecs
 import contextlib
 import math
 import os
+import pickle
 import select
 import signal
 import socket
@@ -33,8 +34,9 @@ from lifecycle_magic.guest.end_report import EndReport
 from lifecycle_magic.guest.interrupter import Interrupter
 from lifecycle_magic.guest.json_lines import JsonLineReader, encode_line, join_prints
 from lifecycle_magic.guest.pipes import Pipes
+from lifecycle_magic.guest.print_journal import BATCH_SECONDS, Unsent
 from lifecycle_magic.wire import clock
-from lifecycle_magic.wire.frames import Channel
+from lifecycle_magic.wire.frames import Channel, Kind
 from lifecycle_magic.wire.hello import BootFile
 
 DRAIN_SECONDS = 5.0
@@ -54,6 +56,9 @@ NOTES_PAUSE_SECONDS = 0.01
 If each note was read as it arrives, a method that prints thousands of lines would share the
 processor with its log.
 """
+
+LATE_PRINTS_SECONDS = 2 * BATCH_SECONDS
+"""Seconds that output of processes waits for printed lines that the worker has not sent yet."""
 
 KERNEL_GONE = "the kernel is gone"
 DATA_CLOSED = "the kernel closed the data connection"
@@ -100,6 +105,8 @@ class Supervisor:
         self._phase = "running"
         self._deadline: float | None = None
         self._resume = math.inf  # when notes are read again
+        self._printed = -1  # the last batch of printed text that the worker has reported
+        self._read_pipes = math.inf  # when output is read that came after printed text
         self._interrupter = Interrupter(worker, pipes.cancels)
         self._signal = ""  # a signal that was sent; set by a thread, handled in the loop
         self._interrupted = 0  # how many times
@@ -135,8 +142,10 @@ class Supervisor:
                     self._on_control()
                 elif fd == wake_r:
                     os.read(wake_r, 4096)
-                else:
+                elif fd == self._pipes.notes or not self._pipes.journal.has_text:
                     self._on_pipe(fd)
+                elif self._read_pipes == math.inf:
+                    self._postpone_pipes()
             if self._signal:
                 # At once: the engine kills us at grace + 5 s, and the grace belongs to exit.
                 self._start_draining(f"it was stopped from outside ({self._signal})", 0.0)
@@ -146,7 +155,7 @@ class Supervisor:
         return 0
 
     def _timeout(self) -> float | None:
-        due = min(self._deadline or math.inf, self._interrupter.due, self._resume)
+        due = min(self._deadline or math.inf, self._interrupter.due, self._resume, self._read_pipes)
         if due == math.inf:
             return None
         return max(0.0, due - time.monotonic()) * 1000 + 1
@@ -205,6 +214,13 @@ class Supervisor:
         with contextlib.suppress(BlockingIOError):
             self._read_notes(os.read(self._pipes.notes, PIPE_BYTES))
 
+    def _postpone_pipes(self) -> None:
+        """Read output of processes a moment later: the worker has printed lines before it."""
+        for fd in (self._pipes.out, self._pipes.err):
+            with contextlib.suppress(KeyError):  # at its end
+                self._poll.unregister(fd)
+        self._read_pipes = time.monotonic() + LATE_PRINTS_SECONDS
+
     def _on_pipe(self, fd: int) -> None:
         if fd != self._pipes.notes:
             self._pipes.reads.add()
@@ -249,6 +265,7 @@ class Supervisor:
 
     def _on_note(self, note: str, fields: dict[str, Any]) -> None:
         if note == "print":
+            self._printed = int(fields.get("number", self._printed))
             self._log_output(str(fields["stream"]), str(fields["text"]), bool(fields["shown"]))
         elif note == "child":
             self._interrupter.processes.record_start(int(fields["pid"]), int(fields["call"]))
@@ -345,6 +362,11 @@ class Supervisor:
         if time.monotonic() >= self._resume:
             self._resume = math.inf
             self._poll.register(self._pipes.notes, select.POLLIN)
+        if time.monotonic() >= self._read_pipes:
+            self._read_pipes = math.inf
+            for fd in (self._pipes.out, self._pipes.err):
+                self._poll.register(fd, select.POLLIN)
+                self._on_pipe(fd)
         if self._deadline is None or time.monotonic() < self._deadline:
             return
         if self._phase == "draining" and self._interrupted < 2:
@@ -370,6 +392,21 @@ class Supervisor:
             return f"exit ended, but what runs at Python's end did not within {grace}"
         return f"exit did not end within its grace of {self._boot.grace:g} s"
 
+    def _show(self, unsent: Unsent) -> bool:
+        """Send to the cell what the exited worker has printed there last, after its other output.
+
+        Return whether that was possible.
+        """
+        if not 0 <= unsent.slot < len(self._data):
+            return False
+        sock = self._data[unsent.slot]
+        try:
+            sock.settimeout(DRAIN_SECONDS)
+            Channel(sock).send(Kind.OUTPUT, pickle.dumps(unsent[:2]))
+        except OSError:
+            return False
+        return True
+
     def _kill(self, why: str) -> None:
         self._report.killed = why
         self._deadline = None
@@ -379,7 +416,12 @@ class Supervisor:
 
     def _finish(self, status: int) -> None:
         """Finish after the worker has exited: read the rest, end its processes, send the report."""
-        for fd in (self._pipes.notes, self._pipes.out, self._pipes.err):
+        self._read_rest(self._pipes.notes)
+        unsent = self._pipes.journal.unsent(self._printed)
+        if unsent is not None:
+            shown = unsent.shown or self._show(unsent)
+            self._log_output(unsent.stream, unsent.text, shown)
+        for fd in (self._pipes.out, self._pipes.err):
             self._read_rest(fd)
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._worker, signal.SIGKILL)

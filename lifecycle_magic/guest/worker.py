@@ -30,6 +30,7 @@ from lifecycle_magic.guest.interrupts import SIGNAL, InterruptHandler, Interrupt
 from lifecycle_magic.guest.lane import ENTERING, Lane, explain_arguments
 from lifecycle_magic.guest.output import Output, SupervisorPipe, current_lane
 from lifecycle_magic.guest.pipes import Pipes
+from lifecycle_magic.guest.print_buffer import PrintBuffer
 from lifecycle_magic.guest.processes import descendants
 from lifecycle_magic.guest.user_code import UserCode
 from lifecycle_magic.guest.user_loop import UserLoop
@@ -73,9 +74,10 @@ class Worker:
         self.loop = UserLoop(self._waiting_tasks)
         self._exit: tuple[str, ...] = ()
         self._lanes: list[Lane] = []
+        self.prints = PrintBuffer(pipes.journal, self._pipe)
         self.outputs = (
-            Output("stdout", 1, self._pipe, self._lanes),
-            Output("stderr", 2, self._pipe, self._lanes),
+            Output("stdout", 1, self.prints, self._lanes),
+            Output("stderr", 2, self.prints, self._lanes),
         )
         sys.stdout, sys.stderr = self.outputs
         standard_input.install(self._lanes)
@@ -343,7 +345,8 @@ def main(channels: list[Channel], pipes: Pipes, run: str, ready: Callable[[], No
     descriptors.whose = "this container"
     descriptors.reserve()
     worker = Worker(channels, pipes, run)
-    forks.install(worker.report_child)
+    prints = worker.prints
+    forks.install(worker.report_child, prints.flush_if_pending, prints.flush_before_fork)
     ready()
     worker.run()
     return 0

@@ -49,6 +49,29 @@ def test_output_of_the_inner_method_reaches_the_caller(
     assert "inner hello" in capsys.readouterr().out
 
 
+def test_lines_stay_in_order_around_a_nested_call(site: Site, capsys: Any) -> None:
+    app = site.app
+
+    @app.function()
+    def inner() -> None:
+        print("inner")
+
+    @app.function()
+    def outer() -> None:
+        for number in range(20):
+            print("before", number)
+            print("until", number, end="\n" if number % 2 else " ")
+            inner.remote()
+
+    outer.remote()
+    expected = [
+        word
+        for number in range(20)
+        for word in ("before", str(number), "until", str(number), "inner")
+    ]
+    assert capsys.readouterr().out.split() == expected
+
+
 def test_a_dead_inner_container_is_the_exception_of_the_outer_call(
     classes: SimpleNamespace,
 ) -> None:

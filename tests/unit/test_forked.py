@@ -71,7 +71,7 @@ class Loud:
         """As a child would that writes wherever it can."""
         import sys
 
-        notes = sys.stdout._pipe  # type: ignore[attr-defined]
+        notes = sys.stdout._prints._pipe  # type: ignore[attr-defined]
         notes.send("print", stream="stdout")
         notes._lines.append(b"no note\n")
         notes.send("nothing")

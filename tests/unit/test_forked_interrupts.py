@@ -490,7 +490,7 @@ class Scribbles:
     @lm.method()
     def note(self, text: str) -> None:
         """Write an invalid note to the supervisor, as user code that writes anywhere might."""
-        sys.stdout._pipe._lines.append(text.encode() + b"\n")  # type: ignore[attr-defined]
+        sys.stdout._prints._pipe._lines.append(text.encode() + b"\n")  # type: ignore[attr-defined]
         print("after")
 
 
