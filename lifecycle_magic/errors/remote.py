@@ -25,6 +25,11 @@ def _explain(error: BaseException, where: str) -> None:
             add_note(error, missing_module.fix_for(error.name, where.partition(".")[0]))
         elif fix := missing_module.unloadable(str(error)):
             add_note(error, fix)
+    elif isinstance(error, (NameError, KeyError, AttributeError)):
+        from lifecycle_magic.errors import missing_name
+
+        if fix := missing_name.note(error, where.partition(".")[0]):
+            add_note(error, fix)
     elif isinstance(error, FileNotFoundError):
         from lifecycle_magic.errors import missing_file
 

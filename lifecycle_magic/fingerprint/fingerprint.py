@@ -15,7 +15,8 @@ deep reading goes depends on where an object comes from:
 - this package: by name.
 
 Nothing is left out silently. What has no readable content (a socket, a lock, a generator), or is
-looked up by a string (``globals()["X"]``), is named in `Fingerprint.unreadable`.
+looked up by a string that is made at run time (``globals()[name]``), is named in
+`Fingerprint.unreadable`.
 """
 
 from __future__ import annotations
@@ -35,10 +36,10 @@ from lifecycle_magic.decorators.classes import is_class
 from lifecycle_magic.decorators.marks import ATTRIBUTE, marks_of
 from lifecycle_magic.decorators.parameters import Parameter
 from lifecycle_magic.decorators.travel import TRAVELS
-from lifecycle_magic.fingerprint import bytecode, origin
+from lifecycle_magic.fingerprint import bytecode, origin, string_names
 from lifecycle_magic.fingerprint.class_hierarchy import ClassHierarchy
 from lifecycle_magic.fingerprint.image_only import MissingModule
-from lifecycle_magic.fingerprint.local_modules import BY_STRING, LocalModules
+from lifecycle_magic.fingerprint.local_modules import LocalModules
 from lifecycle_magic.fingerprint.origin import is_installed
 from lifecycle_magic.fingerprint.own_attributes import (
     annotations_of,
@@ -206,6 +207,7 @@ class _Reader:
         reads = bytecode.read(code, code.co_varnames[0] if owner and code.co_argcount else None)
         digests.append(self.encode(reads.canonical))
         digests += [self.chain(fn.__globals__, chain) for chain in sorted(reads.globals)]
+        digests += self.by_string(fn)
         digests += self.annotated(fn)
         package = str(fn.__globals__.get("__package__") or "")
         digests += [
@@ -213,6 +215,14 @@ class _Reader:
         ]
         digests += self.hierarchy.refer_to_reads(reads, owner)
         return digest(b"function", *digests)
+
+    def by_string(self, fn: FunctionType) -> list[bytes]:
+        """Return digests of the names that a function looks up by strings, where they travel."""
+        space = fn.__globals__
+        for lookup in string_names.open_lookups(fn.__code__, space):
+            self.parts.note_unreadable(f"what {self.parts.reading} reads with {lookup}")
+        found = string_names.names_by_string(fn.__code__, space)
+        return [self.chain(space, (name,)) for name in found]
 
     def annotated(self, fn: FunctionType) -> list[bytes]:
         """Return digests of a web method's annotations, which say how requests are read."""
@@ -301,10 +311,7 @@ class _Reader:
                 else digest(b"family", name.encode())
             )
         if name not in space:
-            known = hasattr(builtins, name)
-            if known and name in BY_STRING:
-                self.parts.note_unreadable(f"what {self.parts.reading} reads with {name}()")
-            return digest(b"builtin" if known else b"absent", name.encode())
+            return digest(b"builtin" if hasattr(builtins, name) else b"absent", name.encode())
         value = _without_handle(space[name])
         if is_class(value) and value in self.hierarchy.line and rest:
             return self.hierarchy.refer_to_member(rest[0])

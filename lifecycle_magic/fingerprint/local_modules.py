@@ -14,9 +14,9 @@ from lifecycle_magic.fingerprint import bytecode, origin, source_names
 from lifecycle_magic.fingerprint.parts import Parts
 from lifecycle_magic.wire.value_digest import digest
 
-__all__ = ["BY_STRING", "LocalModules"]
+__all__ = ["LocalModules"]
 
-BY_STRING = frozenset({"globals", "eval", "exec"})
+_BY_STRING = frozenset({"globals", "eval", "exec"})
 """Functions that look up names by strings, which code can create at run time."""
 
 
@@ -106,7 +106,7 @@ class LocalModules:
             ]
             package = _package(module, path)
             digests += [self.refer_to_import(package, found) for found in sorted(piece.imports)]
-            if not BY_STRING.isdisjoint(set(piece.names) - pieces.keys()):
+            if not _BY_STRING.isdisjoint(set(piece.names) - pieces.keys()):
                 digests.append(self.refer_to_file(module, path))
             return digest(b"piece", *digests)
 

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from lifecycle_magic.fingerprint.bytecode import Import
 from lifecycle_magic.fingerprint.side_effects import SideEffects, imports_in, reads_of
 
-__all__ = ["SourcePiece", "imports_of", "pieces_of"]
+__all__ = ["SourcePiece", "bound_names", "imports_of", "pieces_of"]
 
 _DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 _DOCUMENTED = (ast.Module, *_DEFINITIONS)
@@ -79,7 +79,7 @@ def _pieces(path: str) -> tuple[Mapping[str, SourcePiece], set[str]]:
     bound: dict[str, list[ast.stmt]] = {}
     for statement in body:
         # A statement that binds nothing (TABLE["x"] = 1) changes what it mentions.
-        for name in _bound_names(statement) or reads_of(statement):
+        for name in bound_names(statement) or reads_of(statement):
             bound.setdefault(name, []).append(statement)
     # Dictionaries keep the order, and contain each statement once.
     found = {name: dict.fromkeys(statements) for name, statements in bound.items()}
@@ -104,7 +104,7 @@ class _Statement:
     def of(cls, one: ast.stmt) -> _Statement:
         function = isinstance(one, (ast.FunctionDef, ast.AsyncFunctionDef))
         kind = "function" if function else "class" if isinstance(one, ast.ClassDef) else "constant"
-        names = frozenset(reads_of(one) | _bound_names(one))
+        names = frozenset(reads_of(one) | bound_names(one))
         return cls(kind, ast.dump(_undocumented(one)), names, tuple(imports_in(one)))
 
 
@@ -117,7 +117,7 @@ def _piece(statements: list[_Statement]) -> SourcePiece:
     )
 
 
-def _bound_names(statement: ast.stmt) -> set[str]:
+def bound_names(statement: ast.stmt) -> set[str]:
     """Return the module's names that a statement binds."""
     if isinstance(statement, _DEFINITIONS):
         return {statement.name}

@@ -28,7 +28,11 @@ def add_note(error: BaseException) -> None:
     with contextlib.suppress(Exception):
         chain = list(_chain(error))
         note = (
-            _about_files(chain) or _about_keyboard(chain) or _about_shm(chain) or _about_host(chain)
+            _about_files(chain)
+            or _about_keyboard(chain)
+            or _about_shm(chain)
+            or _about_host(chain)
+            or _about_shell(chain)
         )
         notes = getattr(error, "__notes__", None) or []
         if note and note not in notes:
@@ -68,6 +72,20 @@ def _about_keyboard(chain: list[BaseException]) -> str:
                 "a process that a method starts has no standard input, so input() has nothing to "
                 "read there. Fix: ask in the method itself, and pass the answer on"
             )
+    return ""
+
+
+def _about_shell(chain: list[BaseException]) -> str:
+    """Explain why the notebook's shell is None."""
+    for one in chain:
+        if isinstance(one, AttributeError) and "'NoneType' object" in str(one):
+            frames = [frame for frame, _ in traceback.walk_tb(one.__traceback__)]
+            if frames and "get_ipython" in frames[-1].f_code.co_names:
+                return (
+                    "get_ipython() is None in a container, and a method has no magics. Fix: write "
+                    "a name of the notebook as it is (X in place of get_ipython().user_ns['X']), "
+                    "and run magics in a cell of their own"
+                )
     return ""
 
 

@@ -19,6 +19,7 @@ from typing import Any
 from lifecycle_magic.decorators.classes import is_class
 from lifecycle_magic.decorators.travel import TRAVELS
 from lifecycle_magic.fingerprint.origin import is_installed_path
+from lifecycle_magic.fingerprint.string_names import names_by_string
 from lifecycle_magic.guest import notebook_names
 from lifecycle_magic.handles.function import HANDLES
 from lifecycle_magic.services import class_ids
@@ -132,6 +133,7 @@ class _Packer(ByValue):
         self._spaces: list[dict[str, Any]] = []  # kept alive for their ids
         self.referrers: dict[Key, tuple[Key | None, str]] = {}
         self._writing: Key | None = None
+        self._follows_names = True
         self.releases = ApplicationReleases()
 
     def follow(self, finder: _Packer) -> None:
@@ -183,7 +185,18 @@ class _Packer(ByValue):
     def _pickle_alone(self, value: Any) -> None:
         """Pickle a value by itself; raises if it can't be pickled."""
         packer = _Packer(io.BytesIO(), self._cls, **self._options)
+        packer._follows_names = False
         packer.dump(value)
+
+    def _can_pickle(self, value: Any) -> bool:
+        """Return whether a value that the code may read can be pickled, without the names that
+        its own code reads.
+        """
+        try:
+            self._pickle_alone(value)
+        except Exception:  # any error of the user's code
+            return False
+        return True
 
     # --- values that travel as another value -------------------------------------------------
 
@@ -216,13 +229,17 @@ class _Packer(ByValue):
 
     def place(self, function: types.FunctionType, needed: set[str]) -> tuple[Any, dict[str, Any]]:
         label = self._label(function.__globals__)
-        if not label.startswith(definition_load.STDLIB):
+        if self._follows_names and not label.startswith(definition_load.STDLIB):
             self.functions.append(function)
             if label.partition("#")[0] != MAIN:
                 needed = needed | {"__package__", "__path__", "__file__"}
+            code, space = function.__code__, function.__globals__
             referrer = function.__qualname__.rpartition("<locals>.")[2]
-            for name in sorted(needed):
-                self._add_name(label, function.__globals__, name, referrer)
+            for name in sorted(needed.union(names_by_string(code, space, spelled_out=True))):
+                self._add_name(label, space, name, referrer)
+            for name in names_by_string(code, space):
+                if (label, name) not in self.values and self._can_pickle(space[name]):
+                    self._add_name(label, space, name, referrer)
         return label, {}
 
     def _label(self, space: dict[str, Any]) -> str:
@@ -325,11 +342,11 @@ def _is_interactive(value: Any) -> bool:
     functools.wraps hides the module of its functions, so their globals are read instead.
     """
     if isinstance(value, types.FunctionType):
-        namespace = value.__globals__.get("__name__")
+        homes = [value.__globals__.get("__name__")]
     else:
         made = value.__self__ if isinstance(value, types.MethodType) else value
-        namespace = type(made).__module__
-    return str(namespace).partition(".")[0] in ("IPython", "ipykernel")
+        homes = [one.__module__ for one in type(made).__mro__]  # an editor derives its own shell
+    return any(str(home).partition(".")[0] in ("IPython", "ipykernel") for home in homes)
 
 
 def _name(cls: type) -> tuple[str, str]:

@@ -587,7 +587,7 @@ def test_why_only_looks(
 @pytest.mark.process
 def test_what_can_not_be_fingerprinted_is_named_once(notebook: Notebook) -> None:
     cell = CELL.replace("UNUSED = 1", "TOO_LARGE = [(i, str(i)) for i in range(200_000)]")
-    cell = cell.replace("(LIMIT,", "(LIMIT, len(TOO_LARGE), eval('LIMIT'),")
+    cell = cell.replace("(LIMIT,", "(LIMIT, len(TOO_LARGE), eval(str('LIMIT')),")
     notebook.run(cell)
     notebook.run(cell.replace("return [Path", "return 1 and [Path"))
     notebook.run(CELL)

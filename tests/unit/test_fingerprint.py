@@ -483,13 +483,37 @@ def test_a_wrapped_method_is_followed_to_what_it_reads_of_the_class() -> None:
     assert load_print(one).digest != load_print(two).digest
 
 
-@pytest.mark.parametrize("read", ["globals()['LIMIT']", "eval('LIMIT')", "exec('LIMIT')"])
-def test_what_is_looked_up_by_a_text_is_named_once(read: str) -> None:
-    source = f"LIMIT = 1\ndef inner():\n    return {read}, {read}\ndef f():\n    return inner()\n"
-    name = read.partition("(")[0]
+@pytest.mark.parametrize("read", ["globals()[name]", "eval(name)", "exec(name)"])
+def test_what_is_looked_up_by_a_string_made_at_run_time_is_named_once(read: str) -> None:
+    source = f"LIMIT = 1\ndef inner(name='x'):\n    return {read}, {read}\n"
+    source += "def f():\n    return inner()\n"
+    name = read.partition("(")[0].partition("[")[0]
     assert print_of(source).unreadable == (f"what inner() reads with {name}()",)
     shadowed = source.replace("LIMIT = 1", f"LIMIT = 1\ndef {name}(*x):\n    return [x]")
-    assert print_of(shadowed).unreadable == ()
+    assert print_of(shadowed.replace("[name]", "()")).unreadable == ()
+
+
+@pytest.mark.parametrize(
+    "read",
+    [
+        "globals()['LIMIT']",
+        "globals().get('LIMIT')",
+        "'LIMIT' in globals()",
+        "eval('LIMIT + 1')",
+        "exec('print(LIMIT)')",
+        "frame.query('a > @LIMIT')",
+        "sys.modules[__name__].LIMIT",
+        "getattr(sys.modules['__main__'], 'LIMIT')",
+        "inner.__globals__['LIMIT']",
+    ],
+)
+def test_a_name_that_a_string_spells_out_counts_as_a_name(read: str) -> None:
+    source = f"import sys\nLIMIT = 1\ndef inner(frame=None):\n    return {read}\n"
+    source += "def f():\n    return inner()\n"
+    one, two = print_of(source), print_of(source.replace("LIMIT = 1", "LIMIT = 2"))
+    assert one.digest != two.digest
+    assert "LIMIT (constant)" in one.parts
+    assert one.digest == print_of(source.replace("def f", "OTHER = 3\ndef f")).digest
 
 
 # -- modules ----------------------------------------------------------------------------------

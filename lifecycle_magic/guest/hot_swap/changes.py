@@ -35,15 +35,15 @@ _CALLED_BY_NAME = frozenset({"__init__", "__new__", "__init_subclass__", "__post
 class Changes:
     """What differs between two declarations.
 
-    ``names`` are a namespace and a name in it. ``functions`` and ``classes`` are ids of live
-    objects. ``members`` has all attributes of the user's classes by their name: whether the edit
-    changes each one, and its live value. ``implicit`` are those of ``members`` that Python calls
-    without their name in the code.
+    ``names`` are a namespace and a name in it. ``functions`` are ids of live objects. ``classes``
+    has the names of changed attributes by the ids of live classes. ``members`` has all attributes
+    of the user's classes by their name: whether the edit changes each one, and its live value.
+    ``implicit`` are those of ``members`` that Python calls without their name in the code.
     """
 
     names: set[tuple[str, str]] = field(default_factory=set)
     functions: set[int] = field(default_factory=set)
-    classes: set[int] = field(default_factory=set)
+    classes: dict[int, set[str]] = field(default_factory=dict)
     members: dict[str, list[tuple[bool, Any]]] = field(default_factory=dict)
     implicit: set[str] = field(default_factory=set)
 
@@ -78,7 +78,7 @@ def find_changes(
         for name, values in _members(triple):
             is_changed = differ(values)
             if is_changed:
-                found.classes.add(id(triple.live))
+                found.classes.setdefault(id(triple.live), set()).add(name)
             found.members.setdefault(name, []).append((is_changed, values.live))
             if name[:2] == "__" == name[-2:] and name not in _CALLED_BY_NAME:
                 found.implicit.add(name)

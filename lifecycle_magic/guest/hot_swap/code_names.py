@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dis
+import re
 from types import CodeType
 from typing import NamedTuple
 
@@ -10,6 +11,12 @@ __all__ = ["CodeNames", "names_in"]
 
 _GLOBAL_LOADS = frozenset({"LOAD_GLOBAL", "LOAD_NAME", "LOAD_FROM_DICT_OR_GLOBALS"})
 _GLOBAL_WRITES = frozenset({"STORE_GLOBAL", "DELETE_GLOBAL"})
+# With these, code reads attributes whose names are nowhere in it.
+_DYNAMIC = frozenset(
+    {"getattr", "vars", "dir", "eval", "exec", "globals", "locals", "__dict__", "__getattribute__"}
+)
+_EVALUATING = frozenset({"eval", "exec", "query", "evaluate", "sql"})
+_WORD = re.compile(r"[^\W\d]\w*")
 
 
 class CodeNames(NamedTuple):
@@ -17,13 +24,16 @@ class CodeNames(NamedTuple):
 
     ``globals`` are pairs of a global and the attribute that is read from it directly, or None.
     ``attributes`` are read from anything else. ``strings`` may be names for `getattr` or
-    ``globals()``. ``stored`` are the globals that the code assigns.
+    ``globals()``. ``stored`` are the globals that the code assigns. ``is_open`` says that the code
+    may read attributes whose names it makes at run time, or pass objects to a module that it
+    imports.
     """
 
     globals: frozenset[tuple[str, str | None]]
     attributes: frozenset[str]
     strings: frozenset[str]
     stored: frozenset[str]
+    is_open: bool = False
 
 
 def names_in(code: CodeType) -> CodeNames:
@@ -36,6 +46,7 @@ def names_in(code: CodeType) -> CodeNames:
     attributes: set[str] = set()
     strings: set[str] = set()
     stored: set[str] = set()
+    is_open = False
     waiting = [code]
     while waiting:
         one = waiting.pop()
@@ -52,12 +63,20 @@ def names_in(code: CodeType) -> CodeNames:
             before = value if name in _GLOBAL_LOADS else None
             if name in _GLOBAL_WRITES:
                 stored.add(value)
+            is_open = is_open or name == "IMPORT_NAME"
+        is_open = is_open or not _DYNAMIC.isdisjoint(one.co_names)
+        is_evaluated = not _EVALUATING.isdisjoint(one.co_names)
         for constant in one.co_consts:
             if isinstance(constant, CodeType):
                 waiting.append(constant)
             else:
                 strings.update(_strings(constant))
-    return CodeNames(frozenset(found), frozenset(attributes), frozenset(strings), frozenset(stored))
+                if is_evaluated and isinstance(constant, str):
+                    strings.update(_WORD.findall(constant))
+        is_open = is_open or ("print" in one.co_names and "file" in strings)  # calls `file.write`
+    return CodeNames(
+        frozenset(found), frozenset(attributes), frozenset(strings), frozenset(stored), is_open
+    )
 
 
 def _strings(constant: object) -> set[str]:

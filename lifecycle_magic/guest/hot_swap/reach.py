@@ -38,7 +38,9 @@ class Reach:
     """What live code reads, followed by name as Python resolves names.
 
     A name read from a value of an unknown type may be any attribute of that name of the user's
-    classes. So the answer may be yes although nothing is read, but not the other way round.
+    classes. A class whose name the code reads counts with its special methods, and with all of its
+    attributes as soon as a library may call them. So the answer may be yes although nothing is
+    read, but not the other way round.
     """
 
     def __init__(self, changes: Changes, spaces: dict[int, str]) -> None:
@@ -80,6 +82,8 @@ class _Walk:
         self._attributes: set[str] = set()
         self._keys: set[tuple[str, str]] = set()
         self._alive: list[Any] = []  # of ids in `seen`
+        self._classes: list[type] = []  # followed by their special methods alone, so far
+        self._is_open = False  # whether code may read attributes without their names in the code
 
     def run(self) -> bool:
         while self.waiting:
@@ -88,9 +92,16 @@ class _Walk:
                 continue
             self.seen.add(id(value))
             self._alive.append(value)
+            self._is_open = self._is_open or _calls_any_method(value)
             if len(self.seen) > _MAX_OBJECTS or self._follow(value):
                 return True
+            if self._is_open and any(map(self._all_members, self._taken_classes())):
+                return True
         return False
+
+    def _taken_classes(self) -> list[type]:
+        found, self._classes = self._classes, []
+        return found
 
     def _follow(self, value: Any) -> bool:
         """Queue what a value refers to. Return whether the edit changes the value itself."""
@@ -118,6 +129,7 @@ class _Walk:
         if space is None:
             return False  # a library's wrapper: the user's code is in what it closes over
         names = self._reach.names(function)
+        self._is_open = self._is_open or names.is_open
         for name, attribute in names.globals:
             if self._read_global(space, name, attribute, function.__globals__):
                 return True
@@ -128,10 +140,21 @@ class _Walk:
         return any(map(self._read_attribute, attributes))
 
     def _class(self, cls: type) -> bool:
+        self.waiting += [*cls.__bases__, type(cls)]
+        if self._is_open or _is_of_library(cls):
+            return self._all_members(cls)
+        self._classes.append(cls)
+        special = [name for name in vars(cls) if name[:2] == "__" == name[-2:]]
+        changed = self._changes.classes.get(id(cls), set())
+        if any(name[:2] == "__" == name[-2:] for name in changed):
+            return True
+        self.waiting += [vars(cls)[name] for name in special if name not in OF_CLASSES]
+        return False
+
+    def _all_members(self, cls: type) -> bool:
         if id(cls) in self._changes.classes:
             return True
         self.waiting += [one for name, one in vars(cls).items() if name not in OF_CLASSES]
-        self.waiting += [*cls.__bases__, type(cls)]
         return False
 
     def _read_global(
@@ -145,6 +168,8 @@ class _Walk:
         if (space, name) in self._changes.names:
             return True
         self.waiting.append(value)
+        if not isinstance(value, _LEAVES):
+            self._is_open = self._is_open or _calls_any_method(value)
         is_known = isinstance(value, ModuleType) or (is_class(value) and is_named(value))
         return attribute is not None and not is_known and self._read_attribute(attribute)
 
@@ -158,6 +183,46 @@ class _Walk:
                 return True
             self.waiting.append(value)
         return False
+
+
+def _is_of_library(cls: type) -> bool:
+    """Return whether a library may call any method of a user's class: it has a base or metaclass of
+    that library.
+    """
+    libraries = (one for one in cls.__mro__ if is_named(one) and one.__module__ != "__main__")
+    bases = any(one.__module__ not in _TRANSPARENT for one in libraries)
+    return bases or (is_named(type(cls)) and type(cls).__module__ not in _TRANSPARENT)
+
+
+_TRANSPARENT = frozenset({"builtins", "abc", "typing"})  # of bases that call special methods only
+
+# Modules that call special methods of the objects that they get, and no others.
+_PLAIN = frozenset(
+    {
+        *("_collections", "_functools", "_io", "_operator", "_random", "_thread", "abc", "bisect"),
+        *("builtins", "cmath", "collections", "contextlib", "copy", "dataclasses", "datetime"),
+        *("decimal", "enum", "fractions", "functools", "hashlib", "heapq", "itertools", "math"),
+        *("operator", "os", "pathlib", "posix", "posixpath", "random", "re", "statistics"),
+        *("string", "textwrap", "time", "types", "typing", "uuid", "weakref"),
+    }
+)
+
+
+def _calls_any_method(value: Any) -> bool:
+    """Return whether a value belongs to a library that may call methods by any name."""
+    if isinstance(value, ModuleType):
+        home = value.__name__
+        if sys.modules.get(home) is not value:
+            return False  # made by the notebook's code
+    elif isinstance(value, FunctionType) or is_class(value):
+        if not is_named(value):
+            return False
+        home = value.__module__
+    else:
+        home = type(value).__module__
+        if not is_named(type(value)):
+            return False
+    return str(home).partition(".")[0] not in _PLAIN and not _is_ours(value)
 
 
 def _is_ours(value: object) -> bool:
