@@ -26,9 +26,10 @@ class UserCode:
     def load(self, data: bytes) -> Any:
         """Load the class into this process and return it. Raises what loading raises."""
         from lifecycle_magic.guest import warning_lines
-        from lifecycle_magic.wire import name_table
+        from lifecycle_magic.wire import name_table, warning_filters
 
         warning_lines.install()
+        warning_filters.remember_initial()
         found = name_table.read(data, self.spaces)
         show_sources(found.sources)
         self.cls, self.declared = found.cls, data

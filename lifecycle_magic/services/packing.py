@@ -18,6 +18,7 @@ from typing import Any
 
 from lifecycle_magic.decorators.classes import is_class
 from lifecycle_magic.decorators.travel import TRAVELS
+from lifecycle_magic.fingerprint import warning_filters
 from lifecycle_magic.fingerprint.origin import is_installed_path
 from lifecycle_magic.fingerprint.string_names import names_by_string
 from lifecycle_magic.guest import notebook_names
@@ -31,12 +32,14 @@ from lifecycle_magic.services.web_applications import (
 from lifecycle_magic.wire import definition_load, definitions, loggers, unpicklable
 from lifecycle_magic.wire.by_value import ByValue
 from lifecycle_magic.wire.reducers import Reduced
+from lifecycle_magic.wire.warning_filters import Declared
 
 __all__ = ["Packed", "pack"]
 
 MAIN = "__main__"
 _VERSIONS = "__lifecycle_versions__"
 _LOGGERS = "__lifecycle_loggers__"
+_FILTERS = "__lifecycle_warnings__"
 _STAND_INS = {"display": notebook_names.display, "get_ipython": notebook_names.get_ipython}
 _HIDDEN = ("exit", "quit")  # builtins that IPython removes while a cell runs
 _PACKAGE_FOLDER = __file__.rpartition("services")[0]
@@ -84,6 +87,8 @@ def pack(cls: type, *, python: str | None = "") -> Packed:
         began = file.tell()
         packer.write_name(key)
         sizes[key[1]] = max(file.tell() - began, sizes.get(key[1], 0))
+    if (filters := warning_filters.filters(cls)) is not None:  # last: libraries set theirs first
+        packer.dump((MAIN, _FILTERS, Declared(filters)))
     packer.dump(None)
     packer.write_class(_sources(finder.files))
     functions, left = tuple(finder.functions), _left_behind(finder, cls)

@@ -21,7 +21,7 @@ from lifecycle_magic.decorators.marks import (
     WebMarks,
 )
 from lifecycle_magic.exception import InvalidError
-from lifecycle_magic.fingerprint import fingerprint
+from lifecycle_magic.fingerprint import fingerprint, warning_filters
 from lifecycle_magic.fingerprint.fingerprint import Fingerprint
 from lifecycle_magic.fingerprint.own_attributes import attributes_of, is_code
 from lifecycle_magic.spec.build_digest import of_hook
@@ -142,7 +142,8 @@ class ClassSpec:
             (m.name, m.is_async, m.is_generator, repr(m.batched), repr(m.concurrent), repr(m.web))
             for m in self.methods.values()
         ]
-        shape = [list(self.exit), sorted(methods), self._code_print.digest]
+        shape: list[Any] = [list(self.exit), sorted(methods), self._code_print.digest]
+        shape += self._settings.values()
         return fingerprint.of_value(shape).digest
 
     @property
@@ -153,7 +154,7 @@ class ClassSpec:
     @property
     def code_parts(self) -> Mapping[str, str]:
         """Return what `code_key` covers: digests by human-readable names."""
-        return self._code_print.parts
+        return {**self._code_print.parts, **self._settings}
 
     @cached_property
     def unreadable(self) -> tuple[str, ...]:
@@ -212,6 +213,16 @@ class ClassSpec:
         if unsure:
             state = fingerprint.of_members(self.cls, roots | unsure)
         return state, code
+
+    @cached_property
+    def _settings(self) -> dict[str, str]:
+        """Return digests of the settings of the notebook that hold in containers."""
+        found = warning_filters.content(self.cls)
+        return (
+            {}
+            if found is None
+            else {"filters of warnings (setting)": fingerprint.of_value(found).digest}
+        )
 
     @property
     def _state_print(self) -> Fingerprint:

@@ -11,7 +11,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from lifecycle_magic.fingerprint import fingerprint
@@ -386,6 +386,7 @@ def tagged(value: Any) -> Any:
     return (type(value), repr(value))
 
 
+@settings(suppress_health_check=[HealthCheck.too_slow])  # a busy machine generates slowly
 @given(PLAIN, PLAIN)
 def test_digests_are_equal_exactly_when_values_are(one: Any, two: Any) -> None:
     equal = fingerprint.of_value(one).digest == fingerprint.of_value(two).digest
