@@ -1,5 +1,8 @@
 # The front door: `make` lists the targets.
 .DEFAULT_GOAL := help
+# Some machines set it. Then each kernel, server and command that a test starts compiles all that it
+# imports: half of a kernel's start.
+unexport PYTHONDONTWRITEBYTECODE
 .PHONY: help install demo lab test test-gpu test-pythons corpus differences modal-table soak fuzz engine js lint docs dist bench \
 	profiles clean
 
@@ -29,10 +32,8 @@ lab: ## open the notebooks in JupyterLab
 	@$(BIN)/jupyter lab --notebook-dir=notebooks $$([ "$$(id -u)" = 0 ] && echo --allow-root) $(ARGS)
 
 # What could not be set up makes its tests skip here, and fail where CI=true.
-test: install ## set up everything, the engine included, and run every test
-	-@scripts/engine.sh
-	-@scripts/test-packages.sh
-	-@scripts/js.sh
+test: ## set up everything, the engine included, and run every test
+	@scripts/set-up-tests.sh
 	@$(BIN)/pytest -n $(WORKERS) --dist loadgroup $(ARGS)
 
 # Uses all of the GPUs of this machine for some seconds each.

@@ -68,6 +68,7 @@ def main() -> int:
     )
     parser.add_argument("groups", nargs="*", metavar="interpreter|unit|corpus|process")
     parser.add_argument("--no-container", action="store_true")
+    parser.add_argument("--workers", type=int, default=max(os.cpu_count() or 1, 2))
     given = parser.parse_args()
     if unknown := set(given.groups) - set(GROUPS):
         parser.error(f"no such group: {', '.join(sorted(unknown))}")
@@ -79,7 +80,7 @@ def main() -> int:
         results = [
             result
             for python, environment in zip(pythons, environments, strict=True)
-            for result in run(python, environment, groups)
+            for result in run(python, environment, groups, given.workers)
         ]
     if not given.no_container and not any(one.minor == IN_A_CONTAINER for one in pythons):
         results.append(run_in_container(groups))
@@ -125,13 +126,13 @@ def version_of(path: str) -> str | None:
     return done.stdout.strip()
 
 
-def run(python: Python, installed: Future[Path], groups: list[str]) -> list[Result]:
+def run(python: Python, installed: Future[Path], groups: list[str], workers: int) -> list[Result]:
     """Run the groups on one Python, once its environment is installed."""
     try:
         environment = installed.result()
     except subprocess.CalledProcessError as error:
         return [Result(python.version, "install", False, f"uv ended with {error.returncode}")]
-    return [run_group(environment, python.version, group) for group in groups]
+    return [run_group(environment, python.version, group, workers) for group in groups]
 
 
 def environment_for(python: Python) -> Path:
@@ -151,11 +152,10 @@ def environment_for(python: Python) -> Path:
     return folder
 
 
-def run_group(environment: Path, version: str, group: str) -> Result:
+def run_group(environment: Path, version: str, group: str, workers: int) -> Result:
     """Run one group of tests, with its output passed on."""
     say(f"{group} tests on Python {version}")
-    workers = str(max(os.cpu_count() or 1, 2))
-    options = ["-q", "-n", workers, "--dist", "loadgroup"]
+    options = ["-q", "-n", str(workers), "--dist", "loadgroup"]
     command = [environment / "bin/python", "-m", "pytest", *options]
     # Only the Python of .venv has a base image for Docker, so Docker's tests can't run here.
     outside = {**os.environ, "CI": "", "LIFECYCLE_MAGIC_ENGINE": "process", "CORPUS": "all"}

@@ -2,6 +2,8 @@
 # What only tests need: large libraries in a folder of their own, and Debian packages (the sandbox of the
 # process engine and a browser). As root on Debian it installs the packages that are missing; elsewhere it
 # names them, and the tests that need them skip.
+#
+#     scripts/test-packages.sh [libraries] [debian]      default: both
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -24,21 +26,34 @@ install_libraries() {
     fi
     mv "$folder.new" "$folder"
 }
-install_libraries
 
-missing=()
-command -v bwrap >/dev/null || missing+=(bubblewrap)
-[[ -x /usr/sbin/sshd ]] || missing+=(openssh-server)
-command -v chromium >/dev/null || missing+=(chromium)
-# Without any font the browser draws empty boxes.
-[[ -n $(find /usr/share/fonts -name '*.ttf' -print -quit 2>/dev/null) ]] || missing+=(fonts-dejavu-core)
-((${#missing[@]})) || exit 0
+install_debian_packages() {
+    local -a missing=()
+    command -v bwrap >/dev/null || missing+=(bubblewrap)
+    [[ -x /usr/sbin/sshd ]] || missing+=(openssh-server)
+    command -v chromium >/dev/null || missing+=(chromium)
+    # Without any font the browser draws empty boxes.
+    [[ -n $(find /usr/share/fonts -name '*.ttf' -print -quit 2>/dev/null) ]] || missing+=(fonts-dejavu-core)
+    ((${#missing[@]})) || return 0
 
-if [[ $(id -u) == 0 ]] && grep -q '^ID=debian' /etc/os-release 2>/dev/null; then
-    printf 'test-packages: installing %s\n' "${missing[*]}"
-    export DEBIAN_FRONTEND=noninteractive
-    apt-get update -qq
-    apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
-else
-    printf 'test-packages: missing here, and only root on Debian can install them: %s\n' "${missing[*]}"
-fi
+    if [[ $(id -u) == 0 ]] && grep -q '^ID=debian' /etc/os-release 2>/dev/null; then
+        printf 'test-packages: installing %s\n' "${missing[*]}"
+        export DEBIAN_FRONTEND=noninteractive
+        apt-get update -qq
+        apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
+    else
+        printf 'test-packages: missing here, and only root on Debian can install them: %s\n' "${missing[*]}"
+    fi
+}
+
+(($#)) || set -- libraries debian
+for part; do
+    case $part in
+        libraries) install_libraries ;;
+        debian) install_debian_packages ;;
+        *)
+            printf 'test-packages: no such part: %s\n' "$part" >&2
+            exit 2
+            ;;
+    esac
+done

@@ -41,6 +41,6 @@ def test_it_serves_what_it_shows(
     ]
     text = "\n".join(printed)
     assert "'json'" in text
-    assert re.search(r"\d{3} modules\n422 without a word", text)
+    assert re.search(r"\d{3} modules\n+422 without a word", text)
     assert "401 without the token" in text
     assert "zipfile\nzipimport\nzlib\nzoneinfo" in text
