@@ -74,6 +74,7 @@ export class ContainerRow implements Part {
   private readonly kill: HTMLButtonElement;
   private readonly logs: HTMLButtonElement;
   private readonly more = h("div", { class: "lcm-more", role: "row", hidden: "" });
+  private readonly gpu = h("span", { class: "lcm-gpu", title: "Memory and load of the whole GPU" });
   private readonly why = h("span", { class: "lcm-why" });
   private readonly bar = h("div", { class: "lcm-bar", role: "progressbar", "aria-valuemin": "0" }, h("i"));
   private readonly tail = h("pre", { class: "lcm-tail", tabindex: "0" });
@@ -100,7 +101,7 @@ export class ContainerRow implements Part {
       const column = COLUMNS[n] ?? "";
       row.append(h("div", { class: `lcm-cell lcm-c${n}`, role: "cell", "data-column": column }, part));
     });
-    const cell = h("div", { role: "cell", class: "lcm-more-cell" }, this.why, this.bar, this.tail);
+    const cell = h("div", { role: "cell", class: "lcm-more-cell" }, this.gpu, this.why, this.bar, this.tail);
     this.more.append(cell);
     this.element.append(row, this.more);
   }
@@ -135,6 +136,9 @@ export class ContainerRow implements Part {
     const exiting = life.state === "exiting";
     let why = gone ? ending(facts, life) : life.why;
     if (exiting) why = `exit ${elapsed(inState)} of ${elapsed(facts.grace)}${why ? `: ${why}` : ""}`;
+    const gpu = gone ? "" : life.gpu;
+    text(this.gpu, gpu);
+    shown(this.gpu, gpu !== "");
     text(this.why, why);
     shown(this.bar, exiting);
     if (exiting) {
@@ -148,7 +152,7 @@ export class ContainerRow implements Part {
     const tail = [...errors, facts.tail].join("\n").trim();
     text(this.tail, tail.split("\n").slice(-12).join("\n"));
     shown(this.tail, tail !== "");
-    shown(this.more, why !== "" || tail !== "");
+    shown(this.more, why !== "" || tail !== "" || gpu !== "");
   }
 
   /** Show the request that the kernel has not accepted yet; null for none. */

@@ -86,8 +86,8 @@ export interface ContainerFacts {
   build_hook: string;
 }
 
-/** state, since, calls, running, call, why */
-export type LifeTuple = [State, number, number, number, number | null, string];
+/** state, since, calls, running, call, why, gpu */
+export type LifeTuple = [State, number, number, number, number | null, string, string?];
 
 export interface Life {
   state: State;
@@ -97,6 +97,8 @@ export interface Life {
   /** The start of the longest running call. */
   call: number | null;
   why: string;
+  /** Its GPUs and their use in words; "" without any. */
+  gpu: string;
 }
 
 export interface Notice {

@@ -247,6 +247,6 @@ export class View {
   }
 }
 
-function asLife([state, since, calls, running, call, why]: LifeTuple): Life {
-  return { state, since, calls, running, call, why };
+function asLife([state, since, calls, running, call, why, gpu = ""]: LifeTuple): Life {
+  return { state, since, calls, running, call, why, gpu };
 }

@@ -18,8 +18,8 @@ const container = (name: string, of: string, more: Partial<ContainerFacts> = {})
   name, cls: `cell/${of}`, began: 1900, grace: 30, cpu: null, memory: 512, ended: null, exits: [], tail: "", build_hook: "", ...more,
 });
 
-const life = (state: State, more: { since?: number; calls?: number; running?: number; call?: number | null; why?: string } = {}): LifeTuple => [
-  state, more.since ?? 1990, more.calls ?? 3, more.running ?? 0, more.call ?? null, more.why ?? "",
+const life = (state: State, more: { since?: number; calls?: number; running?: number; call?: number | null; why?: string; gpu?: string } = {}): LifeTuple => [
+  state, more.since ?? 1990, more.calls ?? 3, more.running ?? 0, more.call ?? null, more.why ?? "", more.gpu ?? "",
 ];
 
 const step = (text: string, status: Step["status"], seconds: number | null, detail = ""): Step => ({ text, status, began: 1995, seconds, detail });
@@ -125,6 +125,14 @@ describe("a container", () => {
     show("busy", { running: 2, call: 1996 });
     expect(cells()).toEqual(["busy", "1", "1 min", "3", "4 s × 2", "1.25 of 2", "480 MiB ! of 512 MiB"]);
     expect(one(".lcm-line").getAttribute("d")).toMatch(/^M.*L/);
+  });
+
+  it("shows its GPUs until it has exited", () => {
+    show("idle", { gpu: "GPU 0: 3.1 GiB of 22.5 GiB, 45 %" });
+    expect(one(".lcm-gpu").textContent).toBe("GPU 0: 3.1 GiB of 22.5 GiB, 45 %");
+    expect(seen(one(".lcm-gpu"))).toBe(true);
+    show("exited", { gpu: "GPU 0" });
+    expect(seen(one(".lcm-gpu"))).toBe(false);
   });
 
   it("says how long it has been on its way up or out", () => {

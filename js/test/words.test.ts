@@ -2,7 +2,7 @@ import { describe, expect, it } from "vitest";
 import type { ClassFacts, Life, State } from "../src/types";
 import { age, elapsed, ending, loss, seconds, shortName, size, summary } from "../src/words";
 
-const life = (state: State, running = 0): Life => ({ state, since: 0, calls: 0, running, call: null, why: "" });
+const life = (state: State, running = 0): Life => ({ state, since: 0, calls: 0, running, call: null, why: "", gpu: "" });
 
 const model: ClassFacts = {
   key: "cell/Model", name: "Model", app: "", web: [], variant: false, declared: false, failed: "", engine: "docker",

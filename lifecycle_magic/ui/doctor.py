@@ -20,10 +20,13 @@ from lifecycle_magic.container.record import ContainerRecord
 from lifecycle_magic.engines.process.store import tree_size
 from lifecycle_magic.errors import missing_module
 from lifecycle_magic.exception import EngineError
+from lifecycle_magic.gpus import inventory
+from lifecycle_magic.gpus.leases import Leases
 from lifecycle_magic.host import process_limit
 from lifecycle_magic.host.safe_folder import open_safely
 from lifecycle_magic.session import shortages
 from lifecycle_magic.session.shortages import FULL_DISK
+from lifecycle_magic.ui.panel.gpu_text import of_use
 from lifecycle_magic.ui.panel.snapshot import damaged_folders
 from lifecycle_magic.ui.panel.text import age, plain, size
 from lifecycle_magic.wire import descriptors
@@ -63,6 +66,7 @@ def examine(root: Path) -> list[Finding]:
         _safely("open files", _open_files),
         _safely("processes", _processes),
         _safely("shared memory", _shared_memory),
+        _safely("GPUs", lambda: _gpus(root)),
     ]
 
 
@@ -258,6 +262,22 @@ def _shared_memory() -> Finding:
         return Finding("shared memory", "warn", details, fix)
     found = os.statvfs(shortages.SHM)
     return Finding("shared memory", "ok", f"{size(found.f_bavail * found.f_frsize)} free")
+
+
+def _gpus(root: Path) -> Finding:
+    """List the GPUs, what is used of them, and which containers have them."""
+    gpus, uses, leases = inventory.find(), inventory.uses(), Leases(root).held()
+    if not gpus:
+        return Finding("GPUs", "ok", "none")
+    listed = []
+    for gpu in gpus:
+        holders = ", ".join(lease.holder() for lease in leases if gpu.id in lease.gpus)
+        listed.append(f"{gpu.label}{of_use(uses.get(gpu.id))}, {holders or 'free'}")
+    details = "; ".join(listed)
+    if any(gpu.vendor == "nvidia" for gpu in gpus) and not inventory.has_nvml():
+        fix = "pip install 'lifecycle-magic[gpu]', for memory, load and MIG instances"
+        return Finding("GPUs", "warn", details, fix)
+    return Finding("GPUs", "ok", details)
 
 
 def _count(limit: int) -> str:

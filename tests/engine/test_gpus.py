@@ -12,16 +12,21 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from engine.work import Site, Work, wait_for
 
 import lifecycle_magic as lm
+from lifecycle_magic.engines.process.engine import ProcessEngine
 from lifecycle_magic.exception import EngineError, InvalidError, StartTimeout
 from lifecycle_magic.gpus import inventory
 from lifecycle_magic.gpus.leases import Leases
 from lifecycle_magic.host.paths import state_root
 from lifecycle_magic.session import session
+from lifecycle_magic.ui import doctor
+from lifecycle_magic.ui.panel import snapshot
+from lifecycle_magic.ui.panel.feed import Feed
 
 NVML = Path(__file__).parents[1] / "fakes" / "nvml"
 TWO = [{"uuid": f"GPU-{n}", "name": "NVIDIA L4", "memory": 23034} for n in "ab"]
@@ -119,6 +124,30 @@ def test_a_start_waits_for_a_gpu_and_says_who_has_it(
     assert "%lifecycle stop NAME" in printed
     stop("Holder")
     assert call.get() in ("GPU-a", "GPU-b")
+
+
+def test_ps_panel_and_doctor_list_what_is_taken(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    busy = [{**one, "used": 2048, "load": 45} for one in TWO]
+    site.instance(OnGpu, name="Sharing", gpu_memory=8000).seen.remote()
+    monkeypatch.setenv("FAKE_GPUS", json.dumps(busy))
+    told = "GPU 0: 2.0 GiB of 22.5 GiB, 45 % (8000 MiB of it)"
+    (row,) = snapshot.of_session(session.current())
+    assert row.gpu == told
+    (of_root,) = snapshot.of_root(state_root(), lambda _: ProcessEngine())
+    assert of_root.gpu == told
+    assert told in snapshot.table((row,)).text()
+    found = doctor.text(doctor.examine(state_root()))
+    assert f"GPU 0 (NVIDIA L4): 2.0 GiB of 22.5 GiB, 45 %, {row.container} of Sharing" in found
+    assert "GPU 1 (NVIDIA L4): 2.0 GiB of 22.5 GiB, 45 %, free" in found
+    sent: dict[str, Any] = {}
+    feed = Feed(session.current(), sent.update)
+    feed.look()
+    feed._sampler.join()
+    feed.look()
+    feed.close()
+    assert sent["lives"][row.container][-1] == told
 
 
 def test_a_wait_that_takes_too_long_ends_with_who_has_it(site: Site) -> None:

@@ -229,7 +229,7 @@ def test_the_last_exited_containers_are_shown_with_reason_and_last_lines():
     gone[-1] = dataclasses.replace(
         gone[-1], tail="x" * 9000 + "\nlast", hooks=(ExitHook("close", 1.0, "Traceback"),)
     )
-    told, lives = facts.containers([], gone, {"cell/Model"}, {}, 0.0)
+    told, lives = facts.containers([], gone, {"cell/Model"}, {}, 0.0, {})
     assert [one.name for one in told] == ["c19", "c18", "c17", "c16", "c15"]
     assert told[0].tail.endswith("\nlast")
     assert len(told[0].tail) <= facts.TAIL_CHARS
@@ -238,7 +238,7 @@ def test_the_last_exited_containers_are_shown_with_reason_and_last_lines():
 
 
 def test_one_that_is_gone_is_not_told_for_a_class_that_is_no_more():
-    assert facts.containers([], [entry("c", service="cell/Gone")], set(), {}, 0.0) == ((), {})
+    assert facts.containers([], [entry("c", service="cell/Gone")], set(), {}, 0.0, {}) == ((), {})
 
 
 def test_classes_of_one_name_do_not_share_builds_ends_or_logs():
@@ -247,7 +247,7 @@ def test_classes_of_one_name_do_not_share_builds_ends_or_logs():
     assert collector.build("cell/Model") == ((), 0)
     assert len(collector.build("second/Model")[0]) == 1
     gone = [entry("c1"), entry("c2", service="second/Model")]
-    told, _ = facts.containers([], gone, {"cell/Model", "second/Model"}, {}, 0.0)
+    told, _ = facts.containers([], gone, {"cell/Model", "second/Model"}, {}, 0.0, {})
     assert {one.name: one.cls for one in told} == {"c1": "cell/Model", "c2": "second/Model"}
     logs.take(line("a\n"))
     logs.take(line("b\n", "c2", "second/Model"))

@@ -120,7 +120,7 @@ class LiveFacts:
     """The facts of a container that often change.
 
     ``since`` is the time of its last change of state, and ``call`` the start of the longest of its
-    ``running`` calls, in seconds since the epoch.
+    ``running`` calls, in seconds since the epoch. ``gpu`` is its GPUs and their use in words.
     """
 
     state: str
@@ -129,6 +129,7 @@ class LiveFacts:
     running: int
     call: float | None
     why: str
+    gpu: str = ""
 
 
 # --- classes -------------------------------------------------------------------------------------
@@ -195,7 +196,9 @@ def option_summary(options: Options) -> tuple[str, ...]:
     ('cpu=2', 'memory=512', 'env=TOKEN')
     """
     found = []
-    for name in ("cpu", "memory", "gpu", "shm_size", "timeout", "startup_timeout", "exit_grace"):
+    for name in ("cpu", "memory", "gpu", "gpu_memory", "shm_size"):
+        found += _described(options, name)
+    for name in ("timeout", "startup_timeout", "exit_grace"):
         found += _described(options, name)
     for name in ("min_containers", "max_containers", "buffer_containers", "scaledown_window"):
         found += _described(options, name)
@@ -251,18 +254,19 @@ def containers(
     keys: Collection[str],
     limits: Mapping[str, int],
     offset: float,
+    gpus: Mapping[str, str],
 ) -> tuple[tuple[ContainerFacts, ...], dict[str, LiveFacts]]:
     """Return the facts of the running containers, oldest first, and of the last ended ones.
 
     ``keys`` are the keys of the shown classes; ``limits`` are the engine's memory limits in bytes,
     by container name. ``offset`` is the difference of the time since the epoch and
-    `time.monotonic`, in seconds.
+    `time.monotonic`, in seconds. ``gpus`` are the GPUs in words, by container name.
     """
     facts: dict[str, ContainerFacts] = {}
     lives: dict[str, LiveFacts] = {}
     for key, container in sorted(here, key=lambda one: (one[1].began, one[1].name)):
         facts[container.name] = _facts(key, container, limits.get(container.name))
-        lives[container.name] = _life(container, offset)
+        lives[container.name] = _life(container, offset, gpus.get(container.name, ""))
     shown: dict[str, int] = {}
     for entry in reversed(gone):
         count = shown.get(entry.service, 0)
@@ -292,7 +296,7 @@ def _facts(key: str, container: Container, limit: int | None) -> ContainerFacts:
     )
 
 
-def _life(container: Container, offset: float) -> LiveFacts:
+def _life(container: Container, offset: float, gpu: str) -> LiveFacts:
     state = container.state
     began = [slot.began for slot in container.slots if slot.input is not None]
     leaving = state not in WARM_STATES and state not in (
@@ -314,6 +318,7 @@ def _life(container: Container, offset: float) -> LiveFacts:
         running=container.running,
         call=round(min(began) + offset, 2) if began else None,
         why=cut(why),
+        gpu=cut(gpu),
     )
 
 

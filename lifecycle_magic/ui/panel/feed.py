@@ -64,6 +64,7 @@ class Feed:
         self._sampler = Sampler(self._sampled)
         self._samples = Samples()
         self._limits: dict[str, int] = {}  # memory limits in bytes, by container name
+        self._gpus: dict[str, str] = {}  # in words, by container name
         self._following = ""
         self._log = Text()
         self._log_at = 0
@@ -151,9 +152,10 @@ class Feed:
         if not self._pace.dirty:
             self._poke()
 
-    def _sampled(self, at: float, used: dict[str, Usage]) -> None:
+    def _sampled(self, at: float, used: dict[str, Usage], gpus: dict[str, str]) -> None:
         with self._wake:
             self._samples.add(at, used)
+            self._gpus = gpus
             self._limits = {n: one.memory_limit for n, one in used.items() if one.memory_limit}
         self._poke()
 
@@ -210,7 +212,9 @@ class Feed:
         self._read_gone()
         here = list(self._known.values())
         keys = set(session.services)
-        containers, lives = facts.containers(here, self._gone, keys, self._limits, self._offset)
+        containers, lives = facts.containers(
+            here, self._gone, keys, self._limits, self._offset, self._gpus
+        )
         self._sampler.ask([container for _, container in here])
         values: dict[str, Any] = {
             "session": self.about(),

@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from lifecycle_magic.container.container import Container
 from lifecycle_magic.engines.base import Usage
 from lifecycle_magic.exception import EngineError
+from lifecycle_magic.ui.panel import gpu_text
 
 __all__ = ["Sampler", "usage"]
 
@@ -33,11 +34,11 @@ def usage(container: Container) -> Usage | None:
 class Sampler:
     """A sampler of what containers use.
 
-    ``taken`` is called on the sampler's own thread with the time (seconds since the epoch) and the
-    usage by container name.
+    ``taken`` is called on the sampler's own thread with the time (seconds since the epoch), the
+    usage and the GPUs in words, both by container name.
     """
 
-    def __init__(self, taken: Callable[[float, dict[str, Usage]], None]) -> None:
+    def __init__(self, taken: Callable[[float, dict[str, Usage], dict[str, str]], None]) -> None:
         self._taken = taken
         self._next = float("-inf")
         self._thread: threading.Thread | None = None
@@ -57,11 +58,12 @@ class Sampler:
         began = time.monotonic()
         with ThreadPoolExecutor(min(MAX_PARALLEL, len(containers))) as workers:
             used = list(workers.map(usage, containers))
+        gpus = gpu_text.of_containers(containers)
         self._next = began + max(
             SAMPLE_INTERVAL_SECONDS, INTERVAL_PER_DURATION * (time.monotonic() - began)
         )
         found = {c.name: one for c, one in zip(containers, used, strict=True) if one is not None}
-        self._taken(time.time(), found)
+        self._taken(time.time(), found, gpus)
 
     def join(self) -> None:
         """Wait until the running sample, if any, is done."""

@@ -24,7 +24,7 @@ from lifecycle_magic.host.paths import matching
 from lifecycle_magic.lifecycle import failed_classes
 from lifecycle_magic.lifecycle.history import History
 from lifecycle_magic.lifecycle.states import State
-from lifecycle_magic.ui.panel import metrics
+from lifecycle_magic.ui.panel import gpu_text, metrics
 from lifecycle_magic.ui.panel.text import (
     Table,
     age,
@@ -64,7 +64,8 @@ class ContainerRow:
 
     ``cls`` is the class's name, or its key in the session if another class has the same name.
     ``age`` is seconds since the start; ``p50`` and ``p95`` are call durations in seconds; ``cpu``
-    is cores; ``memory`` and ``memory_limit`` are bytes; ``owner`` is the pid of its session.
+    is cores; ``memory`` and ``memory_limit`` are bytes; ``gpu`` is its GPUs and their use in words;
+    ``owner`` is the pid of its session.
     ``failure`` is why its build or its last container failed, "" if neither did.
     """
 
@@ -80,6 +81,7 @@ class ContainerRow:
     cpu: float | None = None
     memory: int | None = None
     memory_limit: int | None = None
+    gpu: str = ""
     owner: int | None = None
     failure: str = ""
 
@@ -138,9 +140,14 @@ def of_session(session: Session) -> tuple[ContainerRow, ...]:
         return tuple(rows)
     with ThreadPoolExecutor(max_workers=min(8, len(found))) as workers:
         used = list(workers.map(metrics.usage, [container for container, _ in found]))
+    gpus = gpu_text.of_containers([container for container, _ in found])
     now = time.time()
     live = [
-        dataclasses.replace(_row(c, pool, usage, now), cls=labels.get(c.plan.service, c.plan.cls))
+        dataclasses.replace(
+            _row(c, pool, usage, now),
+            cls=labels.get(c.plan.service, c.plan.cls),
+            gpu=gpus.get(c.name, ""),
+        )
         for (c, pool), usage in zip(found, used, strict=True)
     ]
     return tuple(sorted((*live, *rows), key=lambda row: (row.cls, row.container)))
@@ -233,6 +240,7 @@ def of_root(root: Path, engine: Callable[[Any], Engine]) -> tuple[ContainerRow, 
             running[name] = frozenset(one.name for one in found if one.running)
         except EngineError:
             running[name] = None
+    gpus = gpu_text.of_leases(root)
     now = time.time()
     rows = [
         ContainerRow(
@@ -241,6 +249,7 @@ def of_root(root: Path, engine: Callable[[Any], Engine]) -> tuple[ContainerRow, 
             engine=folder.engine,
             state=_state(folder, running[folder.engine]),
             age=now - folder.began,
+            gpu=gpus.get(folder.container, ""),
             owner=folder.owner.pid if folder.owner is not None else None,
         )
         for folder in folders
@@ -310,6 +319,7 @@ def table(
         "p95": ["" if row.p95 is None else seconds(row.p95) for row in rows],
         "cpu": ["" if row.cpu is None else f"{row.cpu:.2f}" for row in rows],
         "memory": [_memory(row) for row in rows],
+        "gpu": [row.gpu for row in rows],
         "pid": ["" if row.owner is None else str(row.owner) for row in rows],
     }
     kept = {name: cells for name, cells in columns.items() if any(cells)}
