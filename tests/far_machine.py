@@ -194,31 +194,43 @@ class FarMachine:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
-        for one in self._left():
-            with contextlib.suppress(psutil.NoSuchProcess):
-                for process in [one, *one.children(recursive=True)]:
-                    process.kill()
         subprocess.run(["ip", "link", "del", self.name], check=False, stderr=subprocess.DEVNULL)
-        subprocess.run(["ip", "netns", "del", self.name], check=False, stderr=subprocess.DEVNULL)
-        mounts = [line.split()[1] for line in Path("/proc/self/mounts").read_text().splitlines()]
-        for mount in reversed([one for one in mounts if one.startswith(f"{self.folder}/")]):
-            subprocess.run(["umount", "--lazy", mount], check=False)
-        shutil.rmtree(self.folder, ignore_errors=True)
+        remove_traces(self.folder, self.name)
 
-    def _left(self) -> list[psutil.Process]:
-        """Return its processes that are not this process's children.
 
-        These are containerd, containers, and ssh's sessions, of which only the network tells.
-        """
-        found = []
-        network = Path("/run/netns", self.name)
-        network_id = network.stat().st_ino if network.exists() else None
-        for process in psutil.process_iter():
-            with contextlib.suppress(psutil.Error, OSError):
-                of_folder = any(f"{self.folder}/" in word for word in process.cmdline())
-                if of_folder or os.stat(f"/proc/{process.pid}/ns/net").st_ino == network_id:
-                    found.append(process)
-        return [one for one in found if one.pid != os.getpid()]
+def remove_traces(folder: Path, *networks: str) -> None:
+    """End what still runs of machines, and remove their network namespaces, mounts and folder."""
+    for one in _left(folder, networks):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(one, signal.SIGKILL)
+    for network in networks:
+        subprocess.run(["ip", "netns", "del", network], check=False, stderr=subprocess.DEVNULL)
+    mounts = [line.split()[1] for line in Path("/proc/self/mounts").read_text().splitlines()]
+    for mount in reversed([one for one in mounts if one.startswith(f"{folder}/")]):
+        subprocess.run(["umount", "--lazy", mount], check=False)
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def _left(folder: Path, networks: tuple[str, ...]) -> list[int]:
+    """Return the processes of machines that are not this process's children, parents first.
+
+    These are containerd, containers, and ssh's sessions, of which only the network tells.
+    """
+    ids = set()
+    for network in networks:
+        with contextlib.suppress(FileNotFoundError):
+            ids.add(os.stat(f"/run/netns/{network}").st_ino)
+    below: dict[int, list[int]] = {}
+    found: list[int] = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error, OSError):
+            below.setdefault(process.ppid(), []).append(process.pid)
+            of_folder = any(f"{folder}/" in word for word in process.cmdline())
+            if of_folder or os.stat(f"/proc/{process.pid}/ns/net").st_ino in ids:
+                found.append(process.pid)
+    for pid in found:  # it grows
+        found += [one for one in below.get(pid, ()) if one not in found]
+    return [pid for pid in found if pid != os.getpid()]
 
 
 @contextlib.contextmanager

@@ -45,7 +45,9 @@ class Connections:
         """
         plan = container.plan
         try:
-            with Handshake(plan, container.engine, self._sockets) as handshake:
+            with Handshake(
+                plan, container.engine, self._sockets, container.set_pending
+            ) as handshake:
                 self.begun = handshake.begun
                 self._accepted = handshake.wait_for_connections(
                     launch(), deadline, container.check_not_killed

@@ -79,6 +79,7 @@ class Container:
         self.exited = threading.Event()
         self.ending: Ending | None = None  # by which it stopped accepting inputs
         self.reported_start_failure = False  # its enter failed, and the worker reported that
+        self.pending = ""  # why the engine has not started it yet
         self.is_spare = False  # launched, and not assigned to a class yet
         # it accepts no more inputs; called on any thread
         self.on_draining: Callable[[], None] = lambda: None
@@ -201,7 +202,7 @@ class Container:
     def check_not_killed(self) -> None:
         """Raise if the container was killed during its start."""
         if self.cause.is_killed_by(EndKind.STARTUP_TIMEOUT):
-            raise startup_timeout_error(self.plan, NOT_CONNECTED)
+            raise startup_timeout_error(self.plan, NOT_CONNECTED, self.pending)
         if self.cause.killed is not None:
             raise StartError(
                 f"the container of {self.plan.cls} did not start: {self.cause.kill_reason}"
@@ -390,6 +391,12 @@ class Container:
             self.exited.set()  # last, because a thread that waits for it may read the history
 
     # --- reporting -------------------------------------------------------------------------
+
+    def set_pending(self, why: str) -> None:
+        """Record why the engine has not started the container yet, empty if it has."""
+        self.pending = why
+        if why:
+            self.publish_warning(f"{self.name} waits: {why}")
 
     def publish_warning(self, text: str) -> None:
         """Publish a warning, which the card, the panel and the log show."""

@@ -18,7 +18,7 @@ from types import TracebackType
 from lifecycle_magic.container.newcomers import Newcomers
 from lifecycle_magic.container.slots import Plan
 from lifecycle_magic.engines.base import Engine
-from lifecycle_magic.exception import StartError, StartTimeout
+from lifecycle_magic.exception import EngineError, StartError, StartTimeout
 from lifecycle_magic.host import run_files
 from lifecycle_magic.wire import begun_page, descriptors, hello, shared, ticket_fifo
 from lifecycle_magic.wire.begun_page import BegunPageReader
@@ -38,9 +38,16 @@ class Handshake:
     ``sockets`` gets every socket that is opened or accepted; all of them are closed if the block
     raises. ``turns`` are the slots' FIFOs, each None where the container may be on another machine.
     ``begun`` is the page on which the worker records what it begins, if there is one.
+    ``on_pending`` gets why the container does not run yet, when that changes.
     """
 
-    def __init__(self, plan: Plan, engine: Engine, sockets: list[socket.socket]) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        engine: Engine,
+        sockets: list[socket.socket],
+        on_pending: Callable[[str], None] = lambda _: None,
+    ) -> None:
         self.tickets: Sequence[str | None] = [None] * plan.channels
         self.begun: BegunPageReader | None = None
         self._plan = plan
@@ -48,6 +55,8 @@ class Handshake:
         self._sockets = sockets
         self._token = secrets.token_urlsafe(32)
         self._newcomers: Newcomers | None = None
+        self._on_pending = on_pending
+        self._pending = ""
 
     def __enter__(self) -> Handshake:
         plan, run_dir = self._plan, self._plan.launch.run_dir
@@ -125,7 +134,7 @@ class Handshake:
         while control is None or len(data) < most or (shares and len(sides) < most):
             left = deadline - time.monotonic()
             if left <= 0:
-                raise startup_timeout_error(self._plan, NOT_CONNECTED)
+                raise startup_timeout_error(self._plan, NOT_CONNECTED, self._pending)
             admitted = newcomers.admit(min(left, LIVENESS_CHECK_SECONDS))
             if admitted is None or time.monotonic() - looked > LIVENESS_CHECK_SECONDS:
                 looked = time.monotonic()
@@ -145,14 +154,29 @@ class Handshake:
         return control, [data[slot] for slot in sorted(data)]
 
     def _check_running(self, container: str) -> None:
-        if any(found.id == container and found.running for found in self._engine.containers()):
+        found = next((one for one in self._engine.containers() if one.id == container), None)
+        if found is not None and found.running:
+            if found.note != self._pending:
+                self._pending = found.note
+                self._on_pending(found.note)
             return
+        if found is not None and found.note:
+            where = f" on {found.node}" if found.node else ""
+            raise StartError(
+                f"the container of {self._plan.cls} did not start{where}: {found.note}."
+                f"{self._start_log_of(container)}"
+            )
         ended = self._engine.ended(container)
         code = "" if ended is None else f" (exit code {ended.exit_code})"
         raise StartError(
             f"the container of {self._plan.cls} exited before it connected to the kernel{code}. "
             f"Fix: use an image with a working python3.{self._start_log()}"
         )
+
+    def _start_log_of(self, container: str) -> str:
+        with contextlib.suppress(EngineError):
+            self._engine.ended(container)  # the engine gets what it printed
+        return self._start_log()
 
     def _start_log(self) -> str:
         text = ""
@@ -161,9 +185,18 @@ class Handshake:
         return f" It printed:\n{text[-2000:]}" if text else ""
 
 
-def startup_timeout_error(plan: Plan, what: str) -> StartTimeout:
-    """Return the error for a container whose start exceeds startup_timeout."""
+def startup_timeout_error(plan: Plan, what: str, pending: str = "") -> StartTimeout:
+    """Return the error for a container whose start exceeds startup_timeout.
+
+    ``pending`` is why the engine had not started it, if it had not.
+    """
+    bound = f"{plan.cls}: {what} within startup_timeout={plan.startup_timeout:g} s"
+    if pending:
+        return StartTimeout(
+            f"{bound}: {pending}. Fix: lower cpu=, memory= or gpu=, change placement=, free or "
+            "add a node, or set a longer startup_timeout="
+        )
     return StartTimeout(
-        f"{plan.cls}: {what} within startup_timeout={plan.startup_timeout:g} s. "
+        f"{bound}. "
         "Fix: set a longer startup_timeout=, or move downloads from enter into a @build hook"
     )

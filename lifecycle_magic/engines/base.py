@@ -45,7 +45,8 @@ class Launch:
     what the class asks for, as alternatives; ``gpus`` are the devices that were leased, empty where
     the engine's devices are unknown. ``memory``
     and ``shm_size`` are MiB, ``cpu`` is cores, ``stop_timeout`` is seconds between a polite stop
-    from outside and the kill. Secrets are not included: they travel over the connection.
+    from outside and the kill. ``placement`` are constraints on a swarm's nodes; the container of a
+    build ``hook`` is committed. Secrets are not included: they travel over the connection.
     """
 
     name: str
@@ -61,6 +62,8 @@ class Launch:
     shm_size: int | None = None
     block_network: bool = False
     stop_timeout: int = 35
+    placement: tuple[str, ...] = ()
+    hook: bool = False
 
 
 @dataclass(frozen=True)
@@ -93,7 +96,8 @@ class Ended:
 class Found:
     """A container that the engine still has, with its labels.
 
-    One that was created and not started is neither ``running`` nor ``ended``.
+    One that was created and not started is neither ``running`` nor ``ended``. On a swarm, ``node``
+    is the machine that it is on, and ``note`` why it is not running yet, or why it could not.
     """
 
     id: str
@@ -101,6 +105,8 @@ class Found:
     labels: Mapping[str, str]
     running: bool
     ended: bool = False
+    node: str = ""
+    note: str = ""
 
 
 @dataclass(frozen=True)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from lifecycle_magic.engines.base import Engine
 from lifecycle_magic.exception import EngineUnavailable, InvalidError
 
 if TYPE_CHECKING:
+    from lifecycle_magic.engines.docker.address import Fixed
     from lifecycle_magic.engines.docker.engine import DockerEngine
     from lifecycle_magic.engines.process.engine import ProcessEngine
+    from lifecycle_magic.engines.swarm.engine import SwarmEngine
 
 __all__ = ["choose", "docker_engine"]
 
@@ -17,9 +20,10 @@ __all__ = ["choose", "docker_engine"]
 def choose(name: str) -> tuple[Engine, str]:
     """Return the engine called ``name``, checked, and a short line on it.
 
-    ``name`` is ``auto``, ``docker``, ``process``, the address of an engine (``ssh://user@host``,
-    ``tcp://host:2376``) or the name of one of Docker's contexts. The line fits into 100 characters
-    unless an address is long; `doctor` has the details.
+    ``name`` is ``auto``, ``docker``, ``process``, ``swarm``, the address of an engine
+    (``ssh://user@host``, ``tcp://host:2376``, ``swarm://manager:2376``) or the name of one of
+    Docker's contexts. The line fits into 100 characters unless an address is long; `doctor` has the
+    details.
 
     Raises `EngineUnavailable` when an engine was asked for and does not answer, and `InvalidError`
     for a name that is none.
@@ -44,12 +48,15 @@ def choose(name: str) -> tuple[Engine, str]:
 def docker_engine(name: str) -> DockerEngine:
     """Return the Docker engine called ``name``, as in `choose`, which was not asked yet.
 
-    For ``auto`` and ``docker`` it is the one that Docker's own variables name.
+    For ``auto``, ``docker`` and ``swarm`` it is the one that Docker's own variables name. A context
+    that leads to a manager of several nodes stands for their swarm.
     """
     from lifecycle_magic.engines.docker import address
     from lifecycle_magic.engines.docker.engine import DockerEngine
     from lifecycle_magic.engines.relay.locations import FarLocation
 
+    if name == "swarm" or name.startswith("swarm://"):
+        return _swarm_engine(name)
     if name in ("auto", "docker"):
         chosen = address.of_environment()
         if not address.is_far(chosen.url):
@@ -64,10 +71,29 @@ def docker_engine(name: str) -> DockerEngine:
     if found is None:
         raise InvalidError(
             f"engine={name!r} is unknown: it is no context of Docker's (docker context ls shows "
-            "them). Fix: write auto, docker, process, ssh://user@host, tcp://host:2376 or the name "
-            "of a context; LIFECYCLE_MAGIC_ENGINE takes the same names"
+            "them). Fix: write auto, docker, process, swarm, ssh://user@host, tcp://host:2376 or "
+            "the name of a context; LIFECYCLE_MAGIC_ENGINE takes the same names"
         )
-    return DockerEngine(name, FarLocation(found))
+    engine = DockerEngine(name, FarLocation(found))
+    if not engine.manages_several_nodes():
+        return engine
+    engine.close()
+    return _swarm_engine(name, found)
+
+
+def _swarm_engine(name: str, found: Fixed | None = None) -> SwarmEngine:
+    """Return the engine of the swarm that a manager at ``found``, or that ``name`` tells, is in."""
+    from lifecycle_magic.engines.docker import address
+    from lifecycle_magic.engines.relay.locations import FarLocation
+    from lifecycle_magic.engines.swarm.engine import SwarmEngine
+
+    if found is None and name == "swarm":
+        found = address.of_environment()
+    elif found is None:
+        where = name.removeprefix("swarm://").rstrip("/")
+        url = f"tcp://{where}" if re.search(r":\d+\Z", where) else f"tcp://{where}:2376"
+        found = address.of_context(where) or address.Fixed(url, address.tls_files(url))
+    return SwarmEngine(name, FarLocation(found))
 
 
 def _line(engine: ProcessEngine, because: str = "") -> str:

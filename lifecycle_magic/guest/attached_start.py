@@ -1,7 +1,8 @@
-"""The start of a container that has nothing but its standard input and output.
+"""The start of a container that has nothing but one stream: its standard input and output, or a TLS
+connection that it made.
 
-Files came first, on standard input (`lifecycle_magic.wire.packed_files`). Then a child process
-takes both streams and carries the connections of supervisor and worker over them
+Files came first on it (`lifecycle_magic.wire.packed_files`). Then a child process
+takes the stream and carries the connections of supervisor and worker over them
 (`lifecycle_magic.wire.multiplexer`); process 1 goes on as in every container
 (`lifecycle_magic.guest.start`) and dials a Unix socket, as if the kernel listened there.
 
@@ -17,13 +18,16 @@ import os
 import selectors
 import signal
 import socket
+import ssl
 import sys
 import time
 
 from lifecycle_magic.guest import start
 from lifecycle_magic.wire.multiplexer import Multiplexer
+from lifecycle_magic.wire.mux_channel import Stream
 from lifecycle_magic.wire.mux_frames import FrameKind
 from lifecycle_magic.wire.packed_files import unpack
+from lifecycle_magic.wire.tls_stream import TlsStream
 
 __all__ = ["main"]
 
@@ -39,8 +43,12 @@ _TARGETS = {"sock": 0o600, "calls": 0o666}
 """The sockets in the run folder. In a container any user may call another class."""
 
 
-def main(run: str) -> int:
-    """Start and supervise the container whose run folder is ``run``. Return the exit code."""
+def main(run: str, home: ssl.SSLSocket | None = None) -> int:
+    """Start and supervise the container whose run folder is ``run``. Return the exit code.
+
+    ``home`` is the connection to the kernel, without which standard input and output are the
+    stream.
+    """
     listeners = {name: _listen(os.path.join(run, name), mode) for name, mode in _TARGETS.items()}
     over_r, over_w = os.pipe()
     child = os.fork()
@@ -48,7 +56,8 @@ def main(run: str) -> int:
         os.close(over_w)
         code = 70  # EX_SOFTWARE of sysexits(3): a fault of this package
         try:
-            code = _Child(run, listeners, over_r).run()
+            stream = TlsStream(home) if home is not None else _Descriptors()
+            code = _Child(run, listeners, over_r, stream).run()
         except BaseException:
             import traceback
 
@@ -56,6 +65,8 @@ def main(run: str) -> int:
         finally:
             os._exit(code)
     os.close(over_r)
+    if home is not None:
+        home.close()
     for listener in listeners.values():
         listener.close()
     # Nothing that user code prints or reads may reach the stream.
@@ -121,7 +132,9 @@ class _Descriptors:
 class _Child:
     """The process that owns the stream. ``over`` is a pipe that ends when process 1 does."""
 
-    def __init__(self, run: str, listeners: dict[str, socket.socket], over: int) -> None:
+    def __init__(
+        self, run: str, listeners: dict[str, socket.socket], over: int, stream: Stream
+    ) -> None:
         self._run = run
         self._listeners = listeners
         self._over = over
@@ -131,13 +144,14 @@ class _Child:
         self._is_done = False
         self._selector = selectors.DefaultSelector()
         self._mux = Multiplexer(
-            _Descriptors(),
+            stream,
             self._selector,
             on_end=self._on_end,
             on_message=self._on_files,
             most=MAX_FILES_BYTES,
             on_gone=self._on_gone,
             on_bye=self._on_bye,
+            on_kill=self._on_kill,
         )
 
     def run(self) -> int:
@@ -182,6 +196,12 @@ class _Child:
     def _on_gone(self) -> None:
         self._is_gone = True
         self._mux.close_channels()
+
+    def _on_kill(self) -> None:
+        """Kill every process but this one and process 1, which ends without a worker."""
+        if os.getppid() == 1:  # in a container of its own
+            with contextlib.suppress(OSError):
+                os.kill(-1, signal.SIGKILL)
 
     def _on_bye(self) -> None:
         self._is_done = self._said_bye

@@ -200,6 +200,8 @@ class Launcher:
             shm_size=options.shm_size,
             block_network=options.block_network,
             stop_timeout=math.ceil(options.exit_grace) + 5,
+            placement=options.placement,
+            hook=bool(hook),
         )
         for text in version.review(self._name, launch):
             self._notices.show_once(f"{self._name}: {text}")

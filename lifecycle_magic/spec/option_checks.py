@@ -49,18 +49,42 @@ def gpu(name: str, value: Any) -> str | int | tuple[str | int, ...] | None:
 def engine(name: str, value: Any) -> str:
     """Return the name or address of an engine."""
     known = isinstance(value, str) and (
-        value in ("auto", "docker", "process")
-        or re.fullmatch(r"(ssh|tcp|https|unix)://[^\s?#]+", value)
+        value in ("auto", "docker", "process", "swarm")
+        or re.fullmatch(r"(ssh|tcp|https|unix|swarm)://[^\s?#]+", value)
         or docker_contexts.endpoint(value)
     )
     if not known:
         raise refusal(
             name,
             value,
-            "must be 'auto', 'docker', 'process', an address such as 'ssh://user@host' or "
-            "'tcp://host:2376', or the name of one of Docker's contexts (docker context ls)",
+            "must be 'auto', 'docker', 'process', 'swarm', an address such as 'ssh://user@host', "
+            "'tcp://host:2376' or 'swarm://manager:2376', or the name of one of Docker's contexts "
+            "(docker context ls)",
         )
     return cast(str, value)
+
+
+_CONSTRAINT = re.compile(
+    r"(node\.(id|hostname|role|platform\.(os|arch)|labels\.[\w.\-/]+)|engine\.labels\.[\w.\-/]+)"
+    r"\s*(==|!=)\s*[\w.:\-/]+\Z"
+)
+
+
+def placement(name: str, value: Any) -> tuple[str, ...]:
+    """Return constraints on the nodes of a swarm, as a tuple."""
+    if isinstance(value, str):
+        value = [value]
+    if not isinstance(value, (list, tuple)) or not all(isinstance(one, str) for one in value):
+        raise refusal(name, value, "must be a list of constraints: ['node.labels.zone==a']")
+    for one in value:
+        if not _CONSTRAINT.match(one):
+            raise refusal(
+                name,
+                one,
+                "must compare something of a node, as in 'node.labels.zone==a', "
+                "'node.hostname!=box1' or 'node.role==worker'",
+            )
+    return tuple(one.strip() for one in value)
 
 
 def retries(name: str, value: Any) -> Retries:

@@ -43,6 +43,7 @@ class OptionTypes(TypedDict, total=False):
     block_network: bool | None
     exit_grace: float | None
     engine: str | None
+    placement: Sequence[str] | None
 
 
 def takes_options(function: F) -> F:

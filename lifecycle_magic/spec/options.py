@@ -178,7 +178,13 @@ class Options:
         number(0, "seconds"), "how long exit hooks may take", "SECONDS", default=30.0
     )
     engine: str | None = _option(
-        checks.engine, "auto, docker, process, ssh://user@host, tcp://host:2376", "ENGINE"
+        checks.engine, "auto, docker, process, swarm, ssh://user@host, tcp://host:2376", "ENGINE"
+    )
+    placement: tuple[str, ...] = _option(
+        checks.placement,
+        "constraints on the nodes of a swarm, as in node.labels.zone==a",
+        "CONSTRAINT...",
+        default=(),
     )
 
     @classmethod

@@ -73,6 +73,7 @@ class Multiplexer:
         connect: Callable[[str], socket.socket | None] | None = None,
         on_gone: Callable[[], None] = lambda: None,
         on_bye: Callable[[], None] = lambda: None,
+        on_kill: Callable[[], None] = lambda: None,
         pings: bool = False,
         first: bytes = b"",
     ) -> None:
@@ -85,6 +86,7 @@ class Multiplexer:
         self._connect = connect
         self._on_gone = on_gone
         self._on_bye = on_bye
+        self._on_kill = on_kill
         self._pings = pings
         self._reader = FrameReader()
         self._channels: dict[int, MuxChannel] = {}
@@ -117,7 +119,7 @@ class Multiplexer:
         self._flush()
 
     def send(self, kind: FrameKind) -> None:
-        """Send GONE or BYE."""
+        """Send GONE, BYE or KILL."""
         self._send(kind)
         self._flush()
 
@@ -249,6 +251,8 @@ class Multiplexer:
             self._on_gone()
         elif kind == FrameKind.BYE:
             self._on_bye()
+        elif kind == FrameKind.KILL:
+            self._on_kill()
 
     def _find(self, number: int) -> MuxChannel | None:
         """Return a channel; None for one that this end has closed. Raises for a number that no

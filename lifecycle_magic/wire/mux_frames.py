@@ -35,6 +35,7 @@ class FrameKind(enum.IntEnum):
     PART = 9  # a part of a message, and MESSAGE its last part
     MESSAGE = 10
     BYE = 11  # the last frame of this end
+    KILL = 12  # kill what runs in the container, where no engine does it at once
 
 
 _LENGTHS = {

@@ -112,6 +112,10 @@ class DockerEngine:
         self._known = self._read_facts()
         return f"Docker {self._known.version} at {self.address}"
 
+    def manages_several_nodes(self) -> bool:
+        """Return whether the engine manages a swarm of more than one machine."""
+        return self._facts.managed_nodes > 1
+
     @property
     def _facts(self) -> Facts:
         if self._known is None:

@@ -48,6 +48,7 @@ class Facts:
     arch: str = ""
     host_gateway: bool = True  # it can give containers a name for its machine
     id: str = ""  # the engine's own
+    managed_nodes: int = 0  # of the swarm that it manages
 
     @classmethod
     def of(cls, info: dict[str, Any], api_version: str = "1.41") -> Facts:
@@ -66,6 +67,7 @@ class Facts:
             arch=_ARCHITECTURES.get(info.get("Architecture", ""), info.get("Architecture", "")),
             host_gateway=_numbers(api_version) >= _HOST_GATEWAY,
             id=info.get("ID") or "",
+            managed_nodes=_managed_nodes(info.get("Swarm") or {}),
         )
 
     @property
@@ -100,6 +102,10 @@ def read(clients: Clients, *, far: bool = False) -> Facts:
             f"engine={clients.location.shown!r}, or use one on this machine (unset DOCKER_HOST)"
         )
     return facts
+
+
+def _managed_nodes(swarm: dict[str, Any]) -> int:
+    return int(swarm.get("Nodes") or 0) if swarm.get("ControlAvailable") else 0
 
 
 def _numbers(version: str) -> tuple[int, ...]:

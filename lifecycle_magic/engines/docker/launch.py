@@ -93,6 +93,11 @@ def review(
             for one in launch.mounts
             if one.volume.kind == "path"
         ]
+    if launch.placement:
+        ignored.append(
+            f"placement={list(launch.placement)}: it chooses nodes of a swarm, and {address} is "
+            "one machine. engine='swarm' uses it"
+        )
     if launch.block_network and transport == "tcp":
         refused.append(
             "block_network=True needs a container that reaches the kernel by a Unix socket, and "
@@ -135,7 +140,7 @@ def attached_config(launch: Launch, facts: Facts) -> dict[str, Any]:
         launch,
         facts,
         ["python3", "-c", inspect.getsource(packed_files) + _ATTACHED_PRELUDE, GUEST, RUN],
-        [_in_memory(GUEST, 0o755), _in_memory(RUN, 0o700)],
+        [in_memory(GUEST, 0o755), in_memory(RUN, 0o700)],
     )
     # The end of this one attachment is the end of standard input: so it learns that the relay is
     # gone.
@@ -248,7 +253,8 @@ def mount(mount: Mount) -> dict[str, Any]:
     return made
 
 
-def _in_memory(target: str, mode: int) -> dict[str, Any]:
+def in_memory(target: str, mode: int) -> dict[str, Any]:
+    """Return the mount of a folder in memory."""
     return {"Type": "tmpfs", "Target": target, "TmpfsOptions": {"Mode": mode}}
 
 

@@ -113,6 +113,11 @@ def of_launch(launch: Launch, host: Host) -> Honoured:
         refused.append(f"{launch.gpu[0]}: no GPU is on this machine. Fix: omit gpu=")
     elif launch.gpu and (missing := lacking(launch.gpu, host.gpus)):
         refused.append(missing)
+    if launch.placement:
+        ignored.append(
+            f"placement={list(launch.placement)}: it chooses nodes of a swarm; engine='swarm' has "
+            "some"
+        )
     if launch.memory is not None:
         ignored.append(f"memory={launch.memory}: processes have no memory limit; for one {_DOCKER}")
     if launch.shm_size is not None and not host.sandboxed:

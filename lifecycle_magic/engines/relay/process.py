@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import os
 import socket
@@ -17,7 +18,7 @@ from lifecycle_magic.engines.process.environments import base_python
 from lifecycle_magic.exception import EngineError
 from lifecycle_magic.wire import packed_files
 
-__all__ = ["RelayProcess", "RelaySettings", "packed_guest"]
+__all__ = ["HomeSettings", "RelayProcess", "RelaySettings", "packed_guest"]
 
 READY_SECONDS = 15.0
 """Seconds until a relay has said that it is ready. ssh gives up before."""
@@ -61,6 +62,20 @@ class RelaySettings:
     ssh: tuple[str, ...] = field(default=())
 
 
+@dataclass(frozen=True)
+class HomeSettings:
+    """Where a relay listens for containers that connect to it, and the files with which.
+
+    ``host`` is empty for every address of this machine; ``port`` is 0 for any free one.
+    ``identity`` holds the relay's certificate and key, ``authority`` that of the containers'.
+    """
+
+    host: str
+    port: int
+    authority: str
+    identity: str
+
+
 class RelayProcess:
     """A running relay. Raises `EngineError` with the reason if it does not start.
 
@@ -100,7 +115,7 @@ class RelayProcess:
             self._control.close()
             raise EngineError(f"the relay could not be started: {error}") from None
         threading.Thread(target=self._read, name="lifecycle-relay", daemon=True).start()
-        if error_text := self._wait(0, READY_SECONDS):
+        if error_text := self._wait(0, READY_SECONDS)["error"]:
             self.close()
             raise EngineError(error_text)
 
@@ -114,7 +129,7 @@ class RelayProcess:
 
         ``seconds`` is how long the container's end may take. Return the error, empty for none.
         """
-        return self._ask(
+        answer = self._ask(
             "serve",
             SERVE_SECONDS,
             container=container,
@@ -122,6 +137,39 @@ class RelayProcess:
             guest=str(guest),
             seconds=seconds,
         )
+        return str(answer["error"])
+
+    def expect(
+        self,
+        service: str,
+        run_dir: Path,
+        guest: Path | None,
+        seconds: float,
+        token: str,
+        home: HomeSettings,
+    ) -> int:
+        """Let the container of a service connect with this token, and send it its files then.
+
+        Return the port on which the relay listens. ``guest`` is sent too, if given. Raises
+        `EngineError`.
+        """
+        answer = self._ask(
+            "expect",
+            SERVE_SECONDS,
+            container=service,
+            run=str(run_dir),
+            guest=str(guest) if guest is not None else "",
+            seconds=seconds,
+            token=token,
+            **dataclasses.asdict(home),
+        )
+        if answer["error"]:
+            raise EngineError(str(answer["error"]))
+        return int(answer["port"])
+
+    def kill(self, service: str) -> None:
+        """Kill the processes of a service's container, and have the service removed."""
+        self._send(do="kill", container=service)
 
     def put(self, container: str, run_dir: Path) -> None:
         """Send the modules in a run folder to its container, before what is sent to it later."""
@@ -133,7 +181,7 @@ class RelayProcess:
 
     def fate(self, container: str) -> str:
         """Return why the stream of a container ended before the container did, if it did."""
-        return self._ask("fate", FATE_SECONDS, container=container)
+        return str(self._ask("fate", FATE_SECONDS, container=container)["error"])
 
     def close(self) -> None:
         """Let the relay know that this session ends. It exits when its containers have ended."""
@@ -144,7 +192,7 @@ class RelayProcess:
 
     # --- lines -----------------------------------------------------------------------------
 
-    def _ask(self, what: str, within: float, **fields: object) -> str:
+    def _ask(self, what: str, within: float, **fields: object) -> dict[str, Any]:
         with self._lock:
             self._numbers += 1
             number = self._numbers
@@ -159,12 +207,12 @@ class RelayProcess:
         except OSError:
             self._end()
 
-    def _wait(self, number: int, seconds: float) -> str:
+    def _wait(self, number: int, seconds: float) -> dict[str, Any]:
         answer = self._answers[number]
         try:
             if not answer.arrived.wait(seconds):
-                return f"the relay did not answer within {seconds:g} s"
-            return answer.error
+                return {"error": f"the relay did not answer within {seconds:g} s"}
+            return answer.message
         finally:
             with self._lock:
                 self._answers.pop(number, None)
@@ -187,7 +235,7 @@ class RelayProcess:
         with self._lock:
             answer = self._answers.get(int(message.get("number", 0)))
         if answer is not None:
-            answer.error = str(message["error"])
+            answer.message = message
             answer.arrived.set()
 
     def _end(self) -> None:
@@ -197,16 +245,16 @@ class RelayProcess:
             waiting = list(self._answers.values())
         for answer in waiting:
             if not answer.arrived.is_set():
-                answer.error = "the relay to the engine has exited"
+                answer.message = {"error": "the relay to the engine has exited"}
                 answer.arrived.set()
 
 
 class _Answer:
-    """The answer to a request: its error, empty for none, once it has arrived."""
+    """The answer to a request, once it has arrived. Its ``error`` is empty for none."""
 
     def __init__(self) -> None:
         self.arrived = threading.Event()
-        self.error = ""
+        self.message: dict[str, Any] = {"error": ""}
 
 
 def packed_guest(folder: Path) -> Path:

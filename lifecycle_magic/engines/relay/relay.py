@@ -8,6 +8,11 @@ object a line, and answers in the same way:
         → {"event": "served", "number": 1, "error": ""}
     {"do": "put", "container": id, "run": folder}   → the container's end gets the modules in it
     {"do": "remove", "container": id, "seconds": 40} removes a container once it has ended
+    {"do": "expect", "number": 3, "container": service, "run": folder, "guest": file, "token": text,
+     "host": address, "port": 0, "authority": file, "identity": file, "seconds": 40}
+        → {"event": "expected", "number": 3, "error": "", "port": 40123}
+                                                     the service's container connects by itself
+    {"do": "kill", "container": service}             kills its processes, and removes the service
     {"do": "fate", "number": 2, "container": id}
         → {"event": "fate", "number": 2, "error": why the stream ended before its container}
     {"event": "ready", "error": ""}                  is the first line: the tunnel is there
@@ -22,6 +27,7 @@ A thread in the kernel is no substitute: beside a cell that computes, its answer
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import os
 import selectors
@@ -42,11 +48,14 @@ from lifecycle_magic.engines.relay.engine_http import (
     attach,
     request,
 )
+from lifecycle_magic.engines.relay.home import Expected, Home
+from lifecycle_magic.engines.relay.removal import delete_service, remove_container, remove_service
+from lifecycle_magic.engines.relay.run_folder import pack_run_folder, write_file
 from lifecycle_magic.host import relay_lock
-from lifecycle_magic.wire import packed_files
 from lifecycle_magic.wire.hello import dial
 from lifecycle_magic.wire.multiplexer import Multiplexer
 from lifecycle_magic.wire.mux_frames import FrameKind
+from lifecycle_magic.wire.tls_stream import TlsStream
 
 __all__ = ["main"]
 
@@ -60,14 +69,14 @@ _TARGETS = ("sock", "calls")  # in a run folder
 class _Served:
     """A container with its stream."""
 
-    def __init__(self, container: str, run: str, seconds: float) -> None:
+    def __init__(self, container: str, run: str, seconds: float, lock: int) -> None:
         self.container = container
         self.run = run
         self.seconds = seconds
         self.mux: Multiplexer
-        self.stream: Attached
+        self.stream: Attached | TlsStream
         self.has_ended = False  # it said BYE
-        self.lock = relay_lock.hold(run)
+        self.lock = lock
 
 
 class Relay:
@@ -85,6 +94,8 @@ class Relay:
         self._threads = 0  # that remove containers
         self._is_alone = False  # the kernel has exited
         self._is_cut = False  # the tunnel has ended
+        self._home = Home(self._selector, self._on_connected)
+        self._services: set[str] = set()  # names of those that were expected, until their removal
         os.set_blocking(self._wake_r, False)
         os.set_blocking(self._wake_w, False)
         self._selector.register(self._wake_r, selectors.EVENT_READ, lambda _: self._on_wake())
@@ -94,7 +105,9 @@ class Relay:
         """Serve until the kernel has exited and all containers have ended."""
         while self._served or self._threads or not (self._is_alone or self._is_cut):
             now = time.monotonic()
-            due = min((one.mux.tick(now) for one in list(self._served.values())), default=None)
+            waits = [one.mux.tick(now) for one in list(self._served.values())]
+            late = self._home.tick(now)
+            due = min(waits if late is None else [*waits, late], default=None)
             ready = self._selector.select(due)
             # The end of the kernel first: containers then learn it before they lose connections.
             for key, events in sorted(ready, key=lambda one: one[0].fileobj is not self._control):
@@ -137,7 +150,11 @@ class Relay:
         if asked["do"] == "serve":
             self._start_thread(lambda: self._serve(asked))
         elif asked["do"] == "put" and (found := self._served.get(asked["container"])):
-            found.mux.send_message(_pack_run_folder(found.run)[32:])
+            found.mux.send_message(pack_run_folder(found.run)[32:])
+        elif asked["do"] == "expect":
+            self._expect(asked)
+        elif asked["do"] == "kill":
+            self._kill(asked["container"])
         elif asked["do"] == "fate":
             found_fate = self._fates.get(asked["container"], "")
             self.tell(event="fate", number=asked["number"], error=found_fate)
@@ -151,6 +168,10 @@ class Relay:
         self._is_alone = True
         for one in list(self._served.values()):
             self._part(one)
+        for waiting in self._home.expected:
+            self._forget(waiting.container)
+            self._start_thread(functools.partial(self._delete, waiting.container))
+        self._home.close()
 
     def _part(self, one: _Served) -> None:
         """Let a container know that the kernel has exited, and remove it after its end."""
@@ -190,8 +211,9 @@ class Relay:
         container, error = str(asked["container"]), ""
         try:
             with open(asked["guest"], "rb") as file:
-                first = file.read() + _pack_run_folder(asked["run"])
-            one = _Served(container, asked["run"], float(asked["seconds"]))
+                first = file.read() + pack_run_folder(asked["run"])
+            lock = relay_lock.hold(asked["run"])
+            one = _Served(container, asked["run"], float(asked["seconds"]), lock)
         except OSError as failed:
             self._answer(asked, str(failed))
             return
@@ -224,24 +246,75 @@ class Relay:
         return request(self._address, method, path, timeout=timeout)
 
     def _remove(self, container: str, seconds: float) -> None:
-        """Remove a container once it has ended, also where the engine restarts meanwhile.
+        """Remove a container or a service once it has ended. On a thread.
 
         A later session removes what can't be removed now.
         """
         deadline = time.monotonic() + seconds + REMOVE_SECONDS
-        while not self._is_cut and (left := deadline - time.monotonic()) > 0:
+        if container in self._services:
+            remove_service(self._request, container, deadline, lambda: self._is_cut)
+            self._call(lambda: self._end_service(container))
+        else:
+            remove_container(self._request, container, deadline, lambda: self._is_cut)
+
+    # --- services, whose containers connect by themselves ----------------------------------
+
+    def _expect(self, asked: dict[str, Any]) -> None:
+        """Answer with the port to which the container of a service has to connect."""
+        port, error = 0, ""
+        try:
+            one = Expected.of(asked)
             try:
-                self._request("POST", f"/containers/{container}/wait", timeout=left)
-                self._request("DELETE", f"/containers/{container}?v=1")
-                return
-            except RequestError as error:
-                if error.status == 404:
-                    return
-                time.sleep(min(1.0, left))
+                settings = (str(asked["authority"]), str(asked["identity"]))
+                port = self._home.expect(one, str(asked["host"]), int(asked["port"]), *settings)
+                self._services.add(one.container)
+            except BaseException:
+                os.close(one.lock)
+                raise
+        except OSError as failed:
+            error = f"can't listen for containers of the swarm at {asked['host']}: {failed}"
+        self.tell(event="expected", number=asked["number"], error=error, port=port)
+
+    def _on_connected(self, one: Expected, stream: TlsStream) -> None:
+        """Send a container that has connected what it needs."""
+        try:
+            first = b""
+            if one.guest:
+                with open(one.guest, "rb") as file:
+                    first = file.read()
+            first += pack_run_folder(one.run)
+        except OSError:  # its run folder has gone: the kernel does not want it any more
+            os.close(one.lock)
+            stream.close()
+            return
+        self._add(_Served(one.container, one.run, one.seconds, one.lock), stream, first)
+
+    def _forget(self, service: str) -> None:
+        """Let a container connect no more."""
+        if (waiting := self._home.forget(service)) is not None:
+            os.close(waiting.lock)
+
+    def _kill(self, service: str) -> None:
+        self._forget(service)
+        if (found := self._served.get(service)) is not None:
+            found.mux.send(FrameKind.KILL)
+        self._start_thread(lambda: self._delete(service))
+
+    def _delete(self, service: str) -> None:
+        """Delete a service as it is. On a thread."""
+        delete_service(self._request, service)
+        self._call(lambda: self._end_service(service))
+
+    def _end_service(self, service: str) -> None:
+        """Close the port with the last service."""
+        self._forget(service)
+        self._services.discard(service)
+        if not self._services:
+            self._home.close()
 
     # --- streams ---------------------------------------------------------------------------
 
-    def _add(self, one: _Served, stream: Attached, first: bytes) -> None:
+    def _add(self, one: _Served, stream: Attached | TlsStream, first: bytes) -> None:
         one.stream = stream
         one.mux = Multiplexer(
             stream,
@@ -264,7 +337,7 @@ class Relay:
             return None
         try:
             if target == "sock":  # the supervisor: from now on the container has a log
-                _write(os.path.join(one.run, "log"), b"")
+                write_file(os.path.join(one.run, "log"), b"")
             return dial(f"unix:{one.run}/{target}")
         except OSError:
             return None
@@ -272,7 +345,7 @@ class Relay:
     def _on_report(self, one: _Served, data: bytes) -> None:
         if data:
             with contextlib.suppress(OSError):  # the kernel has the report, and removed the folder
-                _write(os.path.join(one.run, "report.json"), data)
+                write_file(os.path.join(one.run, "report.json"), data)
 
     def _on_bye(self, one: _Served) -> None:
         one.has_ended = True
@@ -282,35 +355,10 @@ class Relay:
         self._served.pop(one.container, None)
         if one.stream.errors:
             with contextlib.suppress(OSError):
-                _write(os.path.join(one.run, "start.log"), one.stream.errors)
+                write_file(os.path.join(one.run, "start.log"), one.stream.errors)
         os.close(one.lock)
         if not one.has_ended and not self._is_alone:
             self._fates[one.container] = why
-
-
-def _pack_run_folder(run: str) -> bytes:
-    """Return the regular files of a run folder that its container needs, with their length.
-
-    The boot file holds a token and is removed, as the container would.
-    """
-    files: dict[str, bytes] = {}
-    for folder, _, names in os.walk(run):
-        for name in names:
-            path = os.path.join(folder, name)
-            below = os.path.relpath(path, run)
-            if below != "boot.json" and not below.startswith("modules" + os.sep):
-                continue
-            with open(path, "rb") as file:
-                files[below] = file.read()
-            if below == "boot.json":
-                os.unlink(path)
-    return packed_files.pack(files)
-
-
-def _write(path: str, data: bytes) -> None:
-    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW
-    with open(os.open(path, flags, 0o600), "wb") as file:
-        file.write(data)
 
 
 def main() -> None:

@@ -142,7 +142,10 @@ def read(line: str) -> argparse.Namespace:
 
 def plain_options(given: argparse.Namespace) -> dict[str, Any]:
     """Return the options that are single values, None for those that the line does not have."""
-    return {name: getattr(given, name) for name, one in declared().items() if one.value is not None}
+    values = {
+        name: getattr(given, name) for name, one in declared().items() if one.value is not None
+    }
+    return {name: None if value == [] else value for name, value in values.items()}
 
 
 def describe() -> str:

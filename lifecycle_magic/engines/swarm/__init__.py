@@ -1,0 +1,1 @@
+"""Containers on the nodes of a Docker swarm, which connect to the kernel by themselves."""
