@@ -31,18 +31,11 @@ install_debian_packages() {
     local -a missing=()
     command -v bwrap >/dev/null || missing+=(bubblewrap)
     [[ -x /usr/sbin/sshd ]] || missing+=(openssh-server)
+    command -v docker-registry >/dev/null || missing+=(docker-registry)
     command -v chromium >/dev/null || missing+=(chromium)
     # Without any font the browser draws empty boxes.
     [[ -n $(find /usr/share/fonts -name '*.ttf' -print -quit 2>/dev/null) ]] || missing+=(fonts-dejavu-core)
     ((${#missing[@]})) || return 0
-missing=()
-command -v bwrap >/dev/null || missing+=(bubblewrap)
-[[ -x /usr/sbin/sshd ]] || missing+=(openssh-server)
-command -v docker-registry >/dev/null || missing+=(docker-registry)
-command -v chromium >/dev/null || missing+=(chromium)
-# Without any font the browser draws empty boxes.
-[[ -n $(find /usr/share/fonts -name '*.ttf' -print -quit 2>/dev/null) ]] || missing+=(fonts-dejavu-core)
-((${#missing[@]})) || exit 0
 
     if [[ $(id -u) == 0 ]] && grep -q '^ID=debian' /etc/os-release 2>/dev/null; then
         printf 'test-packages: installing %s\n' "${missing[*]}"
