@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # What only tests need: large libraries in a folder of their own, and Debian packages (the sandbox of the
-# process engine and a browser). As root on Debian it installs the packages that are missing; elsewhere it
+# process engine, a browser, Podman). As root on Debian it installs the packages that are missing; elsewhere it
 # names them, and the tests that need them skip.
 #
 #     scripts/test-packages.sh [libraries] [debian]      default: both
@@ -30,6 +30,7 @@ install_libraries() {
 install_debian_packages() {
     local -a missing=()
     command -v bwrap >/dev/null || missing+=(bubblewrap)
+    command -v podman >/dev/null || missing+=(podman netavark)
     [[ -x /usr/sbin/sshd ]] || missing+=(openssh-server)
     command -v docker-registry >/dev/null || missing+=(docker-registry)
     command -v chromium >/dev/null || missing+=(chromium)

@@ -118,7 +118,7 @@ class Site:
     def close(self) -> None:
         for key in reversed(self.engine.kept):
             with contextlib.suppress(docker.errors.ImageNotFound):
-                self.client.images.remove(tag(key), force=True)
+                docker_images.remove(self.client, tag(key))
         docker_images.remove_made_by(self.client, [self.mark], dangling=True, label=f"{ROLE}=image")
         self.engine.close()
 

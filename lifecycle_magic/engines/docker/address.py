@@ -105,23 +105,47 @@ def of_environment() -> Fixed:
     return found
 
 
-def connect(version: str | None, location: Location) -> APIClient:
-    """Return a client that speaks ``version`` of the API, or if that is None the engine's own.
+@dataclass(frozen=True)
+class EngineVersion:
+    """What answers at an address: ``product`` with its ``version``, and its version of the API."""
+
+    product: str
+    version: str
+    api: str
+
+    @classmethod
+    def of(cls, answer: dict[str, Any]) -> EngineVersion:
+        """Return what an engine's ``/version`` reports.
+
+        >>> EngineVersion.of({"Version": "20.10.24", "ApiVersion": "1.41"}).product
+        'Docker'
+        """
+        parts = [str(part.get("Name")) for part in answer.get("Components") or ()]
+        product = "Podman" if any(name.startswith("Podman") for name in parts) else "Docker"
+        return cls(product, str(answer.get("Version", "unknown")), str(answer["ApiVersion"]))
+
+    @property
+    def is_podman(self) -> bool:
+        """Return whether it is Podman, which answers some requests otherwise than Docker."""
+        return self.product == "Podman"
+
+
+def version_at(location: Location) -> EngineVersion:
+    """Ask which engine answers; raises as `connect` does."""
+    import docker.constants
+
+    client = connect(docker.constants.MINIMUM_DOCKER_API_VERSION, location)
+    try:
+        return EngineVersion.of(client.version(api_version=False))
+    finally:
+        client.close()
+
+
+def connect(version: str, location: Location) -> APIClient:
+    """Return a client that speaks ``version`` of the API.
 
     Raises what ``docker`` raises, and `EngineUnavailable` for settings that can't be used.
     """
-    import docker.constants
-
-    if version is None:
-        client = _client(docker.constants.MINIMUM_DOCKER_API_VERSION, location)
-        try:
-            version = str(client.version(api_version=False)["ApiVersion"])
-        finally:
-            client.close()
-    return _client(version, location)
-
-
-def _client(version: str, location: Location) -> APIClient:
     import docker
     import docker.errors
 

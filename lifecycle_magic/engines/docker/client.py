@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from lifecycle_magic.engines.docker.address import Location, connect
+from lifecycle_magic.engines.docker.address import EngineVersion, Location, connect, version_at
 from lifecycle_magic.exception import EngineError, EngineUnavailable, Error
 from lifecycle_magic.host import disk_full
 from lifecycle_magic.wire import descriptors
@@ -68,7 +68,7 @@ class Clients:
         self.location = location
         self._lock = threading.Lock()
         self._idle: list[tuple[str, APIClient]] = []  # with the URL that it connects to
-        self._version: str | None = None
+        self._version: EngineVersion | None = None
 
     @contextlib.contextmanager
     def use(self, doing: str) -> Iterator[APIClient]:
@@ -124,9 +124,18 @@ class Clients:
     def _connect(self) -> APIClient:
         _knock(self.location)
         # To ask which version is spoken costs a round trip, so only the first does.
-        client = connect(self._version, self.location)
-        self._version = client.api_version
-        return client
+        if self._version is None:
+            self._version = version_at(self.location)
+        return connect(self._version.api, self.location)
+
+    @property
+    def version(self) -> EngineVersion:
+        """What answers. Raises `EngineUnavailable` if nothing does."""
+        if self._version is None:
+            with self.use("tell its version"):
+                pass
+        assert self._version is not None
+        return self._version
 
     def close(self) -> None:
         """Close what is idle. The object can be used again."""

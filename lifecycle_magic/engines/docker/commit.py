@@ -42,6 +42,8 @@ def commit(clients: Clients, container: str, key: str) -> str:
         bare = f"{label}-bare" if volumes else label
         try:
             committed = str(api.commit(container, repository, bare, conf=config)["Id"])
+            if not committed.startswith("sha256:"):  # Podman's
+                committed = f"sha256:{committed}"
             if not volumes:
                 return committed
             found = _with_volumes(api, container, volumes, committed, tag(key))
@@ -85,7 +87,9 @@ def _own_volumes(made: Mapping[str, Any]) -> list[str]:
     Every ``VOLUME`` of the image is one, unless something else was mounted there. What is written
     below is no part of a commit.
     """
-    asked = {mount["Target"] for mount in made["HostConfig"].get("Mounts") or ()}
+    host = made["HostConfig"]
+    asked = {mount["Target"] for mount in host.get("Mounts") or ()}
+    asked |= {bind.split(":")[1] for bind in host.get("Binds") or () if ":" in bind}
     return sorted(
         mount["Destination"]
         for mount in made.get("Mounts") or ()

@@ -2,7 +2,8 @@
 
 A step that sees secrets or volumes runs so: its secrets travel through the container's standard
 input, so they are in no configuration, history or layer. A file that the step wrote with a
-secret's value in it fails the step.
+secret's value in it fails the step. On Podman every command runs so, for there an interrupt does
+not end a command that its builder runs.
 """
 
 from __future__ import annotations
@@ -20,11 +21,11 @@ from lifecycle_magic.engines.docker.api import create_container, discard_contain
 from lifecycle_magic.engines.docker.client import Clients
 from lifecycle_magic.engines.docker.commit import commit
 from lifecycle_magic.engines.docker.facts import Facts
-from lifecycle_magic.engines.docker.names import ROLE, tag, volume_name
+from lifecycle_magic.engines.docker.names import ROLE, tag
+from lifecycle_magic.engines.docker.needed import require_volumes
 from lifecycle_magic.engines.docker.progress import StepOutputTail
 from lifecycle_magic.engines.process import environments
 from lifecycle_magic.engines.step_reporter import StepReporter
-from lifecycle_magic.exception import EngineError
 from lifecycle_magic.guest import secret_search
 from lifecycle_magic.images.package_steps import AptInstall, PipInstall
 from lifecycle_magic.images.step_access import StepAccess
@@ -34,7 +35,7 @@ from lifecycle_magic.wire.surroundings import HOST
 if TYPE_CHECKING:
     from docker import APIClient
 
-__all__ = ["body", "execute", "given_to", "key_of", "run"]
+__all__ = ["body", "can_run", "execute", "given_to", "key_of", "run"]
 
 _FOUND = 78  # EX_CONFIG of sysexits(3)
 
@@ -73,10 +74,12 @@ def run(
         proxies, withheld = surroundings.of_build()
         for text in withheld:
             reporter.report_output(f"{text}\n")
-        given = given_to(step, proxies)
+        given = given_to(step, proxies) if step.access else None
+        if given is None and proxies:
+            words = ["env", *(f"{name}={value}" for name, value in proxies.items()), *words]
         with clients.use("run a step of the image") as api:
-            mounts = _mounts(api, step.access)
-            config = body(below, words, facts, mounts, given=True)
+            mounts = _mounts(api, step.access, facts)
+            config = body(below, words, facts, mounts, given=given is not None)
             create_container(api, config, container)
             printed = StepOutputTail(reporter.report_output)
             code = execute(api, container, printed, given)
@@ -90,6 +93,11 @@ def run(
         discard_container(clients, container)
     reporter.report_end("done")
     return made
+
+
+def can_run(step: Step) -> bool:
+    """Return whether `run` can carry out ``step``: a command, given word by word."""
+    return step.instruction("").startswith("RUN [")
 
 
 def key_of(kind: str, step: Step, below: str) -> str:
@@ -110,7 +118,7 @@ def body(
     image: str,
     words: Sequence[str],
     facts: Facts,
-    mounts: Sequence[Mapping[str, Any]],
+    mounts: Sequence[dict[str, Any]],
     *,
     given: bool = False,
 ) -> dict[str, Any]:
@@ -118,7 +126,7 @@ def body(
 
     With ``given`` it waits for what `execute` sends it first.
     """
-    host: dict[str, Any] = {"Mounts": list(mounts)}
+    host: dict[str, Any] = launch.mounted(mounts, facts)
     if facts.host_gateway:
         host["ExtraHosts"] = [f"{HOST}:host-gateway"]
     if facts.secured_by("selinux"):
@@ -172,19 +180,7 @@ def execute(
     return int(api.wait(container)["StatusCode"])
 
 
-def _mounts(api: APIClient, access: StepAccess) -> list[dict[str, Any]]:
-    import docker.errors
-
-    found = []
-    for path, volume in access.volumes:
-        mount = Mount(path, volume)
-        if volume.kind == "named" and not volume.create_if_missing:
-            try:
-                api.inspect_volume(volume_name(mount))
-            except docker.errors.NotFound:
-                raise EngineError(
-                    f"the volume {volume.name!r} for {path} is not there, and create_if_missing is "
-                    "False: check its name, or have it created"
-                ) from None
-        found.append(launch.mount(mount))
-    return found
+def _mounts(api: APIClient, access: StepAccess, facts: Facts) -> list[dict[str, Any]]:
+    mounts = [Mount(path, volume) for path, volume in access.volumes]
+    require_volumes(api, mounts, facts)
+    return [launch.mount(mount) for mount in mounts]

@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 LAST_SECONDS = 5.0
 """Seconds to wait for a container that is just ending."""
 
+_EVENTS = ("oom", "die", "destroy", "died", "remove")
+"""The last two are what Podman calls them in a filter; in its answer, a ``died`` is a ``die``."""
+
 _REMOVERS = 4  # threads: the engine takes 20 to 200 ms for each container
 
 
@@ -117,7 +120,7 @@ def _from_events(api: APIClient, container: str) -> Ended | None:
     events: Any = api.events(
         since=1,
         until=int(time.time()) + 1,  # all has been said; the engine counts whole seconds
-        filters={"container": container, "event": ["oom", "die", "destroy"]},
+        filters={"container": container, "event": [*_EVENTS]},
         decode=True,
     )
     for event in events:
@@ -126,8 +129,9 @@ def _from_events(api: APIClient, container: str) -> Ended | None:
             oom = True
         elif action == "die":
             over = True
-            code = int(event["Actor"]["Attributes"]["exitCode"])
-        elif action == "destroy":
+            told = event["Actor"]["Attributes"]
+            code = int(told.get("exitCode") or told.get("containerExitCode") or 0)
+        elif action in ("destroy", "remove"):
             over = True
             break
     return Ended(code, oom) if over else None

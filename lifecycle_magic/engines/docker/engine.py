@@ -35,7 +35,7 @@ from lifecycle_magic.engines.base import (
 )
 from lifecycle_magic.engines.cpu_meter import CpuMeter
 from lifecycle_magic.engines.docker import commit as docker_commit
-from lifecycle_magic.engines.docker import ends, facts, run_folder, shared_files
+from lifecycle_magic.engines.docker import ends, facts, needed, run_folder, shared_files
 from lifecycle_magic.engines.docker import kept as docker_kept
 from lifecycle_magic.engines.docker import launch as docker_launch
 from lifecycle_magic.engines.docker import surroundings as docker_surroundings
@@ -51,7 +51,7 @@ from lifecycle_magic.engines.docker.facts import Facts
 from lifecycle_magic.engines.docker.images import Images
 from lifecycle_magic.engines.docker.launch import RUN, Transport
 from lifecycle_magic.engines.docker.local_process import local_process
-from lifecycle_magic.engines.docker.names import ROLE, volume_name
+from lifecycle_magic.engines.docker.names import ROLE
 from lifecycle_magic.engines.docker.relayed import RelayedContainers
 from lifecycle_magic.engines.docker.volumes import DockerVolumes
 from lifecycle_magic.engines.listener import unix_socket
@@ -110,7 +110,8 @@ class DockerEngine:
     def check(self) -> str:
         """Return one line that describes the engine; raises `EngineUnavailable`."""
         self._known = self._read_facts()
-        return f"Docker {self._known.version} at {self.address}"
+        product = "Podman" if self._known.is_podman else "Docker"
+        return f"{product} {self._known.version} at {self.address}"
 
     def manages_several_nodes(self) -> bool:
         """Return whether the engine manages a swarm of more than one machine."""
@@ -274,7 +275,8 @@ class DockerEngine:
         import docker.errors
 
         with self._clients.use(f"start the container {launch.name}") as api:
-            self._require_volumes(api, launch)
+            needed.require_volumes(api, launch.mounts, self._facts)
+            needed.require_folders(launch.mounts, self._facts)
             try:
                 if self._transport == "relay":
                     container = self._relayed.start(api, launch, self._facts)
@@ -308,19 +310,6 @@ class DockerEngine:
             discard_container(self._clients, container)
             raise
         return container
-
-    def _require_volumes(self, api: APIClient, launch: Launch) -> None:
-        import docker.errors
-
-        for mount in launch.mounts:
-            if mount.volume.kind == "named" and not mount.volume.create_if_missing:
-                try:
-                    api.inspect_volume(volume_name(mount))
-                except docker.errors.NotFound:
-                    raise EngineError(
-                        f"the volume {mount.volume.name!r} for {mount.path} is not there, and "
-                        "create_if_missing is False: check its name, or have it created"
-                    ) from None
 
     def gpus(self) -> tuple[Gpu, ...]:
         """Return the GPUs of this machine; nothing for an engine on another one."""

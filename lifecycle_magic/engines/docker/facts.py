@@ -26,6 +26,7 @@ _ARCHITECTURES = {
 }
 
 
+_OLDEST = (1, 40)  # Docker 19.03
 _HOST_GATEWAY = (1, 41)  # Docker 20.10
 
 
@@ -49,10 +50,16 @@ class Facts:
     host_gateway: bool = True  # it can give containers a name for its machine
     id: str = ""  # the engine's own
     managed_nodes: int = 0  # of the swarm that it manages
+    is_podman: bool = False
 
     @classmethod
-    def of(cls, info: dict[str, Any], api_version: str = "1.41") -> Facts:
+    def of(
+        cls, info: dict[str, Any], api_version: str = "1.41", *, is_podman: bool = False
+    ) -> Facts:
         """Return the facts in the engine's ``/info``, and the version of the API used with it."""
+        rootless = bool(info.get("Rootless"))  # Podman's; Docker's is an option of security
+        # Such a Podman reports limits as usual, and applies none.
+        limits = not (rootless and str(info.get("CgroupVersion")) == "1")
         return cls(
             name=info.get("Name") or "",
             version=info.get("ServerVersion") or "unknown",
@@ -60,14 +67,18 @@ class Facts:
             os_type=info.get("OSType") or "",
             cores=info.get("NCPU") or 1,
             memory=info.get("MemTotal") or 0,
-            security=tuple(info.get("SecurityOptions") or ()),
-            limits_memory=bool(info.get("MemoryLimit", True)),
-            limits_cpu=bool(info.get("CpuCfsQuota", True)),
-            limits_pids=bool(info.get("PidsLimit", True)),
+            security=(
+                *(info.get("SecurityOptions") or ()),
+                *(("name=rootless",) if rootless else ()),
+            ),
+            limits_memory=limits and bool(info.get("MemoryLimit", True)),
+            limits_cpu=limits and bool(info.get("CpuCfsQuota", True)),
+            limits_pids=limits and bool(info.get("PidsLimit", True)),
             arch=_ARCHITECTURES.get(info.get("Architecture", ""), info.get("Architecture", "")),
             host_gateway=_numbers(api_version) >= _HOST_GATEWAY,
             id=info.get("ID") or "",
             managed_nodes=_managed_nodes(info.get("Swarm") or {}),
+            is_podman=is_podman,
         )
 
     @property
@@ -85,8 +96,15 @@ def read(clients: Clients, *, far: bool = False) -> Facts:
 
     Unless it may be ``far``, it must be on this machine.
     """
+    spoken = clients.version
+    if _numbers(spoken.api) < _OLDEST:
+        raise EngineUnavailable(
+            f"the engine at {clients.location.shown} is too old: it is {spoken.product} "
+            f"{spoken.version} with version {spoken.api} of the API, and 1.40 is needed. "
+            "Fix: update it to Docker 19.03 or newer"
+        )
     with clients.use("tell about itself") as api:
-        facts = Facts.of(api.info(), api.api_version)
+        facts = Facts.of(api.info(), api.api_version, is_podman=spoken.is_podman)
     if facts.os_type != "linux":
         raise EngineUnavailable(
             f"the engine at {clients.location.shown} runs {facts.os_type} containers, and "

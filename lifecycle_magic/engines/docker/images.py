@@ -2,7 +2,8 @@
 
 A build is parted at the steps that install Python packages and at those that see secrets or
 volumes. The former are done by the host's uv (`uv_install`) where it can, the latter in a container
-of their own (`container_step`), everything between them by the engine's classic build API.
+of their own (`container_step`), everything between them by the engine's classic build API. On
+Podman all commands run in containers of their own.
 """
 
 from __future__ import annotations
@@ -170,7 +171,9 @@ class Images:
         done = 0
         anew = image.force
         for number, step in enumerate(steps):
-            if not isinstance(step, PipInstall) and not step.access:
+            # Podman's builder goes on with a command whose build was interrupted.
+            alone = bool(step.access) or (facts.is_podman and container_step.can_run(step))
+            if not isinstance(step, PipInstall) and not alone:
                 continue
             if done < number:
                 made = self._build(image, done, number, made, on_step, files)
@@ -189,7 +192,7 @@ class Images:
                     anew=anew,
                     shares_files=shares_files,
                 )
-            if apart is None and step.access:
+            if apart is None and alone:
                 apart = container_step.run(self._clients, facts, step, made, reporter, anew=anew)
             if apart is not None:
                 made, done = apart, number + 1

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from lifecycle_magic.engines.base import Kept
 from lifecycle_magic.engines.docker.api import epoch, removed
 from lifecycle_magic.engines.docker.client import Clients
-from lifecycle_magic.engines.docker.names import ROLE, VOLUME_PREFIX, tag
+from lifecycle_magic.engines.docker.names import ROLE, VOLUME_PREFIX, short_name, tag
 
 if TYPE_CHECKING:
     from docker import APIClient
@@ -36,8 +36,10 @@ def prune(clients: Clients, *, keep: frozenset[str], young: float) -> list[str]:
     pruned: list[str] = []
     with clients.use("remove what is not used") as api:
         for role in ("container", "probe", "image"):
-            dead = {"label": f"{ROLE}={role}", "status": ["created", "exited", "dead"]}
-            for one in api.containers(all=True, filters=dead):
+            for one in api.containers(all=True, filters={"label": f"{ROLE}={role}"}):
+                # Not by a filter of the engine's: Podman knows no status "dead".
+                if one["State"] not in ("created", "exited", "dead"):
+                    continue
                 old = one["Created"] < time.time() - young
                 ours = role != "image" or _is_of_a_build(one)
                 if old and ours and removed(api.remove_container, one["Id"], v=True):
@@ -78,7 +80,7 @@ def _image(one: dict[str, Any], in_use: set[str]) -> Kept:
 
 def _tags(image: dict[str, Any]) -> list[str]:
     """Return the names of an image in a listing, which gives one even to an image without any."""
-    return [tag for tag in image["RepoTags"] or () if tag != "<none>:<none>"]
+    return [short_name(tag) for tag in image["RepoTags"] or () if tag != "<none>:<none>"]
 
 
 def _volume(one: dict[str, Any]) -> Kept:

@@ -55,6 +55,18 @@ exec(open(sys.argv[0] + "/__main__.py").read())
 """
 
 
+# Podman fills a volume from the image in spite of NoCopy, unless it has a name.
+_EMPTYING = """
+import sys
+first = sys.path.pop(0)
+import os, shutil
+sys.path.insert(0, first)
+for place in {places!r}:
+    for entry in os.scandir(place):
+        remove = shutil.rmtree if entry.is_dir(follow_symlinks=False) else os.unlink
+        remove(entry.path)
+"""
+
 # What a container runs that shares no files: first the guest arrives on standard input, then what
 # is in its run folder. `packed_files` is in front of it.
 _ATTACHED_PRELUDE = """
@@ -128,7 +140,8 @@ def review(
 def config(launch: Launch, facts: Facts) -> dict[str, Any]:
     """Return the body of ``POST /containers/create`` for ``launch``."""
     mounts = [_bind(str(launch.guest_dir), GUEST, read_only=True), _bind(str(launch.run_dir), RUN)]
-    return _config(launch, facts, ["python3", "-c", _PRELUDE, GUEST, RUN], mounts)
+    code = _emptying(launch, facts) + _PRELUDE
+    return _config(launch, facts, ["python3", "-c", code, GUEST, RUN], mounts)
 
 
 def attached_config(launch: Launch, facts: Facts) -> dict[str, Any]:
@@ -136,10 +149,12 @@ def attached_config(launch: Launch, facts: Facts) -> dict[str, Any]:
 
     Its files are in memory, so that no commit has them.
     """
+    # The source comes first: it begins with an import from __future__.
+    code = inspect.getsource(packed_files) + _emptying(launch, facts) + _ATTACHED_PRELUDE
     body = _config(
         launch,
         facts,
-        ["python3", "-c", inspect.getsource(packed_files) + _ATTACHED_PRELUDE, GUEST, RUN],
+        ["python3", "-c", code, GUEST, RUN],
         [in_memory(GUEST, 0o755), in_memory(RUN, 0o700)],
     )
     # The end of this one attachment is the end of standard input: so it learns that the relay is
@@ -175,10 +190,7 @@ def _host_config(launch: Launch, facts: Facts, mounts: list[dict[str, Any]]) -> 
         "Init": False,
         # Output is in the run folder, capped; the engine need not keep it a second time.
         "LogConfig": {"Type": "none", "Config": {}},
-        "Mounts": [
-            *mounts,
-            *(mount(one) for one in launch.mounts),
-        ],
+        **mounted([*mounts, *(mount(one) for one in launch.mounts)], facts),
     }
     if facts.secured_by("selinux"):
         # Else it may not open the mounted socket; relabelling a user's own folder would be worse.
@@ -236,6 +248,27 @@ def _unknown_gpus(request: GpuRequest, transport: Transport, address: str) -> li
             'container gets the first ones. For others name them: gpu="device=1"'
         ]
     return []
+
+
+def _emptying(launch: Launch, facts: Facts) -> str:
+    """Return code that empties the volumes in which an engine leaves files of the image."""
+    places = [one.path for one in launch.mounts if one.volume.kind == "ephemeral"]
+    return _EMPTYING.format(places=places) if facts.is_podman and places else ""
+
+
+def mounted(mounts: Sequence[dict[str, Any]], facts: Facts) -> dict[str, Any]:
+    """Return the entries of a ``HostConfig`` for mounts in the form of the engine's API.
+
+    Podman ignores ``NoCopy`` of a named volume there, and knows it in the older form.
+    """
+    if not facts.is_podman:
+        return {"Mounts": list(mounts)}
+    named = [one for one in mounts if one["Type"] == "volume" and "Source" in one]
+    binds = [
+        f"{one['Source']}:{one['Target']}:{'ro,' if one.get('ReadOnly') else ''}nocopy"
+        for one in named
+    ]
+    return {"Mounts": [one for one in mounts if one not in named], "Binds": binds}
 
 
 def mount(mount: Mount) -> dict[str, Any]:

@@ -19,6 +19,15 @@ def tag(key: str) -> str:
     return f"{_REPOSITORY}:{key[:40]}"
 
 
+def short_name(image: str) -> str:
+    """Return an image's name without the registry that Podman puts in front of it.
+
+    >>> short_name("docker.io/library/lifecycle-magic:1f2e"), short_name("ghcr.io/me/it:1")
+    ('lifecycle-magic:1f2e', 'ghcr.io/me/it:1')
+    """
+    return image.removeprefix("docker.io/library/").removeprefix("localhost/")
+
+
 def volume_name(mount: Mount) -> str:
     """Return the engine's name of a named volume; raises `EngineError` if the volume has no
     name.

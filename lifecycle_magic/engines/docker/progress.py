@@ -18,13 +18,17 @@ from lifecycle_magic.host import disk_full
 
 _BEFORE = 2  # instructions before the recipe's own: FROM, and the label
 
-_STEP = re.compile(r"Step (\d+)/(\d+) : ")
+_STEP = re.compile(r"(?:Step (\d+)/(\d+) : |STEP (\d+)/(\d+): )")  # Docker's, Podman's
 # The engine colours what a command writes to standard error.
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 _CHATTER = re.compile(
     r" ---> (?:Running in )?[0-9a-f]{12}\s*|Removing intermediate container \w+\s*|\s*"
     r"|Successfully (?:built|tagged) \S+\s*"
+    # Podman's
+    r"|--> [0-9a-f]{11,12}\s*|COMMIT(?: \S+)?\s*|[0-9a-f]{64}\s*"
 )
+_CACHED = re.compile(r"\s*-{2,3}> Using cache(?: [0-9a-f]{64})?\s*")
+_PODMANS_CODE = re.compile(r"while running runtime: exit status (\d+)\s*")
 
 # What package tools print when they fail, and what to do about it. The first that is found counts:
 # without a network, pip also says that there is no such package.
@@ -112,14 +116,14 @@ class BuildProgress:
         header = _STEP.match(text)
         # A command may print such a line too, but hardly with the number that is due.
         total, due = len(self._titles) + _BEFORE, self._instruction + 1
-        if header and due <= total and header.groups() == (str(due), str(total)):
+        if header and due <= total and _numbers(header) == (due, total):
             self._end()
             self._instruction += 1
             self._began, self._cached = self._clock(), False
             self._tail.clear()
             if self._step:
                 self._report("running", self._titles[self._step - 1])
-        elif text.strip() == "---> Using cache":
+        elif _CACHED.fullmatch(text):
             self._cached = True
         elif not _CHATTER.fullmatch(text):
             self._tail.add(text)
@@ -201,6 +205,8 @@ def _failure(what: str, message: Mapping[str, Any], tail: OutputTail) -> BuildEr
     """Return the error of ``what``, with the engine's ``message`` and ``tail``, the last output."""
     detail = _object(message, "errorDetail")
     code, words = detail.get("code"), str(detail.get("message") or message["error"])
+    if code is None and (podmans := _PODMANS_CODE.search(words)):
+        code = int(podmans.group(1))
     # With an exit code, the engine's words repeat it and the command, and tell nothing more.
     lines = [*tail.lines(), *([words] if code is None else [])]
     return BuildError(
@@ -209,6 +215,10 @@ def _failure(what: str, message: Mapping[str, Any], tail: OutputTail) -> BuildEr
         + "".join(f"\n  {line}" for line in lines)
         + _fix_for(tail.text + words)
     )
+
+
+def _numbers(header: re.Match[str]) -> tuple[int, ...]:
+    return tuple(int(number) for number in header.groups() if number is not None)
 
 
 def _text(message: Mapping[str, Any], field: str) -> str:

@@ -81,6 +81,8 @@ def install(
                 config = _config(
                     step, below, tools if shares_files else None, facts, given=given is not None
                 )
+                if facts.is_podman:  # else the cache would have no label
+                    api.create_volume(CACHE, labels={ROLE: "volume"})
                 create_container(api, config, container)
                 if not shares_files:
                     api.put_archive(container, GUEST, _archive(tools))
