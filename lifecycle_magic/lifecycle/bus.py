@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from lifecycle_magic.lifecycle.states import BuildStep, Event, LogLine, Notice, Transition
 
 KINDS = (Transition, LogLine, BuildStep, Notice)
-Subscriber = Callable[[Event], None]
+Subscriber = Callable[[Event], object]
 
 
 class Bus:

@@ -19,6 +19,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from lifecycle_magic.building.build_steps import Builds
 from lifecycle_magic.container.container import Container
 from lifecycle_magic.container.endings import Ending, EndKind
 from lifecycle_magic.container.record import discard
@@ -35,7 +36,7 @@ from lifecycle_magic.lifecycle import diagnostics
 from lifecycle_magic.lifecycle.bus import Bus
 from lifecycle_magic.lifecycle.history import Entry, History
 from lifecycle_magic.lifecycle.logs import Logs
-from lifecycle_magic.lifecycle.states import LogLine, Notice, with_class
+from lifecycle_magic.lifecycle.states import BuildStep, LogLine, Notice, with_class
 from lifecycle_magic.services import object_store
 from lifecycle_magic.session.served_calls import ServedCalls, named
 from lifecycle_magic.session.sweep import discard_left, folders, sweep
@@ -84,6 +85,8 @@ class Session:
         self._lock = threading.Lock()
         self.output = Logs()
         self.bus.subscribe(self.output.take, [LogLine])
+        self.builds = Builds()
+        self.bus.subscribe(self.builds.take, [BuildStep])
         self._sweeper = threading.Thread(target=self._sweep, name="lifecycle-sweep", daemon=True)
         self._sweeper.start()
         _opened.append(weakref.ref(self))

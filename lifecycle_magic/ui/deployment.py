@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from lifecycle_magic.engines.output_tail import OutputTail
+from lifecycle_magic.building.build_steps import Build
 from lifecycle_magic.lifecycle.states import BuildStep, Event, Notice, State, Transition
 from lifecycle_magic.services.service import Change
 from lifecycle_magic.spec.class_spec import ClassSpec
@@ -82,11 +82,11 @@ class DeploymentProgress:
         self._began = began
         self._rows: list[StepRow] = []
         self._since: dict[int, float] = {}  # row → its start, while it runs
+        self._build = Build()
         self._steps: dict[int, int] = {}  # build step → its row, while it runs
         self._containers: dict[str, int] = {}  # container → its row, while it starts or ends
         self._starting: set[int] = set()  # the rows about the start of a container
         self._aside: set[str] = set()  # containers that only run a build hook
-        self._output = OutputTail()  # of the step that runs
         self._notices: list[str] = []
         self._addresses: tuple[Address, ...] = ()
         self._headline = "done"
@@ -142,7 +142,7 @@ class DeploymentProgress:
             headline=self._headline if self._ended is not None else self._doing(),
             rows=tuple(self._rows),
             notices=tuple(self._notices),
-            tail=tuple(self._output.lines()) if self._status == "failed" else (),
+            tail=tuple(self._build.output.lines()) if self._status == "failed" else (),
             seconds=None if self._ended is None else self._ended - self._began,
             addresses=self._addresses,
         )
@@ -156,25 +156,18 @@ class DeploymentProgress:
     # --- steps of the image ------------------------------------------------------------------
 
     def _take_step(self, event: BuildStep) -> bool:
-        row = self._steps.get(event.step)
-        if event.status == "output":
-            if row is not None:
-                self._print(row, event.text)
+        step = self._build.take(event)
+        if step is None:
             return False
-        if event.status == "running":
-            self._output.clear()
-            if row is None:  # otherwise it is retried in another way
-                self._steps[event.step] = self._open(event.text, event.at)
-            return True
+        row = self._steps.get(step.number)
         if row is None:
-            row = self._open(event.text, event.at)
-        self._steps.pop(event.step, None)
-        self._close(row, event.status, event.at, event.seconds)
-        return True
-
-    def _print(self, row: int, text: str) -> None:
-        self._output.add(text)
-        self._rows[row] = dataclasses.replace(self._rows[row], detail=self._output.last_line())
+            row = self._steps[step.number] = self._open(step.text, event.at)
+        # The output of a failed step is shown below all rows; that of other steps is not shown.
+        detail = step.detail if step.status == "running" else ""
+        self._rows[row] = StepRow(self._rows[row].title, step.status, step.seconds, detail)
+        if step.status != "running":
+            del self._steps[step.number], self._since[row]
+        return event.status != "output"
 
     # --- containers --------------------------------------------------------------------------
 
@@ -213,11 +206,8 @@ class DeploymentProgress:
         self._since[len(self._rows) - 1] = at
         return len(self._rows) - 1
 
-    def _close(self, row: int, status: Status, at: float, seconds: float | None = None) -> None:
-        began = self._since.pop(row, at)
-        if seconds is None:
-            seconds = max(0.0, at - began)
-        # The output of a failed step is shown below all rows; that of other steps is not shown.
+    def _close(self, row: int, status: Status, at: float) -> None:
+        seconds = max(0.0, at - self._since.pop(row, at))
         self._rows[row] = StepRow(self._rows[row].title, status, seconds)
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from lifecycle_magic.building.build_steps import Build, Builds
 from lifecycle_magic.engines.base import Usage
 from lifecycle_magic.lifecycle.history import Entry
 from lifecycle_magic.lifecycle.logs import MAX_CHARACTERS, Logs
@@ -19,8 +20,8 @@ from lifecycle_magic.services.service import Service
 from lifecycle_magic.session.session import Session
 from lifecycle_magic.spec.options import Options
 from lifecycle_magic.ui.panel import facts
-from lifecycle_magic.ui.panel.event_facts import MAX_NOTICE_CHARS, MAX_NOTICES, EventCollector, Step
 from lifecycle_magic.ui.panel.feed import Feed
+from lifecycle_magic.ui.panel.notices import MAX_NOTICE_CHARS, MAX_NOTICES, Notices
 from lifecycle_magic.ui.panel.pace import LEASE_SECONDS, POLL_SECONDS, UPDATE_SECONDS, Pace
 from lifecycle_magic.ui.panel.pages import Samples, Text
 
@@ -170,38 +171,23 @@ def step(
     return BuildStep("Model", number, 2, status, text, at, **more)
 
 
-def test_a_build_is_folded_step_by_step():
-    collector = EventCollector()
-    collector.take(step("running"))
-    collector.take(step("output", text="Collecting\n\x1b[31msix\x1b[0m\n\n"))
-    assert collector.build("cell/Model") == (
-        (Step("pip install six", "running", 10.0, None, "six"),),
-        2,
+def test_a_step_is_shown_in_one_line():
+    build = Build()
+    build.take(step("running", text="pip install \\\n  six"))
+    shown = build.take(step("output", text="Collecting\n\x1b[31msix\x1b[0m\n\n"))
+    assert shown is not None
+    assert facts.StepFacts.of(shown) == facts.StepFacts(
+        "pip install \\ six", "running", 10.0, None, "six"
     )
-    collector.take(step("done", at=13.0, seconds=2.5))
-    collector.take(step("cached", 2, "train()", at=14.0))
-    (first, second), of = collector.build("cell/Model")
-    assert (first.status, first.seconds, first.detail, of) == ("done", 2.5, "", 2)
-    assert (second.status, second.seconds) == ("cached", 0.0)
-
-
-def test_a_failed_step_keeps_its_last_line_and_the_next_build_starts_from_zero():
-    collector = EventCollector()
-    collector.take(step("running"))
-    collector.take(step("output", text="ERROR: no match\n"))
-    collector.take(step("failed", at=11.0))
-    assert collector.build("cell/Model")[0][0].detail == "ERROR: no match"
-    collector.take(step("running", at=20.0))
-    assert collector.build("cell/Model")[0] == (Step("pip install six", "running", 20.0),)
 
 
 def test_notices_are_bounded_in_number_and_length():
-    collector = EventCollector()
+    notices = Notices()
     for n in range(50):
-        collector.take(Notice("Model", f"{n} " + "x" * 10_000, 1.0, "warning"))
-    assert len(collector.notices) == MAX_NOTICES
-    assert collector.notices[-1].text.startswith("49 ")
-    assert all(len(said.text) <= MAX_NOTICE_CHARS for said in collector.notices)
+        notices.take(Notice("Model", f"{n} " + "x" * 10_000, 1.0, "warning"))
+    assert len(notices.latest) == MAX_NOTICES
+    assert notices.latest[-1].text.startswith("49 ")
+    assert all(len(said.text) <= MAX_NOTICE_CHARS for said in notices.latest)
 
 
 def test_no_value_of_a_secret_or_of_the_environment_is_shown():
@@ -242,10 +228,10 @@ def test_one_that_is_gone_is_not_told_for_a_class_that_is_no_more():
 
 
 def test_classes_of_one_name_do_not_share_builds_ends_or_logs():
-    collector, logs = EventCollector(), Logs()
-    collector.take(step("running", service="second/Model"))
-    assert collector.build("cell/Model") == ((), 0)
-    assert len(collector.build("second/Model")[0]) == 1
+    builds, logs = Builds(), Logs()
+    builds.take(step("running", service="second/Model"))
+    assert builds.last("cell/Model") == ((), 0)
+    assert len(builds.last("second/Model")[0]) == 1
     gone = [entry("c1"), entry("c2", service="second/Model")]
     told, _ = facts.containers([], gone, {"cell/Model", "second/Model"}, {}, 0.0, {})
     assert {one.name: one.cls for one in told} == {"c1": "cell/Model", "c2": "second/Model"}
@@ -349,6 +335,18 @@ def test_a_notice_and_a_build_reach_the_panel(feed: Feed, told: Told, session: S
     feed.look()
     assert told.state["classes"][0]["build"][0]["status"] == "running"
     assert told.state["notices"][0]["text"] == "cpu=64 is more than this machine has"
+
+
+def test_a_panel_that_opens_after_a_build_shows_its_steps(session: Session, told: Told):
+    session.services["cell/Model"] = Service(session, "Model", key="cell/Model")
+    session.bus.publish(step("running"))
+    session.bus.publish(step("done", at=13.0))
+    feed = Feed(session, told)
+    feed.look()
+    feed.close()
+    (built,) = told.state["classes"][0]["build"]
+    assert (built["text"], built["status"], built["seconds"]) == ("pip install six", "done", 3.0)
+    assert told.state["classes"][0]["steps"] == 2
 
 
 def test_a_log_is_sent_only_while_it_is_followed(feed: Feed, told: Told, session: Session):

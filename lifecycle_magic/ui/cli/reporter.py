@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from typing import IO
 
+from lifecycle_magic.building.build_steps import Builds
 from lifecycle_magic.lifecycle.states import (
     ENDED_STATES,
     WARM_STATES,
@@ -32,6 +33,7 @@ class Reporter:
         self._quiet = quiet
         self._began: dict[str, float] = {}  # container → when its start, or its exit, began
         self._exiting: set[str] = set()
+        self._builds = Builds()
         self._lock = threading.Lock()
 
     def take(self, event: Event) -> None:
@@ -60,15 +62,16 @@ class Reporter:
         return ""
 
     def _step_line(self, event: BuildStep) -> str:
-        if event.status == "output":
+        step = self._builds.take(event)
+        if step is None or event.status == "output":
             return ""
-        title = " ".join(event.text.split())
-        if event.status == "running":
+        title = " ".join(step.text.split())
+        if step.status == "running":
             return f"{event.cls}: {title}"
         after = ""
-        if event.seconds is not None and event.status != "cached":
-            after = f" after {seconds(event.seconds)}"
-        return f"{event.cls}: {event.status}{after}: {title}"
+        if step.seconds is not None and step.status != "cached":
+            after = f" after {seconds(step.seconds)}"
+        return f"{event.cls}: {step.status}{after}: {title}"
 
     def _transition_line(self, event: Transition) -> str:
         if event.state in (State.STARTING, State.EXITING):

@@ -1,7 +1,7 @@
 """The facts that the panel shows of a session, as frozen records without display text.
 
-`classes` and `containers` read the session; the `EventCollector` adds what only events carry. The
-records go to the front end as JSON; ``js/src/types.ts`` declares the same shapes.
+`classes` and `containers` read the session. The records go to the front end as JSON;
+``js/src/types.ts`` declares the same shapes.
 """
 
 from __future__ import annotations
@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import quantiles
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
+from lifecycle_magic.building.build_steps import Builds, Step
 from lifecycle_magic.exception import InvalidError
 from lifecycle_magic.lifecycle.history import Entry
 from lifecycle_magic.lifecycle.states import ENDED_STATES, WARM_STATES, State
 from lifecycle_magic.spec.options import Options
-from lifecycle_magic.ui.panel.event_facts import EventCollector, Step
 from lifecycle_magic.ui.panel.text import cut, describe, error_summary, plain
 
 if TYPE_CHECKING:
@@ -30,6 +30,8 @@ __all__ = ["ClassFacts", "ContainerFacts", "LiveFacts", "classes", "containers",
 
 MAX_CLASSES = 100
 MAX_CONTAINERS = 200
+MAX_STEPS = 40
+"""Most steps of a build that are shown, the last ones."""
 MAX_ENDED = 5
 """Most ended containers of a class that are still shown."""
 TAIL_CHARS = 4000
@@ -49,6 +51,32 @@ class Web:
     url: str
     link: str
     warning: str
+
+
+@dataclass(frozen=True)
+class StepFacts:
+    """A step of the last image build, with its strings shortened to one line.
+
+    ``began`` is in seconds since the epoch; ``seconds`` is the duration, None while the step runs;
+    ``detail`` is its last line of output.
+    """
+
+    text: str
+    status: Literal["running", "done", "cached", "failed"]
+    began: float
+    seconds: float | None = None
+    detail: str = ""
+
+    @classmethod
+    def of(cls, step: Step) -> StepFacts:
+        """Return the facts of a step."""
+        return cls(
+            cut(" ".join(plain(step.text).split())),
+            step.status,
+            round(step.began, 2),
+            None if step.seconds is None else round(step.seconds, 3),
+            cut(plain(step.detail).strip()),
+        )
 
 
 @dataclass(frozen=True)
@@ -80,7 +108,7 @@ class ClassFacts:
     failures: int
     p50: float | None
     p99: float | None
-    build: tuple[Step, ...]
+    build: tuple[StepFacts, ...]
     steps: int
     web: tuple[Web, ...]
 
@@ -135,19 +163,21 @@ class LiveFacts:
 # --- classes -------------------------------------------------------------------------------------
 
 
-def classes(session: Session, collector: EventCollector) -> tuple[ClassFacts, ...]:
+def classes(session: Session) -> tuple[ClassFacts, ...]:
     """Return the facts of every class of the session, sorted by name."""
-    found = [_class(key, service, collector) for key, service in list(session.services.items())]
+    found = [
+        _class(key, service, session.builds) for key, service in list(session.services.items())
+    ]
     return tuple(sorted(found, key=lambda one: (one.name, one.key))[:MAX_CLASSES])
 
 
-def _class(key: str, service: Service, collector: EventCollector) -> ClassFacts:
+def _class(key: str, service: Service, builds: Builds) -> ClassFacts:
     version = service.version
     spec = version.spec if version is not None else None
     error = service.deployment_error
     pools = list(service.pools.values())
     took = list(service.stats.seconds.copy())
-    build, steps = collector.build(key)
+    build, steps = builds.last(key)
     return ClassFacts(
         key=key,
         name=service.name,
@@ -167,7 +197,7 @@ def _class(key: str, service: Service, collector: EventCollector) -> ClassFacts:
         failures=service.stats.failures,
         p50=percentile(took, 50),
         p99=percentile(took, 99),
-        build=build,
+        build=tuple(StepFacts.of(step) for step in build[-MAX_STEPS:]),
         steps=steps,
         web=tuple(
             Web(one.where, one.port, one.url, one.link, one.warning)

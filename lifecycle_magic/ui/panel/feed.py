@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any
 
 from lifecycle_magic.engines.base import Usage
 from lifecycle_magic.lifecycle.history import Entry
-from lifecycle_magic.lifecycle.states import ENDED_STATES, BuildStep, Event, LogLine, Notice
+from lifecycle_magic.lifecycle.states import ENDED_STATES, Event, LogLine, Notice, Transition
 from lifecycle_magic.ui.panel import actions, facts
-from lifecycle_magic.ui.panel.event_facts import EventCollector
 from lifecycle_magic.ui.panel.metrics import Sampler
+from lifecycle_magic.ui.panel.notices import Notices
 from lifecycle_magic.ui.panel.pace import BEAT_SECONDS, Pace
 from lifecycle_magic.ui.panel.pages import Samples, Text
 
@@ -55,8 +55,8 @@ class Feed:
         self._is_open = is_open
         self._pace = Pace()
         self._wake = threading.Condition()
-        self._events: deque[Event] = deque(maxlen=2000)
-        self._collector = EventCollector()
+        self._arrived: deque[Notice] = deque(maxlen=2000)
+        self._notices = Notices()
         self._known: dict[str, tuple[str, Container]] = {}
         self._gone: tuple[Entry, ...] = ()
         self._gone_stale = True
@@ -125,7 +125,7 @@ class Feed:
             name = service.name if service is not None else target
             text = f"{_VERBS.get(what, what)} {name}: {type(error).__name__}: {error}"
             with self._wake:
-                self._collector.add_notice(name, text, time.time())
+                self._notices.add(name, text, time.time())
         self._poke()
 
     def close(self) -> None:
@@ -142,12 +142,12 @@ class Feed:
 
     def _take(self, event: Event) -> None:
         """Queue an event. Must be fast: it runs twice per call, maybe under a container's lock."""
-        if isinstance(event, (BuildStep, Notice)):
-            self._events.append(event)
+        if isinstance(event, Notice):
+            self._arrived.append(event)
         elif isinstance(event, LogLine):
             if not self._following:
                 return
-        elif event.state in ENDED_STATES:
+        elif isinstance(event, Transition) and event.state in ENDED_STATES:
             self._gone_stale = True
         if not self._pace.dirty:
             self._poke()
@@ -201,9 +201,9 @@ class Feed:
     def _all(self) -> dict[str, Any]:
         session = self.session
         with self._wake:
-            while self._events:
-                self._collector.take(self._events.popleft())
-            notices, acks = [dataclasses.asdict(one) for one in self._collector.notices], self._acks
+            while self._arrived:
+                self._notices.take(self._arrived.popleft())
+            notices, acks = [dataclasses.asdict(one) for one in self._notices.latest], self._acks
         self._known = {
             name: one
             for name, one in (self._known | facts.live(session)).items()
@@ -218,7 +218,7 @@ class Feed:
         self._sampler.ask([container for _, container in here])
         values: dict[str, Any] = {
             "session": self.about(),
-            "classes": [dataclasses.asdict(one) for one in facts.classes(session, self._collector)],
+            "classes": [dataclasses.asdict(one) for one in facts.classes(session)],
             "containers": [dataclasses.asdict(one) for one in containers],
             "lives": {name: list(dataclasses.astuple(life)) for name, life in lives.items()},
             "notices": notices,
