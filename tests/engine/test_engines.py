@@ -207,6 +207,16 @@ def test_a_killed_container_is_gone_at_once(bench: Bench) -> None:
     assert bench.engine.ended(far.id) == Ended(137)
 
 
+def test_the_process_of_a_container_lives_as_long_as_the_container(bench: Bench) -> None:
+    far = bench.start()
+    process = bench.engine.process(far.id)
+    assert process is not None
+    assert process.alive()
+    bench.engine.kill(far.id)
+    wait_for(lambda: not process.alive(), "its process has ended")
+    assert bench.engine.process(far.id) is None
+
+
 def test_killing_what_is_gone_is_fine(bench: Bench) -> None:
     far = bench.start()
     far.hang_up()
