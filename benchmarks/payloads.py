@@ -52,6 +52,7 @@ PAYLOADS = (
     Payload("pandas frame of numbers", "number frame", bounded=True),
     Payload("pandas frame of strings", "string frame", faster=4),
     Payload("pandas frame of strings as objects", "object frame"),
+    Payload("polars frame of numbers", "polars frame", bounded=True),
     Payload("list of arrays of 8 KB", "small arrays"),
 )
 

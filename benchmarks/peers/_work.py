@@ -70,6 +70,12 @@ def _number_frame(size):
     return pd.DataFrame(_columns(size))
 
 
+def _polars_frame(size):
+    import polars as pl
+
+    return pl.DataFrame(_columns(size))
+
+
 def _string_frame(size, dtype="str"):
     import pandas as pd
 
@@ -93,6 +99,7 @@ _OF_LIBRARIES = {
     "state dict": _state_dict,
     "Arrow table": _arrow_table,
     "number frame": _number_frame,
+    "polars frame": _polars_frame,
     "string frame": _string_frame,
     "object frame": _object_frame,
     "small arrays": _small_arrays,

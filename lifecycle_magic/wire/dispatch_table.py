@@ -28,8 +28,8 @@ _REDUCERS = {
     ("torch", "Tensor"): ("torch_storages", "reduce_tensor"),
     ("torch.storage", "UntypedStorage"): ("torch_storages", "reduce_untyped"),
     ("torch.storage", "TypedStorage"): ("torch_storages", "reduce_typed"),
-    ("polars.dataframe.frame", "DataFrame"): ("buffers", "reduce_with_bytes"),
-    ("polars.series.series", "Series"): ("buffers", "reduce_with_bytes"),
+    ("polars.dataframe.frame", "DataFrame"): ("polars_frames", "reduce_frame"),
+    ("polars.series.series", "Series"): ("polars_frames", "reduce_series"),
     ("PIL.Image", "Image"): ("buffers", "reduce_image"),
 }
 """The reducers by module and name of a type; each by its own module in this package and its

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from typing import Any
 
 import numpy as np
 from hypothesis import given
@@ -79,6 +80,47 @@ def test_frames_of_polars_arrive(texts: list[str | None], times: int) -> None:
     testing.assert_series_equal(back[1], frame["number"])
     assert back[1].flags == plain(frame["number"].set_sorted()).flags
     testing.assert_frame_equal(back[2].collect(), frame)
+
+
+@few_examples
+@given(
+    st.lists(
+        st.sampled_from(
+            ["Int8", "Int64", "UInt32", "Float32", "Float64", "Int128", "Boolean", "Date", "Time",
+             "Datetime", "Duration", "zone", "gaps", "pieces", "sorted", "String", "nan"]
+        ),
+        min_size=1, max_size=8, unique=True,
+    ),
+    st.sampled_from([0, 3, 70_000]),
+)  # fmt: skip
+def test_plain_columns_of_polars_arrive_as_what_they_were(kinds: list[str], size: int) -> None:
+    pl = library("polars")
+    testing = importlib.import_module("polars.testing")
+    count = pl.Series(np.arange(size) % 100)
+
+    def column(kind: str) -> Any:
+        if kind == "zone":
+            return count.cast(pl.Datetime("ms", "Europe/Berlin"))
+        if kind == "Datetime":
+            return count.cast(pl.Datetime("ns"))
+        if kind == "gaps":
+            return pl.Series([1.5, None] * (size // 2) + [0.0] * (size % 2), dtype=pl.Float64)
+        if kind == "pieces":
+            return pl.concat([count, count], rechunk=False)[:size]
+        if kind == "sorted":
+            return pl.Series(np.arange(size)).set_sorted()
+        if kind == "nan":
+            return pl.Series(np.full(size, np.nan))
+        return count.cast(getattr(pl, kind))
+
+    frame = pl.DataFrame({kind: column(kind) for kind in kinds})
+    back, *columns = Trip([frame, *frame.get_columns()]).value
+    testing.assert_frame_equal(back, frame)
+    assert back.schema == frame.schema
+    for one, found in zip(frame.get_columns(), columns, strict=True):
+        testing.assert_series_equal(found, one)
+        assert found.flags == plain(one).flags
+    assert back.with_columns(pl.lit(1)).shape == (size if size else 0, len(kinds) + 1)
 
 
 def test_arrays_of_jax_arrive() -> None:
