@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from lifecycle_magic.guest.late_sender import LateSender
 from lifecycle_magic.guest.print_journal import BATCH_SECONDS
+from lifecycle_magic.wire.output_streams import DISPLAY
 
 if TYPE_CHECKING:
     from lifecycle_magic.guest.lane import Lane
@@ -25,6 +26,10 @@ if TYPE_CHECKING:
 
 BATCH_CHARS = 1 << 13
 """Characters that wait at most; as UTF-8 with escapes, these fit into the journal."""
+
+
+of_worker: PrintBuffer | None = None
+"""The buffer of this process, if it is a worker."""
 
 
 class PrintBuffer:
@@ -37,7 +42,7 @@ class PrintBuffer:
         self.is_pending = False  # until all text is sent
         self.journal = journal
         self._pipe = pipe
-        self._queue: deque[tuple[Lane | None, str, str]] = deque()
+        self._queue: deque[tuple[Lane | None, str, str, str]] = deque()
         self._lock = threading.RLock()
         self._writer: int | None = None  # the thread that holds the lock
         self._batch: list[str] = []
@@ -48,9 +53,13 @@ class PrintBuffer:
         self._late = LateSender(self.flush, self._lock)
         os.register_at_fork(after_in_child=self._in_child)
 
-    def add(self, lane: Lane | None, stream: str, text: str) -> None:
-        """Take text for the lane's cell and for the log."""
-        self._queue.append((lane, stream, text))
+    def add(self, lane: Lane | None, stream: str, text: str, rich: str = "") -> None:
+        """Take text for the lane's cell and for the log.
+
+        ``rich``: a message of `lifecycle_magic.guest.rich_output`, for the cell instead of the
+        text.
+        """
+        self._queue.append((lane, stream, text, rich))
         self.is_pending = True
         self._work(flush=False)
 
@@ -94,13 +103,18 @@ class PrintBuffer:
                     self.is_pending = bool(self._batch)
                     return
 
-    def _take(self, lane: Lane | None, stream: str, text: str) -> None:
+    def _take(self, lane: Lane | None, stream: str, text: str, rich: str) -> None:
         if self._batch and (
-            lane is not self._lane
+            rich
+            or lane is not self._lane
             or stream != self._stream
             or self._chars + len(text) > BATCH_CHARS
         ):
             self._send_batch()
+        if rich:
+            shown = lane is not None and lane.send_output(DISPLAY, rich)
+            self._pipe.send("print", stream=stream, text=text, shown=shown)
+            return
         is_burst = time.monotonic() - self._sent < BATCH_SECONDS
         if not self._batch:
             if not is_burst or len(text) > BATCH_CHARS or not self._late.send_in(BATCH_SECONDS):

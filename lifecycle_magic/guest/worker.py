@@ -24,7 +24,15 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from lifecycle_magic.decorators import current_call, parameters, travel
-from lifecycle_magic.guest import forks, handles, modules, session_address, standard_input
+from lifecycle_magic.guest import (
+    forks,
+    handles,
+    import_hooks,
+    modules,
+    print_buffer,
+    session_address,
+    standard_input,
+)
 from lifecycle_magic.guest.descriptor_output import DescriptorOutput
 from lifecycle_magic.guest.interrupts import SIGNAL, InterruptHandler, InterruptTarget
 from lifecycle_magic.guest.lane import ENTERING, Lane, explain_arguments
@@ -80,6 +88,7 @@ class Worker:
             Output("stderr", 2, self.prints, self._lanes),
         )
         sys.stdout, sys.stderr = self.outputs
+        print_buffer.of_worker = self.prints
         standard_input.install(self._lanes)
         for channel in channels:
             forks.close_in_child(channel.close_in_child)
@@ -342,6 +351,7 @@ def main(channels: list[Channel], pipes: Pipes, run: str, ready: Callable[[], No
     # The class needs this module. Import it now, while the kernel is still busy with the handshake.
     from lifecycle_magic.wire import name_table  # noqa: F401
 
+    import_hooks.install()
     descriptors.whose = "this container"
     descriptors.reserve()
     worker = Worker(channels, pipes, run)

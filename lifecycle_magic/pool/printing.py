@@ -8,6 +8,8 @@ from collections.abc import Callable
 from contextvars import ContextVar
 from typing import Any
 
+from lifecycle_magic.wire.output_streams import DISPLAY
+
 __all__ = ["flush", "show", "viewer"]
 
 viewer: ContextVar[Callable[[str, str], None] | None] = ContextVar("viewer", default=None)
@@ -42,6 +44,9 @@ def show(stream: str, text: str) -> None:
     if elsewhere is not None:
         elsewhere(stream, text)
         return
+    if stream == DISPLAY:
+        _show_rich(text)
+        return
     target = sys.stderr if stream == "stderr" else sys.stdout
     try:
         if _unflushed is not None and _unflushed is not target:
@@ -57,3 +62,17 @@ def show(stream: str, text: str) -> None:
         target.flush()
     except (OSError, ValueError):
         pass  # a terminal or pipe that is closed; the log has the text
+
+
+def _show_rich(text: str) -> None:
+    """Show what the method has displayed, after what it has printed before."""
+    global _unflushed
+    from lifecycle_magic.pool import rich_output
+
+    before, _unflushed = _unflushed, None
+    try:
+        if before is not None:
+            before.flush()
+        rich_output.show(text)
+    except (OSError, ValueError):
+        pass  # as in `show`

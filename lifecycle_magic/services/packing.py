@@ -40,7 +40,6 @@ MAIN = "__main__"
 _VERSIONS = "__lifecycle_versions__"
 _LOGGERS = "__lifecycle_loggers__"
 _FILTERS = "__lifecycle_warnings__"
-_STAND_INS = {"display": notebook_names.display, "get_ipython": notebook_names.get_ipython}
 _HIDDEN = ("exit", "quit")  # builtins that IPython removes while a cell runs
 _PACKAGE_FOLDER = __file__.rpartition("services")[0]
 SOURCE_LIMIT_CHARACTERS = 1 << 20  # characters of a class's source files
@@ -271,14 +270,18 @@ class _Packer(ByValue):
         if value is not None:
             pass
         elif name not in space:
-            return  # a builtin, or a NameError when it is read
+            value = notebook_names.stand_in(getattr(builtins, name, None))
+            if value is None:
+                return  # a builtin, or a NameError when it is read
         else:
             value = space[name]
             if _is_interactive(value):
-                if name in _STAND_INS:
-                    value = _STAND_INS[name]
+                stand_in = notebook_names.by_name(name)
+                if stand_in is not None:
+                    value = stand_in
                 elif name in _HIDDEN or hasattr(builtins, name):
                     return  # IPython's exit, quit and open: the container has Python's own
+            value = notebook_names.stand_in(value) or value
         self.values[key] = value
         self.referrers[key] = (self._writing, referrer)
         self.pending.append(key)

@@ -1,0 +1,199 @@
+"""What a method displays arrives as data by type, in its order with what is printed."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from fakes.forked import Forked, ForkEngine
+
+import lifecycle_magic as lm
+from lifecycle_magic.pool import rich_output
+
+pytest.importorskip("IPython")
+
+
+class Displays:
+    @lm.method()
+    def mixed(self) -> None:
+        from IPython.display import HTML, display
+
+        print("before")
+        display(HTML("<b>bold</b>"), "text")
+        print("no end", end="")
+        display(1)
+        print("after", file=sys.stderr)
+
+    @lm.method()
+    def updates(self) -> None:
+        from IPython.display import clear_output, display, update_display
+
+        handle = display("start", display_id=True)
+        handle.update("handle")
+        update_display("function", display_id=handle.display_id)
+        clear_output(wait=True)
+
+    @lm.method()
+    def own(self) -> None:
+        from unittest import mock
+
+        from IPython.display import display
+
+        class Own:
+            def _ipython_display_(self) -> None:
+                display({"text/markdown": "*own*"}, raw=True)
+
+        class Broken:
+            def __repr__(self) -> str:
+                return "Broken()"
+
+            def _repr_html_(self) -> str:
+                raise LookupError("no page")
+
+            def _repr_png_(self) -> bytes:
+                return b"png"
+
+        display(Own(), Broken(), Broken, mock.Mock(name="mock"))
+
+    @lm.method()
+    def refused(self) -> None:
+        from IPython.display import display
+
+        class Slider:
+            def _repr_mimebundle_(self, **_: object) -> dict[str, object]:
+                kind = "application/vnd.jupyter.widget-view+json"
+                return {"text/plain": "Slider()", kind: {"model_id": "1"}}
+
+        display(Slider())
+
+    @lm.method()
+    def plots(self) -> list[int]:
+        import matplotlib.pyplot as plt
+
+        plt.plot([1, 2])
+        plt.figure()
+        plt.show()
+        return plt.get_fignums()
+
+    @lm.method()
+    def forked(self) -> None:
+        import os
+
+        from IPython.display import display
+
+        if (pid := os.fork()) == 0:
+            display("of a child")
+            sys.stdout.flush()
+            os._exit(0)
+        os.waitpid(pid, 0)
+
+    @lm.method()
+    def items(self) -> Iterator[int]:
+        from IPython.display import display
+
+        for number in range(3):
+            display(number)
+            yield number
+
+
+@pytest.fixture(scope="module")
+def work() -> Iterator[Forked]:
+    engine = ForkEngine()
+    with Forked(engine, Displays) as made:
+        yield made
+    engine.close()
+
+
+def recorded(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """Return a list that gets printed strings, and the data of what is displayed."""
+    found: list[Any] = []
+
+    class Stream:
+        def write(self, text: str) -> None:
+            found.append(text)
+
+        def flush(self) -> None:
+            """Do nothing."""
+
+    def show(text: str) -> None:
+        message = json.loads(text)
+        found.append(message.get("data", message["do"]))
+
+    monkeypatch.setattr(sys, "stdout", Stream())
+    monkeypatch.setattr(sys, "stderr", Stream())
+    monkeypatch.setattr(rich_output, "show", show)
+    return found
+
+
+def test_it_keeps_its_order_with_what_is_printed(
+    work: Forked, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown = recorded(monkeypatch)
+    work.mixed.remote()
+    html = {"text/html": "<b>bold</b>", "text/plain": "<IPython.core.display.HTML object>"}
+    text, number = {"text/plain": "'text'"}, {"text/plain": "1"}
+    assert shown == ["before\n", html, text, "no end", number, "after\n"]
+
+
+def test_a_display_is_updated_and_cleared(work: Forked, monkeypatch: pytest.MonkeyPatch) -> None:
+    messages: list[dict[str, Any]] = []
+    monkeypatch.setattr(rich_output, "show", lambda text: messages.append(json.loads(text)))
+    work.updates.remote()
+    assert [one["do"] for one in messages] == ["display", "update", "update", "clear"]
+    assert len({one["id"] for one in messages[:3]}) == 1
+    assert messages[-1]["wait"] is True
+
+
+def test_objects_describe_themselves_as_in_ipython(
+    work: Forked, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown = recorded(monkeypatch)
+    work.own.remote()
+    displayed = [one for one in shown if isinstance(one, dict)]
+    assert displayed[0] == {"text/markdown": "*own*"}
+    assert displayed[1] == {"text/plain": "Broken()", "image/png": "cG5n"}
+    assert [list(one) for one in displayed[2:]] == [["text/plain"]] * 2
+    assert any("LookupError: no page" in one for one in shown if isinstance(one, str))
+
+
+def test_a_widget_is_refused_with_the_fix(work: Forked) -> None:
+    with pytest.raises(TypeError, match=r"Slider\(\) is a widget .* Fix: create the widget"):
+        work.refused.remote()
+
+
+def test_pyplot_shows_its_figures_and_closes_them(
+    work: Forked, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("matplotlib")
+    shown = recorded(monkeypatch)
+    assert work.plots.remote() == []
+    assert [one["image/png"][:8] for one in shown] == ["iVBORw0K"] * 2
+
+
+def test_a_forked_child_prints_it(work: Forked, capfd: pytest.CaptureFixture[str]) -> None:
+    work.forked.remote()
+    assert "'of a child'" in capfd.readouterr().out
+
+
+def test_it_comes_before_the_item_that_follows_it(
+    work: Forked, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown = recorded(monkeypatch)
+    for number in work.items.remote_gen():
+        assert {"text/plain": str(number)} in shown
+
+
+@pytest.mark.parametrize("text", ["", "1", '{"do": "display", "data": 1}', "{"])
+def test_what_is_no_message_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match=r"Expecting|no JSON object"):
+        rich_output.show(text)
+
+
+def test_a_script_prints_the_text(capsys: pytest.CaptureFixture[str]) -> None:
+    message = {"do": "display", "data": {"text/plain": "text"}, "metadata": {}, "id": None}
+    rich_output.show(json.dumps(message))
+    rich_output.show('{"do": "clear", "wait": false}')
+    assert capsys.readouterr().out == "text\n"
