@@ -311,7 +311,8 @@ class Lane:
         for output in self._worker.outputs:
             if output.unflushed:
                 output.flush_lane(self)
-        self._worker.prints.flush_if_pending()
+        if self._worker.prints.is_pending:
+            self._worker.prints.flush()
 
     def settle(self, *, is_over: bool = True) -> None:
         """Wait until output that bypassed ``sys.stdout`` is shown, if there may be some.
