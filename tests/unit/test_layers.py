@@ -35,7 +35,7 @@ PACKAGES = [
 ]
 
 # What the user's image brings if the class asks for it.
-FROM_THE_IMAGE = {"guest.web": {"fastapi"}}
+FROM_THE_IMAGE = {"guest.pyplot_backend": {"matplotlib"}, "guest.web": {"fastapi"}}
 
 TRAVEL = {"exception", "modal_api", "threads", "decorators", "wire", "callers", "guest", "named"}
 
