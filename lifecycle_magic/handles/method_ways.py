@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -14,22 +15,68 @@ if TYPE_CHECKING:
     from lifecycle_magic.handles.methods import Method
     from lifecycle_magic.pool.pool import Pool
 
-__all__ = ["MethodWay", "Remote"]
+__all__ = ["MethodWay", "Remote", "SignedCall"]
+
+
+class SignedCall(functools.partial[Any]):
+    """A function that calls a method of the user, with the signature of that method.
+
+    ``owner`` has it under ``name``. A partial, so that it costs a call next to nothing and a
+    coroutine function is still known as one.
+    """
+
+    method: Method
+    summary: str
+    place: tuple[object, str]
+
+    @classmethod
+    def make(
+        cls, call: Callable[..., Any], method: Method, summary: str, owner: object, name: str
+    ) -> SignedCall:
+        """Return ``call`` with the signature and docstring of ``method``."""
+        made = cls(call)
+        made.method, made.summary, made.place = method, summary, (owner, name)
+        return made
+
+    @property
+    def __signature__(self) -> inspect.Signature:
+        return self.method.__signature__
+
+    @property
+    def __name__(self) -> str:
+        return self.method.__name__
+
+    @property
+    def __doc__(self) -> str:  # type: ignore[override]
+        return _help(self.summary, self.method)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return getattr, self.place
+
+
+def _help(summary: str, method: Method) -> str:
+    """Return the docstring of a way to call ``method``: a sentence about it, then the user's."""
+    return f"{summary}\n\n{method.__doc__ or ''}".rstrip()
 
 
 class MethodWay(CallWithAio):
     """One way to call a method.
 
     Help and completion show the user's own signature and docstring under ``summary``, a sentence
-    about this way.
+    about this way; ``.aio`` has ``aio_summary``.
     """
 
     __slots__ = ("_method", "_summary")
 
     def __init__(
-        self, method: Method, summary: str, call: Callable[..., Any], aio: Callable[..., Any]
+        self,
+        method: Method,
+        summary: str,
+        aio_summary: str,
+        call: Callable[..., Any],
+        aio: Callable[..., Any],
     ) -> None:
-        super().__init__(call, aio)
+        super().__init__(call, SignedCall.make(aio, method, aio_summary, self, "aio"))
         self._method = method
         self._summary = summary
 
@@ -47,7 +94,7 @@ class MethodWay(CallWithAio):
 
     @property
     def __doc__(self) -> str:  # type: ignore[override]
-        return f"{self._summary}\n\n{self._method._spec.doc or ''}".rstrip()
+        return _help(self._summary, self._method)
 
 
 class Remote(MethodWay):  # noqa: D101 - its docstring is the property of `MethodWay`
@@ -58,7 +105,8 @@ class Remote(MethodWay):  # noqa: D101 - its docstring is the property of `Metho
 
     def __init__(self, method: Method, aio: Callable[..., Any]) -> None:
         summary = "Call the method in a warm container and return its result."
-        super().__init__(method, summary, self.__call__, aio)
+        aio_summary = "Call the method in a warm container and await its result."
+        super().__init__(method, summary, aio_summary, self.__call__, aio)
         self._name = method._name
         self._pool: Pool | None = None
         self._declared: object = None

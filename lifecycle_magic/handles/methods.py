@@ -31,7 +31,7 @@ from lifecycle_magic.calls.detached import AsyncioWatcher, AwaitableCall, Detach
 from lifecycle_magic.calls.map.mapping import MapRun
 from lifecycle_magic.calls.map.public import ManyInputs
 from lifecycle_magic.exception import InvalidError
-from lifecycle_magic.handles.method_ways import MethodWay, Remote
+from lifecycle_magic.handles.method_ways import MethodWay, Remote, SignedCall
 from lifecycle_magic.modal_api.table import refuse_members
 from lifecycle_magic.pool.autoscaler import current_stats
 from lifecycle_magic.threads.blocking import run_in_thread
@@ -42,6 +42,13 @@ if TYPE_CHECKING:
     from lifecycle_magic.pool.pool import Pool
     from lifecycle_magic.spec.class_spec import MethodSpec
     from lifecycle_magic.web.site import ServedAddress
+
+
+LOCAL = """\
+Run the method in this process, on an instance of its own.
+
+``enter`` runs once, at the first use; ``exit`` never. An ``async def`` method is to be awaited.\
+"""
 
 
 class Method:
@@ -76,12 +83,14 @@ class Method:
         self.remote_gen = MethodWay(
             self,
             "Run the method in a warm container and iterate over what it yields.",
+            "Run the method in a warm container and iterate over its items with ``async for``.",
             self._remote_gen,
             self._remote_gen_aio,
         )
         self.spawn = MethodWay(
             self,
             "Start the call and return a `FunctionCall` at once.",
+            "Start the call without blocking the event loop, and await its `FunctionCall`.",
             self._spawn,
             self._spawn_aio,
         )
@@ -262,12 +271,12 @@ class Method:
 
     # --- here ------------------------------------------------------------------------------
 
-    def local(self, *args: Any, **kwargs: Any) -> Any:
-        """Run the method in this process, on an instance of its own.
+    @property
+    def local(self) -> Callable[..., Any]:
+        """Run the method in this process, on an instance of its own."""
+        return SignedCall.make(self._local, self, LOCAL, self, "local")
 
-        ``enter`` runs once, at the first use; ``exit`` never. ``await`` the call of an ``async
-        def`` method.
-        """
+    def _local(self, *args: Any, **kwargs: Any) -> Any:
         if self._spec.is_async and not self._spec.is_generator:
             return self._local_async(args, kwargs)
         return getattr(self._here(), self._name)(*args, **kwargs)

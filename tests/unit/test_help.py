@@ -45,6 +45,22 @@ def test_a_way_to_call_shows_the_users_own_signature_and_docstring(way: str) -> 
     assert inspect.getdoc(function).endswith("\n\nReturn the square.")
 
 
+@pytest.mark.parametrize("way", ["remote", "remote_gen", "spawn"])
+def test_the_form_for_coroutines_shows_them_too(way: str) -> None:
+    aio = getattr(Model().predict, way).aio
+    assert str(inspect.signature(aio)) == "(n: 'int', *, text: 'str' = 'a') -> 'list[int]'"
+    assert inspect.getdoc(aio).endswith(".\n\nPredict things.")
+    assert inspect.iscoroutinefunction(aio) == (way != "remote_gen")
+
+
+def test_a_local_call_shows_them_too() -> None:
+    local = Model().predict.local
+    assert local(2) == [2, 2, 2]
+    assert str(inspect.signature(local)) == "(n: 'int', *, text: 'str' = 'a') -> 'list[int]'"
+    assert inspect.getdoc(local).startswith("Run the method in this process")
+    assert inspect.getdoc(local).endswith("Predict things.")
+
+
 def test_a_method_shows_its_own_docstring() -> None:
     assert inspect.getdoc(Model().predict) == "Predict things."
     assert list(inspect.signature(Model().predict).parameters) == ["n", "text"]
