@@ -227,7 +227,7 @@ class App:
 
             called = _name("function", name) or str(getattr(function, "__name__", "?"))
             function, given = old_concurrency(function, options)
-            checked = self._options(called, given)
+            checked = self._options(called, {"keep": None, **given})  # the app's is for classes
             spec = read_function(function, checked, name=called, is_generator=is_generator)
             return Function(Cls(self._declarations.add(spec, self.name)), function)
 
@@ -356,6 +356,8 @@ class App:
         if opened is not None:
             keys = [key for key in opened.services if self._declarations.has(key)]
             session.wait_gone(opened.stop(keys, "app.stop()"))
+            kept = [one for one in opened.kept() if self._declarations.has(one.record.key)]
+            opened.stop_kept(kept, "app.stop()")
 
     def adopt_name(self, name: str) -> None:
         """Give an app without a name this one, under which other processes find its classes."""

@@ -21,6 +21,7 @@ from lifecycle_magic.container import registry
 from lifecycle_magic.container.connections import Connections
 from lifecycle_magic.container.control import (
     ExitStarted,
+    KeepTerms,
     PrintedOutput,
     SettleRequest,
     SupervisorMessage,
@@ -49,6 +50,9 @@ from lifecycle_magic.threads.event_loop import EventLoop
 from lifecycle_magic.wire.messages import Swap
 
 _log = logging.getLogger(__name__)
+
+ADOPTED = "adopted"
+"""Why a container that a kernel before has started moves through the states of a start."""
 
 
 class Container:
@@ -83,6 +87,9 @@ class Container:
         self.is_spare = False  # launched, and not assigned to a class yet
         # it accepts no more inputs; called on any thread
         self.on_draining: Callable[[], None] = lambda: None
+        # of a kept container, in place of a launch: has it connect, and returns the engine's id
+        self.wake: Callable[[], str] | None = None
+        self.keep_terms: KeepTerms | None = None  # how it waits for another kernel
         self._states = StateMachine(self.name, plan.cls, time.time, plan.service)
         self._lock = threading.RLock()
         self._publish = publish
@@ -122,7 +129,7 @@ class Container:
         """
         with self._lock:
             record = self._states.move(to, why)
-            if why and to not in WARM_STATES and to not in ENDED_STATES:
+            if why and to in (State.DRAINING, State.EXITING):
                 self.cause.reason = why
         _log.debug(
             "%s of %s: %s → %s%s",
@@ -153,7 +160,7 @@ class Container:
         """Move to the next state of a start. Raises if the container was killed."""
         with self._lock:
             self.check_not_killed()
-            self._move(to)
+            self._move(to, ADOPTED if self.wake is not None else "")
 
     def become_warm(self) -> bool:
         """Move from entering to idle. Return False if it exits or was told to exit."""
@@ -191,7 +198,7 @@ class Container:
             self.check_not_killed()
             self._launching = True
         try:
-            self.id = self.engine.launch(self.plan.launch)
+            self.id = self.wake() if self.wake else self.engine.launch(self.plan.launch)
         finally:
             with self._lock:
                 self._launching = False
@@ -207,6 +214,28 @@ class Container:
             raise StartError(
                 f"the container of {self.plan.cls} did not start: {self.cause.kill_reason}"
             )
+
+    def keep(self, terms: KeepTerms | None) -> None:
+        """Say how the container waits for another kernel when this one exits; None: it ends."""
+        control = self.connections.control
+        if control is not None and terms != self.keep_terms:
+            self.keep_terms = terms
+            control.keep(terms)
+
+    def leave(self) -> None:
+        """Leave a container that could not be adopted: it waits for another kernel."""
+        with self._lock:
+            if self._finishing:
+                return
+            self._finishing = True
+        for slot in self.slots:
+            slot.give_up("it could not be adopted")
+        control = self.connections.control
+        if control is not None:
+            control.shut_down()  # the event loop closes it
+        self.connections.freeze()
+        self._move(State.FAILED, "it could not be adopted")
+        self.exited.set()
 
     # --- inputs ----------------------------------------------------------------------------
 

@@ -11,7 +11,7 @@ import socket
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from lifecycle_magic.guest.json_lines import JsonLineReader, encode_line
 from lifecycle_magic.host import checked_json
@@ -22,11 +22,26 @@ from lifecycle_magic.wire import clock
 __all__ = [
     "ControlConnection",
     "ExitStarted",
+    "KeepTerms",
     "PrintedOutput",
     "SettleRequest",
     "SupervisorMessage",
     "read",
 ]
+
+
+class KeepTerms(NamedTuple):
+    """How a container waits for another kernel. Times are in seconds.
+
+    It waits ``seconds``, or only ``idle`` if that is less. Inputs of the kernel that has exited may
+    run for ``running``; None means the container's own bound. ``token`` proves to the container
+    that another kernel may adopt it.
+    """
+
+    token: str
+    seconds: float
+    idle: float | None
+    running: float | None
 
 
 @dataclass(frozen=True)
@@ -85,6 +100,18 @@ class ControlConnection:
         With ``at_once``, running inputs are interrupted.
         """
         self._send(do="exit", why=why, at_once=at_once)
+
+    def keep(self, terms: KeepTerms | None) -> None:
+        """Say how the container waits for another kernel when this one exits; None: it ends."""
+        if terms is None:
+            self._send(do="keep", seconds=None)
+        else:
+            self._send(do="keep", **terms._asdict())
+
+    def shut_down(self) -> None:
+        """End the connection, as the exit of this process would."""
+        with contextlib.suppress(OSError):
+            self._sock.shutdown(socket.SHUT_RDWR)
 
     def interrupt(self, call: int, began: float) -> None:
         """Ask the supervisor to interrupt a call's method, which began at ``began``

@@ -60,6 +60,8 @@ class Handshake:
 
     def __enter__(self) -> Handshake:
         plan, run_dir = self._plan, self._plan.launch.run_dir
+        if plan.adopted:
+            self._remove_left()
         self._listener = self._engine.listen(run_dir)
         self._sockets.append(self._listener.sock)
         try:
@@ -106,10 +108,16 @@ class Handshake:
     def _share_files(self, run: str) -> None:
         channels = range(self._plan.channels)
         paths = [ticket_fifo.path(run, slot) for slot in channels]
-        for path in paths:
+        for path in () if self._plan.adopted else paths:
             os.mkfifo(path, 0o600)
         self.tickets = paths
-        self.begun = BegunPageReader(begun_page.path(run), self._plan.channels)
+        is_new = not self._plan.adopted
+        self.begun = BegunPageReader(begun_page.path(run), self._plan.channels, is_new=is_new)
+
+    def _remove_left(self) -> None:
+        """Remove what a kernel left that exited while it adopted this container."""
+        for name in ("boot.json", "sock"):
+            (self._plan.launch.run_dir / name).unlink(missing_ok=True)
 
     def wait_for_connections(
         self, container: str, deadline: float, check_wanted: Callable[[], None]

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from lifecycle_magic.engines.process.keeper import remove_tree
-from lifecycle_magic.host import checked_json, run_files
+from lifecycle_magic.host import checked_json, keep_record, run_files
 
 __all__ = ["FILE_PATTERN", "ContainerRecord", "discard"]
 
@@ -75,4 +75,5 @@ def discard(run_dir: Path) -> None:
         run_dir.rename(gone)
     with contextlib.suppress(OSError):
         os.unlink(ContainerRecord.path(run_dir))
+    keep_record.forget(run_dir)
     remove_tree(str(gone))

@@ -32,7 +32,7 @@ class Plan:
 
     ``service`` is the key of its class in the session. ``build_hook`` names the hook that the
     container runs for an image, if that is its only purpose. ``any_python``: its code is readable
-    in every supported Python.
+    in every supported Python. ``adopted``: the container runs already, without a kernel.
     """
 
     cls: str
@@ -45,6 +45,7 @@ class Plan:
     service: str = ""
     build_hook: str = ""
     any_python: bool = False
+    adopted: bool = False
 
 
 class RunningInput(Protocol):

@@ -45,8 +45,9 @@ class Launch:
     what the class asks for, as alternatives; ``gpus`` are the devices that were leased, empty where
     the engine's devices are unknown. ``memory``
     and ``shm_size`` are MiB, ``cpu`` is cores, ``stop_timeout`` is seconds between a polite stop
-    from outside and the kill. ``placement`` are constraints on a swarm's nodes; the container of a
-    build ``hook`` is committed. Secrets are not included: they travel over the connection.
+    from outside and the kill. ``keep``: the container waits for another kernel when this one exits.
+    ``placement`` are constraints on a swarm's nodes; the container of a build ``hook`` is
+    committed. Secrets are not included: they travel over the connection.
     """
 
     name: str
@@ -61,6 +62,7 @@ class Launch:
     gpus: tuple[Gpu, ...] = ()
     shm_size: int | None = None
     block_network: bool = False
+    keep: bool = False
     stop_timeout: int = 35
     placement: tuple[str, ...] = ()
     hook: bool = False

@@ -93,9 +93,18 @@ class AsgiConnection:
             fd = self._lane.channel.fileno()
             while self._lane.channel.has_buffered or _is_ready(fd, select.POLLIN):
                 if not self._read():
-                    self._input_ended = True  # the container stops; the client may still be there
+                    # If the container stops, the client may still be there.
+                    self._input_ended = not self._is_kernel_gone()
                     break
         return self._disconnect is not None
+
+    def _is_kernel_gone(self) -> bool:
+        """Return whether the other end of the connection is closed, and the client left with it."""
+        if not _is_ready(self._lane.channel.fileno(), select.POLLHUP):
+            return False  # the supervisor has shut the reading half only
+        code = {} if self._is_http else {"code": 1006}
+        self._disconnect = {"type": f"{self.scope['type']}.disconnect", **code}
+        return True
 
     def _take_message(self) -> Message:
         self._requested = False
@@ -120,9 +129,12 @@ class AsgiConnection:
             return  # the request is over
         while True:
             if not self._read():
-                # The container stops. The application has as much time as any input.
+                # The container stops: the application has as much time as any input. Or the
+                # kernel has exited: then no client is left.
                 self._unwatch()
-                return
+                if not self._is_kernel_gone():
+                    return
+                break
             if not self._lane.channel.has_buffered:
                 break
         if self._arrived is not None and not self._arrived.done():
@@ -167,6 +179,7 @@ class AsgiConnection:
             return
         for piece in _pieces(message):
             if self._look_for_disconnect():
+                self._check_kernel()
                 # The client has gone. The interrupt that follows ends the application.
                 await asyncio.get_running_loop().create_future()
             self._hold_back(piece)
@@ -220,7 +233,16 @@ class AsgiConnection:
         messages, self._held_back = self._held_back, []
         return messages
 
+    def _check_kernel(self) -> None:
+        """Raise `OSError`, as ASGI wants it, if the kernel has exited and the client left with it.
+
+        No interrupt ends the application then: it may live on for another kernel.
+        """
+        if self._is_kernel_gone():
+            raise OSError("the client has disconnected")
+
     async def _send_any(self, message: Message) -> None:
+        self._check_kernel()
         self.flush()
         await self._wait_writable()
         data, buffers = dumps([message])

@@ -104,6 +104,10 @@ class InterruptTarget:
         if self.interrupts.early:
             self.interrupts.early.discard(call)
 
+    def forget_answered(self) -> None:
+        """Forget which calls have ended: those of another kernel have the same ids again."""
+        self._answered.clear()
+
     def has_answered(self, call: int) -> bool:
         """Return whether ``call`` ended a short time ago. Any thread may ask."""
         return call in self._answered.copy()
@@ -200,6 +204,10 @@ class InterruptHandler:
             self.early.discard(call)
             return True
         return self.is_stopping
+
+    def forget_early(self) -> None:
+        """Forget the interrupts that arrived before their calls."""
+        self.early.intersection_update({ANY_CALL})
 
     @property
     def is_stopping(self) -> bool:

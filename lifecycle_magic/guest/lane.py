@@ -19,6 +19,7 @@ from lifecycle_magic.guest.interrupts import (
 )
 from lifecycle_magic.guest.output import current_lane
 from lifecycle_magic.wire import descriptors
+from lifecycle_magic.wire.begun_page import NOTHING_BEGUN
 from lifecycle_magic.wire.frames import JOIN_BYTES, SWAP_TAG, Channel, Frame, Kind, tag
 from lifecycle_magic.wire.messages import Swap
 from lifecycle_magic.wire.pickling import dumps, loads
@@ -61,10 +62,18 @@ class Lane:
         self.jobs: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
 
     def serve(self) -> None:
-        """Answer inputs until the data socket ends, for whatever reason."""
+        """Answer inputs until the container stops.
+
+        If the data socket ends before that, the next kernel may bring another one.
+        """
         current_lane.set(self)
         frame = self.next_frame()
-        while frame is not None:
+        while True:
+            if frame is None:
+                if not self._worker.take_over(self):
+                    return
+                frame = self.next_frame()
+                continue
             if frame.kind == Kind.REQUEST:
                 from lifecycle_magic.guest import requests
 
@@ -80,6 +89,8 @@ class Lane:
                         self.send(Kind.SKIPPED)  # the kernel took the input back
                 elif frame.kind == Kind.SWAP:
                     self._swap(loads(frame.payload))
+                elif frame.kind == Kind.ADOPT:
+                    self.send(Kind.READY, *dumps(self._worker.adopt(loads(frame.payload))))
                 elif frame.kind == Kind.DEBUG:
                     from lifecycle_magic.guest import post_mortem
 
@@ -91,6 +102,15 @@ class Lane:
             # A STOP or PUSH for an input that has ended already needs no answer.
             frame = None  # keep its content no longer, whenever the next frame arrives
             frame = self.next_frame()
+
+    def follow(self, channel: Channel) -> None:
+        """Go on with the connection to another kernel, whose calls are numbered anew."""
+        self.channel.close()
+        self.channel = channel
+        self.has_reader = False
+        self._ended_input = self._tag = 0
+        self.target.forget_answered()
+        self.record_begun(NOTHING_BEGUN)
 
     def next_frame(self) -> Frame | None:
         """Return the next frame; None if there are no more, or no kernel to answer."""
@@ -215,7 +235,7 @@ class Lane:
         self._tag = SWAP_TAG
         self._worker.kept_frames = None
         try:
-            self._worker.swap(swap.cls, swap.exit, swap.web)
+            self._worker.swap(swap)
         except BaseException as error:
             self.send_failure(error)
             return

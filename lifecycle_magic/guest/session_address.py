@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from lifecycle_magic.wire.nested import Invitation
 
-__all__ = ["keep_reachable", "session", "set_session"]
+__all__ = ["follow_session", "keep_reachable", "session", "set_session"]
 
 _session: tuple[Invitation | None, str] = (None, "")
 
@@ -25,6 +25,24 @@ def set_session(invitation: Invitation | None, run: str) -> None:
 def session() -> tuple[Invitation | None, str]:
     """Return how calls reach the session, and the run folder, as set by `set_session`."""
     return _session
+
+
+next_descriptor: int | None = None
+"""The socket of the next session, for a process that has no access to the run folder."""
+
+
+def follow_session(invitation: Invitation | None, run: str) -> None:
+    """Set how calls reach the session of another kernel, which has adopted this container."""
+    import sys
+
+    global next_descriptor
+    fd, next_descriptor = next_descriptor, None
+    if fd is not None and invitation is not None and invitation.address.startswith("unix:"):
+        invitation = invitation._replace(address=f"unix:/proc/self/fd/{fd}")
+    set_session(invitation, run)
+    used = sys.modules.get("lifecycle_magic.guest.session_connection")
+    if used is not None:
+        used.forget_session()
 
 
 def keep_reachable() -> None:

@@ -31,7 +31,7 @@ from lifecycle_magic.wire.pickling import dumps
 if TYPE_CHECKING:
     from lifecycle_magic.guest.lane import Lane
 
-__all__ = ["Answer", "Reach", "SessionLeft", "Target", "begin", "connection"]
+__all__ = ["Answer", "Reach", "SessionLeft", "Target", "begin", "connection", "forget_session"]
 
 
 class Target(NamedTuple):
@@ -103,6 +103,13 @@ def connection() -> SessionConnection:
         if _connection is None or _connection.is_closed:
             _connection = _open()
         return _connection
+
+
+def forget_session() -> None:
+    """Open a new connection for the next call: another kernel has adopted this container."""
+    global _connection
+    with _lock:
+        _connection = None
 
 
 def _open() -> SessionConnection:

@@ -10,13 +10,11 @@ import os
 import sys
 
 from lifecycle_magic.guest import end_report, memory, signals
+from lifecycle_magic.guest.connecting import Connected, connect
 from lifecycle_magic.guest.json_lines import encode_line, write_all
 from lifecycle_magic.guest.pipes import Pipes
 from lifecycle_magic.guest.supervisor import Supervisor
-from lifecycle_magic.wire.descriptors import make_room
-from lifecycle_magic.wire.frames import Channel
-from lifecycle_magic.wire.hello import CONTROL, DATA, MEMORY, BootFile, dial, introduce
-from lifecycle_magic.wire.shared import Shared
+from lifecycle_magic.wire.hello import BootFile
 
 
 def main(run: str) -> int:
@@ -24,15 +22,7 @@ def main(run: str) -> int:
     blocked = signals.block()
     boot = BootFile.read_and_delete(os.path.join(run, "boot.json"))
     try:
-        make_room(boot.channels)
-        control = introduce(dial(boot.address), boot.token, CONTROL)
-        data = [
-            introduce(dial(boot.address), boot.token, DATA, slot) for slot in range(boot.channels)
-        ]
-        if boot.address.startswith("unix:"):  # descriptors pass over no other socket
-            for slot, channel in enumerate(data):
-                side = introduce(dial(boot.address), boot.token, MEMORY, slot)
-                channel.shared = Shared(side.sock)
+        connected = connect(boot)
     except (OSError, RuntimeError) as error:
         # No kernel, or a kernel that refuses this container. Nothing was started, nothing to end.
         print(f"lifecycle_magic: could not reach the kernel: {error}", file=sys.stderr)
@@ -46,35 +36,33 @@ def main(run: str) -> int:
         )
         return 71  # EX_OSERR of sysexits(3)
     if worker == 0:
-        os._exit(run_worker(control, data, pipes, run, blocked))
+        os._exit(run_worker(connected, pipes, run, blocked))
     try:
         os.setpgid(worker, worker)
     except OSError:
         pass  # the child did it first, or has exited
     pipes.close_worker_ends()
-    for channel in data:
+    for channel in connected.data:
         if channel.shared is not None:
             channel.shared.close()
-    return Supervisor(boot, run, control, data, worker, pipes).run()
+    return Supervisor(boot, run, connected, worker, pipes).run()
 
 
-def run_worker(
-    control: Channel, data: list[Channel], pipes: Pipes, run: str, blocked: signals.Mask
-) -> int:
+def run_worker(connected: Connected, pipes: Pipes, run: str, blocked: signals.Mask) -> int:
     """Run the worker in the forked child, and return 0 only if it ran to its end.
 
     Signals stay blocked until the worker handles them: a signal during its imports would end it.
     """
     try:
         os.setpgid(0, 0)
-        control.close()
+        connected.control.close()
         pipes.close_supervisor_ends()
         # The system kills the worker first when memory runs out: the supervisor has to report it.
         memory.prefer_this_process()
         from lifecycle_magic.guest import worker
 
         ready = functools.partial(signals.unblock, blocked)
-        return worker.main(data, pipes, run, ready)
+        return worker.main(connected.data, pipes, run, ready)
     except BaseException:
         import traceback
 

@@ -6,13 +6,14 @@ or its exit, output, or a signal that stops the container. It never waits on any
 and never runs the user's code. So user code can't block it: neither a method that sleeps nor one
 that holds the GIL.
 
-    running   the worker enters, then answers inputs
+    running   the worker enters, then answers inputs, or waits for the next kernel (`keeping`)
     draining  the data sockets are at their end; the running input may finish, or is interrupted
     exiting   the worker runs its exit hooks, within the grace
     over      the worker has exited; report, log and sockets are completed
 
-It keeps duplicates of the data sockets. Shutting down their reading half is how the worker learns
-that the container stops: it reads what was sent before, then end-of-file.
+It keeps duplicates of the data sockets. Shutting down their reading half, and the handover by which
+further ones would come, is how the worker learns that the container stops: it reads what was sent
+before, then end-of-file.
 """
 
 from __future__ import annotations
@@ -29,14 +30,16 @@ import time
 from typing import Any
 
 from lifecycle_magic.guest import descriptor_output, end_report, interrupts, signals
+from lifecycle_magic.guest.connecting import Connected
 from lifecycle_magic.guest.container_log import ContainerLog
 from lifecycle_magic.guest.end_report import EndReport
 from lifecycle_magic.guest.interrupter import Interrupter
 from lifecycle_magic.guest.json_lines import JsonLineReader, encode_line, join_prints
+from lifecycle_magic.guest.keeping import Keeping
 from lifecycle_magic.guest.pipes import Pipes
 from lifecycle_magic.guest.print_journal import BATCH_SECONDS, Unsent
 from lifecycle_magic.wire import clock
-from lifecycle_magic.wire.frames import Channel, Kind
+from lifecycle_magic.wire.frames import Kind
 from lifecycle_magic.wire.hello import BootFile
 
 DRAIN_SECONDS = 5.0
@@ -79,20 +82,17 @@ class Supervisor:
         self,
         boot: BootFile,
         run: str,
-        control: Channel,
-        data: list[Channel],
+        connected: Connected,
         worker: int,
         pipes: Pipes,
     ) -> None:
         self._boot = boot
         self._run = run
-        self._control: socket.socket | None = control.sock
-        self._control.setblocking(False)
-        self._data = [channel.sock for channel in data]
+        self._control: socket.socket | None = None
+        self._data = [channel.sock for channel in connected.data]
         self._worker = worker
         self._pipes = pipes
         self._log = ContainerLog(os.path.join(run, "log"))
-        self._kernel_lines = JsonLineReader()
         # The user's code may break what the worker writes.
         self._worker_lines = JsonLineReader(self._on_bad_note)
         self._backlog = bytearray()
@@ -101,7 +101,9 @@ class Supervisor:
             pipes.err: ("stderr", codecs.getincrementaldecoder("utf-8")("replace")),
         }
         self._poll = select.poll()
-        self._poll.register(control, select.POLLIN)
+        self._watch_control(connected)
+        self._wake_r, self._wake_w = os.pipe()
+        self._keeping = Keeping(run, len(self._data), self._poll, self._stop_kept, self._wake)
         self._phase = "running"
         self._deadline: float | None = None
         self._resume = math.inf  # when notes are read again
@@ -118,21 +120,19 @@ class Supervisor:
 
     def run(self) -> int:
         """Run until the worker has exited and everything it left is read."""
-        wake_r, wake_w = os.pipe()
-        os.set_blocking(wake_r, False)
-        os.set_blocking(wake_w, False)
-        signal.set_wakeup_fd(wake_w, warn_on_full_buffer=False)
+        os.set_blocking(self._wake_r, False)
+        os.set_blocking(self._wake_w, False)
+        signal.set_wakeup_fd(self._wake_w, warn_on_full_buffer=False)
         signal.signal(signal.SIGCHLD, lambda *_: None)  # only to wake the poll
         os.set_blocking(self._pipes.notes, False)
         for fd in (self._pipes.out, self._pipes.err, self._pipes.settled):
             os.set_blocking(fd, False)
-        for fd in (wake_r, self._pipes.notes, self._pipes.out, self._pipes.err):
+        for fd in (self._wake_r, self._pipes.notes, self._pipes.out, self._pipes.err):
             self._poll.register(fd, select.POLLIN)
 
         def on_signal(name: str) -> None:
             self._signal = name
-            with contextlib.suppress(BlockingIOError):  # the poll is awake already
-                os.write(wake_w, b"\0")
+            self._wake()
 
         signals.watch(on_signal)
         status: int | None = self._reap()
@@ -140,8 +140,10 @@ class Supervisor:
             for fd, _ in self._poll.poll(self._timeout()):
                 if self._control is not None and fd == self._control.fileno():
                     self._on_control()
-                elif fd == wake_r:
-                    os.read(wake_r, 4096)
+                elif fd == self._wake_r:
+                    os.read(self._wake_r, 4096)
+                elif self._keeping.owns(fd):
+                    self._keeping.on_readable(fd)
                 elif fd == self._pipes.notes or not self._pipes.journal.has_text:
                     self._on_pipe(fd)
                 elif self._read_pipes == math.inf:
@@ -149,13 +151,22 @@ class Supervisor:
             if self._signal:
                 # At once: the engine kills us at grace + 5 s, and the grace belongs to exit.
                 self._start_draining(f"it was stopped from outside ({self._signal})", 0.0)
+            self._follow_kernel()
             self._on_deadlines()
             status = self._reap()
         self._finish(status)
         return 0
 
+    def _wake(self) -> None:
+        """End the wait of the poll. On any thread."""
+        with contextlib.suppress(BlockingIOError):  # the poll is awake already
+            os.write(self._wake_w, b"\0")
+
     def _timeout(self) -> float | None:
-        due = min(self._deadline or math.inf, self._interrupter.due, self._resume, self._read_pipes)
+        due = min(
+            *(self._deadline or math.inf, self._interrupter.due, self._resume),
+            *(self._read_pipes, self._keeping.due),
+        )
         if due == math.inf:
             return None
         return max(0.0, due - time.monotonic()) * 1000 + 1
@@ -192,8 +203,10 @@ class Supervisor:
             self._poll.unregister(self._control)
             self._control.close()
             self._control = None
-            # No caller waits for the running input any more, so it is interrupted at once.
-            self._start_draining(KERNEL_GONE, 0.0)
+            self._backlog.clear()
+            if self._phase != "running" or not self._keeping.begin():
+                # No caller waits for the running input any more, so it is interrupted at once.
+                self._start_draining(KERNEL_GONE, 0.0)
             # The sockets of a kernel that dies close one after the other, in any order.
             if self._why == DATA_CLOSED:
                 self._why = KERNEL_GONE
@@ -201,6 +214,9 @@ class Supervisor:
             if one.get("do") == "cancel":
                 self._read_pending_notes()  # of processes that the call has started
                 self._interrupter.interrupt(int(one["call"]), _since(one))
+            elif one.get("do") == "keep":
+                with contextlib.suppress(KeyError, TypeError, ValueError):
+                    self._keeping.set_terms(one)
             elif one.get("do") == "settled":
                 descriptor_output.answer(self._pipes.settled, int(one["number"]))
             elif one.get("do") == "exit":
@@ -273,6 +289,8 @@ class Supervisor:
             self._report.entered = True
             pids = frozenset(map(int, fields["descendants"]))
             self._interrupter.processes.record_entered(float(fields["at"]), pids)
+        elif note == "free":
+            self._keeping.record_free(int(fields["slot"]))
         elif note == "enter failed":
             self._report.enter_error = str(fields["error"])
         elif note == "stopping":
@@ -340,6 +358,53 @@ class Supervisor:
             self._backlog.clear()  # the reading side handles the error
         self._poll.modify(self._control, select.POLLIN | (select.POLLOUT if self._backlog else 0))
 
+    # --- the next kernel -------------------------------------------------------------------
+
+    def _watch_control(self, connected: Connected) -> None:
+        """Have the poll report what the kernel says over a control connection."""
+        self._control = connected.control.sock
+        self._control.setblocking(False)
+        self._kernel_lines = JsonLineReader()
+        self._poll.register(self._control, select.POLLIN)
+
+    def _follow_kernel(self) -> None:
+        """Serve the kernel that has adopted this container, if one has."""
+        adopted = self._keeping.take_adopted()
+        if adopted is None:
+            return
+        connected = adopted.connected
+        try:
+            if self._phase != "running":
+                raise OSError("it stops")  # since the kernel has connected
+            self._pass_on(connected)
+        except OSError:
+            connected.close()
+            self._start_draining("its worker could not be connected to the next kernel", 0.0)
+            return
+        self._boot = adopted.boot
+        self._watch_control(connected)
+
+    def _pass_on(self, connected: Connected) -> None:
+        """Give the worker its new connections, and keep duplicates of those for calls."""
+        calls = None
+        with contextlib.suppress(OSError):  # over TCP there is no such socket
+            calls = os.open(os.path.join(self._run, "calls"), os.O_PATH | os.O_CLOEXEC)
+        try:
+            for slot, channel in enumerate(connected.data):
+                self._pipes.handover.pass_on(slot, channel, calls if slot == 0 else None)
+        finally:
+            if calls is not None:
+                os.close(calls)
+        for old in self._data:
+            old.close()
+        for channel in connected.data:
+            if channel.shared is not None:
+                channel.shared.close()
+        self._data = [channel.sock for channel in connected.data]
+
+    def _stop_kept(self, why: str) -> None:
+        self._start_draining(why, 0.0)
+
     # --- stopping --------------------------------------------------------------------------
 
     def _start_draining(self, why: str, interrupt_after: float) -> None:
@@ -350,15 +415,18 @@ class Supervisor:
             return
         self._phase = "draining"
         self._why = why
+        self._keeping.end()
         for sock in self._data:
             try:
                 sock.shutdown(socket.SHUT_RD)
             except OSError:
                 pass  # the kernel closed it already
+        self._pipes.handover.end()
         self._deadline = time.monotonic() + interrupt_after
 
     def _on_deadlines(self) -> None:
         self._interrupter.check_due()
+        self._keeping.on_deadline()
         if time.monotonic() >= self._resume:
             self._resume = math.inf
             self._poll.register(self._pipes.notes, select.POLLIN)

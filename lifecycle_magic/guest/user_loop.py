@@ -12,6 +12,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from lifecycle_magic.guest import forks
+from lifecycle_magic.guest.handover import Handover
 from lifecycle_magic.guest.interrupts import InterruptTarget
 from lifecycle_magic.wire.frames import Channel, Frame
 
@@ -31,20 +32,29 @@ class UserLoop:
 
     def next_frame(self, channel: Channel) -> Frame | None:
         """Return the next frame. Tasks that a coroutine left behind continue to run meanwhile."""
-        if self._loop is not None and not self.runs_by_itself and not channel.has_buffered:
-            import asyncio
-
-            from lifecycle_magic.guest import coroutines
-
-            if asyncio.all_tasks(self._loop) - self._idle_tasks():
-                loop = self._loop
-                readable = loop.create_future()
-                channel.watch(loop, lambda: readable.done() or readable.set_result(None))
-                try:
-                    coroutines.run_until(loop, readable)
-                finally:
-                    loop.remove_reader(channel)
+        if not channel.has_buffered:
+            self.run_until_readable(channel)
         return channel.receive()
+
+    def run_until_readable(self, source: Channel | Handover) -> None:
+        """Run the tasks that a coroutine left behind until ``source`` can be read.
+
+        Return at once if there are none, or if the loop runs by itself.
+        """
+        if self._loop is None or self.runs_by_itself:
+            return
+        import asyncio
+
+        from lifecycle_magic.guest import coroutines
+
+        if asyncio.all_tasks(self._loop) - self._idle_tasks():
+            loop = self._loop
+            readable = loop.create_future()
+            source.watch(loop, lambda: readable.done() or readable.set_result(None))
+            try:
+                coroutines.run_until(loop, readable)
+            finally:
+                loop.remove_reader(source)
 
     def wait(self, awaitable: Any, target: InterruptTarget) -> Any:
         """Run ``awaitable`` of the user's code to its end, interruptible through ``target``.

@@ -6,8 +6,8 @@ main thread runs that loop only while it waits for a coroutine, so that a sync m
 running loop. With ``@concurrent`` each lane has a thread for sync methods, and the main thread runs
 the loop for all async ones.
 
-A lane ends when its data socket ends. The supervisor shuts the sockets when the container has to
-stop. When all lanes have ended, ``exit`` runs.
+A lane ends when its data socket ends and the supervisor passes no other one. The supervisor shuts
+the sockets when the container has to stop. When all lanes have ended, ``exit`` runs.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ from lifecycle_magic.guest.user_loop import UserLoop
 from lifecycle_magic.wire import begun_page, clock, descriptors, ticket_fifo
 from lifecycle_magic.wire.begun_page import BegunPage
 from lifecycle_magic.wire.frames import Channel, Kind
-from lifecycle_magic.wire.messages import Setup
+from lifecycle_magic.wire.messages import Adopted, Setup
 from lifecycle_magic.wire.pickling import loads
 from lifecycle_magic.wire.ticket_fifo import TicketFifo
 
@@ -53,6 +53,7 @@ if TYPE_CHECKING:
     from lifecycle_magic.decorators.marks import WebMarks
     from lifecycle_magic.guest.post_mortem import KeptFrames
     from lifecycle_magic.guest.web import WebApplications
+    from lifecycle_magic.wire.messages import Adopt, Swap
     from lifecycle_magic.wire.surroundings import Surroundings
 
     Web = tuple[tuple[str, WebMarks], ...]
@@ -81,6 +82,10 @@ class Worker:
         self.kept_frames: KeptFrames | None = None
         self.loop = UserLoop(self._waiting_tasks)
         self._exit: tuple[str, ...] = ()
+        self._handover = pipes.handover
+        self._has_left_root = False
+        self._shared_limit: int | None = None  # bytes of shared memory, per lane
+        self._code_now = Adopted(b"", "", "")
         self._lanes: list[Lane] = []
         self.prints = PrintBuffer(pipes.journal, self._pipe)
         self.outputs = (
@@ -90,8 +95,8 @@ class Worker:
         sys.stdout, sys.stderr = self.outputs
         print_buffer.of_worker = self.prints
         standard_input.install(self._lanes)
-        for channel in channels:
-            forks.close_in_child(channel.close_in_child)
+        forks.close_in_child(self._close_channels_in_child)
+        forks.close_in_child(pipes.handover.close_in_child)
         for owned in (self._begun, *self._tickets):
             if owned is not None:
                 forks.close_in_child(owned.close)
@@ -120,6 +125,10 @@ class Worker:
         lane = Lane(channel, self, self._interrupts, tickets, record_begun)
         lane.slot = slot
         return lane
+
+    def _close_channels_in_child(self) -> None:
+        for channel in self._channels:
+            channel.close_in_child()
 
     def report_child(self, pid: int) -> None:
         """Report that a process was started, so that an interrupt of the running call reaches
@@ -154,13 +163,14 @@ class Worker:
             self.keeps_frames = setup.keeps_frames
             session_address.set_session(setup.session, self._run)
             current_call.set_source(setup.session_id, _running_call)
+            self._shared_limit = setup.shared_limit // len(self._channels)
             for channel in self._channels:
-                if channel.shared is not None:
-                    channel.shared.limit = setup.shared_limit // len(self._channels)
+                self._limit_shared(channel)
             self._apply_surroundings(setup.around)
             cls = self._code.load(setup.cls)
             args, kwargs = _arguments(setup.arguments)
             self._check_ports(cls.__name__, setup.web)
+            self._code_now = Adopted(setup.arguments, setup.key, setup.files)
             self.instance = parameters.instantiate(cls, args, kwargs)
             if setup.secrets:
                 from lifecycle_magic.guest import build_hook
@@ -188,11 +198,53 @@ class Worker:
         lane.flush()
         lane.settle()
         lane.has_reader = False
-        # Before READY: what calls start is none of it.
-        here = descendants(os.getpid())
-        self._pipe.send("entered", at=clock.now(), descendants=here)
+        self._report_entered()  # before READY: what calls start is none of it
         lane.send(Kind.READY)  # even if the kernel has exited: exit runs after enter has run
         return True
+
+    def _report_entered(self) -> None:
+        """Report what runs now: interrupts of the calls that follow do not reach it."""
+        here = descendants(os.getpid())
+        self._pipe.send("entered", at=clock.now(), descendants=here)
+
+    def _limit_shared(self, channel: Channel) -> None:
+        if channel.shared is not None and self._shared_limit is not None:
+            channel.shared.limit = self._shared_limit
+
+    # --- the next kernel -------------------------------------------------------------------
+
+    def take_over(self, lane: Lane) -> bool:
+        """Wait until the supervisor passes a lane its connection to another kernel.
+
+        Tasks that a coroutine left behind continue to run meanwhile. Return False if the container
+        stops instead.
+        """
+        if forks.in_child:  # it has returned from the method in which it was forked
+            return False
+        self._pipe.send("free", slot=lane.slot)
+        self.loop.run_until_readable(self._handover)
+        passed = self._handover.wait(lane.slot)
+        if passed is None:
+            return False
+        self._limit_shared(passed.channel)
+        self._channels[lane.slot] = passed.channel
+        lane.follow(passed.channel)
+        if passed.calls is not None:
+            if self._has_left_root:
+                session_address.next_descriptor = passed.calls
+            else:
+                os.close(passed.calls)
+        return True
+
+    def adopt(self, message: Adopt) -> Adopted:
+        """Serve another kernel from now on. Return what it has to know of this container."""
+        self._interrupts.forget_early()
+        self.keeps_frames = message.keeps_frames
+        self.kept_frames = None
+        session_address.follow_session(message.session, self._run)
+        current_call.set_source(message.session_id, _running_call)
+        self._report_entered()
+        return self._code_now
 
     def _apply_surroundings(self, around: Surroundings | None) -> None:
         """Apply the settings of the kernel's machine, and make the modules of the class
@@ -200,6 +252,7 @@ class Worker:
         """
         account = around.account if around is not None else None
         leaves_root = account is not None and not (account.keeps_rights or account.hook)
+        self._has_left_root = leaves_root
         modules.add_to_path(self._run, copied=leaves_root)
         if leaves_root:
             session_address.keep_reachable()
@@ -260,20 +313,21 @@ class Worker:
     def _waiting_tasks(self) -> set[Any]:
         return self.applications.waiting_tasks if self.applications is not None else set()
 
-    def swap(self, code: bytes, exit: tuple[str, ...], web: Web) -> None:
+    def swap(self, new: Swap) -> None:
         """Replace the code of the live instance and keep its state. Raises if that is
         impossible.
         """
-        undo = self._code.swap(code)
+        undo = self._code.swap(new.cls)
         try:
-            if self.applications is not None or web:
+            if self.applications is not None or new.web:
                 if self.applications is None:
                     self.applications = self._start_applications((), self._lanes[0].target)
-                self.applications.swap(web)
+                self.applications.swap(new.web)
         except BaseException:
             undo()
             raise
-        self._exit = exit
+        self._exit = new.exit
+        self._code_now = self._code_now._replace(key=new.key)
 
     # --- exit ------------------------------------------------------------------------------
 

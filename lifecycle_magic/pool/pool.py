@@ -78,7 +78,8 @@ class Pool:
         self.timeout = timeout
         self.retries = retries
         self.stats = stats or CallStats()  # of the class, which outlives its pools
-        self.on_warm: Callable[[], None] | None = None  # a container has started
+        self.on_warm: Callable[[Container], None] | None = None  # gets each that has started
+        self.on_limits: Callable[[], None] | None = None  # the limits have changed
         self.batchers: dict[Any, Any] = {}  # of batched methods: `lifecycle_magic.calls.batching`
         self.stale = False  # closed, or its class was redefined: look the pool up again
         self.updates: dict[str, Any] = {}  # options given to `update_autoscaler`
@@ -285,7 +286,7 @@ class Pool:
     def _make_container(self) -> Container:
         # Read before `make` reads the version: at worst the container is updated twice.
         code = self._code_swapper.code
-        container = self._make(self._on_exited)
+        container = self._make(self.record_exit)
         container.code = code
         return container
 
@@ -295,12 +296,13 @@ class Pool:
         if closed is not None:
             container.end(Ending(EndKind.DRAIN, closed))
         elif self.on_warm is not None:
-            self.on_warm()
+            self.on_warm(container)
         for slot in container.slots:
             self._offer(slot)
         self._starts.refill()  # during its start it was counted twice
 
-    def _on_exited(self, container: Container) -> None:
+    def record_exit(self, container: Container) -> None:
+        """Remove a container that has exited, and start another one if it is needed."""
         with self._lock:
             if container in self._state.containers:
                 self._state.containers.remove(container)
@@ -328,6 +330,8 @@ class Pool:
             self.updates = updates or {}
             self._state.limits, self.timeout, self.retries = limits, timeout, retries
             self._scale_down.restart()
+        if self.on_limits is not None:
+            self.on_limits()
 
     def fit_limits(self) -> None:
         """Start what `limits` ask for, and stop idle containers above their maximum."""
@@ -339,6 +343,14 @@ class Pool:
             self._state.containers.append(container)
         for slot in container.slots:
             self._offer(slot)
+
+    def take_in(self, container: Container) -> None:
+        """Add a container that this pool did not start, as if it had.
+
+        Its maker calls `record_exit` when it has exited, or has done so already.
+        """
+        container.on_draining = self._starts.refill
+        self.adopt(container)
 
     def swap(self, swap: Swap) -> None:
         """Load new code into every live instance. Running inputs finish on the code they began

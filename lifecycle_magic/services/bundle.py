@@ -7,6 +7,7 @@ notebook as files.
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import importlib.util
 import io
@@ -112,6 +113,15 @@ class Code:
     functions: tuple[types.FunctionType, ...] = ()
     imports: tuple[str, ...] = ()
     left_behind: tuple[str, ...] = ()
+
+    @functools.cached_property
+    def files_key(self) -> str:
+        """A digest (hex) of the modules, by name and content."""
+        digest = hashlib.sha256()
+        for name, content in sorted(self.modules.items()):
+            digest.update(hashlib.sha256(name.encode()).digest())
+            digest.update(hashlib.sha256(content).digest())
+        return digest.hexdigest()
 
     def changed_files(self, new: Code) -> tuple[str, ...]:
         """Return the paths of files that ``new`` adds, changes or removes."""

@@ -29,11 +29,12 @@ from lifecycle_magic.wire.frames import Channel
 from lifecycle_magic.wire.nested import Invitation
 from lifecycle_magic.wire.proofs import key_id
 
-__all__ = ["InsideCalls"]
+__all__ = ["SOCKET_NAME", "InsideCalls"]
 
 _log = logging.getLogger(__name__)
 
-_NAME = "calls"  # of the socket in a run folder
+SOCKET_NAME = "calls"
+"""The name of the socket in a run folder."""
 
 
 class InsideCalls:
@@ -70,13 +71,13 @@ class InsideCalls:
             _log.debug("no listener for calls from inside containers: %s", error)
             return None
         if not address.startswith("tcp:"):
-            address = f"unix:{_NAME}"  # where a relay takes the connection too
+            address = f"unix:{SOCKET_NAME}"  # where a relay takes the connection too
         return Invitation(address, secrets.token_urlsafe(32), key, self._calls.id)
 
     def link(self, engine: Engine, run_dir: Path) -> None:
         """Give a container with this run folder the socket to connect to."""
         with contextlib.suppress(OSError):  # TCP, or no listener: the connection reports it
-            os.link(self._folder / _folder_of(engine) / "sock", run_dir / _NAME)
+            os.link(self._folder / _folder_of(engine) / "sock", run_dir / SOCKET_NAME)
 
     def expect(self, invitation: Invitation | None, container: Container) -> None:
         """Accept the connections of a container that got an invitation."""

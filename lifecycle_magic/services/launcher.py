@@ -7,6 +7,7 @@ the launcher returns that one instead.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import secrets
 import sys
@@ -22,10 +23,12 @@ from lifecycle_magic.container.slots import Plan
 from lifecycle_magic.engines.base import LABEL, Engine, Launch, Mount
 from lifecycle_magic.exception import EngineError
 from lifecycle_magic.host import disk_full
+from lifecycle_magic.host.keep_record import KeepRecord
 from lifecycle_magic.host.paths import private_folder
 from lifecycle_magic.lifecycle.states import Publish
 from lifecycle_magic.services import bundle
 from lifecycle_magic.services.context import Notices, SessionContext
+from lifecycle_magic.services.inside_calls import SOCKET_NAME
 from lifecycle_magic.services.spare import Spare
 from lifecycle_magic.services.version import Version
 from lifecycle_magic.spec.class_spec import ClassSpec
@@ -77,6 +80,8 @@ class Launcher:
             shared_limit=_shared_limit(spec),
             web=spec.web,
             keeps_frames=not spec.options.drop_frames and _is_interactive(),
+            key=spec.code_key,
+            files=version.code.files_key,
         )
         plan = self._plan(version, image, setup)
         on_exit = self._exit_callback(version.engine, on_exited)
@@ -119,6 +124,35 @@ class Launcher:
         )
         plan = self._plan(version, image, setup, hook=f"{hook}()")
         return self._create(version, plan, self._exit_callback(version.engine), publish)
+
+    def make_for_kept(
+        self,
+        version: Version,
+        record: KeepRecord,
+        on_exited: Callable[[Container], None],
+    ) -> Container:
+        """Return a container of a kernel before, which waits to be adopted for ``version``."""
+        keeps_frames = not version.spec.options.drop_frames and _is_interactive()
+        setup = Setup(b"", b"", (), (), {}, 0, keeps_frames=keeps_frames)
+        plan = self._plan(version, record.image, setup)
+        launch = dataclasses.replace(plan.launch, name=record.container, run_dir=record.run_dir)
+        plan = dataclasses.replace(plan, launch=launch, adopted=True)
+        (record.run_dir / SOCKET_NAME).unlink(missing_ok=True)  # of the session before
+        self._context.inside_calls.link(version.engine, record.run_dir)
+        container = Container(
+            plan,
+            version.engine,
+            self._context.event_loop,
+            self._context.bus.publish,
+            self._exit_callback(version.engine, on_exited),
+        )
+        self._context.inside_calls.expect(plan.setup.session, container)
+        return self._register(container)
+
+    def forget(self, container: Container) -> None:
+        """Forget a container that could not be adopted: it is none of this session's."""
+        with self._lock:
+            self._containers.discard(container)
 
     def prepare_spare(self, version: Version, image: str) -> None:
         """Launch a container of ``image`` in the background, for a later `make` to use."""
@@ -199,6 +233,7 @@ class Launcher:
             gpu=options.gpu_requests(),
             shm_size=options.shm_size,
             block_network=options.block_network,
+            keep=options.keep is not None,
             stop_timeout=math.ceil(options.exit_grace) + 5,
             placement=options.placement,
             hook=bool(hook),

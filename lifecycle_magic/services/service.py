@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import logging
 import threading
 from collections.abc import Callable
@@ -18,6 +19,7 @@ from typing import Any
 from lifecycle_magic.building import builder
 from lifecycle_magic.container.container import Container
 from lifecycle_magic.lifecycle import failed_classes
+from lifecycle_magic.lifecycle.states import WARM_STATES
 from lifecycle_magic.pool.pool import CallStats, Pool
 from lifecycle_magic.pool.replacement import replace
 from lifecycle_magic.pool.sizing import Limits
@@ -25,6 +27,7 @@ from lifecycle_magic.services.constructor_change import match_pools
 from lifecycle_magic.services.context import Notices, SessionContext
 from lifecycle_magic.services.failed_deployment import FailedDeployment
 from lifecycle_magic.services.images import ServiceImages
+from lifecycle_magic.services.keeping import Keeping
 from lifecycle_magic.services.launcher import Launcher
 from lifecycle_magic.services.serving import Serving
 from lifecycle_magic.services.version import Version
@@ -43,6 +46,8 @@ class Change(Enum):
     """The kind of change that a deployment made."""
 
     NEW = "new"
+    ADOPTED = "adopted"
+    ADOPTED_AND_SWAPPED = "adopted and swapped"
     UNCHANGED = "unchanged"
     SWAPPED = "swapped"
     REPLACED = "replaced"
@@ -70,6 +75,7 @@ class Service:
         self._notices = Notices(session, name)
         self._launcher = Launcher(session, name, key, self._notices)
         self._images = ServiceImages(session, self._launcher, self._notices, name, app, key)
+        self._keeping = Keeping(session, self._launcher, self._notices, name, key)
         self._pending: ClassSpec | None = None
         self._lock = threading.RLock()
         self._deploying = threading.Lock()
@@ -165,8 +171,8 @@ class Service:
         self.external_changes = ("the base image",) if moved else ()
         if old is not None and may_stay and not moved:
             if old.spec.code_key == spec.code_key and not self._have_sources_changed(old, spec):
-                self._adopt_limits(spec)
                 self._redeclare(old, spec)
+                self._adopt_limits(spec)
                 return Change.UNCHANGED
             if self._swap(old, spec):
                 return Change.SWAPPED
@@ -177,15 +183,32 @@ class Service:
         if old is None:
             self.version = new  # the panel shows it during the build
             try:
-                self._images.ensure(new, force=rebuild)
+                image = self._images.ensure(new, force=rebuild)
+                return self._adopt_kept(new, image, may_stay=not (fresh or rebuild))
             except BaseException:
                 self.version = None
                 raise
-            return Change.NEW
         self._images.ensure(new, force=rebuild)
         self._replace(old, new)
         self._adopt_limits(spec)
         return Change.REPLACED
+
+    def _adopt_kept(self, version: Version, image: str, *, may_stay: bool) -> Change:
+        """Adopt the containers that a kernel of this notebook before has kept."""
+        opened: set[Pool] = set()
+
+        def pool_for(arguments: Arguments) -> Pool:
+            pool = self._pool_for(version, arguments)
+            opened.add(pool)
+            return pool
+
+        found = self._keeping.adopt(version, image, pool_for, may_stay=may_stay)
+        if not found.adopted:
+            return Change.NEW
+        self._keeping.record_warm()
+        for pool in opened:
+            pool.fit_limits()
+        return Change.ADOPTED_AND_SWAPPED if found.swapped else Change.ADOPTED
 
     def _replace(self, old: Version, new: Version) -> None:
         """Start containers of ``new``, then drain those of ``old``; on an error keep the old."""
@@ -228,7 +251,7 @@ class Service:
         if new.code.modules != old.code.modules:
             return False  # a container imports a module once
         self._images.reuse(old, new)
-        swap = Swap(new.code.cls, spec.exit, spec.web)
+        swap = Swap(new.code.cls, spec.exit, spec.web, spec.code_key)
         self.version = new
         pools = list(self.pools.values())
 
@@ -303,7 +326,9 @@ class Service:
             self._deploy_pending()
         version = self.version
         assert version is not None
-        arguments = version.spec.arguments(args, kwargs)
+        return self._pool_for(version, version.spec.arguments(args, kwargs))
+
+    def _pool_for(self, version: Version, arguments: Arguments) -> Pool:
         with self._lock:
             pool = self.pools.get(arguments.key)
             if pool is None:
@@ -321,7 +346,8 @@ class Service:
                 )
                 made = self.pools[arguments.key] = pool
                 self._arguments[made] = arguments
-                pool.on_warm = self._prepare_spare
+                pool.on_warm = functools.partial(self._record_warm, made)
+                pool.on_limits = functools.partial(self._protect, made)
                 self._launcher.spare.open()
             pool.stale, pool.declared = False, version.spec
             return pool
@@ -331,9 +357,21 @@ class Service:
         assert version is not None
         return self._launcher.make(version, self._images.ensure(version), arguments, on_exited)
 
-    def _prepare_spare(self) -> None:
+    def _protect(self, pool: Pool) -> None:
+        """Have a pool's warm containers wait for another kernel as the class's ``keep`` says."""
+        version = self.version
+        if version is None:
+            return
+        for container in pool.containers:
+            if container.state in WARM_STATES:
+                self._keeping.protect(container, version, pool)
+
+    def _record_warm(self, pool: Pool, container: Container) -> None:
         """Launch a spare container now that one is ready, if ``buffer_containers`` asks for it."""
         version = self.version
+        if version is not None:
+            self._keeping.protect(container, version, pool)
+        self._keeping.record_warm()
         if version is None or version.spec.options.gpu_requests():
             return  # it would hold a GPU that does nothing
         if version.spec.options.buffer_containers:
@@ -364,6 +402,7 @@ class Service:
         self.serving.close()
         stopping = self.containers()  # before the request to stop: some exit at once
         self._images.stop(why)
+        self._keeping.stop(why)
         with self._lock:
             pools, self.pools = list(self.pools.values()), {}
             self._arguments = {}

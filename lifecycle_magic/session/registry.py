@@ -151,6 +151,7 @@ class Variant:
             options = base.options.replace(base.name, **self._options)
             made = dataclasses.replace(base, options=options)
             made.check_single_use()
+            made.check_keep()
             self._made = base, self._changes.apply(made)
         return self._made[1]
 

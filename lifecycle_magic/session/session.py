@@ -20,8 +20,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from lifecycle_magic.building.build_steps import Builds
+from lifecycle_magic.container import kept
 from lifecycle_magic.container.container import Container
 from lifecycle_magic.container.endings import Ending, EndKind
+from lifecycle_magic.container.kept import KeptContainer
 from lifecycle_magic.container.record import discard
 from lifecycle_magic.container.registry import close_in_fork, running_in
 from lifecycle_magic.engines.base import Engine
@@ -194,6 +196,34 @@ class Session:
         container.
         """
         return self.output.text(key, container)
+
+    # --- what earlier kernels have kept ------------------------------------------------------
+
+    def kept(self, keys: Iterable[str] | None = None) -> list[KeptContainer]:
+        """Return the containers that earlier kernels of this notebook have kept: those of the
+        classes ``keys``, or of all.
+        """
+        from lifecycle_magic.services import notebook_identity
+
+        wanted = None if keys is None else set(keys)
+        return [
+            one
+            for one in kept.find_all(self.root)
+            if one.record.notebook == notebook_identity.current()
+            and (wanted is None or one.record.key in wanted)
+        ]
+
+    def stop_kept(self, found: Iterable[KeptContainer], why: str) -> list[str]:
+        """Have kept containers run their ``exit``, wait for them, and add them to the history.
+
+        Return their names.
+        """
+        records = [one.record for one in found]
+        for one in kept.stop_all(records, why):
+            self.notice(one.cls, f"{one.cls}: {one.container} has not exited yet", "warning")
+        if records:
+            self.swept()
+        return [one.container for one in records]
 
     # --- closing ---------------------------------------------------------------------------
 

@@ -13,7 +13,8 @@ from lifecycle_magic.container.record import ContainerRecord, discard
 from lifecycle_magic.engines.base import LABEL, Engine
 from lifecycle_magic.engines.process.keeper import remove_tree
 from lifecycle_magic.exception import EngineError
-from lifecycle_magic.host import relay_lock, run_files, unfinished
+from lifecycle_magic.host import keep_record, relay_lock, run_files, unfinished
+from lifecycle_magic.host.keep_record import KeepRecord
 from lifecycle_magic.host.owner import Owner
 from lifecycle_magic.lifecycle.history import Entry, History
 from lifecycle_magic.lifecycle.report import Report
@@ -71,6 +72,9 @@ def _sweep_session(
     if owner.alive():
         return
     for run_dir in folders(folder):
+        kept = KeepRecord.read(run_dir)
+        if kept is not None and kept.owner.alive():
+            continue  # another kernel has adopted it
         try:
             name = _sweep_container(owner, run_dir, session, history)
         except FileNotFoundError:
@@ -126,6 +130,7 @@ def _sweep_container(owner: Owner, run_dir: Path, session: Engines, history: His
             history.add(entry)
     finally:
         ContainerRecord.path(run_dir).unlink(missing_ok=True)
+        keep_record.forget(run_dir)
         remove_tree(str(done))
     return entry.container if card.engine == "docker" else None
 

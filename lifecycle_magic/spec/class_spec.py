@@ -29,7 +29,7 @@ from lifecycle_magic.spec.constructor import Arguments, Constructor
 from lifecycle_magic.spec.instance_attributes import InstanceAttributes
 from lifecycle_magic.spec.options import Options
 
-__all__ = ["CALL", "RESERVED", "ClassSpec", "MethodSpec"]
+__all__ = ["CALL", "RESERVED", "ClassSpec", "MethodSpec", "refuse_keep"]
 
 CALL = "call"  # the one method of a class made from a function
 # What the handle of a class answers to itself.
@@ -38,6 +38,15 @@ RESERVED = frozenset({"with_options", "with_concurrency", "with_batching"})
 _CONSTRUCTORS = ("__new__", "__init__", "__post_init__")
 # Python calls these by itself, also inside enter, so no reading of enter would find them.
 _IMPLICIT = ("__init_subclass__", "__getattr__", "__getattribute__", "__setattr__", "__delattr__")
+
+
+def refuse_keep(name: str, options: Options) -> None:
+    """Raise `InvalidError` if the options of the function ``name`` have ``keep``."""
+    if options.keep is not None:
+        raise InvalidError(
+            f"{name}: keep={options.keep:g} is for classes: a function has no state that another "
+            "kernel could go on with. Fix: remove keep, or write a class with @enter and @method"
+        )
 
 
 @dataclass(frozen=True)
@@ -104,6 +113,11 @@ class ClassSpec:
                 f"{self.name}: single_use_containers=True and @concurrent("
                 f"max_inputs={self.max_inputs}) exclude each other. Fix: remove one of them"
             )
+
+    def check_keep(self) -> None:
+        """Raise `InvalidError` for a function that is to wait for another kernel."""
+        if self.is_function:
+            refuse_keep(self.name, self.options)
 
     @property
     def web(self) -> tuple[tuple[str, WebMarks], ...]:

@@ -6,6 +6,7 @@ They raise `InvalidError` with the name, the value and what it has to be.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable
 from typing import Any, cast
 
@@ -53,6 +54,31 @@ def above_zero(unit: str) -> Callable[[str, Any], float]:
         if not _is_number(value) or value <= 0:
             raise refusal(name, value, f"must be a number of {unit} above 0")
         return float(value)
+
+    return check
+
+
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+
+
+def duration(most: float) -> Callable[[str, Any], float]:
+    """Return a check for a time of up to ``most`` seconds: a number of seconds, or a string with a
+    unit such as "90s", "15m" or "2h".
+    """
+
+    def check(name: str, value: Any) -> float:
+        seconds = value
+        if isinstance(value, str):
+            found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([smhd]?)\s*", value, re.ASCII)
+            seconds = float(found[1]) * _UNITS[found[2] or "s"] if found else value
+        if not _is_number(seconds) or not 0 < seconds <= most:
+            raise refusal(
+                name,
+                value,
+                f"must be a number of seconds above 0, or a string such as '15m' or '2h', and at "
+                f"most a day ({most:g} s)",
+            )
+        return float(seconds)
 
     return check
 

@@ -42,6 +42,7 @@ class OptionTypes(TypedDict, total=False):
     drop_frames: bool | None
     block_network: bool | None
     exit_grace: float | None
+    keep: float | str | None
     engine: str | None
     placement: Sequence[str] | None
 

@@ -15,7 +15,6 @@ import dataclasses
 import hashlib
 import hmac
 import json
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -23,9 +22,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from lifecycle_magic.exception import InvalidError
 from lifecycle_magic.gpus import request as gpu_request
 from lifecycle_magic.gpus.request import GpuRequest
+from lifecycle_magic.host import salt
 from lifecycle_magic.modal_api.table import find, notice
 from lifecycle_magic.spec import option_checks as checks
-from lifecycle_magic.spec.number_checks import above_zero, limit, number, whole
+from lifecycle_magic.spec.number_checks import above_zero, duration, limit, number, whole
 from lifecycle_magic.spec.old_options import current_names
 from lifecycle_magic.spec.unknown_options import explain_unknown
 
@@ -36,6 +36,10 @@ if TYPE_CHECKING:
     from lifecycle_magic.volume import Volume
 
 __all__ = ["Declared", "Options", "declared"]
+
+
+MAX_KEEP_SECONDS = 86_400.0
+"""The most seconds for which a container waits for another kernel: a day."""
 
 
 class Declared(NamedTuple):
@@ -177,6 +181,12 @@ class Options:
     exit_grace: float = _option(
         number(0, "seconds"), "how long exit hooks may take", "SECONDS", default=30.0
     )
+    keep: float | None = _option(
+        duration(MAX_KEEP_SECONDS),
+        "how long it waits for the next kernel of the notebook, as in 15m (default: not at all)",
+        "TIME",
+        digest=None,
+    )
     engine: str | None = _option(
         checks.engine, "auto, docker, process, swarm, ssh://user@host, tcp://host:2376", "ENGINE"
     )
@@ -227,6 +237,12 @@ class Options:
             options.gpu_requests()
         except ValueError as error:
             raise InvalidError(f"{where}: gpu={options.gpu!r} {error}") from None
+        if options.keep is not None and options.engine == "swarm":
+            raise InvalidError(
+                f"{where}: keep={options.keep:g} can't be had on a swarm, whose containers may be "
+                "on any of its machines when the next kernel looks for them. Fix: remove keep, or "
+                "use another engine"
+            )
         return options
 
     def gpu_requests(self) -> tuple[GpuRequest, ...]:
@@ -243,7 +259,7 @@ class Options:
 
         Scaling, time limits and retries are not in it: changing those keeps warm containers. Local
         files that the image adds are read now. It is the same in every process, unless there
-        are secrets: it may be shown, so their values go in under this process's own salt.
+        are secrets: it may be shown, so their values go in under the state folder's own salt.
         """
         parts = {
             name: one.digest(getattr(self, name))
@@ -258,12 +274,9 @@ def declared() -> Mapping[str, Declared]:
     return _DECLARED
 
 
-_SALT = os.urandom(32)
-
-
 def _salted(values: Mapping[str, str]) -> str:
     text = json.dumps(sorted(values.items())).encode()
-    return hmac.new(_SALT, text, hashlib.sha256).hexdigest()
+    return hmac.new(salt.of_state_folder(), text, hashlib.sha256).hexdigest()
 
 
 _DECLARED: dict[str, Declared] = {

@@ -27,7 +27,7 @@ from lifecycle_magic.decorators.marks import (
 )
 from lifecycle_magic.exception import InvalidError
 from lifecycle_magic.spec.class_checks import check_class, check_hidden_marks, check_parameters
-from lifecycle_magic.spec.class_spec import CALL, RESERVED, ClassSpec, MethodSpec
+from lifecycle_magic.spec.class_spec import CALL, RESERVED, ClassSpec, MethodSpec, refuse_keep
 from lifecycle_magic.spec.constructor import signature_without_self
 from lifecycle_magic.spec.options import Options
 
@@ -131,6 +131,7 @@ def read_function(
         raise InvalidError(
             f"{fn.__name__}: {used} belongs in a class with @app.cls(). Fix: remove it here"
         )
+    refuse_keep(name or fn.__name__, options or Options())
     space = {CALL: staticmethod(fn), "__module__": fn.__module__, "__qualname__": fn.__qualname__}
     return ClassSpec(
         name=name or fn.__name__,

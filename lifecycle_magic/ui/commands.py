@@ -22,6 +22,7 @@ from lifecycle_magic.ui.panel.text import Table, last_lines, plain
 
 if TYPE_CHECKING:
     from lifecycle_magic.container.container import Container
+    from lifecycle_magic.container.kept import KeptContainer
     from lifecycle_magic.services.service import Service
     from lifecycle_magic.session.session import Session
 
@@ -79,7 +80,7 @@ def _ps(session: Session, given: argparse.Namespace) -> Table:
         session.swept()
         rows = snapshot.of_root(session.root, session.engine)
         return snapshot.table(rows, below=snapshot.failures(rows))
-    rows = snapshot.of_session(session)
+    rows = (*snapshot.of_session(session), *snapshot.kept(session.root))
     below = (*snapshot.failures(rows), *snapshot.addresses(session))
     return snapshot.table(rows, snapshot.NOTHING, below)
 
@@ -110,8 +111,11 @@ def _logs(session: Session, given: argparse.Namespace) -> str:
 def _stop(session: Session, given: argparse.Namespace) -> str:
     from lifecycle_magic.session.session import wait_gone
 
+    kept = [one for one in session.kept() if given.name in (None, *_names_of(one))]
     if given.name is None:
         ending = session.stop(why="%lifecycle stop")
+    elif kept and given.name not in _names(session):
+        ending = []
     else:
         services, ending = _called(session, given.name)
         if services:
@@ -120,10 +124,15 @@ def _stop(session: Session, given: argparse.Namespace) -> str:
         else:
             for container in ending:
                 container.end(Ending(EndKind.STOP, "%lifecycle stop"))
-    if not ending:
+    names = session.stop_kept(kept, "%lifecycle stop")
+    if not ending and not names:
         return "nothing was running"
     wait_gone(ending)
-    return describe_ended(session, ending)
+    return describe_ended(session, ending, names)
+
+
+def _names_of(kept: KeptContainer) -> tuple[str, ...]:
+    return kept.record.cls, kept.record.key, kept.record.container
 
 
 def _restart(session: Session, given: argparse.Namespace) -> str:
@@ -213,9 +222,15 @@ _HANDLERS: dict[str, Handler] = {
 }
 
 
-def describe_ended(session: Session, containers: Sequence[Container]) -> str:
-    """Return how these containers ended, a line or more for each."""
+def describe_ended(
+    session: Session, containers: Sequence[Container], kept: Sequence[str] = ()
+) -> str:
+    """Return how these containers ended, a line or more for each.
+
+    ``kept`` names those of earlier kernels.
+    """
     names = {one.name for one in containers if not one.is_spare}  # spares never ran a class
+    names |= set(kept)
     entries = [one for one in session.history.entries() if one.container in names]
     lines = [history_text.entry(one) for one in entries]
     ended = {one.container for one in entries}

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from lifecycle_magic.building.build_steps import Build
+from lifecycle_magic.container.container import ADOPTED
 from lifecycle_magic.lifecycle.states import BuildStep, Event, Notice, State, Transition
 from lifecycle_magic.services.service import Change
 from lifecycle_magic.spec.class_spec import ClassSpec
@@ -179,7 +180,7 @@ class DeploymentProgress:
         row = self._containers.pop(event.container, None)
         if row is not None:
             self._close(row, "failed" if event.state is State.FAILED else "done", event.at)
-        title = self._title(event.state)
+        title = self._title(event.state, is_adopted=event.why == ADOPTED)
         if title and (row is not None or event.state in (State.STARTING, State.DRAINING)):
             # A container that was exiting before belongs to an earlier card.
             row = self._containers[event.container] = self._open(title, event.at)
@@ -187,7 +188,9 @@ class DeploymentProgress:
                 self._starting.add(row)
         return row is not None
 
-    def _title(self, state: State) -> str:
+    def _title(self, state: State, *, is_adopted: bool) -> str:
+        if is_adopted:
+            return "container of the previous kernel" if state is State.STARTING else ""
         if state is State.STARTING:
             return "container"
         if state is State.ENTERING and self._enter:
@@ -224,6 +227,10 @@ def headline(
     ``why`` is the flag that requested it; ``around`` lists the changes outside of the class.
     """
     enter = ", ".join(f"{name}()" for name in new.enter)
+    if change in (Change.ADOPTED, Change.ADOPTED_AND_SWAPPED):
+        new_code = ", with the new code" if change is Change.ADOPTED_AND_SWAPPED else ""
+        kept = f"; {enter} did not run again" if enter else ""
+        return f"adopted from the previous kernel{new_code}{kept}"
     if change is Change.NEW or old is None:
         return "ready"
     if change is Change.UNCHANGED:

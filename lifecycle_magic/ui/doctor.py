@@ -22,7 +22,7 @@ from lifecycle_magic.errors import missing_module
 from lifecycle_magic.exception import EngineError
 from lifecycle_magic.gpus import inventory
 from lifecycle_magic.gpus.leases import Leases
-from lifecycle_magic.host import process_limit
+from lifecycle_magic.host import keep_record, process_limit
 from lifecycle_magic.host.safe_folder import open_safely
 from lifecycle_magic.session import shortages
 from lifecycle_magic.session.shortages import FULL_DISK
@@ -62,6 +62,7 @@ def examine(root: Path) -> list[Finding]:
         _safely("state", lambda: _state(root)),
         _safely("disk", lambda: _disk(root)),
         _safely("sessions", lambda: _sessions(root)),
+        _safely("kept", lambda: _kept(root)),
         _safely("memory limits", _memory_limits),
         _safely("open files", _open_files),
         _safely("processes", _processes),
@@ -191,13 +192,14 @@ def _sessions(root: Path) -> Finding:
     from lifecycle_magic.host.paths import matching
 
     live, dead, damaged = 0, [], []
+    kept = {one.run_dir.parent.name for one in keep_record.find_all(root)}
     for folder in matching(root / "run", "[!.]*/"):
         owner = Owner.read(folder / "owner.json")
         if owner is None:
             damaged.append(folder / "owner.json")
         elif owner.alive():
             live += 1
-        else:
+        elif folder.name not in kept:
             dead.append(folder)
         damaged += map(ContainerRecord.path, damaged_folders(folder))
     details = f"{live} live"
@@ -214,6 +216,14 @@ def _sessions(root: Path) -> Finding:
     details += f", {len(dead)} whose kernel has exited, the oldest {oldest} ago"
     fix = "exit hooks may still run there; %lifecycle history cleans up and shows how they ended"
     return Finding("sessions", "warn", details, fix)
+
+
+def _kept(root: Path) -> Finding:
+    """List the containers that wait for the next kernel, with what they hold."""
+    from lifecycle_magic.ui import kept_containers
+
+    found = kept_containers.held(root)
+    return Finding("kept", "ok", "; ".join(found) or "no container waits for a kernel")
 
 
 def _memory_limits() -> Finding:

@@ -14,6 +14,7 @@ from __future__ import annotations
 import functools
 import mmap
 import os
+import stat
 import sys
 import threading
 from collections.abc import Callable
@@ -60,16 +61,21 @@ class BegunPageReader:
 
     It reads the file instead of mapping it: code in the container can truncate the file, and
     reading a mapped page beyond the end of its file kills a process with SIGBUS. An entry of 0 was
-    never written, so that worker can't write to the page.
+    never written, so that worker can't write to the page. With ``is_new`` unset, the page of a
+    container that runs already is opened.
     """
 
-    def __init__(self, path: str, slots: int) -> None:
+    def __init__(self, path: str, slots: int, *, is_new: bool = True) -> None:
         self._lock = threading.Lock()  # between a reader and `freeze`
         self._size = 8 * slots
         self._last = b""
-        self._fd = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_CREAT | os.O_EXCL, 0o600)
+        how = os.O_CREAT | os.O_EXCL if is_new else os.O_NOFOLLOW | os.O_NONBLOCK
+        self._fd = os.open(path, os.O_RDWR | os.O_CLOEXEC | how, 0o600)
         try:
-            os.ftruncate(self._fd, self._size)
+            if is_new:
+                os.ftruncate(self._fd, self._size)
+            elif not stat.S_ISREG(os.fstat(self._fd).st_mode):  # code in the container made it
+                raise OSError(f"{path} is not a regular file")
         except OSError:
             os.close(self._fd)
             raise

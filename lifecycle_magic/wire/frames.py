@@ -76,6 +76,7 @@ class Kind:
     LEAVING = 24  # session: new ASKs go to the session that has replaced this one
     AGAIN = 25  # caller: what the last ASK asks for, with other arguments; see wire.nested
     PROMPT = 26  # worker: (number, prompt, is it a password): the call waits for a line
+    ADOPT = 28  # kernel: messages.Adopt, of the kernel that takes the container over
     DEBUG = 27  # kernel: (call id, id of kept frames): run a debugger there
 
 

@@ -87,7 +87,7 @@ class Setup(NamedTuple):
     worker takes over from the kernel's machine, if any. ``session`` is for calls of its own, and
     ``session_id`` a part of the names of calls. ``keeps_frames``: a debugger may look at the frames
     of the last exception. ``secrets`` names the variables whose values no file of a build hook may
-    hold.
+    hold. ``key`` identifies the code, and ``files`` the modules that came with it: see `Adopted`.
     """
 
     cls: bytes
@@ -102,6 +102,8 @@ class Setup(NamedTuple):
     session_id: str = ""
     keeps_frames: bool = False
     secrets: tuple[str, ...] = ()
+    key: str = ""
+    files: str = ""
 
     def __repr__(self) -> str:
         """Return the shape without values: ``env``, arguments and code may hold secrets."""
@@ -110,16 +112,35 @@ class Setup(NamedTuple):
 
 class Swap(NamedTuple):
     """New code for the class of the live instance, with its current ``exit`` hooks and web
-    methods.
+    methods. ``key`` identifies the code.
     """
 
     cls: bytes
     exit: tuple[str, ...]
     web: tuple[tuple[str, WebMarks], ...] = ()
+    key: str = ""
 
     def __repr__(self) -> str:
         """Return the shape without the code, which may hold secrets."""
         return f"Swap({len(self.cls)} bytes, exit={self.exit!r})"
+
+
+class Adopt(NamedTuple):
+    """The first frame of a kernel that adopts a container: see the same fields of `Setup`."""
+
+    session: Invitation | None
+    session_id: str
+    keeps_frames: bool
+
+
+class Adopted(NamedTuple):
+    """The answer to `Adopt`: the pickled arguments of the instance, and the key and the files of
+    the code that it has now.
+    """
+
+    arguments: bytes
+    key: str
+    files: str
 
 
 OF_CLASS = " (its bases, slots or members)"

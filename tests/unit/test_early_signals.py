@@ -15,6 +15,7 @@ from lifecycle_magic.guest.interrupts import SIGNAL
 STARTING = """
     import os, signal, socket, sys
     from lifecycle_magic.guest import interrupts, signals, start
+    from lifecycle_magic.guest.connecting import Connected
     from lifecycle_magic.guest.pipes import Pipes
     from lifecycle_magic.wire.frames import Channel
 
@@ -27,7 +28,7 @@ STARTING = """
     if pid == 0:
         interrupts.request_interrupt(pipes.cancels, 7)
         os.kill(os.getpid(), number)  # before anything of the worker is imported
-        os._exit(start.run_worker(control, [Channel(data)], pipes, run, blocked))
+        os._exit(start.run_worker(Connected(control, [Channel(data)]), pipes, run, blocked))
     sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) % 256)
 """
 

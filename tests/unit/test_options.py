@@ -13,6 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+import lifecycle_magic as lm
 from lifecycle_magic.exception import InvalidError
 from lifecycle_magic.images.image import Image
 from lifecycle_magic.images.mount import Mount
@@ -192,7 +193,7 @@ def test_what_does_not_touch_a_container_keeps_the_key(given: dict[str, Any]) ->
 
 
 def test_the_key_is_the_same_in_another_process_and_holds_no_secret_to_guess(
-    tmp_path: Path,
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     program = (
         "from lifecycle_magic.spec.options import Options\n"
@@ -205,7 +206,45 @@ def test_the_key_is_the_same_in_another_process_and_holds_no_secret_to_guess(
     )
     plain, secret = done.stdout.split()
     assert plain == Options.make("M", cpu=2, env={"A": "2", "B": "1"}).key()
-    assert secret != Options.make("M", secrets=[Secret.from_dict({"PIN": "1234"})]).key()
+    secrets = [Secret.from_dict({"PIN": "1234"})]
+    assert secret == Options.make("M", secrets=secrets).key()
+    monkeypatch.setenv("LIFECYCLE_MAGIC_STATE", str(tmp_path / "state"))
+    other = Options.make("M", secrets=secrets).key()
+    assert secret != other, "a digest under no salt can be found by trying all PINs"
+    assert other == Options.make("M", secrets=secrets).key()
+    (tmp_path / "state" / "secrets" / ".salt").write_bytes(b"damaged")
+    assert Options.make("M", secrets=secrets).key() not in (secret, other)
+
+
+@pytest.mark.parametrize(
+    ("given", "seconds"),
+    [(900, 900.0), ("15m", 900.0), ("90", 90.0), ("2h", 7200.0), ("1d", 86_400.0), ("1.5 m", 90.0)],
+)
+def test_keep_is_seconds_or_a_string_with_a_unit(given: Any, seconds: float) -> None:
+    assert Options.make("M", keep=given).keep == seconds
+    assert Options.make("M", keep=given).key() == Options().key()
+
+
+@pytest.mark.parametrize("given", [0, -1, "", "15 minutes", "25h", 86_401, True, "nan", "m"])
+def test_other_values_of_keep_are_refused(given: Any) -> None:
+    with pytest.raises(InvalidError, match=r"M: keep=.* at most a day"):
+        Options.make("M", keep=given)
+
+
+def test_keep_is_refused_for_functions() -> None:
+    app = lm.App(keep="15m")
+    with pytest.raises(InvalidError, match=r"double: keep=60 is for classes"):
+
+        @app.function(keep=60)
+        def double(x: int) -> int:
+            return 2 * x
+
+    @app.function
+    def triple(x: int) -> int:  # the app's keep is for its classes
+        return 3 * x
+
+    with pytest.raises(InvalidError, match=r"triple: keep=60 is for classes"):
+        _ = triple.with_options(keep=60).remote
 
 
 def test_an_option_is_declared_once() -> None:

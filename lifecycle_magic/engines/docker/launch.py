@@ -110,6 +110,13 @@ def review(
             f"placement={list(launch.placement)}: it chooses nodes of a swarm, and {address} is "
             "one machine. engine='swarm' uses it"
         )
+    if launch.keep and transport != "unix":
+        where = "on another machine" if transport == "relay" else "in a virtual machine"
+        refused.append(
+            f"keep needs containers whose sockets the next kernel finds in the state folder, and "
+            f"those of the engine at {address} are {where}: remove keep, or use an engine on this "
+            "Linux machine"
+        )
     if launch.block_network and transport == "tcp":
         refused.append(
             "block_network=True needs a container that reaches the kernel by a Unix socket, and "

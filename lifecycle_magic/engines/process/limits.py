@@ -109,6 +109,8 @@ def of_launch(launch: Launch, host: Host) -> Honoured:
         refused.append(
             "block_network=True needs a Unix socket, and this engine was told to use TCP"
         )
+    if launch.keep and not host.unix:
+        refused.append("keep needs a Unix socket, and this engine was told to use TCP")
     if launch.gpu and not host.gpus:
         refused.append(f"{launch.gpu[0]}: no GPU is on this machine. Fix: omit gpu=")
     elif launch.gpu and (missing := lacking(launch.gpu, host.gpus)):

@@ -139,6 +139,8 @@ def stop(given: argparse.Namespace) -> int:
 
     root = state_root()
     found = deployments(root, given.name)
+    if not found and (code := _stop_kept(root, given.name)) is not None:
+        return code
     if not found:
         others = sorted({one.deployment for one in deployments(root)})
         there = f"there are {', '.join(others)}" if others else "there is none"
@@ -158,6 +160,37 @@ def stop(given: argparse.Namespace) -> int:
         print(f"lifecycle-magic: process {one.owner.pid} still runs", file=sys.stderr)
     if not left:
         print(f"{given.name} is stopped")
+    return 1 if left else 0
+
+
+def _stop_kept(root: Path, name: str) -> int | None:
+    """Stop the containers that ended kernels have kept: of a class, or one of this name.
+
+    Return the exit code, or None if there are none.
+    """
+    from lifecycle_magic.container import kept
+    from lifecycle_magic.session import session
+    from lifecycle_magic.ui.panel import history_text
+
+    records = [
+        one.record
+        for one in kept.find_all(root)
+        if name in (one.record.cls, one.record.key, one.record.container)
+    ]
+    if not records:
+        return None
+    left = kept.stop_all(records, "lifecycle-magic stop")
+    try:
+        current = session.current()
+        current.swept()
+        names = {one.container for one in records}
+        for entry in current.history.entries():
+            if entry.container in names:
+                print(history_text.entry(entry))
+    finally:
+        session.close("the command has ended")
+    for one in left:
+        print(f"lifecycle-magic: {one.container} still runs", file=sys.stderr)
     return 1 if left else 0
 
 

@@ -16,6 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from lifecycle_magic.container import kept
 from lifecycle_magic.engines.base import Engine
 from lifecycle_magic.engines.process import process_table
 from lifecycle_magic.exception import EngineError, InvalidError
@@ -53,12 +54,14 @@ def drain(
     engines = _Engines()
     asked: set[Owner] = set()
     known: dict[Path, RunFolder] = {}
+    if living:
+        kept.stop_all([one.record for one in kept.find_all(root)], "lifecycle-magic drain")
     while True:
         # List what runs before sending SIGTERM: some containers exit faster than one check takes.
         running = {
             folder.path: folder
             for folder in run_folders(root)
-            if _ends(folder.owner, living) and engines.runs(folder)
+            if _ends(folder.owner, living) and not folder.is_kept and engines.runs(folder)
         }
         if living:
             asked |= _ask(root, asked, say)

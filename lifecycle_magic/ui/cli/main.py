@@ -94,8 +94,10 @@ def _parser() -> Parser:
     add_module_option(serve)
     add_ignored(serve, "serve")
     add_deploy_arguments(add("deploy", deploy, "serve a script in the background, by name"))
-    stopping = add("stop", stop, "stop a deployment and print how its containers ended")
-    stopping.add_argument("name", help="the name of the deployment")
+    stopping = add(
+        "stop", stop, "stop a deployment, or what a kernel has kept, and print how it ended"
+    )
+    stopping.add_argument("name", help="the name of the deployment, kept class or container")
     for name, do in _SHARED.items():
         shared = COMMANDS[name]
         shared.add_to(add(name, do, shared.help), "terminal")

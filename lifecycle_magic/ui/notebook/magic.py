@@ -12,7 +12,7 @@ from typing import Any
 from IPython.core.magic import Magics, cell_magic, line_magic, magics_class
 
 from lifecycle_magic.callers.internal_frames import hide_in_ipython
-from lifecycle_magic.host import paths
+from lifecycle_magic.host import keep_record, paths
 from lifecycle_magic.session import session, shortages
 from lifecycle_magic.ui import command_table
 from lifecycle_magic.ui.notebook import options_line
@@ -30,6 +30,10 @@ def load(shell: Any) -> None:
     session.current()
     for warning in (*paths.warnings(), *shortages.warnings()):
         print(f"lifecycle_magic: {warning}", file=sys.stderr)
+    if keep_record.find_all(paths.state_root()):
+        from lifecycle_magic.ui import kept_containers
+
+        print(kept_containers.told(paths.state_root()), end="")
 
 
 def unload(shell: Any) -> None:

@@ -16,9 +16,12 @@ from pathlib import Path
 from statistics import quantiles
 from typing import TYPE_CHECKING, Any
 
+from lifecycle_magic.container import kept as waiting
+from lifecycle_magic.container.kept import KeptContainer
 from lifecycle_magic.container.record import ContainerRecord
 from lifecycle_magic.exception import EngineError
 from lifecycle_magic.host import run_files
+from lifecycle_magic.host.keep_record import KeepRecord
 from lifecycle_magic.host.owner import Owner
 from lifecycle_magic.host.paths import matching
 from lifecycle_magic.lifecycle import failed_classes
@@ -49,6 +52,8 @@ __all__ = [
     "addresses",
     "damaged_folders",
     "failures",
+    "kept",
+    "kept_state",
     "of_root",
     "of_session",
     "run_folders",
@@ -96,6 +101,17 @@ class RunFolder:
     engine: str
     began: float
     owner: Owner | None
+
+    @property
+    def is_kept(self) -> bool:
+        """Return whether the container waits for another kernel. Asks the container."""
+        return self._kept() is not None
+
+    def _kept(self) -> KeptContainer | None:
+        record = KeepRecord.read(self.path)
+        if record is None or record.owner.alive():
+            return None
+        return waiting.status(record)
 
     @property
     def container(self) -> str:
@@ -208,9 +224,37 @@ def run_folders(root: Path) -> list[RunFolder]:
         except (OSError, ValueError):
             continue  # being created or removed
         owner = Owner.read(path.parent / "owner.json")
+        record = KeepRecord.read(path)
+        if record is not None and record.owner.alive():
+            owner = record.owner  # it has adopted the container
         one = RunFolder(path, path.parent.name, card.cls, card.engine, card.began, owner)
         found.append(one)
     return sorted(found, key=lambda folder: folder.began)
+
+
+def kept(root: Path) -> tuple[ContainerRow, ...]:
+    """Return a row for each container that waits for the next kernel of its notebook."""
+    now = time.time()
+    rows = []
+    for one in waiting.find_all(root):
+        record = one.record
+        try:
+            began = ContainerRecord.read(record.run_dir).began
+        except (OSError, ValueError):
+            continue  # it is being removed
+        rows.append(
+            ContainerRow(
+                record.cls, record.container, record.engine, kept_state(one), age=now - began
+            )
+        )
+    return tuple(sorted(rows, key=lambda row: (row.cls, row.container)))
+
+
+def kept_state(one: KeptContainer) -> str:
+    """Return the state of a container that waits, with the time that is left."""
+    if one.left is None:
+        return "kept, finishing a call"
+    return f"kept, {age(one.left)} left"
 
 
 def damaged_folders(session: Path) -> list[Path]:
@@ -291,6 +335,8 @@ def _failed_classes(root: Path, folders: list[RunFolder]) -> list[ContainerRow]:
 def _state(folder: RunFolder, running: frozenset[str] | None) -> str:
     if run_files.exists(folder.path / "report.json"):
         return "exited"
+    if (one := folder._kept()) is not None:
+        return kept_state(one)
     if running is None:
         return "unknown"
     if folder.container not in running:

@@ -1,0 +1,61 @@
+"""Whether a new container and the one that it replaces fit into this machine together."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from lifecycle_magic.engines.base import Engine
+from lifecycle_magic.engines.process.limits import gpu_count
+from lifecycle_magic.exception import EngineError
+from lifecycle_magic.host.keep_record import KeepRecord
+from lifecycle_magic.spec.options import Options
+
+__all__ = ["lacking_for"]
+
+
+def lacking_for(new: Options, old: KeepRecord, engine: Engine) -> str:
+    """Return what this machine has not enough of for both containers, as a clause, or ""."""
+    if new.gpu is not None and old.gpu is not None:
+        there = _gpus()
+        wanted = [gpu_count(new.gpu), gpu_count(old.gpu)]
+        if None in wanted or sum(one or 0 for one in wanted) > there:
+            return f"this machine has {there} GPUs, which are not enough for both"
+    total, free = _memory()
+    if new.memory is not None and old.memory is not None and total is not None:
+        if (new.memory + old.memory) << 20 > total:
+            return (
+                f"both may use {new.memory + old.memory} MiB of memory, and this machine has "
+                f"{total >> 20} MiB"
+            )
+        return ""
+    used = _used(old, engine)
+    if free is not None and used > free:
+        return f"it uses {used >> 20} MiB of memory, and {free >> 20} MiB are left for a new one"
+    return ""
+
+
+def _gpus() -> int:
+    return len([*Path("/dev").glob("nvidia[0-9]*")] or [*Path("/dev/dri").glob("renderD*")])
+
+
+def _used(old: KeepRecord, engine: Engine) -> int:
+    try:
+        ids = [one.id for one in engine.containers() if one.name == old.container]
+        usage = engine.usage(ids[0]) if ids else None
+    except EngineError:
+        usage = None
+    return usage.memory if usage is not None else 0
+
+
+def _memory() -> tuple[int | None, int | None]:
+    """Return the bytes of memory of this machine, and of those the ones that programs can have."""
+    found: dict[str, int] = {}
+    try:
+        with open("/proc/meminfo") as file:
+            for line in file:
+                name, _, value = line.partition(":")
+                if name in ("MemTotal", "MemAvailable"):
+                    found[name] = int(value.split()[0]) << 10
+    except (OSError, ValueError, IndexError):
+        return None, None
+    return found.get("MemTotal"), found.get("MemAvailable")

@@ -1,0 +1,59 @@
+"""The containers that wait for the next kernel of their notebook, for ``%load_ext`` and doctor."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+
+from lifecycle_magic.container import kept
+from lifecycle_magic.container.kept import KeptContainer
+from lifecycle_magic.engines.choose import choose
+from lifecycle_magic.exception import EngineError
+from lifecycle_magic.host.keep_record import KeepRecord
+from lifecycle_magic.ui.panel.snapshot import kept_state
+from lifecycle_magic.ui.panel.text import plain, size
+
+__all__ = ["held", "told"]
+
+
+def told(root: Path) -> str:
+    """Return a line for each kept container, and how to use or to end them; "" without any."""
+    lines = [f"  {_named(one)}: {kept_state(one)}" for one in kept.find_all(root)]
+    if not lines:
+        return ""
+    head = (
+        "lifecycle_magic: containers of earlier kernels wait. Run the cell of a class again to go "
+        "on with it, or end it with lifecycle-magic stop NAME:"
+    )
+    return "\n".join([head, *lines, ""])
+
+
+def held(root: Path) -> list[str]:
+    """Return what each kept container holds of this machine: memory and GPUs."""
+    found = []
+    for one in kept.find_all(root):
+        record = one.record
+        facts = [kept_state(one), record.engine]
+        if used := _memory(record):
+            limit = f" of {record.memory} MiB" if record.memory is not None else ""
+            facts.append(f"memory {size(used)}{limit}")
+        if record.gpu is not None:
+            facts.append(f"gpu {record.gpu}")
+        found.append(f"{_named(one)}: {', '.join(facts)}")
+    return found
+
+
+def _named(one: KeptContainer) -> str:
+    return plain(f"{one.record.cls} ({one.record.container})")
+
+
+def _memory(record: KeepRecord) -> int:
+    with contextlib.suppress(EngineError, ValueError):
+        engine = choose(record.engine)[0]
+        try:
+            ids = [one.id for one in engine.containers() if one.name == record.container]
+            usage = engine.usage(ids[0]) if ids else None
+        finally:
+            engine.close()
+        return usage.memory if usage is not None else 0
+    return 0
