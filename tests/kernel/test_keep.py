@@ -1,99 +1,22 @@
 """``keep``: the next kernel of a notebook adopts the containers, whatever ended the one before.
 
-Each way in which a kernel can end is tried once on each engine, all of them at the same time; then
-one new kernel declares every class again. Further tests look at single sentences.
+`test_keep_paths` has each way in which a kernel can end. Here each sentence of the promise is
+tried, most with processes: what differs between the engines is how a container is found.
 """
 
 from __future__ import annotations
 
-import json
-import os
 import re
-import signal
 import subprocess
 import sys
-import threading
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack
-from dataclasses import dataclass, field
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-import nbclient
-import nbformat
 import pytest
-from kernel.harness import (
-    CellFailed,
-    Diary,
-    Kernel,
-    OwnKernel,
-    Server,
-    event_loop_of_this_thread,
-    existing,
-    kernel_environment,
-    kill_tree_by_parent_pid,
-    own_kernel,
-    preamble,
-    running,
-    server,
-    wait_for,
-)
+from kernel.harness import Diary, Kernel, OwnKernel, own_kernel, running
+from kernel.kept import count, declare, listed, model
 
 pytestmark = [pytest.mark.kernel, pytest.mark.timeout(240)]
-
-NOTEBOOK = """
-import os
-os.environ["JPY_SESSION_NAME"] = "/notebooks/{name}.ipynb"
-"""
-
-MODEL = """
-@app.cls(**options, **{more})
-class {name}(Base):
-    @lm.method()
-    def count(self, by=1):
-        self.n = getattr(self, "n", {start}) + by
-        return self.n
-
-    @lm.method()
-    def slow(self):
-        note("slow")
-        while not os.path.exists(OUT + "/go"):
-            time.sleep(0.01)
-        self.n = 100
-        note("slow done")
-        return self.n
-
-    @lm.exit()
-    def close(self):
-        note("exit")
-"""
-
-
-def model(name: str, *, start: int = 0, **more: Any) -> str:
-    """The cell of a class that counts its calls. Another ``start`` is another ``count``."""
-    return MODEL.format(name=name, start=start, more={"keep": 120, **more})
-
-
-def declare(kernel: Kernel, engine: str, diary: Diary, notebook: str, cell: str) -> None:
-    kernel.run(NOTEBOOK.format(name=notebook))
-    kernel.run(preamble(engine, diary))
-    kernel.run(cell)
-
-
-def count(kernel: Kernel, name: str) -> int:
-    return int(kernel.run(f"print({name}().count.remote())", timeout=120))
-
-
-def listed(kernel: Kernel) -> str:
-    """What ``%lifecycle ps`` shows."""
-    return kernel.run(
-        """
-        from lifecycle_magic.session import session as _session
-        from lifecycle_magic.ui import commands as _commands
-        print(_commands.run("ps", _session.current()).text())
-        """
-    )
 
 
 @pytest.fixture
@@ -113,15 +36,284 @@ def test_the_next_kernel_goes_on_with_the_instance(
 ) -> None:
     declare(one, engine, diary, "goes-on", model("GoesOn"))
     assert count(one, "GoesOn") == 1
-    one.signal(signal.SIGKILL)
-    wait_for(lambda: not running(one.pid), "the end of the kernel")
-    assert "GoesOn" in (told := other.run("%load_ext lifecycle_magic")), told
-    assert "left" in told
-    assert re.search(r"GoesOn .* kept, (2|1) min", listed(other)), listed(other)
+    one.kill()
+    told = other.run("%load_ext lifecycle_magic")
+    assert re.search(r"GoesOn \(lm-.*\): kept, \d+ (min|s) left", told), told
+    assert re.search(r"GoesOn .* kept, \d+ (min|s) left", listed(other)), listed(other)
     # A comment and another method body are no other state.
     declare(other, engine, diary, "goes-on", "# edited\n" + model("GoesOn", start=50))
     assert count(other, "GoesOn") == 2, "the instance is another one"
-    [container] = other.containers("GoesOn")
-    printed = other.run("app.stop()")
-    assert diary.events() == ["entered", "exit"], printed
+    container = other.container("GoesOn")
+    other.run("app.stop()")
+    assert diary.events() == ["entered", "exit"]
     assert other.describe_end("GoesOn", container)["why"] == "app.stop()"
+
+
+def test_a_changed_state_starts_a_new_container_first(
+    one: OwnKernel, other: OwnKernel, diary: Diary
+) -> None:
+    declare(one, "process", diary, "changed", model("Changed"))
+    assert count(one, "Changed") == 1
+    before = one.container("Changed")
+    one.kill()
+    declare(other, "process", diary, "changed", model("Changed", env={"A": "1"}))
+    assert count(other, "Changed") == 1
+    diary.wait("exit")
+    assert diary.events() == ["entered", "entered", "exit"]
+    before.wait_gone(state_of(other))
+    end = other.describe_end("Changed", before)
+    assert (end["state"], end["why"]) == ("exited", "it was replaced by new code")
+
+
+def test_where_both_do_not_fit_the_old_container_exits_first(
+    one: OwnKernel, other: OwnKernel, diary: Diary
+) -> None:
+    more = {"memory": 1 << 30}  # a pebibyte of MiB: two of them fit into no machine
+    declare(one, "process", diary, "large", model("Large", **more))
+    assert count(one, "Large") == 1
+    one.kill()
+    declare(other, "process", diary, "large", model("Large", env={"A": "1"}, **more))
+    told = other.run(
+        """
+        from lifecycle_magic.session import session as _session
+        _told = []
+        _session.current().bus.subscribe(_told.append)
+        print(Large().count.remote())
+        print([one.text for one in _told if "runs its exit first" in getattr(one, "text", "")])
+        """,
+        timeout=120,
+    )
+    assert "both may use 2147483648 MiB of memory" in told
+    assert diary.events() == ["entered", "exit", "entered"]
+
+
+def test_nobody_comes_back(one: OwnKernel, other: OwnKernel, diary: Diary) -> None:
+    declare(one, "process", diary, "nobody", model("Nobody", keep="0.5s"))
+    assert count(one, "Nobody") == 1
+    container = one.container("Nobody")
+    one.kill()
+    diary.wait("exit")
+    container.wait_gone(state_of(other))
+    end = other.describe_end("Nobody", container)
+    assert (end["state"], end["why"]) == ("exited", "no kernel came back within keep=0.5 s")
+
+
+def test_an_idle_container_is_scaled_down_while_it_is_kept(
+    one: OwnKernel, other: OwnKernel, diary: Diary
+) -> None:
+    declare(one, "process", diary, "idle", model("Idle", scaledown_window=1))
+    assert count(one, "Idle") == 1
+    container = one.container("Idle")
+    one.kill()
+    diary.wait("exit")
+    container.wait_gone(state_of(other))
+    assert other.describe_end("Idle", container)["why"] == "it was idle for scaledown_window=1 s"
+
+
+def test_a_running_call_finishes_and_its_result_is_dropped(
+    one: OwnKernel, other: OwnKernel, diary: Diary
+) -> None:
+    declare(one, "process", diary, "busy", model("Busy"))
+    one.begin("Busy().slow.remote()")
+    diary.wait("slow")
+    one.kill()
+    assert "kept, finishing a call" in listed(other)
+    declare(other, "process", diary, "busy", model("Busy"))
+    cell = other.begin("print(Busy().count.remote())")
+    assert diary.events() == ["entered", "slow"]
+    (diary.folder / "go").touch()
+    assert other.outcome(cell).strip() == "101", "the call has set the number to 100"
+    assert diary.events() == ["entered", "slow", "slow done"]
+    other.run("app.stop()")
+
+
+def test_two_kernels_that_come_at_once_get_it_once(
+    one: OwnKernel, other: OwnKernel, diary: Diary, tmp_path: Path
+) -> None:
+    declare(one, "process", diary, "race", model("Race"))
+    assert count(one, "Race") == 1
+    one.kill()
+    with own_kernel(tmp_path / "third") as third:
+        for kernel in (other, third):
+            declare(kernel, "process", diary, "race", model("Race"))
+        cells = [
+            (kernel, kernel.begin("print(Race().count.remote())")) for kernel in (other, third)
+        ]
+        counts = sorted(int(kernel.outcome(cell, timeout=120)) for kernel, cell in cells)
+        assert counts == [1, 2]
+        for kernel in (other, third):
+            kernel.run("app.stop()")
+    assert sorted(diary.events()) == ["entered", "entered", "exit", "exit"]
+
+
+@pytest.mark.parametrize("notebook", ["same", "another"])
+def test_another_notebook_gets_nothing_and_neither_while_the_kernel_lives(
+    one: OwnKernel, other: OwnKernel, diary: Diary, notebook: str
+) -> None:
+    declare(one, "process", diary, "same", model("Own"))
+    assert count(one, "Own") == 1
+    if notebook == "another":
+        one.kill()
+    declare(other, "process", diary, notebook, model("Own"))
+    assert count(other, "Own") == 1
+    for kernel in (one, other):
+        if running(kernel.pid):
+            kernel.run("app.stop()")
+    if notebook == "another":
+        subprocess.run(
+            [sys.executable, "-m", "lifecycle_magic", "stop", "Own"],
+            check=True,
+            capture_output=True,
+        )
+    assert sorted(diary.events()) == ["entered", "entered", "exit", "exit"]
+
+
+STOPPED = {
+    "%unload_ext": "%load_ext lifecycle_magic\n%unload_ext lifecycle_magic",
+    "%lifecycle stop": "%load_ext lifecycle_magic\n%lifecycle stop",
+    "app.stop()": "app.stop()",
+    "with app.run()": "with app.run(): Ended().count.remote()",
+}
+
+
+def test_what_stops_a_class_stops_it_although_it_has_keep(one: OwnKernel, diary: Diary) -> None:
+    for number, (name, stop) in enumerate(STOPPED.items(), 1):
+        declare(one, "process", diary, "ended", model("Ended"))
+        assert count(one, "Ended") == 1, name
+        one.run(stop)
+        assert diary.events() == ["entered", "exit"] * number, name
+    declare(one, "process", diary, "ended", model("Ended"))
+    assert count(one, "Ended") == 1
+    one.container("Ended").stop()
+    diary.wait("exit", len(STOPPED) + 1)
+
+
+@pytest.mark.parametrize(
+    "by", ["%lifecycle stop", "app.stop()", "lifecycle-magic stop", "docker stop"]
+)
+def test_kept_containers_end_at_once_when_they_are_stopped(
+    one: OwnKernel, other: OwnKernel, diary: Diary, by: str
+) -> None:
+    declare(one, "process", diary, "at-once", model("AtOnce"))
+    assert count(one, "AtOnce") == 1
+    container = one.container("AtOnce")
+    one.kill()
+    if by == "lifecycle-magic stop":
+        done = subprocess.run(
+            [sys.executable, "-m", "lifecycle_magic", "stop", "AtOnce"],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert re.search(r"AtOnce  exited .*\n +close\(\)  ok", done.stdout), done.stdout
+    elif by == "docker stop":
+        container.stop()
+    else:
+        other.run("%load_ext lifecycle_magic")
+        cell = model("AtOnce") if by == "app.stop()" else ""
+        declare(other, "process", diary, "at-once", cell)
+        other.run(by)
+    diary.wait("exit")
+    container.wait_gone(state_of(other))
+    why = other.describe_end("AtOnce", container)["why"]
+    assert why == ("it was stopped from outside (SIGTERM)" if by == "docker stop" else by)
+    assert diary.events() == ["entered", "exit"]
+
+
+def test_a_kept_container_that_dies_is_reported_like_any_other(
+    one: OwnKernel, other: OwnKernel, diary: Diary
+) -> None:
+    declare(one, "process", diary, "dies", model("Dies"))
+    assert count(one, "Dies") == 1
+    container = one.container("Dies")
+    one.kill()
+    container.kill()
+    wait_for(lambda: not container.processes(), "the end of its processes")
+    declare(other, "process", diary, "dies", model("Dies"))
+    assert count(other, "Dies") == 1
+    assert other.describe_end("Dies", container)["state"] == "failed"
+    other.run("app.stop()")
+
+
+SEVERAL = """
+@app.cls(keep=120, min_containers=2, max_containers=2, **options)
+@lm.concurrent(max_inputs=3)
+class Several(Base):
+    who: str = lm.parameter(default="me")
+
+    @lm.method()
+    async def pids(self):
+        return self.who, os.getpid(), time.time_ns()
+
+    @lm.method()
+    def numbers(self):
+        for number in range(3):
+            yield number
+
+    @lm.exit()
+    def close(self):
+        note("exit")
+"""
+
+INSTANCES = """
+from lifecycle_magic.session import session as _session
+print(Several().pids.remote().get()[0], Several(who="you").pids.remote().get()[0])
+wait = time.monotonic() + 60
+while sum(c.state.value == "idle" for c in _session.current().containers()) < 4:
+    assert time.monotonic() < wait
+    time.sleep(0.01)
+print(sorted(c.name for c in _session.current().containers()))
+"""
+
+
+def test_every_pool_and_container_is_adopted(
+    one: OwnKernel, other: OwnKernel, diary: Diary
+) -> None:
+    declare(one, "process", diary, "several", SEVERAL)
+    before = one.run(INSTANCES, timeout=120)
+    assert before.startswith("me you\n")
+    one.run("half = Several().numbers.remote_gen(); next(half)")
+    one.kill()
+    declare(other, "process", diary, "several", SEVERAL)
+    assert other.run(INSTANCES, timeout=120) == before
+    assert diary.events() == ["entered"] * 4
+    assert other.run("print(list(Several().numbers.remote_gen()))").strip() == "[0, 1, 2]"
+    other.run("app.stop()")
+    assert diary.events() == ["entered"] * 4 + ["exit"] * 4
+
+
+OUTER = """
+@app.cls(**options)
+class Inner(Base):
+    @lm.method()
+    def add(self, x):
+        return x + 1
+
+@app.cls(keep=120, **options)
+class Outer(Base):
+    @lm.method()
+    def twice(self, x):
+        print("twice", x)
+        return Inner().add.remote(Inner().add.remote(x))
+"""
+
+
+def test_an_adopted_container_calls_and_prints_by_way_of_the_new_kernel(
+    one: OwnKernel, other: OwnKernel, diary: Diary
+) -> None:
+    for kernel in (one, other):
+        declare(kernel, "process", diary, "nested", OUTER)
+        assert kernel.run("print(Outer().twice.remote(5))", timeout=120).split() == [
+            "twice",
+            "5",
+            "7",
+        ]
+        if kernel is one:
+            kernel.kill()
+    # Inner of both kernels, and one Outer
+    assert diary.events() == ["entered"] * 3
+    other.run("app.stop()")
+
+
+def state_of(kernel: Kernel) -> Path:
+    return Path(kernel.run("import os; print(os.environ['LIFECYCLE_MAGIC_STATE'])").strip())
