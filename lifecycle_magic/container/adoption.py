@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
+from lifecycle_magic.container import gpus
 from lifecycle_magic.exception import StartError, WireError
 from lifecycle_magic.lifecycle.states import State
 from lifecycle_magic.wire.frames import Kind
@@ -33,6 +34,7 @@ def adopt(container: Container, message: Adopt) -> Adopted:
     try:
         container.connect(time.monotonic() + container.plan.startup_timeout)
         container.move_alive(State.ENTERING)
+        gpus.follow(container)
         late = container.event_loop.call_later(ANSWER_SECONDS, container.leave)
         try:
             return _introduce(container, message)

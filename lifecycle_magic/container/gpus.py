@@ -13,13 +13,14 @@ from lifecycle_magic.exception import EngineError, StartError, StartTimeout
 from lifecycle_magic.gpus import inventory
 from lifecycle_magic.gpus.device import Gpu
 from lifecycle_magic.gpus.leases import Lease, Leases
+from lifecycle_magic.host.owner import Owner
 from lifecycle_magic.host.paths import state_root
 from lifecycle_magic.lifecycle.states import WARM_STATES
 
 if TYPE_CHECKING:
     from lifecycle_magic.container.container import Container
 
-__all__ = ["ContainerGpus", "NotNeeded", "end_holders", "take"]
+__all__ = ["ContainerGpus", "NotNeeded", "end_holders", "follow", "take"]
 
 POLL_SECONDS = 0.1
 """Time between two looks at the leases of other kernels, which send no message."""
@@ -66,6 +67,18 @@ class ContainerGpus:
         if self._leases is not None and self._lease is not None:
             leases, self._leases = self._leases, None
             leases.release(self._lease)
+
+
+def follow(container: Container) -> None:
+    """Have an adopted container hold the lease that it has from the kernel before."""
+    if not container.plan.launch.gpu:
+        return
+    leases = Leases(state_root())
+    for lease in leases.held():
+        if lease.container == container.name and lease.process is not None:
+            mine = leases.set_process(replace(lease, owner=Owner.me()), lease.process)
+            devices = [gpu for gpu in container.engine.gpus() if gpu.id in lease.gpus]
+            container.hold_gpus(leases, mine, devices)
 
 
 def take(container: Container, show: Callable[[str, str], None], seconds: float) -> None:

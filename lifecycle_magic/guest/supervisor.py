@@ -39,7 +39,7 @@ from lifecycle_magic.guest.keeping import Keeping
 from lifecycle_magic.guest.pipes import Pipes
 from lifecycle_magic.guest.print_journal import BATCH_SECONDS, Unsent
 from lifecycle_magic.wire import clock
-from lifecycle_magic.wire.frames import Kind
+from lifecycle_magic.wire.frames import Channel, Kind
 from lifecycle_magic.wire.hello import BootFile
 
 DRAIN_SECONDS = 5.0

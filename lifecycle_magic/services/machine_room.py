@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from lifecycle_magic.engines.base import Engine
-from lifecycle_magic.engines.process.limits import gpu_count
 from lifecycle_magic.exception import EngineError
+from lifecycle_magic.gpus.choice import Taken, choose
+from lifecycle_magic.gpus.leases import Leases
 from lifecycle_magic.host.keep_record import KeepRecord
+from lifecycle_magic.host.paths import state_root
 from lifecycle_magic.spec.options import Options
 
 __all__ = ["lacking_for"]
@@ -15,11 +15,8 @@ __all__ = ["lacking_for"]
 
 def lacking_for(new: Options, old: KeepRecord, engine: Engine) -> str:
     """Return what this machine has not enough of for both containers, as a clause, or ""."""
-    if new.gpu is not None and old.gpu is not None:
-        there = _gpus()
-        wanted = [gpu_count(new.gpu), gpu_count(old.gpu)]
-        if None in wanted or sum(one or 0 for one in wanted) > there:
-            return f"this machine has {there} GPUs, which are not enough for both"
+    if _lacks_gpus(new, old, engine):
+        return "this machine has not enough free GPUs for both"
     total, free = _memory()
     if new.memory is not None and old.memory is not None and total is not None:
         if (new.memory + old.memory) << 20 > total:
@@ -34,8 +31,14 @@ def lacking_for(new: Options, old: KeepRecord, engine: Engine) -> str:
     return ""
 
 
-def _gpus() -> int:
-    return len([*Path("/dev").glob("nvidia[0-9]*")] or [*Path("/dev/dri").glob("renderD*")])
+def _lacks_gpus(new: Options, old: KeepRecord, engine: Engine) -> bool:
+    """Return whether a new container gets its GPUs only when the old one has exited."""
+    requests = new.gpu_requests()
+    held = Leases(state_root()).held() if requests else []
+    if not any(lease.container == old.container for lease in held):
+        return False
+    taken = [Taken(lease.gpus, lease.memory) for lease in held]
+    return not choose(requests, engine.gpus(), taken, {})
 
 
 def _used(old: KeepRecord, engine: Engine) -> int:

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from kernel.harness import Diary, Kernel, OwnKernel, own_kernel, running
+from kernel.harness import Diary, Kernel, OwnKernel, own_kernel, running, wait_for
 from kernel.kept import count, declare, listed, model
 
 pytestmark = [pytest.mark.kernel, pytest.mark.timeout(240)]

@@ -20,6 +20,11 @@ def review_launch(launch: Launch, nodes: Sequence[Node], address: str, manager: 
         for one in launch.mounts
         if one.volume.kind == "path"
     ]
+    if launch.keep:
+        refused.append(
+            "keep: the next kernel would have to find the container on any node of the swarm. Fix: "
+            "use engine='docker' or engine='process', or omit keep"
+        )
     if launch.block_network:
         refused.append(
             "block_network=True: a container of a swarm reaches the kernel by its network. Fix: "
