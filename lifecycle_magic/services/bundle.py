@@ -48,19 +48,32 @@ sys.exit(main(sys.argv[1]))
 
 _lock = threading.Lock()
 
+_folders: dict[Path, Path] = {}
+"""The guest's folder by the folder that it lies in."""
+
 
 def guest_folder() -> Path:
     """Return the folder that is mounted into every container, and make it if need be.
 
     It holds this package, cloudpickle and ``__main__.py``, all compiled. There is one folder per
     content, below the state root. Containers with the kernel's minor release of Python use what
-    the kernel's Python compiled; others compile it when they start.
+    the kernel's Python compiled; others compile it when they start. This process reads its own
+    files once: that takes 10 ms, and a package that is upgraded meanwhile is not the one that runs
+    here.
     """
+    root = private_folder(state_root() / "guest")
+    known = _folders.get(root)
+    if known is None or not known.is_dir():
+        known = _folders[root] = _make_guest_folder(root)
+    return known
+
+
+def _make_guest_folder(root: Path) -> Path:
     sources = dict(_sources())
     digest = hashlib.sha256(sys.version.encode() + _MAIN.encode())
     for name, path in sorted(sources.items()):
         digest.update(name.encode() + path.read_bytes())
-    folder = private_folder(state_root() / "guest") / digest.hexdigest()[:20]
+    folder = root / digest.hexdigest()[:20]
     if folder.is_dir():
         return folder
     part = private_folder(folder.parent / unfinished.temporary_name())

@@ -49,3 +49,9 @@ def test_a_module_that_is_imported_under_another_name_does_not_stand_in_the_way(
     assert not bundle.is_local(odd)
     data = bundle.pack_class(type("Model", (), {})).data
     assert name_table.read(data, {}).cls.__name__ == "Model"
+
+
+def test_the_guests_folder_is_made_once_in_a_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = bundle.guest_folder()
+    monkeypatch.setattr(bundle, "_sources", lambda: pytest.fail("the files are read again"))
+    assert bundle.guest_folder() == folder
