@@ -54,6 +54,7 @@ soak: install ## run the tests that repeat with their full counts: programs, edi
 	@LIFECYCLE_MAGIC_KILLS=1000 LIFECYCLE_MAGIC_INTERRUPTS=500 LIFECYCLE_MAGIC_CYCLES=100 \
 		LIFECYCLE_MAGIC_NAMED_KILLS=60 $(BIN)/pytest tests/faults/test_random_moments.py \
 		tests/faults/test_named_moments.py tests/engine/test_resources.py -q $(ARGS)
+	@LIFECYCLE_MAGIC_SWARM_LOSSES=1 $(BIN)/pytest tests/engine/test_swarm.py -q $(ARGS)
 
 # Inputs that a decoder has not seen yet are kept in .hypothesis/corpus. Install atheris into .venv
 # to have them chosen by the lines that they reach.

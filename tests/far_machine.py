@@ -208,7 +208,7 @@ def remove_traces(folder: Path, *networks: str) -> None:
     mounts = [line.split()[1] for line in Path("/proc/self/mounts").read_text().splitlines()]
     for mount in reversed([one for one in mounts if one.startswith(f"{folder}/")]):
         subprocess.run(["umount", "--lazy", mount], check=False)
-    shutil.rmtree(folder, ignore_errors=True)
+    subprocess.run(["rm", "-rf", str(folder)], check=False)  # thousands of files: faster than here
 
 
 def _left(folder: Path, networks: tuple[str, ...]) -> list[int]:

@@ -83,6 +83,7 @@ class Container:
         self.exited = threading.Event()
         self.ending: Ending | None = None  # by which it stopped accepting inputs
         self.reported_start_failure = False  # its enter failed, and the worker reported that
+        self.place = ""  # the machine that it is on, once a view has asked for it
         self.pending = ""  # why the engine has not started it yet
         self.is_spare = False  # launched, and not assigned to a class yet
         # it accepts no more inputs; called on any thread
@@ -176,6 +177,7 @@ class Container:
         """
         self.move_alive(State.STARTING)
         self.connections.connect(self, self._launch, deadline)
+        self.pending = ""
         if self._finishing:  # killed meanwhile, before there was anything that closes them
             self.connections.close_all()
             self.check_not_killed()

@@ -100,6 +100,7 @@ class Found:
 
     One that was created and not started is neither ``running`` nor ``ended``. On a swarm, ``node``
     is the machine that it is on, and ``note`` why it is not running yet, or why it could not.
+    ``ours`` is set if it is known to be of this state folder, also after a restart of the machine.
     """
 
     id: str
@@ -109,6 +110,12 @@ class Found:
     ended: bool = False
     node: str = ""
     note: str = ""
+    ours: bool = False
+
+    @property
+    def waits(self) -> bool:
+        """Return whether it has no machine yet."""
+        return self.running and bool(self.note) and not self.node
 
 
 @dataclass(frozen=True)
@@ -322,6 +329,12 @@ class Engine(Protocol):
 
     def usage(self, container: str) -> Usage | None:
         """Return its current usage; None if it has exited. Called only while a view shows it."""
+
+    def place(self, container: str) -> str:
+        """Return the machine that a container runs on and what it has reserved there.
+
+        Empty where an engine is one machine. Called only while a view shows it.
+        """
 
     def containers(self) -> list[Found]:
         """Return every container of this package on this engine, of all sessions."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from typing import TYPE_CHECKING
 
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from lifecycle_magic.engines.process.engine import ProcessEngine
     from lifecycle_magic.engines.swarm.engine import SwarmEngine
 
-__all__ = ["choose", "docker_engine"]
+__all__ = ["choose", "docker_engine", "swarm_engine"]
 
 
 def choose(name: str) -> tuple[Engine, str]:
@@ -56,7 +57,7 @@ def docker_engine(name: str) -> DockerEngine:
     from lifecycle_magic.engines.relay.locations import FarLocation
 
     if name == "swarm" or name.startswith("swarm://"):
-        return _swarm_engine(name)
+        return swarm_engine(name)
     if name in ("auto", "docker"):
         chosen = address.of_environment()
         if not address.is_far(chosen.url):
@@ -75,13 +76,14 @@ def docker_engine(name: str) -> DockerEngine:
             "the name of a context; LIFECYCLE_MAGIC_ENGINE takes the same names"
         )
     engine = DockerEngine(name, FarLocation(found))
-    if not engine.manages_several_nodes():
-        return engine
-    engine.close()
-    return _swarm_engine(name, found)
+    with contextlib.suppress(EngineUnavailable):  # the first use reports it
+        if engine.manages_several_nodes():
+            engine.close()
+            return swarm_engine(name, found)
+    return engine
 
 
-def _swarm_engine(name: str, found: Fixed | None = None) -> SwarmEngine:
+def swarm_engine(name: str, found: Fixed | None = None) -> SwarmEngine:
     """Return the engine of the swarm that a manager at ``found``, or that ``name`` tells, is in."""
     from lifecycle_magic.engines.docker import address
     from lifecycle_magic.engines.relay.locations import FarLocation

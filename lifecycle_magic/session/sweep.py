@@ -99,12 +99,13 @@ def _discard_ended(engine: Engine, names: set[str]) -> None:
 def discard_left(engine: Engine) -> None:
     """Remove the containers that kernels of this machine left on an engine on another one.
 
-    Those that run end by themselves, and those of other machines are theirs.
+    Those that run end by themselves, one that waits for a place has nothing to end, and those of
+    other machines are theirs.
     """
     for one in engine.containers():
         owner = Owner.of_label(one.labels.get(f"{LABEL}.owner", ""))
-        ours = owner is not None and owner.of_this_boot and not owner.alive()
-        if ours and not one.running:
+        ours = owner is not None and (owner.of_this_boot or one.ours) and not owner.alive()
+        if ours and (not one.running or one.waits):
             engine.kill(one.id)
 
 

@@ -53,12 +53,14 @@ def examine(root: Path) -> list[Finding]:
     process = _safely("process engine", _process)
     if docker.verdict != "ok" and process.verdict != "ok":
         docker = Finding(docker.what, "fail", docker.details, docker.fix)
+    chosen = os.environ.get("LIFECYCLE_MAGIC_ENGINE", "")
     return [
         _safely("Python", _python),
         docker,
         process,
         _safely("sandbox", _sandbox),
         _safely("chosen engine", _chosen),
+        *([_safely("swarm", lambda: _swarm(chosen))] if chosen.startswith("swarm") else []),
         _safely("state", lambda: _state(root)),
         _safely("disk", lambda: _disk(root)),
         _safely("sessions", lambda: _sessions(root)),
@@ -150,6 +152,33 @@ def _chosen() -> Finding:
         return Finding("chosen engine", "fail", str(error), "set it to auto, docker or process")
     engine.close()
     return Finding("chosen engine", "ok", f"{engine.name} (LIFECYCLE_MAGIC_ENGINE={wanted})")
+
+
+def _swarm(name: str) -> Finding:
+    """Return the nodes of a swarm, what they have, and which containers wait for what."""
+    from contextlib import closing
+
+    from lifecycle_magic.engines.choose import swarm_engine
+
+    with closing(swarm_engine(name)) as engine:
+        engine.check()
+        nodes = engine.nodes()
+        told = [
+            f"{node.name} {node.note}, {node.cores} cores, {size(node.memory)}"
+            + "".join(f", {count} {kind}" for kind, count in sorted(node.kinds.items()))
+            for node in nodes
+        ]
+        found = engine.containers()
+    counts = [f"{node.name} runs {sum(one.node == node.name for one in found)}" for node in nodes]
+    waiting = [f"{one.name} waits: {one.note}" for one in found if one.running and one.note]
+    registry = os.environ.get("LIFECYCLE_MAGIC_REGISTRY", "")
+    details = "; ".join([*told, ", ".join(counts), *waiting])
+    if not registry and len(nodes) > 1:
+        fix = "set LIFECYCLE_MAGIC_REGISTRY to a registry that all nodes reach"
+        return Finding("swarm", "warn", f"{details}; no registry for images", fix)
+    if waiting:
+        return Finding("swarm", "warn", details, "free or add a node, or ask for less")
+    return Finding("swarm", "ok", details)
 
 
 def _state(root: Path) -> Finding:

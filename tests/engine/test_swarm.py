@@ -8,8 +8,12 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import signal
 import socket
+import subprocess
+import sys
 import time
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,9 +25,20 @@ from kernel.harness import wait_for
 from swarm_machines import SwarmMachines, swarm_machines
 
 import lifecycle_magic as lm
+from lifecycle_magic.engines.choose import swarm_engine
+from lifecycle_magic.engines.swarm.registry import Registry
+from lifecycle_magic.exception import (
+    ContainerDied,
+    EngineError,
+    EngineUnavailable,
+    InvalidError,
+    StartError,
+    StartTimeout,
+)
 from lifecycle_magic.host.paths import state_root
 from lifecycle_magic.lifecycle.history import History
 from lifecycle_magic.session import session
+from lifecycle_magic.ui.panel import snapshot
 
 pytestmark = [pytest.mark.docker, pytest.mark.slow, pytest.mark.xdist_group("swarm")]
 
@@ -81,17 +96,6 @@ def declare(app: lm.App, diary: Diary | None = None, **options: Any) -> Any:
         def hold(self, name: str = "") -> None:
             self.note(f"holding {name}")
             time.sleep(600)
-
-        @lm.method()
-        def meet(self, all_of: int) -> str:
-            """Return when so many containers run this at once."""
-            import socket
-
-            self.note(f"meeting {socket.gethostname()}")
-            with socket.create_connection(address, 60.0) as sock:  # type: ignore[arg-type]
-                sock.sendall(f"count {all_of}".encode())
-                sock.recv(1)
-            return socket.gethostname()
 
         @lm.exit()
         def close(self) -> None:
@@ -183,3 +187,246 @@ def test_a_class_lives_on_the_swarm_from_build_to_exit(
     entry = next(one for one in History(state_root()).entries() if one.container == name)
     assert (entry.engine, entry.state) == ("swarm", "exited")
     assert [hook.hook for hook in entry.hooks] == ["close"]
+
+
+KERNEL = """
+import socket, sys, time
+import lifecycle_magic as lm
+
+address = (sys.argv[1], int(sys.argv[2]))
+app = lm.App("killed", engine="swarm")
+
+@app.cls(max_containers=12, min_containers=12)
+class Many:
+    def note(self, event):
+        with socket.create_connection(address, 5.0) as sock:
+            sock.sendall(event.encode() + b"\\n")
+            sock.shutdown(socket.SHUT_WR)
+            sock.recv(1)
+
+    @lm.enter()
+    def load(self):
+        self.note("entered")
+
+    @lm.method()
+    def hold(self):
+        self.note("holding")
+        time.sleep(600)
+
+    @lm.exit()
+    def close(self):
+        self.note("exited")
+
+calls = [Many().hold.spawn() for _ in range(3)]
+time.sleep(600)
+"""
+
+
+def test_a_killed_kernel_has_twelve_exits_on_three_nodes(
+    swarm: SwarmMachines, diary: Diary
+) -> None:
+    address = [str(one) for one in diary.address]
+    kernel = subprocess.Popen([sys.executable, "-c", KERNEL, *address], start_new_session=True)
+    try:
+        diary.wait("entered", 12, timeout=120)
+        diary.wait("holding", 3)
+        nodes = Counter(swarm.node_of(one["ID"]) for one in swarm.services())
+        assert nodes == {"node1": 4, "node2": 4, "node3": 4}
+    finally:
+        kernel.send_signal(signal.SIGKILL)
+        kernel.wait()
+    diary.wait("exited", 12)
+    wait_for(swarm.is_empty, "the removal of what the kernel left")
+    session.current()  # its sweep finds the reports
+
+    def told() -> bool:
+        entries = [one for one in History(state_root()).entries() if one.cls == "Many"]
+        hooks = [hook.hook for one in entries for hook in one.hooks if one.state == "exited"]
+        return hooks.count("close") == 12
+
+    wait_for(told, "twelve exits in the history")
+
+
+def test_what_has_no_place_says_why_and_gives_up(swarm: SwarmMachines) -> None:
+    app = lm.App("pending", engine="swarm")
+    large = declare(app, name="Large", memory=1 << 20, startup_timeout=4)
+    with pytest.raises(StartTimeout, match=r"no suitable node \(insufficient resources on 3 nodes"):
+        large().same.remote(1)
+    lost = declare(app, name="Lost", placement=["node.labels.zone==mars"], startup_timeout=4)
+    with pytest.raises(StartTimeout, match="scheduling constraints not satisfied"):
+        lost().same.remote(1)
+
+
+def test_each_container_has_gpus_of_its_own(swarm: SwarmMachines) -> None:
+    app = lm.App("gpus", engine="swarm")
+    one = declare(app, name="One", gpu=1, cpu=0.1, memory=64)
+    two = declare(app, name="Two", gpu=2, cpu=0.1, memory=64)
+    given = [cls().environment.remote()["DOCKER_RESOURCE_GPU"] for cls in (one, two)]
+    assert len({gpu for text in given for gpu in text.split(",")}) == 3
+    rows = snapshot.of_session(session.current())
+    assert {row.engine.split(": ")[1] for row in rows} == {
+        "0.1 cores, 64 MiB, gpu=1",
+        "0.1 cores, 64 MiB, gpu=2",
+    }
+    app.stop()
+
+
+def test_a_service_that_is_removed_by_hand_runs_its_exit(
+    swarm: SwarmMachines, diary: Diary
+) -> None:
+    app = lm.App("by-hand", engine="swarm")
+    noted = declare(app, diary)
+    call = noted().hold.spawn()
+    diary.wait("holding")
+    [service] = swarm.services()
+    swarm.ask(lambda api: api.remove_service(service["ID"]))
+    with pytest.raises(ContainerDied):
+        call.get()
+    diary.wait("exited")
+    assert noted().same.remote(5) == 5
+    app.stop()
+
+
+def test_a_drained_node_gives_exit_its_time(swarm: SwarmMachines, diary: Diary) -> None:
+    app = lm.App("drained", engine="swarm")
+    noted = declare(app, diary, placement=["node.role==worker"])
+    assert noted().same.remote(1) == 1
+    [service] = swarm.services()
+    first = swarm.node_of(service["ID"])
+    with drained(swarm, first):
+        diary.wait("exited")
+        wait_for(lambda: not live_containers(), "the end of the container")
+        assert noted().same.remote(2) == 2
+        [service] = [one for one in swarm.services() if one["ID"] != service["ID"]]
+        assert swarm.node_of(service["ID"]) != first
+    app.stop()
+
+
+def live_containers() -> list[Any]:
+    return session.current().containers()
+
+
+@contextlib.contextmanager
+def drained(swarm: SwarmMachines, name: str) -> Iterator[None]:
+    """A node whose tasks swarm moves away."""
+
+    def set_to(availability: str) -> None:
+        def update(api: Any) -> None:
+            node = next(one for one in api.nodes() if one["Description"]["Hostname"] == name)
+            spec = {**node["Spec"], "Availability": availability}
+            api.update_node(node["ID"], node["Version"]["Index"], spec)
+
+        swarm.ask(update)
+
+    set_to("drain")
+    try:
+        yield
+    finally:
+        set_to("active")
+
+
+def test_a_volume_is_on_the_manager_until_a_label_says_otherwise(
+    swarm: SwarmMachines, tmp_path: Path
+) -> None:
+    app = lm.App("volumes", engine="swarm")
+    volume = lm.Volume.from_name("swarm-notes", create_if_missing=True)
+
+    @app.cls(volumes={"/notes": volume})
+    class Reader:
+        @lm.method()
+        def read(self) -> str:
+            return Path("/notes/word").read_text()
+
+    (tmp_path / "word").write_text("sent ahead")
+    with volume.batch_upload() as batch:
+        batch.put_file(tmp_path / "word", "/word")
+    assert Reader().read.remote() == "sent ahead"
+    [service] = swarm.services()
+    assert swarm.node_of(service["ID"]) == "node1"
+    app.stop()
+
+
+# --- what is refused ------------------------------------------------------------------------------
+
+
+def test_a_swarm_without_its_parts_is_refused_with_the_fix(
+    swarm: SwarmMachines, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app = lm.App("refused", engine="swarm")
+    monkeypatch.delenv("LIFECYCLE_MAGIC_REGISTRY")
+    with pytest.raises(EngineError, match=r"none is named\. Fix: set LIFECYCLE_MAGIC_REGISTRY"):
+        declare(app, name="NoRegistry")().same.remote(1)
+    monkeypatch.setenv("LIFECYCLE_MAGIC_REGISTRY", f"{swarm.here}:1/classes")
+    with pytest.raises(EngineError, match=r"could not be pushed as .*Fix: check LIFECYCLE_MAGIC"):
+        declare(app, name="WrongRegistry")().same.remote(1)
+    with pytest.raises(InvalidError, match=r"block_network=True: .*Fix: use engine='docker'"):
+        declare(app, name="Blocked", block_network=True)().same.remote(1)
+    monkeypatch.setenv("DOCKER_HOST", f"unix://{swarm.nodes[1].socket}")
+    with (
+        contextlib.closing(swarm_engine("swarm")) as worker,
+        pytest.raises(EngineUnavailable, match=r"is a worker of its swarm, and only managers"),
+    ):
+        worker.check()
+
+
+def test_a_node_that_can_not_pull_says_so(
+    swarm: SwarmMachines, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app = lm.App("no-pull", engine="swarm")
+    image = lm.Image.debian_slim().run_commands("echo new > /new")
+    options: dict[str, Any] = {"image": image, "placement": ["node.hostname==node3"]}
+    real = Registry.reference
+
+    def pushed(registry: Registry, image: str, nodes: int) -> str:
+        found = real(registry, image, nodes)
+        swarm.stop_registry()
+        return found
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Registry, "reference", pushed)
+        try:
+            with pytest.raises(StartError, match=r"did not start on node3: No such image"):
+                declare(app, name="Unpulled", **options)().same.remote(1)
+        finally:
+            swarm.start_registry()
+    assert declare(app, name="Pulled", **options)().same.remote(1) == 1
+    app.stop()
+
+
+# --- losses that take a lease: `make soak` --------------------------------------------------------
+
+takes_a_lease = pytest.mark.skipif(
+    "LIFECYCLE_MAGIC_SWARM_LOSSES" not in os.environ, reason="minutes: make soak runs it"
+)
+
+
+@takes_a_lease
+def test_a_cut_of_twenty_seconds_loses_nothing(swarm: SwarmMachines, diary: Diary) -> None:
+    app = lm.App("cut", engine="swarm")
+    noted = declare(app, diary, placement=["node.hostname==node2"])
+    assert noted().same.remote(1) == 1
+    with swarm.nodes[1].cut():
+        call = noted().same.spawn(2)
+        time.sleep(20)
+    assert call.get(timeout=60) == 2
+    assert diary.events("exited") == []
+    app.stop()
+    diary.wait("exited")
+
+
+@takes_a_lease
+def test_a_node_without_power_fails_its_own_calls_and_retries_run_elsewhere(
+    swarm: SwarmMachines, diary: Diary
+) -> None:
+    app = lm.App("power", engine="swarm")
+    two = {"placement": ["node.hostname!=node1"], "min_containers": 2, "max_containers": 2}
+    noted = declare(app, diary, retries=1, **two)
+    calls = [noted().hold.spawn(str(n)) for n in range(2)]
+    diary.wait("holding", 2)
+    swarm.nodes[2].power_off()
+    diary.wait("holding", 3, timeout=90)  # after a lease of 40 s, on the node that is left
+    assert diary.events("exited") == []
+    for call in calls:
+        call.cancel()
+    app.stop()
+    diary.wait("exited", 2)

@@ -395,6 +395,10 @@ class DockerEngine:
             memory_limit=limit if 0 < limit < self._facts.memory else None,
         )
 
+    def place(self, container: str) -> str:
+        """Return nothing: the engine is one machine."""
+        return ""
+
     def containers(self) -> list[Found]:
         """Return every container of this package on this engine, of all sessions."""
         with self._clients.use("list its containers") as api:

@@ -302,6 +302,10 @@ class ProcessEngine:
         record = self._store.instance(container)
         return None if record is None else record.keeper
 
+    def place(self, container: str) -> str:
+        """Return nothing: the engine is one machine."""
+        return ""
+
     def kill(self, container: str) -> None:
         """Kill every process of the instance and wait until its folder is removed."""
         store = self._store

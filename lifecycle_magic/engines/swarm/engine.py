@@ -29,7 +29,7 @@ from lifecycle_magic.engines.swarm.guest_configs import GuestConfigs
 from lifecycle_magic.engines.swarm.home_address import home_address
 from lifecycle_magic.engines.swarm.nodes import Node, gpu_reservation
 from lifecycle_magic.engines.swarm.registry import Registry
-from lifecycle_magic.engines.swarm.review import review_launch, volume_constraints
+from lifecycle_magic.engines.swarm.review import reservations, review_launch, volume_constraints
 from lifecycle_magic.engines.swarm.service_spec import Parts, labels_of, task_template
 from lifecycle_magic.exception import EngineError
 from lifecycle_magic.threads.sigint import deferred
@@ -40,6 +40,9 @@ if TYPE_CHECKING:
     from lifecycle_magic.images.image import Image
 
 __all__ = ["SwarmEngine"]
+
+LISTED_SECONDS = 0.5
+"""Seconds for which a list of the containers is given again."""
 
 LAST_SECONDS = 5.0
 """Seconds to wait for a task that is just ending."""
@@ -58,6 +61,9 @@ class SwarmEngine(DockerEngine):
         self._registry = Registry(self._clients)
         self._configs = GuestConfigs(self._clients)
         self._started: dict[str, tuple[RelayProcess, Launch]] = {}
+        self._listed: tuple[float, list[Found]] = (0.0, [])  # with the time of the question
+        self._created = 0.0  # the time of the last service
+        self._places: dict[str, str] = {}  # of containers that run
         self._nodes_known: tuple[float, list[Node]] = (0.0, [])
 
     @functools.cached_property
@@ -124,6 +130,7 @@ class SwarmEngine(DockerEngine):
             self._started.pop(name, None)
             relay.kill(name)  # what was made of it, interrupts included
             raise
+        self._created = time.monotonic()
         return name
 
     def _create(
@@ -177,13 +184,33 @@ class SwarmEngine(DockerEngine):
         self._location.relay().put(container, run_dir)
 
     def containers(self) -> list[Found]:
-        """Return the containers of this package in the swarm, and those of hooks on the manager."""
+        """Return the containers of this package in the swarm, and those of hooks on the manager.
+
+        Many containers that start at once ask, each every second.
+        """
+        began, known = self._listed
+        if began > self._created and time.monotonic() - began < LISTED_SECONDS:
+            return known
+        began = time.monotonic()
         names = {node.id: node.name for node in self.nodes()}
         with self._clients.use("list its services") as api:
             found = services.list_services(api, names)
         # A service's container on the manager is one of its engine's too.
         there = [one for one in super().containers() if services.TASK not in one.labels]
-        return [*found, *there]
+        self._listed = began, [*found, *there]
+        return self._listed[1]
+
+    def place(self, container: str) -> str:
+        """Return the node that a container runs on, with its reservations."""
+        started = self._started.get(container)
+        if started is None:
+            return ""
+        if container not in self._places:
+            found = self._task_of(container)
+            if found is None or found.state != "running":
+                return ""
+            self._places[container] = f"{found.node}{reservations(started[1])}"
+        return self._places[container]
 
     def ended(self, container: str) -> Ended | None:
         """Return how a container ended. Raises `EngineError` if only the connection to it did."""
@@ -222,6 +249,7 @@ class SwarmEngine(DockerEngine):
 
     def kill(self, container: str) -> None:
         """Kill the container's processes, and remove its service."""
+        self._places.pop(container, None)
         started = self._started.pop(container, None)
         if started is not None and started[0].is_alive:
             started[0].kill(container)
@@ -233,6 +261,7 @@ class SwarmEngine(DockerEngine):
 
     def discard(self, container: str) -> None:
         """Remove the service of a container that has ended, or is just ending. Return at once."""
+        self._places.pop(container, None)
         started = self._started.pop(container, None)
         if started is None and not services.is_name(container):
             super().discard(container)

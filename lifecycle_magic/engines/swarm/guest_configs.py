@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import socket
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -15,7 +16,7 @@ from lifecycle_magic.host.paths import state_root
 if TYPE_CHECKING:
     from lifecycle_magic.engines.docker.client import Clients
 
-__all__ = ["ConfigPart", "GuestConfigs"]
+__all__ = ["STATE", "ConfigPart", "GuestConfigs", "state_key"]
 
 PART_BYTES = 480 << 10
 """Bytes of one object. Docker 20.10 takes 500 KB."""
@@ -48,7 +49,7 @@ class GuestConfigs:
             parts = [data[at : at + PART_BYTES] for at in range(0, len(data), PART_BYTES)]
             if len(parts) > MAX_PARTS:
                 return ()
-            names = [f"lm-guest-{_state_key()}-{digest}-{n}" for n in range(len(parts))]
+            names = [f"lm-guest-{state_key()}-{digest}-{n}" for n in range(len(parts))]
             self._made[guest] = tuple(map(lambda n, part: _make(api, n, part), names, parts))
         return self._made[guest]
 
@@ -64,7 +65,7 @@ class GuestConfigs:
         removed = []
         with self._clients.use("remove configs of the swarm") as client:
             api: Any = client
-            filters = {"label": [f"{ROLE}=guest", f"{STATE}={_state_key()}"]}
+            filters = {"label": [f"{ROLE}=guest", f"{STATE}={state_key()}"]}
             for one in api.configs(filters=filters):
                 # In use, or removed by another session.
                 with contextlib.suppress(docker.errors.APIError):
@@ -76,7 +77,7 @@ class GuestConfigs:
 def _make(api: Any, name: str, data: bytes) -> ConfigPart:
     import docker.errors
 
-    labels = {ROLE: "guest", STATE: _state_key()}
+    labels = {ROLE: "guest", STATE: state_key()}
     try:
         made = api.create_config(name, data, labels)
     except docker.errors.APIError as error:
@@ -89,8 +90,6 @@ def _make(api: Any, name: str, data: bytes) -> ConfigPart:
     return ConfigPart(made["ID"], name)
 
 
-def _state_key() -> str:
+def state_key() -> str:
     """Return the key of this state folder: two users of one swarm have their own objects."""
-    import socket
-
     return hashlib.sha256(f"{socket.gethostname()}\0{state_root()}".encode()).hexdigest()[:12]

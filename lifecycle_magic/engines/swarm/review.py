@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from lifecycle_magic.engines.base import Honoured, Launch
 from lifecycle_magic.engines.swarm.nodes import Node, gpu_reservation, volume_label
 
-__all__ = ["review_launch", "volume_constraints"]
+__all__ = ["reservations", "review_launch", "volume_constraints"]
 
 
 def review_launch(launch: Launch, nodes: Sequence[Node], address: str, manager: str) -> Honoured:
@@ -57,6 +57,22 @@ def review_launch(launch: Launch, nodes: Sequence[Node], address: str, manager: 
                 "be chosen"
             )
     return Honoured(tuple(refused), tuple(ignored))
+
+
+def reservations(launch: Launch) -> str:
+    """Return what a launch reserves on its node, in words.
+
+    >>> from pathlib import Path
+    >>> reservations(Launch("n", "i", Path(), Path(), {}, cpu=2, memory=512))
+    ': 2 cores, 512 MiB'
+    """
+    parts = [
+        f"{launch.cpu:g} cores" if launch.cpu is not None else "",
+        f"{launch.memory} MiB" if launch.memory is not None else "",
+        str(launch.gpu[0]) if launch.gpu else "",
+    ]
+    text = ", ".join(part for part in parts if part)
+    return f": {text}" if text else ""
 
 
 def volume_constraints(launch: Launch, nodes: Sequence[Node], manager: str) -> tuple[str, ...]:

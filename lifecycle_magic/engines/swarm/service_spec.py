@@ -11,7 +11,7 @@ from lifecycle_magic.engines.base import Launch, Mount
 from lifecycle_magic.engines.docker.launch import CAPABILITIES, GUEST, PIDS_LIMIT, RUN, in_memory
 from lifecycle_magic.engines.docker.launch import mount as volume_mount
 from lifecycle_magic.engines.docker.names import ROLE, volume_name
-from lifecycle_magic.engines.swarm.guest_configs import ConfigPart
+from lifecycle_magic.engines.swarm.guest_configs import STATE, ConfigPart, state_key
 from lifecycle_magic.engines.swarm.nodes import GpuReservation
 from lifecycle_magic.wire import dial_home, packed_files
 
@@ -53,7 +53,7 @@ class Parts:
 
 def labels_of(launch: Launch) -> dict[str, str]:
     """Return the labels of a service and of its secret."""
-    return {**launch.labels, ROLE: "container"}
+    return {**launch.labels, ROLE: "container", STATE: state_key()}
 
 
 def task_template(launch: Launch, parts: Parts) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from lifecycle_magic.engines.base import Found
 from lifecycle_magic.engines.docker.api import removed
 from lifecycle_magic.engines.docker.names import ROLE
+from lifecycle_magic.engines.swarm.guest_configs import STATE, state_key
 from lifecycle_magic.exception import EngineUnavailable
 
 if TYPE_CHECKING:
@@ -99,6 +100,7 @@ def list_services(api: Any, nodes: Mapping[str, str]) -> list[Found]:
         for one in sorted(told, key=lambda task: task["CreatedAt"]):
             tasks[one["ServiceID"]] = Task.of(one, nodes)
     found = []
+    here = state_key()
     for one in listed:
         task = tasks.get(one["ID"], Task("new", "", "", None))
         found.append(
@@ -110,6 +112,7 @@ def list_services(api: Any, nodes: Mapping[str, str]) -> list[Found]:
                 ended=task.ended,
                 node=task.node,
                 note="" if task.state == "running" else task.note,
+                ours=(one["Spec"].get("Labels") or {}).get(STATE) == here,
             )
         )
     names = {one.name for one in found}
@@ -117,7 +120,9 @@ def list_services(api: Any, nodes: Mapping[str, str]) -> list[Found]:
         spec = secret["Spec"]
         if spec["Name"] not in names:
             labels = spec.get("Labels") or {}
-            found.append(Found(spec["Name"], spec["Name"], labels, running=False, ended=True))
+            ours = labels.get(STATE) == here
+            name = spec["Name"]
+            found.append(Found(name, name, labels, running=False, ended=True, ours=ours))
     return found
 
 

@@ -339,7 +339,7 @@ def _life(container: Container, offset: float, gpu: str) -> LiveFacts:
         if state in ENDED_STATES
         else container.cause.reason
         if leaving
-        else ""
+        else container.pending or container.place
     )
     return LiveFacts(
         state=state.value,

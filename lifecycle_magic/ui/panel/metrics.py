@@ -26,6 +26,7 @@ def usage(container: Container) -> Usage | None:
     if container.id is None:
         return None
     try:
+        container.place = container.engine.place(container.id)
         return container.engine.usage(container.id)
     except EngineError:
         return None

@@ -202,7 +202,7 @@ def _row(container: Container, pool: Pool | None, usage: Usage | None, now: floa
     return ContainerRow(
         cls=container.plan.cls,
         container=container.name,
-        engine=container.engine.name,
+        engine=f"{container.engine.name} {container.pending or container.place}".rstrip(),
         state=container.state.value,
         age=now - container.began,
         calls=container.calls,
@@ -278,9 +278,11 @@ def of_root(root: Path, engine: Callable[[Any], Engine]) -> tuple[ContainerRow, 
     """
     folders = run_folders(root)
     running: dict[str, frozenset[str] | None] = {}
+    places: dict[str, str] = {}  # on engines of several machines
     for name in {folder.engine for folder in folders}:
         try:
             found = engine(name).containers()
+            places |= {one.name: one.note or one.node for one in found}
             running[name] = frozenset(one.name for one in found if one.running)
         except EngineError:
             running[name] = None
@@ -290,7 +292,7 @@ def of_root(root: Path, engine: Callable[[Any], Engine]) -> tuple[ContainerRow, 
         ContainerRow(
             cls=folder.cls,
             container=folder.container,
-            engine=folder.engine,
+            engine=f"{folder.engine} {places.get(folder.container, '')}".rstrip(),
             state=_state(folder, running[folder.engine]),
             age=now - folder.began,
             gpu=gpus.get(folder.container, ""),
