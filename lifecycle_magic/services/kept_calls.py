@@ -21,6 +21,14 @@ MAX_CALLS = 256
 MAX_BYTES = 64 << 20
 """Bytes of all kept outcomes together; the oldest go first. A larger outcome is not kept at all."""
 
+MAX_DROPPED = 10_000
+"""Ids that are known to be dropped. Only such an id is refused without a wait."""
+
+ARRIVAL_SECONDS = 5.0
+"""How long an unknown id of a call from a container may be on its way. The container hands the id
+on when it has sent the call, and the id can arrive first, over another connection.
+"""
+
 
 class KeptCall(NamedTuple):
     """A call: its future, and the name of its method in words."""
@@ -37,18 +45,21 @@ class KeptCalls:
         self._calls: OrderedDict[str, KeptCall] = OrderedDict()
         self._sizes: dict[str, int] = {}  # of outcomes, in the order in which they came
         self._numbers = itertools.count(1)
+        self._dropped: OrderedDict[str, None] = OrderedDict()  # the ids, oldest first
         self._lock = threading.Lock()
+        self._arrived = threading.Condition(self._lock)
 
     def add(self, future: Future[Any], where: str, id: str = "") -> str:
         """Keep a call, and return its id."""
         id = id or f"fc-{self._session}-{next(self._numbers)}"
         with self._lock:
             self._calls[id] = KeptCall(future, where)
+            self._arrived.notify_all()
             if len(self._calls) > MAX_CALLS:
                 ended = [one for one, call in self._calls.items() if call.future.done()]
                 for one in ended[:-MAX_CALLS]:
-                    del self._calls[one]
                     self._sizes.pop(one, None)
+                    self._drop(one)
         return id
 
     def open(self, id: str, where: str) -> None:
@@ -94,7 +105,14 @@ class KeptCalls:
             while sum(self._sizes.values()) > MAX_BYTES:
                 oldest = next(iter(self._sizes))
                 del self._sizes[oldest]
-                self._calls.pop(oldest, None)
+                self._drop(oldest)
+
+    def _drop(self, id: str) -> None:
+        """Keep the id of a call alone. The caller holds the lock."""
+        self._calls.pop(id, None)
+        self._dropped[id] = None
+        if len(self._dropped) > MAX_DROPPED:
+            self._dropped.popitem(last=False)
 
     def fail(self, id: str, error: BaseException) -> None:
         """End the call ``id`` with an error, if it has not ended."""
@@ -107,14 +125,25 @@ class KeptCalls:
         return any(not one.future.done() for one in list(self._calls.values()))
 
     def find(self, id: str) -> KeptCall:
-        """Return the call with this id. Raises `NotFoundError` if its outcome was dropped."""
-        found = self._calls.get(id)
+        """Return the call with this id, once it has arrived.
+
+        Raises `NotFoundError` if its outcome was dropped, or no such call arrives.
+        """
+        with self._lock:
+            if id not in self._calls and id not in self._dropped and _is_from_container(id):
+                self._arrived.wait_for(lambda: id in self._calls, ARRIVAL_SECONDS)
+            found = self._calls.get(id)
         if found is None:
             raise NotFoundError(
                 f"session {self._session} has no call {id}: it keeps the outcomes of the last "
                 f"{MAX_CALLS} spawned calls, and {MAX_BYTES >> 20} MB of them"
             )
         return found
+
+
+def _is_from_container(id: str) -> bool:
+    """Return whether a container made the id, which has the id of its connection as third part."""
+    return id.count("-") == 3
 
 
 def _settle(outcome: Future[Any], value: Any = None, error: BaseException | None = None) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from concurrent.futures import Future
 from typing import Any
 
@@ -67,3 +68,29 @@ def test_cancelling_a_kept_call_cancels_it() -> None:
     kept.find("fc-ab-1").future.cancel()
     assert future.cancelled()
     assert not kept.has_running()
+
+
+def test_an_id_that_arrives_before_its_call_waits_for_it() -> None:
+    kept = KeptCalls("ab")
+    found: Future[Any] = Future()
+    finder = threading.Thread(target=lambda: found.set_result(kept.find("fc-ab-0011aabb-1")))
+    finder.start()
+    kept.open("fc-ab-0011aabb-2", "Model.other")
+    kept.open("fc-ab-0011aabb-1", "Model.method")
+    assert found.result(60).where == "Model.method"
+    finder.join()
+
+
+def test_only_a_call_that_may_be_on_its_way_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kept_calls, "MAX_CALLS", 1)
+    monkeypatch.setattr(kept_calls, "ARRIVAL_SECONDS", threading.TIMEOUT_MAX)
+    kept = KeptCalls("ab")
+    for number in range(4):
+        ended(kept, f"fc-ab-0011aabb-{number}", 1)
+    with pytest.raises(NotFoundError):
+        kept.find("fc-ab-0011aabb-0")  # dropped
+    with pytest.raises(NotFoundError):
+        kept.find("fc-ab-99")  # of the session itself
+    monkeypatch.setattr(kept_calls, "ARRIVAL_SECONDS", 0)
+    with pytest.raises(NotFoundError):
+        kept.find("fc-ab-0011aabb-9")  # never made
