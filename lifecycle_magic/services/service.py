@@ -12,19 +12,22 @@ import dataclasses
 import functools
 import logging
 import threading
+import time
 from collections.abc import Callable
-from enum import Enum
 from typing import Any
 
 from lifecycle_magic.building import builder
 from lifecycle_magic.container.container import Container
 from lifecycle_magic.lifecycle import failed_classes
+from lifecycle_magic.lifecycle.running_classes import RunningClass
 from lifecycle_magic.lifecycle.states import WARM_STATES
 from lifecycle_magic.pool.pool import CallStats, Pool
 from lifecycle_magic.pool.replacement import replace
 from lifecycle_magic.pool.sizing import Limits
+from lifecycle_magic.services import class_source
 from lifecycle_magic.services.constructor_change import match_pools
 from lifecycle_magic.services.context import Notices, SessionContext
+from lifecycle_magic.services.edits import Change, changed_since, headline
 from lifecycle_magic.services.failed_deployment import FailedDeployment
 from lifecycle_magic.services.images import ServiceImages
 from lifecycle_magic.services.keeping import Keeping
@@ -40,17 +43,6 @@ from lifecycle_magic.wire.messages import Swap, SwapConflict
 __all__ = ["Change", "Service"]
 
 _log = logging.getLogger(__name__)
-
-
-class Change(Enum):
-    """The kind of change that a deployment made."""
-
-    NEW = "new"
-    ADOPTED = "adopted"
-    ADOPTED_AND_SWAPPED = "adopted and swapped"
-    UNCHANGED = "unchanged"
-    SWAPPED = "swapped"
-    REPLACED = "replaced"
 
 
 class Service:
@@ -72,6 +64,9 @@ class Service:
         self.stats = CallStats()  # of all pools, with those that were stopped
         self.external_changes: tuple[str, ...] = ()
         """What the last deployment found changed outside the class: base image, module files."""
+        self.last_edit: RunningClass | None = None
+        """What the last deployment changed, and why."""
+        self._conflict = ""  # why the last deployment could not keep the live instances
         self._notices = Notices(session, name)
         self._launcher = Launcher(session, name, key, self._notices)
         self._images = ServiceImages(session, self._launcher, self._notices, name, app, key)
@@ -139,6 +134,8 @@ class Service:
 
     def _try_deploy(self, spec: ClassSpec, fresh: bool = False, rebuild: bool = False) -> Change:
         stops = self._stops + self._images.interrupted_hooks
+        old = self.version.spec if self.version is not None else None
+        why = "--rebuild" if rebuild else "--fresh" if fresh else ""
         try:
             change = self._deploy(spec, fresh, rebuild)
         except Exception as error:
@@ -156,6 +153,7 @@ class Service:
             failed_classes.forget(self.session.folder, self.key)
             self._is_recorded = False
         self._failed = None
+        self._record_edit(change, old, spec, why)
         self.serving.follow(spec)
         with self._lock:
             if self._pending is spec:
@@ -163,8 +161,35 @@ class Service:
             self.mark_stale()  # a method's kind, and so its handle, may have changed
         return change
 
+    def _record_edit(self, change: Change, old: ClassSpec | None, new: ClassSpec, why: str) -> None:
+        """Record what runs since this deployment, for this process and for others."""
+        if change is Change.UNCHANGED and self.last_edit is not None:
+            return
+        text = headline(change, old, new, why=why, around=self.external_changes)
+        if change is Change.REPLACED and self._conflict:
+            text = f"{text} ({self._conflict})"
+        _ = new.code_parts, new.state_parts  # as they are now; `changed_since` compares later
+        source = class_source.of(new.cls)
+        self.last_edit = RunningClass(
+            self.name, self.key, self.app, self.engine, time.time(), text, source
+        )
+        self.last_edit.write(self.session.folder)
+
+    def changed_since(self) -> list[str]:
+        """Return the names that the class uses as they were when it was deployed, not as they are
+        now.
+        """
+        version = self.version
+        if version is None or self._pending is not None:
+            return []
+        try:
+            return changed_since(version.spec)
+        except Exception:  # what it refers to may be deleted by now
+            return []
+
     def _deploy(self, spec: ClassSpec, fresh: bool = False, rebuild: bool = False) -> Change:
         old = self.version
+        self._conflict = ""
         same_state = old is not None and old.spec.state_key == spec.state_key
         may_stay = same_state and not (fresh or rebuild)
         moved = old is not None and may_stay and self._images.has_new_base(old)
@@ -266,6 +291,7 @@ class Service:
         try:
             run_forwarding(interrupt, swap_all, swap)
         except SwapConflict as conflict:
+            self._conflict = str(conflict)
             self.session.notice(
                 self.name,
                 f"{self.name}: new containers, because {conflict}",
@@ -273,6 +299,7 @@ class Service:
             self.version = old
             return False
         except Exception as error:
+            self._conflict = f"the new code failed in a running one: {error}"
             self.session.notice(
                 self.name,
                 f"{self.name}: new containers, because the new code failed in a running "

@@ -148,7 +148,20 @@ COMMANDS: dict[str, Command] = {
                 _JSON,
             ),
         ),
-        Command("why", "print what changed since a class's previous build", (_NAME,), _NOTEBOOK),
+        Command(
+            "why",
+            "print what the last run of a class's cell kept, started and built, and why",
+            (_NAME,),
+        ),
+        Command(
+            "diff",
+            "compare the class that runs with its cell in the saved notebook",
+            (
+                Argument("name", "the name of a class"),
+                Argument("notebook", "an .ipynb file", is_optional=True, places=_NOTEBOOK),
+                Argument("notebook", "an .ipynb file", places=_TERMINAL),
+            ),
+        ),
         Command(
             "debug",
             "debug the last exception of a class, in its container",

@@ -177,7 +177,18 @@ def _why(session: Session, given: argparse.Namespace) -> str:
     services, containers = _called(session, given.name)
     keys = {container.plan.service for container in containers}
     chosen = services or [one for one in session.services.values() if one.key in keys]
-    return "\n".join(service.build_reason() for service in chosen)
+    from lifecycle_magic.ui import edits
+
+    return "\n".join(edits.why(service) for service in chosen)
+
+
+def _diff(session: Session, given: argparse.Namespace) -> str:
+    from lifecycle_magic.ui import edits
+
+    services, containers = _called(session, given.name)
+    keys = {container.plan.service for container in containers}
+    chosen = services or [one for one in session.services.values() if one.key in keys]
+    return "\n".join(edits.diff(service, given.shell, given.notebook) for service in chosen)
 
 
 def _export(session: Session, given: argparse.Namespace) -> str:
@@ -215,6 +226,7 @@ _HANDLERS: dict[str, Handler] = {
     "restart": _restart,
     "history": _history,
     "why": _why,
+    "diff": _diff,
     "export": _export,
     "debug": _debug,
     "doctor": _doctor,

@@ -275,6 +275,8 @@ _SHARED: dict[str, Callable[[argparse.Namespace], int]] = {
     "ps": status.ps,
     "apps": status.apps,
     "logs": status.logs,
+    "why": status.why,
+    "diff": status.diff,
     "history": status.history,
     "prune": status.prune,
     "doctor": _doctor,

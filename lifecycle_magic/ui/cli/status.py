@@ -1,4 +1,4 @@
-"""``lifecycle-magic ps``, ``apps``, ``logs``, ``history`` and ``prune``: what runs and what ran."""
+"""``lifecycle-magic ps``, ``logs``, ``history`` and others: what runs and what ran."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from lifecycle_magic.ui.command_table import LOG_LINES
 if TYPE_CHECKING:
     from lifecycle_magic.session.session import Session
 
-__all__ = ["apps", "history", "logs", "prune", "ps"]
+__all__ = ["apps", "diff", "history", "logs", "prune", "ps", "why"]
 
 
 def _ps_alone(given: argparse.Namespace) -> int:
@@ -65,6 +65,24 @@ def logs(given: argparse.Namespace) -> int:
     end = plain(f"{ended[-1].container} has exited ({ended[-1].why})")
     print(f"--- {end}; its last output:", file=sys.stderr)
     print(last_lines(plain(ended[-1].tail), lines))
+    return 0
+
+
+def why(given: argparse.Namespace) -> int:
+    """Print what the last deployment of a class changed, and why."""
+    from lifecycle_magic.host.paths import state_root
+    from lifecycle_magic.ui import edits
+
+    print(edits.why_of_records(state_root(), given.name))
+    return 0
+
+
+def diff(given: argparse.Namespace) -> int:
+    """Print how a running class differs from its cell in a saved notebook."""
+    from lifecycle_magic.host.paths import state_root
+    from lifecycle_magic.ui import edits
+
+    print(edits.diff_of_records(state_root(), given.name, given.notebook))
     return 0
 
 

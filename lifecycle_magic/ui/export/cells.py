@@ -10,7 +10,7 @@ from typing import Any
 from lifecycle_magic.exception import InvalidError
 from lifecycle_magic.ui.export.statements import Cell
 
-__all__ = ["of_file", "of_shell"]
+__all__ = ["of_file", "of_shell", "read"]
 
 _MAGIC = "%%lifecycle_cls"
 _RUN_THE_CELL = ("%%time", "%%capture")
@@ -32,19 +32,7 @@ def of_file(path: Path) -> list[Cell]:
     Raises `InvalidError` if the file can't be read, or if the line of a ``%%lifecycle_cls`` has
     values of the notebook in it.
     """
-    try:
-        notebook = json.loads(path.read_text(encoding="utf-8"))
-        texts = [
-            "".join(cell["source"]) for cell in notebook["cells"] if cell["cell_type"] == "code"
-        ]
-    except FileNotFoundError:
-        raise InvalidError(f"export: there is no file {path}") from None
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InvalidError(
-            f"export: {path} is no notebook that can be read ({type(error).__name__}: {error}). "
-            "Fix: give the path of an .ipynb file"
-        ) from None
-    found = _cells(texts)
+    found = read(path, "export")
     for cell in found:
         if cell.options and ("$" in cell.options or "{" in cell.options):
             raise InvalidError(
@@ -52,6 +40,26 @@ def of_file(path: Path) -> list[Cell]:
                 "Fix: write them into the line, or export it there: %lifecycle export"
             )
     return found
+
+
+def read(path: Path, command: str) -> list[Cell]:
+    """Return the code cells of a saved notebook. Raises `InvalidError` if it can't be read.
+
+    ``command`` is the command that reads it.
+    """
+    try:
+        notebook = json.loads(path.read_text(encoding="utf-8"))
+        texts = [
+            "".join(cell["source"]) for cell in notebook["cells"] if cell["cell_type"] == "code"
+        ]
+    except FileNotFoundError:
+        raise InvalidError(f"{command}: there is no file {path}") from None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InvalidError(
+            f"{command}: {path} is no notebook that can be read ({type(error).__name__}: {error}). "
+            "Fix: give the path of an .ipynb file"
+        ) from None
+    return _cells(texts)
 
 
 def _cells(texts: Iterable[str]) -> list[Cell]:

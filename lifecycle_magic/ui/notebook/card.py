@@ -18,13 +18,12 @@ from types import TracebackType
 from typing import IO, TYPE_CHECKING, Any, Protocol
 
 from lifecycle_magic.lifecycle.states import Event, with_class
-from lifecycle_magic.services.service import Change
+from lifecycle_magic.services.edits import Change, headline
 from lifecycle_magic.ui.deployment import (
     Address,
     DeploymentProgress,
     DeploymentView,
     StepRow,
-    headline,
 )
 from lifecycle_magic.ui.panel.text import escape, plain, seconds
 

@@ -15,7 +15,7 @@ from lifecycle_magic.callers.internal_frames import hide_in_ipython
 from lifecycle_magic.host import keep_record, paths
 from lifecycle_magic.session import session, shortages
 from lifecycle_magic.ui import command_table
-from lifecycle_magic.ui.notebook import options_line
+from lifecycle_magic.ui.notebook import options_line, stale_names
 from lifecycle_magic.ui.notebook.run_cell import CellSyntaxError, execute, show_without_plumbing
 
 __all__ = ["LifecycleMagics", "load", "unload"]
@@ -27,6 +27,7 @@ def load(shell: Any) -> None:
     shell.set_hook("complete_command", _complete, str_key="%lifecycle")
     hide_in_ipython(shell)
     _install_debugger(shell)
+    _watch_names(shell)
     session.current()
     for warning in (*paths.warnings(), *shortages.warnings()):
         print(f"lifecycle_magic: {warning}", file=sys.stderr)
@@ -43,6 +44,7 @@ def unload(shell: Any) -> None:
     shell.magics_manager.magics["cell"].pop("lifecycle_cls", None)
     shell.magics_manager.magics["line"].pop("lifecycle", None)
     vars(shell).pop("debugger", None)
+    _stop_watching(shell)
     current = session.opened()
     ended = session.close("%unload_ext lifecycle_magic")
     if current is not None and ended:
@@ -132,6 +134,19 @@ Without a command, ``%lifecycle`` opens the live panel; in a terminal it prints 
 
 {command_table.describe()}
 """
+
+
+def _watch_names(shell: Any) -> None:
+    """Look after every cell for names that running classes use as they were."""
+    _stop_watching(shell)
+    names = stale_names.StaleNames(shell.user_ns)
+    shell.events.register("post_run_cell", names.look)
+
+
+def _stop_watching(shell: Any) -> None:
+    for callback in list(shell.events.callbacks["post_run_cell"]):
+        if isinstance(getattr(callback, "__self__", None), stale_names.StaleNames):
+            shell.events.unregister("post_run_cell", callback)
 
 
 def _install_debugger(shell: Any) -> None:
