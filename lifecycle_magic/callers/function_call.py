@@ -6,6 +6,8 @@ It only knows the call's future. Running the call and reading its reply is done 
 
 from __future__ import annotations
 
+import functools
+import sys
 from collections.abc import Callable, Coroutine, Generator
 from concurrent.futures import CancelledError, Future
 from concurrent.futures import TimeoutError as FutureTimeout
@@ -16,7 +18,13 @@ from lifecycle_magic.callers.internal_frames import hidden
 from lifecycle_magic.callers.prompt_queue import PromptQueue, wait_and_ask
 from lifecycle_magic.callers.rebuilt import as_raised
 from lifecycle_magic.callers.with_aio import CallWithAio
-from lifecycle_magic.exception import InputCancelled, InvalidError, RemoteError
+from lifecycle_magic.exception import (
+    ContainerDied,
+    InputCancelled,
+    InvalidError,
+    RemoteError,
+    StartError,
+)
 from lifecycle_magic.threads.sigint import deferred
 
 if TYPE_CHECKING:
@@ -254,6 +262,12 @@ class FunctionCall(Generic[T_co]):
 
         return self.prompts.attended_by(asyncio.get_running_loop())
 
+    def __del__(self) -> None:
+        # Nobody can ask any more, except by the id. An exception would be lost without a trace.
+        if self.__dict__.get("_wanted", True) or self._object_id or sys.is_finalizing():
+            return
+        self._future.add_done_callback(functools.partial(_report_lost, self._where))
+
     def _state(self) -> str:
         if not self._future.done():
             return "running"
@@ -261,6 +275,23 @@ class FunctionCall(Generic[T_co]):
 
     def __repr__(self) -> str:
         return f"<call of {self._where}: {self._state()}; to get its value, .get() or await it>"
+
+
+_REPORTED = (ContainerDied, InputCancelled, StartError)
+"""Errors of a call that the card, the terminal and the history show anyway."""
+
+
+def _report_lost(where: str, future: Future[Any]) -> None:
+    """Print the exception of a call whose result nobody can ask for."""
+    error = None if future.cancelled() else future.exception()
+    if error is None or isinstance(error, _REPORTED) or sys.is_finalizing():
+        return
+    import traceback
+
+    raised = as_raised(error) if isinstance(error, RemoteError) else error
+    text = "".join(traceback.format_exception(raised))
+    where = where.removesuffix("().call")  # a function
+    sys.stderr.write(f"{where}, which .spawn() started, raised an exception:\n{text}")
 
 
 def _mark_retrieved(waiting: asyncio.Future[Any]) -> None:

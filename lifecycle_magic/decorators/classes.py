@@ -1,10 +1,13 @@
-"""What is a class."""
+"""What is a class, and the class that a function is made into."""
 
 from __future__ import annotations
 
 from typing import Any, TypeGuard
 
-__all__ = ["is_class"]
+__all__ = ["CALL", "is_class"]
+
+CALL = "call"
+"""The one method of the class that an ``@app.function`` is made into."""
 
 
 def is_class(value: Any) -> TypeGuard[type[Any]]:

@@ -26,6 +26,7 @@ __all__ = [
     "travel_class",
     "travel_function",
     "travel_object",
+    "travel_own",
 ]
 
 T = TypeVar("T")
@@ -95,6 +96,14 @@ def travel_function(plain: Callable[..., Any], key: str = "") -> Any:
     if (far := far_session.get()) is not None:
         return far(key, True)
     return plain
+
+
+def travel_own(plain: T, key: str) -> T | Any:
+    """Return what the handle of a container's own class or function unpickles as: that itself.
+
+    ``key`` is that of the handle's declaration. With other options it is a handle.
+    """
+    return plain if _handles is None else _handles.own_of(plain, key)
 
 
 def travel_object(cls: Any, args: tuple[Any, ...], kwargs: dict[str, Any], key: str = "") -> Any:

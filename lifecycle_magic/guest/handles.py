@@ -16,6 +16,7 @@ from lifecycle_magic.decorators.travel import travel_class, travel_function, tra
 from lifecycle_magic.exception import InvalidError
 from lifecycle_magic.guest import own_class
 from lifecycle_magic.guest.method_calls import CALL_METHODS, NO_ARGUMENTS, calls_of
+from lifecycle_magic.guest.session_address import session
 
 if TYPE_CHECKING:
     from lifecycle_magic.guest.session_connection import Target
@@ -41,6 +42,18 @@ def handle_of(plain: type, key: str) -> Any:
         ):
             return one
     return ForeignClass(plain, key)
+
+
+def own_of(plain: Any, key: str) -> Any:
+    """Return the container's own class or function, or a handle of it with other options.
+
+    The keys of one declaration differ in what follows a question mark.
+    """
+    invitation = session()[0]
+    own = key if invitation is None else invitation.key
+    if own == key or own.partition("?")[0] != key.partition("?")[0]:
+        return plain  # its own, or a class that it inherits from
+    return ForeignClass(plain, key) if is_class(plain) else ForeignFunction(plain, key)
 
 
 class ForeignClass:

@@ -5,8 +5,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from lifecycle_magic.decorators.classes import CALL
 from lifecycle_magic.decorators.direct_call import DirectCall, attach
 from lifecycle_magic.decorators.hooks import NoContainers
 from lifecycle_magic.decorators.marks import marks_of
@@ -28,6 +30,12 @@ def set_own_class(cls: type) -> None:
     """Make ``cls`` the class of this container."""
     global own_classes
     own_classes = cls.__mro__[:-1]
+    function = _function_of(cls)
+    if function is not None:
+        for way in (*CALL_METHODS, "get_web_url"):
+            vars(function)[way] = OwnCall(CALL, way)
+        vars(function)["local"] = LocalCall(function)
+        return
     for owner in own_classes:
         for name, value in vars(owner).items():
             marks = None if isinstance(value, type) else marks_of(value)
@@ -41,6 +49,22 @@ def set_own_class(cls: type) -> None:
                         if is_sure
                         else RefusedCall(f"{cls.__name__}.{value.__name__}", way)
                     )
+
+
+def _function_of(cls: type) -> Any:
+    """Return the function that the class is made from, None if it is a class of the user's."""
+    found = getattr(vars(cls).get(CALL), "__func__", None)
+    return found if getattr(found, "__qualname__", "") == cls.__qualname__ else None
+
+
+class LocalCall:
+    """The value of ``.local`` of the container's own function: the function itself."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self._function = function
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self._function(*args, **kwargs)
 
 
 def _takes_arguments(cls: type) -> bool:
@@ -92,15 +116,17 @@ class OwnCall:
         invitation = session()[0]
         key = invitation.key if invitation is not None else ""
         cls, name = own_classes[0], self._name
-        where = f"{cls.__name__}().{name}"
+        function = vars(cls)[name]
+        is_function = _function_of(cls) is not None
+        where = cls.__name__ if is_function else f"{cls.__name__}().{name}"
 
         def target() -> Target:
             from lifecycle_magic.guest.session_connection import Target
 
             return Target(key, NO_ARGUMENTS, name, where)
 
-        function = vars(cls)[name]
-        return getattr(calls_of(target, where, function, marks_of(function)), self._way)
+        marks = marks_of(getattr(function, "__func__", function))
+        return getattr(calls_of(target, where, function, marks), self._way)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         return self._find()(*args, **kwargs)
@@ -111,7 +137,7 @@ class OwnCall:
         return self._find().aio
 
 
-CALL_MARKERS = (RefusedCall, OwnCall, NoContainers, DirectCall)
+CALL_MARKERS = (RefusedCall, OwnCall, LocalCall, NoContainers, DirectCall)
 """Types of the ``.remote`` and similar attributes on methods. They are not part of the user's
 code.
 """

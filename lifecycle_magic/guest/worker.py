@@ -159,7 +159,7 @@ class Worker:
         try:
             target.begin(ENTERING)
             setup: Setup = loads(frame.payload)
-            os.environ.update(setup.env)
+            os.environ.update({**_of_modal(), **setup.env})
             self.keeps_frames = setup.keeps_frames
             session_address.set_session(setup.session, self._run)
             current_call.set_source(setup.session_id, _running_call)
@@ -414,3 +414,14 @@ def main(channels: list[Channel], pipes: Pipes, run: str, ready: Callable[[], No
     ready()
     worker.run()
     return 0
+
+
+def _of_modal() -> dict[str, str]:
+    """Return variables that programs for Modal read: an id of the container, and its place."""
+    return {
+        "MODAL_IS_REMOTE": "1",
+        "MODAL_TASK_ID": f"ta-{os.urandom(11).hex()}",
+        "MODAL_ENVIRONMENT": "main",
+        "MODAL_CLOUD_PROVIDER": "local",
+        "MODAL_REGION": "local",
+    }

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from lifecycle_magic.decorators.classes import is_class
-from lifecycle_magic.decorators.travel import TRAVELS
+from lifecycle_magic.decorators.travel import TRAVELS, travel_own
 from lifecycle_magic.fingerprint import warning_filters
 from lifecycle_magic.fingerprint.origin import is_installed_path
 from lifecycle_magic.fingerprint.string_names import names_by_string
@@ -29,7 +29,7 @@ from lifecycle_magic.services.web_applications import (
     is_application,
     reduce_with_new_locks,
 )
-from lifecycle_magic.wire import definition_load, definitions, loggers, unpicklable
+from lifecycle_magic.wire import definition_load, loggers, unpicklable
 from lifecycle_magic.wire.by_value import ByValue
 from lifecycle_magic.wire.reducers import Reduced
 from lifecycle_magic.wire.warning_filters import Declared
@@ -209,8 +209,9 @@ class _Packer(ByValue):
         if kind in HANDLES:
             reduced = obj.__reduce__()
             if isinstance(reduced, tuple) and reduced[0] in TRAVELS:
-                own = self._own_definition(reduced[1][0])
-                return (definitions.return_itself, (own,)) if own is not None else reduced
+                plain, key = reduced[1]
+                own = self._own_definition(plain)
+                return (travel_own, (own, key)) if own is not None else reduced
         if kind is types.CodeType:
             self.files.add(obj.co_filename)
         if is_application(obj):

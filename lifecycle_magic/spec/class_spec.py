@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+from lifecycle_magic.decorators.classes import CALL
 from lifecycle_magic.decorators.marks import (
     BatchMarks,
     BuildMarks,
@@ -31,7 +32,6 @@ from lifecycle_magic.spec.options import Options
 
 __all__ = ["CALL", "RESERVED", "ClassSpec", "MethodSpec", "refuse_keep"]
 
-CALL = "call"  # the one method of a class made from a function
 # What the handle of a class answers to itself.
 RESERVED = frozenset({"with_options", "with_concurrency", "with_batching"})
 

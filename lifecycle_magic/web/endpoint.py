@@ -291,20 +291,26 @@ async def refuse(
 def _forwarded(scope: Message, headers: Headers) -> dict[str, Any]:
     """Return the scope for the application.
 
-    It is without the headers of this connection, and with the path prefix of a proxy.
+    It is without the headers of this connection, and with the path prefix of a proxy. Slashes at
+    the start of the path become one: the address ends with a slash, and code adds ``"/path"``.
     """
+    path: str = scope["path"]
+    raw: bytes = scope.get("raw_path") or path.encode()
+    if path.startswith("//"):
+        path, raw = f"/{path.lstrip('/')}", b"/" + raw.lstrip(b"/")
     kept = _end_to_end(headers)
     prefix = next((value for name, value in kept if name == b"x-forwarded-prefix"), b"")
     prefix = prefix.rstrip(b"/")
     if not _PREFIX.fullmatch(prefix):
         # Applications write the prefix into their pages, so it must be nothing but a path.
-        return {"headers": [one for one in kept if one[0] != b"x-forwarded-prefix"]}
+        plain = [one for one in kept if one[0] != b"x-forwarded-prefix"]
+        return {"headers": plain, "path": path, "raw_path": raw}
     root = prefix.decode("latin-1")
     return {
         "headers": kept,
         "root_path": root,
-        "path": root + scope["path"],
-        "raw_path": prefix + (scope.get("raw_path") or scope["path"].encode()),
+        "path": root + path,
+        "raw_path": prefix + raw,
     }
 
 

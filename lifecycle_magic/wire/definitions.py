@@ -35,13 +35,6 @@ _unfilled: set[int] = set()  # ids of classes that were made and wait for their 
 _STDLIB = frozenset(sys.stdlib_module_names) - {"__main__"}
 
 
-def return_itself(value: Any) -> Any:
-    """Return ``value``. A handle of a class is unpickled with this inside that class's
-    container.
-    """
-    return value
-
-
 # --- functions -----------------------------------------------------------------------------------
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import queue
+import sys
 import traceback
 from types import SimpleNamespace
 from typing import Any
@@ -103,6 +106,66 @@ def test_a_method_calls_its_own_class(site_on_each: Site) -> None:
 
     own = site_on_each.app.cls(Own, max_containers=4)()
     assert own.sum.remote([1, 2, 3]) == 6
+
+
+def test_a_function_calls_itself_and_itself_with_other_options(site_on_each: Site) -> None:
+    @site_on_each.app.function(max_containers=3)
+    def factorial(n: int) -> int:
+        if n < 2:
+            return 1
+        return n * (factorial(n - 1) if n > 3 else factorial.remote(n - 1))
+
+    @site_on_each.app.function()
+    def stage(number: int) -> list[int]:
+        if number == 3:
+            return [number]
+        return [*stage.local(3), number, *stages[number + 1].remote(number + 1)]
+
+    stages = [stage.with_options(timeout=60 + number) for number in range(4)]
+    assert factorial.remote(4) == 24
+    assert stages[1].remote(1) == [3, 1, 3, 2, 3]
+
+
+def test_a_class_with_other_options_has_containers_of_its_own_inside_too(
+    site_on_each: Site,
+) -> None:
+    class Own:
+        @lm.method()
+        def who(self) -> str:
+            return os.environ["MODAL_TASK_ID"]
+
+        @lm.method()
+        def others(self) -> list[bool]:
+            found = [one().who.remote() == self.who() for one in kinds[1:]]
+            return [kinds[0] is type(self), isinstance(self, kinds[1]), *found]
+
+    own: Any = site_on_each.app.cls(Own)
+    kinds = [own, own.with_options(timeout=60)]
+    assert own().others.remote() == [True, True, False]
+
+
+def test_the_exception_of_a_spawned_call_that_nobody_keeps_is_printed(
+    site_on_each: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    printed: queue.Queue[str] = queue.Queue()
+    monkeypatch.setattr(sys, "stderr", SimpleNamespace(write=printed.put, flush=lambda: None))
+
+    @site_on_each.app.function()
+    def fail(what: str) -> None:
+        raise LookupError(what)
+
+    kept = fail.spawn("asked for")
+    fail.spawn("dropped")
+    fail.spawn_map(["dropped too"])
+    with pytest.raises(LookupError, match="asked for"):
+        kept.get()
+    texts = sorted(printed.get(timeout=60) for _ in range(2))
+    start = "fail, which .spawn() started, raised an exception:"
+    assert [text.startswith(start) for text in texts] == [True, True]
+    assert [text.splitlines()[-1] for text in texts] == [
+        "LookupError: dropped",
+        "LookupError: dropped too",
+    ]
 
 
 def test_a_class_that_was_declared_again_is_called_as_it_is_now(site_on_each: Site) -> None:

@@ -235,6 +235,8 @@ def test_a_fastapi_application_is_served_with_its_docs(apps: Any, street: Street
     url, client = apps.api.web_url, street.client
     assert client.put(url + "items/1", json={"name": "a", "price": 2}).json()["price"] == 2.0
     assert client.get(url + "items/1").json() == {"name": "a", "price": 2.0}
+    assert client.get(url + "/items/1").json() == {"name": "a", "price": 2.0}  # the usual spelling
+    assert client.get(url + "/search", params={"q": "x"}).url.path == "//search"
     assert client.get(url + "items/2").status_code == 404
     assert client.get(url + "items/no").status_code == 422
     assert "openapi.json" in client.get(url + "docs").text
