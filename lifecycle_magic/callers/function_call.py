@@ -14,7 +14,7 @@ from concurrent.futures import TimeoutError as FutureTimeout
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
-from lifecycle_magic.callers.internal_frames import hidden
+from lifecycle_magic.callers.internal_frames import hidden, strip
 from lifecycle_magic.callers.prompt_queue import PromptQueue, wait_and_ask
 from lifecycle_magic.callers.rebuilt import as_raised
 from lifecycle_magic.callers.with_aio import CallWithAio
@@ -180,6 +180,7 @@ class FunctionCall(Generic[T_co]):
         The session that runs the call keeps the outcomes of the last 256 calls, and at most 64 MB
         of them. Raises `InvalidError` for a call that no session runs any more.
         """
+        self._wanted = True  # who has the id may ask for the outcome
         if not self._object_id:
             if _keep is None:
                 raise InvalidError(f"{self._where}: the call has no id, as no session runs it")
@@ -264,7 +265,7 @@ class FunctionCall(Generic[T_co]):
 
     def __del__(self) -> None:
         # Nobody can ask any more, except by the id. An exception would be lost without a trace.
-        if self.__dict__.get("_wanted", True) or self._object_id or sys.is_finalizing():
+        if self.__dict__.get("_wanted", True) or sys.is_finalizing():
             return
         self._future.add_done_callback(functools.partial(_report_lost, self._where))
 
@@ -289,7 +290,7 @@ def _report_lost(where: str, future: Future[Any]) -> None:
     import traceback
 
     raised = as_raised(error) if isinstance(error, RemoteError) else error
-    text = "".join(traceback.format_exception(raised))
+    text = "".join(traceback.format_exception(strip(raised)))
     where = where.removesuffix("().call")  # a function
     sys.stderr.write(f"{where}, which .spawn() started, raised an exception:\n{text}")
 
