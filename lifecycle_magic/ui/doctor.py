@@ -106,7 +106,6 @@ def _docker() -> Finding:
         found = engine.check()
         ways = {
             "unix": "containers connect to a Unix socket",
-            "tcp": "containers connect by TCP",
             "relay": "containers are reached through the engine's API",
         }
         return Finding("Docker", "ok", f"{found}; {ways[engine._transport]}")

@@ -16,7 +16,6 @@ from pathlib import Path
 
 import docker
 import docker.errors
-import psutil
 import pytest
 from engine.bench import DockerBench
 
@@ -177,27 +176,7 @@ def test_no_more_rights_than_package_installs_and_user_code_need(
     assert far.ask("[os.chown('/tmp', 1000, 1000), os.seteuid(1000), os.geteuid()][-1]") == 1000
 
 
-def test_the_tcp_port_is_where_only_this_machine_and_its_containers_reach_it(
-    need_docker: docker.DockerClient, tmp_path: Path
-) -> None:
-    with contextlib.closing(DockerEngine(transport="tcp")) as engine:
-        listener = engine.listen(tmp_path)
-        with listener.sock as sock:
-            host, port = sock.getsockname()
-    options = need_docker.api.inspect_network("bridge")["Options"]
-    addresses = psutil.net_if_addrs()[options["com.docker.network.bridge.name"]]
-    bridge = next(one.address for one in addresses if one.family == socket.AF_INET)
-    assert host in ("127.0.0.1", bridge)
-    assert listener.address in (f"tcp:{bridge}:{port}", f"tcp:host.docker.internal:{port}")
-
-
 # --- limits --------------------------------------------------------------------------------------
-
-
-def test_a_blocked_network_is_refused_where_the_way_home_is_tcp(in_docker: DockerBench) -> None:
-    with contextlib.closing(DockerEngine(transport="tcp")) as engine:
-        told = engine.review(Image.debian_slim(), in_docker.describe(block_network=True))
-    assert [text.partition("=")[0] for text in told.refused] == ["block_network"]
 
 
 def test_what_the_engine_can_do_needs_no_word(

@@ -12,11 +12,10 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from engine.bench import Bench, DockerBench, ProcessBench
+from engine.bench import Bench, ProcessBench
 from kernel.harness import wait_for
 
 from lifecycle_magic.engines.base import LABEL, Ended, Mount
-from lifecycle_magic.engines.docker.engine import DockerEngine
 from lifecycle_magic.engines.process.engine import ProcessEngine
 from lifecycle_magic.exception import EngineError
 from lifecycle_magic.images.image import Image
@@ -43,24 +42,11 @@ def walled(request: pytest.FixtureRequest) -> Bench:
     return found
 
 
-@pytest.fixture(
-    params=[
-        pytest.param("docker", marks=pytest.mark.docker),
-        pytest.param("process", marks=pytest.mark.process),
-    ]
-)
-def over_tcp(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Bench]:
-    """Every engine, as it is where no Unix socket can be shared."""
-    if request.param == "process":
-        engine = ProcessEngine(sandbox=False, transport="tcp")
-        with closing(ProcessBench(engine, tmp_path)) as bench:
-            yield bench
-        return
-    client = request.getfixturevalue("need_docker")
-    with (
-        closing(DockerEngine(transport="tcp")) as engine,
-        closing(DockerBench(engine, client, tmp_path)) as bench,
-    ):
+@pytest.fixture
+def over_tcp(tmp_path: Path) -> Iterator[Bench]:
+    """Processes, as they are where no Unix socket can be shared."""
+    engine = ProcessEngine(sandbox=False, transport="tcp")
+    with closing(ProcessBench(engine, tmp_path)) as bench:
         yield bench
 
 
@@ -106,6 +92,7 @@ def test_the_socket_is_for_this_user_alone(bench: Bench, depth: int) -> None:
         assert (folder / "sock").stat().st_mode & 0o777 == 0o600
 
 
+@pytest.mark.process
 def test_where_no_unix_socket_can_be_shared_the_guest_dials_over_tcp(over_tcp: Bench) -> None:
     far = over_tcp.start()
     assert far.ask("kind") == "tcp"

@@ -122,7 +122,7 @@ def declare(app: lm.App, diary: FarDiary, **options: Any) -> Any:
 # --- a whole life ---------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("way", [*WAYS, "context"])
+@pytest.mark.parametrize("way", [*WAYS, "context", "socket"])
 def test_a_class_lives_there_from_build_to_exit(
     machine: FarMachine,
     diary: FarDiary,
@@ -136,7 +136,10 @@ def test_a_class_lives_there_from_build_to_exit(
         monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
         monkeypatch.delenv("DOCKER_CERT_PATH")
         monkeypatch.delenv("DOCKER_TLS_VERIFY")
-    engine = "gpu-box" if way == "context" else address(machine, way)
+    if way == "socket":  # as Docker Desktop's is: a Unix socket here, and no shared file
+        monkeypatch.setenv("DOCKER_HOST", f"unix://{machine.socket}")
+    named = {"context": "gpu-box", "socket": "docker"}
+    engine = named.get(way) or address(machine, way)
     app = lm.App(f"life-{way}", engine=engine)
     volume = lm.Volume.from_name(diary.name, create_if_missing=True)
 

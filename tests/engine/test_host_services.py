@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from engine import bridge
 from engine.work import Site
 
 import lifecycle_magic as lm
-from lifecycle_magic.engines.docker.engine import DockerEngine
 from lifecycle_magic.exception import ContainerDied
 
 HOST = "host.docker.internal"
@@ -105,10 +105,7 @@ def address(engine_name: str, request: pytest.FixtureRequest, tmp_path: Path) ->
     if engine_name == "process":
         return "127.0.0.1"
     request.getfixturevalue("need_docker")
-    with contextlib.closing(DockerEngine(transport="tcp")) as engine:
-        listener = engine.listen(tmp_path)  # on the bridge's address
-        with listener.sock as sock:
-            return str(sock.getsockname()[0])
+    return bridge.address()
 
 
 def notes(error: BaseException) -> str:

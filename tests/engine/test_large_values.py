@@ -22,8 +22,6 @@ from engine.work import Site, wait_for
 
 import lifecycle_magic as lm
 from lifecycle_magic.container.container import Container
-from lifecycle_magic.engines.base import Engine
-from lifecycle_magic.engines.docker.engine import DockerEngine
 from lifecycle_magic.engines.process.engine import ProcessEngine
 from lifecycle_magic.exception import ContainerDied
 from lifecycle_magic.session import session
@@ -138,29 +136,16 @@ def test_what_a_method_returns_as_it_came_is_not_copied_back(site_on_each: Site)
     assert not shared.theirs, "a result was copied"
 
 
-@pytest.fixture(
-    params=[
-        pytest.param("docker", marks=pytest.mark.docker),
-        pytest.param("process", marks=pytest.mark.process),
-    ]
-)
+@pytest.fixture
 def far(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Site]:
-    """Containers that dial home over TCP."""
-    engine: Engine
-    if request.param == "docker":
-        request.getfixturevalue("need_docker")
-        engine = DockerEngine(transport="tcp")
-    else:
-        engine = ProcessEngine(sandbox=False, transport="tcp")
-    session.current()._engines[request.param] = engine
-    with contextlib.ExitStack() as ends:
-        if isinstance(engine, DockerEngine):
-            ends.enter_context(contextlib.closing(engine))
-        ends.callback(session.close, "the test is over")
-        yield Site(lm.App(request.node.name, engine=request.param), tmp_path)
+    """Containers that share no memory: they dial home over TCP."""
+    session.current()._engines["process"] = ProcessEngine(sandbox=False, transport="tcp")
+    yield Site(lm.App(request.node.name, engine="process"), tmp_path)
+    session.close("the test is over")
 
 
-def test_large_values_travel_over_tcp(far: Site) -> None:
+@pytest.mark.process
+def test_large_values_travel_without_shared_memory(far: Site) -> None:
     alone = far.instance(Keeps)
     kept = alone.kept_and_back.remote(pickle.PickleBuffer(bytearray(content(-2))))
     alone.echo.remote(pickle.PickleBuffer(content(-3)))

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import docker
 import pytest
+from engine import bridge
 from engine.work import Site
 
 import lifecycle_magic as lm
@@ -215,7 +216,7 @@ def test_an_image_gets_its_packages_from_every_index_of_this_machines_pip(
     monkeypatch.delenv("PIP_FIND_LINKS", raising=False)
     monkeypatch.setenv("PIP_CONFIG_FILE", str(tmp_path / "pip.conf"))
     monkeypatch.setenv("https_proxy", "http://me:hunter3@127.0.0.1:1")
-    address = on_bridge(tmp_path)
+    address = bridge.address()
     with (
         serving(tmp_path / "first", address=address) as one,
         serving(tmp_path / "second", login="me:hunter2", address=address) as two,
@@ -262,11 +263,3 @@ def test_an_image_gets_its_packages_from_every_index_of_this_machines_pip(
                 lambda one: None,
             )
         assert "hunter" not in str(error.value)
-
-
-def on_bridge(folder: Path) -> str:
-    """The address of this machine that containers reach."""
-    with closing(DockerEngine(transport="tcp")) as engine:
-        listener = engine.listen(folder)
-        with listener.sock as sock:
-            return str(sock.getsockname()[0])

@@ -95,7 +95,7 @@ class Life:
 
 
 ENGINE_OVER_TCP = {
-    "docker": "DockerEngine(transport='tcp')",
+    "docker": "DockerEngine(transport='relay')",
     "process": "ProcessEngine(transport='tcp')",
     "plain": "ProcessEngine(sandbox=False, transport='tcp')",
 }

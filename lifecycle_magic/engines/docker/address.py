@@ -77,14 +77,6 @@ class Fixed:
         return self.url
 
 
-def docker_host() -> str:
-    """Return the address of the engine: of ``DOCKER_HOST``, ``DOCKER_CONTEXT``, or Docker's own.
-
-    Raises `EngineUnavailable` for a context that there is not.
-    """
-    return of_environment().url
-
-
 def of_environment() -> Fixed:
     """Return where the engine is that ``DOCKER_HOST`` or ``DOCKER_CONTEXT`` names, or Docker's own.
 

@@ -3,21 +3,17 @@
 Images are built with the classic build API and kept under tags made from their keys. A container
 runs the guest as process 1 and dials home; when it has ended, this side removes it.
 
-How it dials: where engine and kernel share a Linux, over a Unix socket in the run folder, so no
-port is open anywhere. Docker Desktop's containers live in a virtual machine that no Unix socket
-reaches: there it is TCP on the loopback address, which they see as ``host.docker.internal``. An
-engine on another machine shares nothing: there a relay process dials for the container
-(`engines/relay`). Whether an engine shares files is tried.
+How it dials: where engine and kernel share a Linux, over a Unix socket in the run folder. Docker
+Desktop's containers live in a virtual machine that no Unix socket reaches, and an engine on another
+machine shares nothing: there a relay process dials for the container (`engines/relay`). Whether an
+engine shares files is tried. No port is open anywhere.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import functools
-import ipaddress
 import os
-import socket
-import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -39,7 +35,7 @@ from lifecycle_magic.engines.docker import ends, facts, needed, run_folder, shar
 from lifecycle_magic.engines.docker import kept as docker_kept
 from lifecycle_magic.engines.docker import launch as docker_launch
 from lifecycle_magic.engines.docker import surroundings as docker_surroundings
-from lifecycle_magic.engines.docker.address import Fixed, OfEnvironment, docker_host
+from lifecycle_magic.engines.docker.address import OfEnvironment, of_environment
 from lifecycle_magic.engines.docker.api import (
     create_container,
     discard_container,
@@ -56,7 +52,7 @@ from lifecycle_magic.engines.docker.relayed import RelayedContainers
 from lifecycle_magic.engines.docker.volumes import DockerVolumes
 from lifecycle_magic.engines.listener import unix_socket
 from lifecycle_magic.engines.relay.locations import FarLocation
-from lifecycle_magic.exception import EngineError, EngineUnavailable
+from lifecycle_magic.exception import EngineUnavailable
 from lifecycle_magic.gpus import inventory
 from lifecycle_magic.gpus.device import Gpu
 from lifecycle_magic.host.owner import Owner
@@ -91,9 +87,7 @@ class DockerEngine:
     ) -> None:
         self.name = name
         self.young = young
-        self._asked = transport
-        if transport == "relay" and location is None:
-            location = FarLocation(Fixed(docker_host()))
+        self._way: Transport | None = transport
         self._far = location
         self._clients = Clients(location or OfEnvironment())
         self._images = Images(self._clients)
@@ -124,13 +118,11 @@ class DockerEngine:
         return self._known
 
     def _read_facts(self) -> Facts:
-        if self._far is None:
-            return facts.read(self._clients)
         try:
-            return facts.read(self._clients, far=True)
+            return facts.read(self._clients)
         except EngineUnavailable as error:
             # What is wrong at the other end of a tunnel is known to ssh alone.
-            words = self._far.words()
+            words = self._far.words() if self._far is not None else ""
             if not words or words in str(error):
                 raise
             raise EngineUnavailable(f"{error}. ssh: {words}") from None
@@ -139,17 +131,30 @@ class DockerEngine:
     def cores(self) -> int:
         return self._facts.cores
 
-    @functools.cached_property
+    @property
     def _transport(self) -> Transport:
-        if self._asked is not None:
-            return self._asked
-        if self._far is not None:
-            return "unix" if shared_files.are_shared(self._clients, self._facts) else "relay"
-        return "tcp" if self._facts.desktop or sys.platform != "linux" else "unix"
+        if self._way is None:
+            shared = shared_files.are_shared(self._clients, self._facts)
+            if shared is None:  # asked again when there is an image to try with
+                return "unix" if self._far is None else "relay"
+            self._way = "unix" if shared else "relay"
+        return self._way
+
+    @property
+    def _of_containers(self) -> Facts:
+        """The facts as containers find them.
+
+        Where the engine shares no files, its machine is not the kernel's. Docker Desktop itself
+        gives containers a name for the kernel's.
+        """
+        if self._transport != "relay" or self._facts.desktop:
+            return self._facts
+        return dataclasses.replace(self._facts, host_gateway=False)
 
     @functools.cached_property
     def _relayed(self) -> RelayedContainers:
-        assert self._far is not None
+        if self._far is None:
+            self._far = FarLocation(of_environment())
         return RelayedContainers(self._clients, self._far)
 
     def review(self, image: Image, launch: Launch | None = None) -> Honoured:
@@ -157,7 +162,8 @@ class DockerEngine:
         if launch is None:
             return Honoured()
         gpus = self.gpus() if launch.gpu else ()
-        return docker_launch.review(launch, self._facts, self._transport, self.address, gpus)
+        facts = self._of_containers
+        return docker_launch.review(launch, facts, self._transport, self.address, gpus)
 
     def close(self) -> None:
         """Finish removing what has ended and close idle connections. It can be used again.
@@ -198,7 +204,7 @@ class DockerEngine:
         """
         shares = self._transport != "relay"
         return self._images.build(
-            image, key, on_step, files, self._facts, below, shares_files=shares
+            image, key, on_step, files, self._of_containers, below, shares_files=shares
         )
 
     def commit(self, container: str, key: str) -> str:
@@ -231,33 +237,7 @@ class DockerEngine:
         """Open the socket that a container with this run folder will dial."""
         if self._transport == "unix":
             return Listener(unix_socket(run_dir / "sock"), f"unix:{RUN}/sock")
-        if self._transport == "relay":
-            return Listener(unix_socket(run_dir / "sock"), f"relay:{RUN}/sock")
-        bind, seen = self._tcp_addresses
-        try:
-            sock = socket.create_server((bind, 0))
-        except OSError as error:
-            raise EngineError(
-                f"can't listen on {bind}, where the engine's containers would reach this "
-                f"kernel: {error}"
-            ) from error
-        return Listener(sock, f"tcp:{seen}:{sock.getsockname()[1]}")
-
-    @functools.cached_property
-    def _tcp_addresses(self) -> tuple[str, str]:
-        """Return where to listen, and the name for containers: no other machine can reach it."""
-        if self._facts.desktop or sys.platform != "linux":
-            return "127.0.0.1", "host.docker.internal"
-        with self._clients.use("describe its bridge network") as api:
-            pools = api.inspect_network("bridge")["IPAM"]["Config"] or []
-        for pool in pools:
-            gateway = pool.get("Gateway")
-            if gateway is None and pool.get("Subnet"):
-                # A daemon that has just made its bridge does not tell; it takes the first address.
-                gateway = str(next(ipaddress.ip_network(pool["Subnet"]).hosts()))
-            if gateway:
-                return gateway, gateway
-        raise EngineError("the engine's bridge network has no gateway address to listen on")
+        return Listener(unix_socket(run_dir / "sock"), f"relay:{RUN}/sock")
 
     def run_path(self, run_dir: Path) -> str:
         """Return where the guest sees ``run_dir``."""
@@ -279,10 +259,13 @@ class DockerEngine:
             needed.require_folders(launch.mounts, self._facts)
             try:
                 if self._transport == "relay":
-                    container = self._relayed.start(api, launch, self._facts)
+                    container = self._relayed.start(api, launch, self._of_containers)
                 else:
                     container = self._start(api, launch)
             except docker.errors.APIError as error:
+                if "bind source path does not exist" in str(error.explanation):
+                    shared_files.forget(self._clients, self._facts)
+                    self._way = None
                 if "host-gateway" not in str(error.explanation):
                     raise
                 # An engine without a bridge of its own has no address for its machine.

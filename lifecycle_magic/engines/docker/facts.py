@@ -1,16 +1,9 @@
-"""The facts that a Docker engine reports, and whether it is usable.
-
-An engine must run Linux containers. One that is named by ``DOCKER_HOST`` alone must also see this
-machine's files, unless `choose` takes it for one on another machine.
-"""
+"""The facts that a Docker engine reports, and whether it is usable."""
 
 from __future__ import annotations
 
-import dataclasses
-import socket
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlsplit
 
 from lifecycle_magic.engines.docker.client import Clients
 from lifecycle_magic.exception import EngineUnavailable
@@ -51,6 +44,7 @@ class Facts:
     id: str = ""  # the engine's own
     managed_nodes: int = 0  # of the swarm that it manages
     is_podman: bool = False
+    kernel: str = ""  # the release of the Linux that its containers run on
 
     @classmethod
     def of(
@@ -79,6 +73,7 @@ class Facts:
             id=info.get("ID") or "",
             managed_nodes=_managed_nodes(info.get("Swarm") or {}),
             is_podman=is_podman,
+            kernel=info.get("KernelVersion") or "",
         )
 
     @property
@@ -91,11 +86,8 @@ class Facts:
         return any(option.split(",")[0] == f"name={name}" for option in self.security)
 
 
-def read(clients: Clients, *, far: bool = False) -> Facts:
-    """Ask the engine; raises `EngineUnavailable` if it is not one for us.
-
-    Unless it may be ``far``, it must be on this machine.
-    """
+def read(clients: Clients) -> Facts:
+    """Ask the engine; raises `EngineUnavailable` if it is not one for us."""
     spoken = clients.version
     if _numbers(spoken.api) < _OLDEST:
         raise EngineUnavailable(
@@ -110,31 +102,12 @@ def read(clients: Clients, *, far: bool = False) -> Facts:
             f"the engine at {clients.location.shown} runs {facts.os_type} containers, and "
             "Linux ones are needed: switch Docker Desktop to Linux containers"
         )
-    if far:
-        # There, "the host" would be another machine than the kernel's.
-        return dataclasses.replace(facts, host_gateway=False)
-    if not _is_local(facts, clients.location.url):
-        raise EngineUnavailable(
-            f"the engine at {clients.location.shown} runs on another machine ({facts.name}), "
-            "which does not see this one's files. Fix: name it with engine=, as in "
-            f"engine={clients.location.shown!r}, or use one on this machine (unset DOCKER_HOST)"
-        )
     return facts
-
-
-def _managed_nodes(swarm: dict[str, Any]) -> int:
-    return int(swarm.get("Nodes") or 0) if swarm.get("ControlAvailable") else 0
 
 
 def _numbers(version: str) -> tuple[int, ...]:
     return tuple(int(part) for part in version.split(".") if part.isdecimal())
 
 
-def _is_local(facts: Facts, url: str) -> bool:
-    """Return whether the engine sees this machine's files."""
-    where = urlsplit(url)
-    if where.scheme in ("unix", "npipe"):
-        return True
-    return facts.name == socket.gethostname() or (
-        where.hostname in ("127.0.0.1", "localhost", "::1") and facts.desktop
-    )
+def _managed_nodes(swarm: dict[str, Any]) -> int:
+    return int(swarm.get("Nodes") or 0) if swarm.get("ControlAvailable") else 0

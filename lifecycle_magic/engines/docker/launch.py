@@ -80,8 +80,8 @@ del sys.argv[1]
 sys.exit(main(sys.argv[1]))
 """
 
-Transport = Literal["unix", "tcp", "relay"]
-"""How a container reaches the kernel: over a Unix socket, over TCP, or by way of a relay."""
+Transport = Literal["unix", "relay"]
+"""How a container reaches the kernel: over a Unix socket, or by way of a relay."""
 
 
 def review(
@@ -96,7 +96,7 @@ def review(
     ``gpus`` are those of its machine, empty if they are unknown.
     """
     refused, ignored = [], []
-    if transport == "relay":
+    if transport == "relay" and not facts.desktop:  # which shares files, but no sockets
         refused += [
             f"the volume at {one.path} is the folder {one.volume.path} of this machine, and the "
             f"engine at {address} does not see this machine's files: put the files into the image "
@@ -110,18 +110,12 @@ def review(
             f"placement={list(launch.placement)}: it chooses nodes of a swarm, and {address} is "
             "one machine. engine='swarm' uses it"
         )
-    if launch.keep and transport != "unix":
-        where = "on another machine" if transport == "relay" else "in a virtual machine"
+    if launch.keep and transport == "relay":
+        where = "in a virtual machine" if facts.desktop else "on another machine"
         refused.append(
             f"keep needs containers whose sockets the next kernel finds in the state folder, and "
             f"those of the engine at {address} are {where}: remove keep, or use an engine on this "
             "Linux machine"
-        )
-    if launch.block_network and transport == "tcp":
-        refused.append(
-            "block_network=True needs a container that reaches the kernel by a Unix socket, and "
-            "this engine's containers reach it over TCP: use an engine on this Linux machine, "
-            "or omit block_network"
         )
     if launch.cpu is not None and launch.cpu > facts.cores:
         ignored.append(f"cpu={launch.cpu:g}: the engine has {facts.cores} cores; capped at that")

@@ -1,7 +1,8 @@
 """Whether a Docker engine shares files with this process: tried, and remembered for each engine.
 
-No address tells: an ssh tunnel is a Unix socket, and an engine behind TCP may be on this machine.
-So a container that is never started gets a folder of this machine, and its content is asked for.
+No address tells: an ssh tunnel is a Unix socket, the engine of Docker Desktop has one too and lives
+in a virtual machine, and an engine behind TCP may be on this machine. So a container that is never
+started gets a folder of this machine, and its content is asked for.
 """
 
 from __future__ import annotations
@@ -9,7 +10,9 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import io
+import os
 import secrets
+import sys
 import tarfile
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,30 +26,40 @@ from lifecycle_magic.host.paths import private_folder, state_root
 if TYPE_CHECKING:
     from docker import APIClient
 
-__all__ = ["are_shared"]
+__all__ = ["are_shared", "forget"]
 
 _PLACE = "/probe"
 _FILE = "nonce"
 
 
-def are_shared(clients: Clients, facts: Facts) -> bool:
+def are_shared(clients: Clients, facts: Facts) -> bool | None:
     """Return whether containers of the engine see the state folder. Raises `EngineError`.
 
-    False without an answer while the engine has no image to try with.
+    None while that is unknown, for the engine has no image to try with.
     """
-    if facts.desktop:
-        return False  # files are shared there, and sockets are not
-    known = private_folder(state_root() / "engines") / f"shares-{_key(clients, facts)}"
+    if facts.desktop or sys.platform != "linux" or facts.kernel not in ("", os.uname().release):
+        return False  # files may be shared with a virtual machine, and sockets never are
+    known = _record(clients, facts)
     with contextlib.suppress(OSError):
         return known.read_text() == "yes"
     with clients.use("look for an image") as api:
         images = api.images(quiet=True)
         if not images:
-            return False
+            return None
     found = _try(clients, str(images[0]))
     with contextlib.suppress(OSError):
         known.write_text("yes" if found else "no")
     return found
+
+
+def forget(clients: Clients, facts: Facts) -> None:
+    """Forget what is known of an engine: it turned out to be wrong."""
+    _record(clients, facts).unlink(missing_ok=True)
+
+
+def _record(clients: Clients, facts: Facts) -> Path:
+    """Return the file that remembers the answer for an engine."""
+    return private_folder(state_root() / "engines") / f"shares-{_key(clients, facts)}"
 
 
 def _key(clients: Clients, facts: Facts) -> str:
