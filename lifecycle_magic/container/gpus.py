@@ -25,6 +25,9 @@ __all__ = ["ContainerGpus", "NotNeeded", "end_holders", "follow", "take"]
 POLL_SECONDS = 0.1
 """Time between two looks at the leases of other kernels, which send no message."""
 
+QUIET_SECONDS = 0.5
+"""How long a start waits before it says so: a container that has just exited needs a moment."""
+
 
 class NotNeeded(StartError):
     """A start that waited for a GPU ended, because its pool needs no other container any more."""
@@ -34,13 +37,14 @@ class ContainerGpus:
     """The lease of one container.
 
     ``is_wanted`` returns whether the container is still needed while it waits. ``on_shortage`` is
-    called again and again while no device is free, to end containers that hold some.
+    called again and again while no device is free, to end containers that hold some; it returns
+    whether there are any.
     """
 
     def __init__(self) -> None:
         self.devices: tuple[Gpu, ...] = ()
         self.is_wanted: Callable[[], bool] = lambda: True
-        self.on_shortage: Callable[[], object] = lambda: None
+        self.on_shortage: Callable[[], bool] = lambda: False
         self._leases: Leases | None = None
         self._lease: Lease | None = None
 
@@ -96,7 +100,7 @@ def take(container: Container, show: Callable[[str, str], None], seconds: float)
     leases = Leases(state_root())
     uses = inventory.uses() if len(gpus) > 1 else {}
     deadline = time.monotonic() + seconds
-    shown = False
+    shown, show_at = False, time.monotonic() + QUIET_SECONDS
     while True:
         container.check_not_killed()
         found = leases.take(launch.gpu, gpus, container.name, container.plan.cls, uses)
@@ -104,8 +108,9 @@ def take(container: Container, show: Callable[[str, str], None], seconds: float)
             break
         if not container.gpus.is_wanted():
             raise NotNeeded(f"{container.plan.cls}: it needs no other container any more")
-        container.gpus.on_shortage()
-        if not shown:
+        if container.gpus.on_shortage():
+            show_at = time.monotonic() + QUIET_SECONDS
+        elif not shown and time.monotonic() > show_at:
             text = f"{container.plan.cls} waits for {_missing(container, gpus, leases)}"
             container.publish_warning(text)
             show("stderr", f"{text}\n")

@@ -373,7 +373,7 @@ class Pool:
         self._code_swapper.interrupt()
 
     def start_replacement(
-        self, pending: PendingStart, on_gpu_shortage: Callable[[], None]
+        self, pending: PendingStart, on_gpu_shortage: Callable[[], bool]
     ) -> tuple[Container, list[Container]]:
         """Start a container of the current version that takes no inputs yet.
 

@@ -40,8 +40,11 @@ def replace(pools: Sequence[Pool], why: str) -> None:
     wait_for(start)
 
 
-def _end_gpu_holders(pools: Sequence[Pool], new: Sequence[Container], why: str) -> None:
-    """Drain the previous containers with GPUs of the first pool that has some."""
-    for pool in pools:
-        if end_holders([one for one in pool.containers if one not in new], why):
-            return
+def _end_gpu_holders(pools: Sequence[Pool], new: Sequence[Container], why: str) -> bool:
+    """Drain the previous containers with GPUs of the first pool that has some.
+
+    Return whether any has.
+    """
+    return any(
+        end_holders([one for one in pool.containers if one not in new], why) for pool in pools
+    )

@@ -120,7 +120,7 @@ class Starts:
     def start_one(
         self,
         pending: PendingStart | None = None,
-        on_gpu_shortage: Callable[[], None] | None = None,
+        on_gpu_shortage: Callable[[], bool] | None = None,
     ) -> Container:
         """Return a ready container whose slots are not offered yet. It is counted as starting
         already.

@@ -18,8 +18,9 @@ import pytest
 from engine.work import Site, Work, wait_for
 
 import lifecycle_magic as lm
+from lifecycle_magic.container.container import Container
 from lifecycle_magic.engines.process.engine import ProcessEngine
-from lifecycle_magic.exception import EngineError, InvalidError, StartTimeout
+from lifecycle_magic.exception import EngineError, InvalidError, StartError, StartTimeout
 from lifecycle_magic.gpus import inventory
 from lifecycle_magic.gpus.leases import Leases
 from lifecycle_magic.host.paths import state_root
@@ -174,6 +175,92 @@ def test_with_the_only_gpu_taken_the_old_container_exits_before_the_new_one_star
     assert site.folder.count("exit") == 1
 
 
+def test_stopping_a_class_ends_its_wait(site: Site) -> None:
+    assert site.instance(OnGpu, name="Holder", gpu=2).seen.remote()
+    call = site.instance(OnGpu, name="Waiting", gpu=1).seen.spawn()
+    waiting = wait_for(lambda: _containers("Waiting"), "the start of a container")
+    stop("Waiting")
+    with pytest.raises(StartError, match="the test says so"):
+        call.get()
+    wait_for(lambda: all(one.exited.is_set() for one in waiting), "its end")
+    assert [lease.cls for lease in Leases(state_root()).held()] == ["Holder"]
+
+
+def _containers(name: str) -> list[Container]:
+    (service,) = [one for one in session.current().services.values() if one.name == name]
+    return service.containers()
+
+
+class Built(OnGpu):
+    def __init__(self, path: str = "") -> None:
+        super().__init__(path)
+
+    @lm.build()
+    def prepare(self) -> None:
+        if os.environ["CUDA_VISIBLE_DEVICES"] != "GPU-a,GPU-b":
+            raise LookupError(os.environ["CUDA_VISIBLE_DEVICES"])
+
+
+def test_a_build_hook_takes_the_gpus_of_the_class_that_it_is_for(
+    site: Site, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert site.instance(OnGpu, name="Model", gpu=2).seen.remote() == "GPU-a,GPU-b"
+    assert site.instance(Built, name="Model", gpu=2).seen.remote() == "GPU-a,GPU-b"
+    assert site.folder.count("exit") == 1
+    assert "waits for gpu=2" not in capfd.readouterr().err
+
+
+class Failing(OnGpu):
+    @lm.enter()
+    def fail_to_load(self) -> None:
+        raise LookupError("no weights")
+
+
+def test_a_new_version_that_fails_on_the_only_gpu_leaves_the_class_usable(site: Site) -> None:
+    assert site.instance(OnGpu, name="Model", gpu=2).seen.remote()
+    for _ in range(2):
+        with pytest.raises(LookupError, match="no weights"):
+            site.instance(Failing, name="Model", gpu=2).seen.remote()
+    assert site.instance(OnGpu, name="Model", gpu=2).seen.remote() == "GPU-a,GPU-b"
+
+
+SLOW_EXIT = """
+import os, sys, time
+import lifecycle_magic as lm
+
+FOLDER = sys.argv[1]
+app = lm.App("slow", engine="process")
+
+@app.cls(gpu=2, volumes={FOLDER: lm.Volume.from_path(FOLDER)})
+class Model:
+    @lm.method()
+    def seen(self):
+        return os.environ["CUDA_VISIBLE_DEVICES"]
+
+    @lm.exit()
+    def close(self):
+        while not os.path.exists(FOLDER + "/go"):
+            time.sleep(0.01)
+
+print(Model().seen.remote(), flush=True)
+input()
+"""
+
+
+def test_a_container_whose_kernel_was_killed_keeps_its_gpus_until_its_exit_has_run(
+    site: Site,
+) -> None:
+    with program(SLOW_EXIT, site.folder.path) as (one, seen):
+        assert seen == "GPU-a,GPU-b"
+        one.kill()
+        one.wait()
+        ours = site.instance(OnGpu, gpu=1, startup_timeout=0.3)
+        with pytest.raises(StartTimeout, match=r"GPU 0 \(NVIDIA L4\) is held by lm-model-"):
+            ours.seen.remote()
+        Path(site.folder.path, "go").touch()
+        assert site.instance(OnGpu, name="Next", gpu=1).seen.remote() == "GPU-a"
+
+
 PROGRAM = """
 import os
 import lifecycle_magic as lm
@@ -191,23 +278,25 @@ input()
 """
 
 
+@contextlib.contextmanager
+def program(text: str, *arguments: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """Run a program on the GPUs of this test; yield it with the first line that it prints."""
+    one = subprocess.Popen(
+        [sys.executable, "-c", text, *arguments],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(NVML)},
+    )
+    try:
+        assert one.stdout is not None
+        yield one, one.stdout.readline().strip()
+    finally:
+        one.communicate()
+
+
 def test_two_programs_have_different_gpus_and_a_killed_one_gives_its_own_back(site: Site) -> None:
-    env = {**os.environ, "PYTHONPATH": str(NVML)}
-    with contextlib.ExitStack() as stack:
-        programs, seen = [], []
-        for _ in range(2):
-            one = subprocess.Popen(
-                [sys.executable, "-c", PROGRAM],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                text=True,
-                env=env,
-            )
-            stack.callback(one.communicate)
-            programs.append(one)
-        for one in programs:
-            assert one.stdout is not None
-            seen.append(one.stdout.readline().strip())
-        assert set(seen) == {"GPU-a", "GPU-b"}
-        programs[0].kill()
-        assert site.instance(OnGpu, gpu=1).seen.remote() == seen[0]
+    with program(PROGRAM) as (first, one), program(PROGRAM) as (_, other):
+        assert {one, other} == {"GPU-a", "GPU-b"}
+        first.kill()
+        assert site.instance(OnGpu, gpu=1).seen.remote() == one
