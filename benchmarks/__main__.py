@@ -33,6 +33,7 @@ from benchmarks import (
     payloads,
     publish,
     resting,
+    swarm,
     web,
 )
 from benchmarks.figures import Figures, as_json, table
@@ -52,6 +53,7 @@ BENCHMARKS: dict[str, Callable[[Plan], Figures]] = {
     "resting": resting.measure,
     "panel": panel.measure,
     "web": web.measure,
+    "swarm": swarm.measure,
 }
 ENGINES = ("docker", "process")
 

@@ -168,6 +168,7 @@ def _swarm(name: str) -> Finding:
             for node in nodes
         ]
         found = engine.containers()
+        bound = engine.lost_after()
     counts = [f"{node.name} runs {sum(one.node == node.name for one in found)}" for node in nodes]
     waiting = [f"{one.name} waits: {one.note}" for one in found if one.running and one.note]
     registry = os.environ.get("LIFECYCLE_MAGIC_REGISTRY", "")
@@ -175,6 +176,10 @@ def _swarm(name: str) -> Finding:
     if not registry and len(nodes) > 1:
         fix = "set LIFECYCLE_MAGIC_REGISTRY to a registry that all nodes reach"
         return Finding("swarm", "warn", f"{details}; no registry for images", fix)
+    if bound < 20:
+        fix = "docker swarm update --dispatcher-heartbeat 10s, so that a cut of 20 s loses nothing"
+        details += f"; a node that is cut off for {bound:g} s has to stop its containers"
+        return Finding("swarm", "warn", details, fix)
     if waiting:
         return Finding("swarm", "warn", details, "free or add a node, or ask for less")
     return Finding("swarm", "ok", details)

@@ -25,6 +25,7 @@ from kernel.harness import wait_for
 from swarm_machines import SwarmMachines, swarm_machines
 
 import lifecycle_magic as lm
+from lifecycle_magic.container.endings import Ending, EndKind
 from lifecycle_magic.engines.choose import swarm_engine
 from lifecycle_magic.engines.swarm.registry import Registry
 from lifecycle_magic.exception import (
@@ -287,6 +288,21 @@ def test_a_service_that_is_removed_by_hand_runs_its_exit(
     app.stop()
 
 
+def test_a_container_that_is_killed_ends_at_once(swarm: SwarmMachines, diary: Diary) -> None:
+    app = lm.App("killed-here", engine="swarm")
+    noted = declare(app, diary, exit_grace=300)
+    call = noted().hold.spawn()
+    diary.wait("holding")
+    [container] = live_containers()
+    container.end(Ending(EndKind.KILL, "the test kills it"), wait=True)
+    with pytest.raises(ContainerDied, match="the test kills it"):
+        call.get()
+    wait_for(swarm.is_empty, "the removal of its service")
+    wait_for(lambda: not any(node.containers() for node in swarm.nodes), "its end", 30)
+    assert diary.events("exited") == []
+    app.stop()
+
+
 def test_a_drained_node_gives_exit_its_time(swarm: SwarmMachines, diary: Diary) -> None:
     app = lm.App("drained", engine="swarm")
     noted = declare(app, diary, placement=["node.role==worker"])
@@ -402,6 +418,8 @@ takes_a_lease = pytest.mark.skipif(
 
 @takes_a_lease
 def test_a_cut_of_twenty_seconds_loses_nothing(swarm: SwarmMachines, diary: Diary) -> None:
+    # A node counts as lost after three heartbeats, and is told to stop its containers then.
+    set_heartbeat(swarm, 10)
     app = lm.App("cut", engine="swarm")
     noted = declare(app, diary, placement=["node.hostname==node2"])
     assert noted().same.remote(1) == 1
@@ -412,6 +430,18 @@ def test_a_cut_of_twenty_seconds_loses_nothing(swarm: SwarmMachines, diary: Diar
     assert diary.events("exited") == []
     app.stop()
     diary.wait("exited")
+    set_heartbeat(swarm, 2)
+
+
+def set_heartbeat(swarm: SwarmMachines, seconds: int) -> None:
+    def update(api: Any) -> None:
+        told = api.inspect_swarm()
+        spec = {**told["Spec"], "Dispatcher": {"HeartbeatPeriod": seconds * 10**9}}
+        api.update_swarm(told["Version"]["Index"], spec)
+
+    swarm.ask(update)
+    if seconds > 2:
+        time.sleep(3)  # the nodes learn it with the answer to a heartbeat
 
 
 @takes_a_lease

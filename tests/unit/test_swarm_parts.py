@@ -12,7 +12,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import docker.errors
 import pytest
+import requests
 
 from lifecycle_magic.engines.base import Launch, Mount
 from lifecycle_magic.engines.relay import home as relay_home
@@ -298,6 +300,42 @@ def test_who_is_no_manager_is_told_where_one_is() -> None:
     worker = {"LocalNodeState": "active", "RemoteManagers": [{"Addr": "10.0.0.1:2377"}]}
     with pytest.raises(EngineUnavailable, match=r"swarm://10\.0\.0\.1:2376"):
         services.require_manager(worker, "here")
+
+
+class Moving:
+    """The API of a swarm in which a service goes between two questions."""
+
+    def services(self, filters: object) -> list[dict[str, Any]]:
+        return [{"ID": one, "Spec": {"Name": f"lm-{one}", "Labels": {}}} for one in ("a", "b")]
+
+    def secrets(self, filters: object) -> list[dict[str, Any]]:
+        return []
+
+    def tasks(self, filters: object = None) -> list[dict[str, Any]]:
+        if filters is not None:
+            answer = requests.Response()
+            answer.status_code = 404
+            raise docker.errors.NotFound("service a not found", answer)
+        status = {"State": "running"}
+        return [{"ServiceID": "b", "CreatedAt": "1", "Status": status, "NodeID": "n1"}]
+
+
+def test_a_service_that_goes_meanwhile_hides_no_other() -> None:
+    found = services.list_services(Moving(), {"n1": "box1"})
+    assert [(one.name, one.node, one.running) for one in found] == [
+        ("lm-a", "", True),
+        ("lm-b", "box1", True),
+    ]
+
+
+def test_a_task_of_a_lost_node_has_ended() -> None:
+    lost = {"Status": {"State": "assigned"}, "DesiredState": "shutdown", "NodeID": "n1"}
+    task = services.Task.of(lost, {"n1": "box1"})
+    assert task.ended
+    assert task.note == "box1 was lost before it started"
+    waiting = {"Status": {"State": "pending", "Err": "no suitable node"}, "DesiredState": "running"}
+    task = services.Task.of(waiting, {})
+    assert (task.ended, task.node, task.note) == (False, "", "no suitable node")
 
 
 # --- the option -----------------------------------------------------------------------------------

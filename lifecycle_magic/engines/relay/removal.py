@@ -42,16 +42,27 @@ def remove_service(ask: Ask, service: str, deadline: float, give_up: Callable[[]
     while not give_up() and time.monotonic() < deadline:
         try:
             tasks = ask("GET", f"/tasks?filters={filters}")
+            is_over = all(_has_ended(ask, one) for one in tasks or ())
         except RequestError as error:
             if error.status == 404:
                 break
             time.sleep(1.0)
             continue
-        if all(one["Status"]["State"] in _ENDED for one in tasks or ()):
+        if is_over:
             break
         time.sleep(POLL_SECONDS)
     if not give_up():
         delete_service(ask, service)
+
+
+def _has_ended(ask: Ask, task: dict[str, Any]) -> bool:
+    """Return whether a task has ended, or is on a node that swarm takes for lost."""
+    if task["Status"]["State"] in _ENDED:
+        return True
+    if task.get("DesiredState") not in ("shutdown", "remove") or not task.get("NodeID"):
+        return False
+    node = ask("GET", f"/nodes/{task['NodeID']}")
+    return bool(node["Status"]["State"] != "ready")
 
 
 def delete_service(ask: Ask, service: str) -> None:

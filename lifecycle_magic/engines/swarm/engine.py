@@ -95,6 +95,12 @@ class SwarmEngine(DockerEngine):
             self._nodes_known = time.monotonic(), known
         return known
 
+    def lost_after(self) -> float:
+        """Return the seconds without a heartbeat after which swarm takes a node for lost."""
+        with self._clients.use("describe its swarm") as api:
+            spec = api.inspect_swarm()["Spec"]
+        return 3 * float((spec.get("Dispatcher") or {}).get("HeartbeatPeriod") or 5e9) / 1e9
+
     @property
     def cores(self) -> int:
         """Return the number of processors of the largest node."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lifecycle_magic.engines.base import Found
@@ -47,6 +47,8 @@ class Task(NamedTuple):
         node = nodes.get(told.get("NodeID") or "", "")
         container = status.get("ContainerStatus") or {}
         note = str(status.get("Err") or "")
+        if state not in (*_ENDED, "running") and told.get("DesiredState") in ("shutdown", "remove"):
+            state, note = "orphaned", f"{node or 'its node'} was lost before it started"
         if not note and state == "preparing":
             note = f"{node or 'its node'} pulls the image"
         elif not note and state in ("new", "pending"):
@@ -95,10 +97,8 @@ def list_services(api: Any, nodes: Mapping[str, str]) -> list[Found]:
     mine = {"label": f"{ROLE}=container"}
     listed = api.services(filters=mine)
     tasks: dict[str, Task] = {}
-    if listed:
-        told = api.tasks(filters={"service": [one["ID"] for one in listed]})
-        for one in sorted(told, key=lambda task: task["CreatedAt"]):
-            tasks[one["ServiceID"]] = Task.of(one, nodes)
+    for one in sorted(_tasks_of(api, listed), key=lambda task: task["CreatedAt"]):
+        tasks[one["ServiceID"]] = Task.of(one, nodes)
     found = []
     here = state_key()
     for one in listed:
@@ -124,6 +124,21 @@ def list_services(api: Any, nodes: Mapping[str, str]) -> list[Found]:
             name = spec["Name"]
             found.append(Found(name, name, labels, running=False, ended=True, ours=ours))
     return found
+
+
+def _tasks_of(api: Any, services: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return the tasks of services, of which some may be removed meanwhile."""
+    import docker.errors
+
+    ids = {one["ID"] for one in services}
+    if not ids:
+        return []
+    try:
+        return list(api.tasks(filters={"service": sorted(ids)}))
+    except docker.errors.APIError as error:
+        if error.status_code != 404:  # that of one that has gone
+            raise
+    return [one for one in api.tasks() if one.get("ServiceID") in ids]
 
 
 def last_task(api: Any, service: str, nodes: Mapping[str, str]) -> Task | None:
