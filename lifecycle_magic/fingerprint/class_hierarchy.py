@@ -7,6 +7,7 @@ example), every attribute counts whose name is mentioned anywhere in the code th
 
 from __future__ import annotations
 
+from functools import partial
 from types import FunctionType
 from typing import Any
 
@@ -18,7 +19,14 @@ from lifecycle_magic.fingerprint.parts import Parts
 from lifecycle_magic.wire.by_value import registered
 from lifecycle_magic.wire.value_digest import digest
 
-__all__ = ["ClassHierarchy"]
+__all__ = ["BASE", "ORDER_OF_BASES", "ClassHierarchy"]
+
+
+BASE = "base class "
+"""How the name of a base begins among the parts of a fingerprint."""
+
+ORDER_OF_BASES = "order of base classes"
+"""The name of the order of bases, which changes with each base that comes or goes."""
 
 
 class ClassHierarchy:
@@ -90,11 +98,23 @@ class ClassHierarchy:
                     self.refer_to_member(name)
 
     def refer_to_structure(self) -> None:
-        """Refer to the base classes, the metaclass and the annotations."""
-        assert self._cls is not None
-        self._parts.refer(
-            ("structure",), f"{self._cls.__name__} (bases and annotations)", self._structure
-        )
+        """Refer to the base classes, the metaclass and the annotations, each by itself."""
+        cls = self._cls
+        assert cls is not None
+        refer = self._parts.refer
+        refer("order of bases", f"{ORDER_OF_BASES} (order)", self._order_of_bases)
+        for owner in self.line:
+            name = owner.__name__
+            if owner is not cls:
+                refer(("base", owner), f"{BASE}{name} (base)", partial(_base, owner), owner)
+            if is_installed(owner.__module__):
+                continue
+            for field, text in annotations_of(owner).items():
+                label = f"annotation of {name}.{field} (annotation)"
+                refer(("annotation", owner, field), label, partial(self._parts.encode, text), owner)
+            if adopted := set(registered(owner)):
+                label = f"classes registered with {name} (registered)"
+                refer(("adopted", owner), label, partial(self._parts.encode, adopted), owner)
 
     def _refer_to_own(self, owner: type, name: str, value: Any) -> bytes:
         inner = getattr(value, "__func__", value)
@@ -107,14 +127,12 @@ class ClassHierarchy:
         label = f"{owner.__name__}.{name} ({kind})"
         return self._parts.refer((owner, name), label, lambda: self._parts.encode(value))
 
-    def _structure(self) -> bytes:
-        line = [
-            digest(b"family", owner.__qualname__.encode())
-            if not is_installed(owner.__module__)
-            else digest(b"base", (origin.qualified_name(owner, owner.__module__) or "").encode())
-            for owner in self.line
-        ]
-        notes = [annotations_of(one) for one in self.line if not is_installed(one.__module__)]
-        adopted = [set(registered(one)) for one in self.line if not is_installed(one.__module__)]
-        encode = self._parts.encode
-        return digest(b"structure", *line, *map(encode, (type(self._cls), notes, adopted)))
+    def _order_of_bases(self) -> bytes:
+        return digest(*map(_base, self.line), self._parts.encode(type(self._cls)))
+
+
+def _base(cls: type) -> bytes:
+    """Return the name of a class in the hierarchy. Its attributes are parts of their own."""
+    if is_installed(cls.__module__):
+        return digest(b"base", (origin.qualified_name(cls, cls.__module__) or "").encode())
+    return digest(b"family", cls.__qualname__.encode())

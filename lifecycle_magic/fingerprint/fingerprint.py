@@ -35,10 +35,15 @@ from typing import Any
 from lifecycle_magic.decorators.classes import is_class
 from lifecycle_magic.decorators.marks import ATTRIBUTE, marks_of
 from lifecycle_magic.decorators.parameters import Parameter
-from lifecycle_magic.decorators.travel import TRAVELS
 from lifecycle_magic.fingerprint import bytecode, origin, string_names
 from lifecycle_magic.fingerprint.class_hierarchy import ClassHierarchy
 from lifecycle_magic.fingerprint.image_only import MissingModule
+from lifecycle_magic.fingerprint.introspection import (
+    Asked,
+    annotated_names,
+    asked_by,
+    subclasses_of,
+)
 from lifecycle_magic.fingerprint.local_modules import LocalModules
 from lifecycle_magic.fingerprint.origin import is_installed
 from lifecycle_magic.fingerprint.own_attributes import (
@@ -111,10 +116,14 @@ class _Reader:
         self.parts = Parts(self.special)
         self.hierarchy = ClassHierarchy(within, self.parts)
         self.local_modules = LocalModules(own if within is None else within.__module__, self.parts)
+        self._asked = Asked()
+        self._definitions: list[type | FunctionType] = []  # that were read
 
     def finish(self, root: bytes) -> Fingerprint:
-        while self.parts.read_waiting() and self.hierarchy.escapes:
-            self.hierarchy.refer_to_mentioned()
+        while self.parts.read_waiting():
+            if self.hierarchy.escapes:
+                self.hierarchy.refer_to_mentioned()
+            self.refer_to_asked()
         parts = dict(sorted(self.parts.digests.items()))
         digests = [digest(name.encode(), part) for name, part in parts.items()]
         return Fingerprint(
@@ -124,6 +133,17 @@ class _Reader:
             members=frozenset(self.hierarchy.reached),
             modules=MappingProxyType(dict(self.local_modules.modules)),
         )
+
+    def refer_to_asked(self) -> None:
+        """Refer to what code finds by introspection of the definitions that were read."""
+        for one in self._definitions:
+            if self._asked.subclasses and is_class(one):
+                for subclass in subclasses_of(one):
+                    self.cls(subclass)
+            if self._asked.types:
+                space = one.__globals__ if isinstance(one, FunctionType) else namespace_of(one)
+                for name in annotated_names(one, space, asked=True):
+                    self.chain(space, (name,))
 
     def encode(self, value: object) -> bytes:
         return self.parts.encode(value)
@@ -170,7 +190,7 @@ class _Reader:
         return None if digests is None else self.encode(digests)
 
     def ours(self, value: object) -> bytes | None:
-        plain = _without_handle(value)
+        plain = origin.without_handle(value)
         if plain is not value:
             return self.encode(plain)
         if "__reduce__" in vars(type(value)):  # it defines how it travels
@@ -208,6 +228,8 @@ class _Reader:
         digests.append(self.encode(reads.canonical))
         digests += [self.chain(fn.__globals__, chain) for chain in sorted(reads.globals)]
         digests += self.by_string(fn)
+        self._asked |= asked_by(code)
+        self._definitions.append(fn)
         digests += self.annotated(fn)
         package = str(fn.__globals__.get("__package__") or "")
         digests += [
@@ -268,6 +290,7 @@ class _Reader:
         return self.parts.refer(id(cls), label, lambda: self.read_class(cls), alive=cls)
 
     def read_class(self, cls: type) -> bytes:
+        self._definitions.append(cls)
         # What code adds to a class later comes last, so the order says nothing.
         content = dict(sorted(written_in(cls).items()))
         if "__members__" in dir(type(cls)):  # an Enum: its members refer back to it by name
@@ -312,7 +335,7 @@ class _Reader:
             )
         if name not in space:
             return digest(b"builtin" if hasattr(builtins, name) else b"absent", name.encode())
-        value = _without_handle(space[name])
+        value = origin.without_handle(space[name])
         if is_class(value) and value in self.hierarchy.line and rest:
             return self.hierarchy.refer_to_member(rest[0])
         if isinstance(value, MissingModule):
@@ -325,7 +348,7 @@ class _Reader:
             name, *rest = rest
             if name not in space:
                 return digest(b"absent", name.encode())
-            inner = _without_handle(space[name])
+            inner = origin.without_handle(space[name])
             path = self.local_modules.file_of(value.__name__)
             if path is not None and not isinstance(inner, ModuleType):
                 # Bound by a star import or by code: only the file can say where it comes from.
@@ -362,16 +385,6 @@ class _Reader:
         class.
         """
         return [self.encode(loggers.content(_read_alone))] if module == "logging" else []
-
-
-def _without_handle(value: Any) -> Any:
-    """Return what a handle stands for: whether a class has a handle already must not matter."""
-    kind = type(value)
-    if origin.is_ours(kind.__module__) and "__reduce__" in vars(kind):
-        made = value.__reduce__()
-        if isinstance(made, tuple) and made[0] in TRAVELS:
-            return made[1][0]
-    return value
 
 
 def _read_alone(value: object) -> str:

@@ -12,6 +12,7 @@ import sysconfig
 from types import CodeType, ModuleType
 from typing import Any
 
+from lifecycle_magic.decorators.travel import TRAVELS
 from lifecycle_magic.fingerprint.bytecode import Import
 
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
     "resolves",
     "source_of",
     "version",
+    "without_handle",
 ]
 
 _PACKAGE = __name__.partition(".")[0]
@@ -190,3 +192,13 @@ def _add(sources: list[tuple[str, str]], spec: importlib.machinery.ModuleSpec) -
     path = spec.origin
     if path and path.endswith(".py") and not is_installed_path(path):
         sources.append((spec.name, path))
+
+
+def without_handle(value: Any) -> Any:
+    """Return what a handle stands for: whether a class has a handle already must not matter."""
+    kind = type(value)
+    if is_ours(kind.__module__) and "__reduce__" in vars(kind):
+        made = value.__reduce__()
+        if isinstance(made, tuple) and made[0] in TRAVELS:
+            return made[1][0]
+    return value

@@ -34,8 +34,8 @@ _FILLERS = frozenset(
 )
 _GLOBAL_LOADS = ("LOAD_GLOBAL", "LOAD_NAME")
 _MAIN = "__main__"
-_OF_MODULES = frozenset({"getattr", "vars", "dir", "__dict__"})
-_FUNCTIONS = _BUILTINS | {"getattr", "vars", "dir"}
+_OF_MODULES = frozenset({"getattr", "getmembers", "vars", "dir", "__dict__"})
+_FUNCTIONS = _BUILTINS | {"getattr", "getmembers", "vars", "dir"}
 _TRIGGERS = _BUILTINS | _SPACES | _MARKED | _LIBRARIES | {_MAIN, "modules"}
 _SHORTEST_PART = 2  # characters of the beginning or end of a name
 

@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from enum import Enum
 
+from lifecycle_magic.fingerprint.class_hierarchy import BASE, ORDER_OF_BASES
 from lifecycle_magic.spec import reading
 from lifecycle_magic.spec.class_spec import ClassSpec
 from lifecycle_magic.spec.options import Options
@@ -63,8 +64,11 @@ def headline(
 
 def changed(old: Mapping[str, str], new: Mapping[str, str], cls: str) -> list[str]:
     """Return the names of the parts that differ, those of the class without its name."""
-    names = [*new, *(name for name in old if name not in new)]
-    return [_short(name, cls) for name in names if old.get(name) != new.get(name)]
+    every = [*new, *(name for name in old if name not in new)]
+    names = [_short(name, cls) for name in every if old.get(name) != new.get(name)]
+    if any(name.startswith(BASE) for name in names):
+        names = [name for name in names if name != ORDER_OF_BASES]
+    return names
 
 
 def _short(name: str, cls: str) -> str:

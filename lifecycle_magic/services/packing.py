@@ -6,7 +6,6 @@ in which it was defined.
 
 from __future__ import annotations
 
-import builtins
 import io
 import linecache
 import logging
@@ -19,11 +18,16 @@ from typing import Any
 from lifecycle_magic.decorators.classes import is_class
 from lifecycle_magic.decorators.travel import TRAVELS, travel_own
 from lifecycle_magic.fingerprint import warning_filters
+from lifecycle_magic.fingerprint.introspection import (
+    Asked,
+    annotated_names,
+    asked_by,
+    subclasses_of,
+)
 from lifecycle_magic.fingerprint.origin import is_installed_path
 from lifecycle_magic.fingerprint.string_names import names_by_string
-from lifecycle_magic.guest import notebook_names
 from lifecycle_magic.handles.function import HANDLES
-from lifecycle_magic.services import class_ids
+from lifecycle_magic.services import class_ids, shell_names
 from lifecycle_magic.services.web_applications import (
     ApplicationReleases,
     is_application,
@@ -40,7 +44,6 @@ MAIN = "__main__"
 _VERSIONS = "__lifecycle_versions__"
 _LOGGERS = "__lifecycle_loggers__"
 _FILTERS = "__lifecycle_warnings__"
-_HIDDEN = ("exit", "quit")  # builtins that IPython removes while a cell runs
 _PACKAGE_FOLDER = __file__.rpartition("services")[0]
 SOURCE_LIMIT_CHARACTERS = 1 << 20  # characters of a class's source files
 
@@ -138,6 +141,8 @@ class _Packer(ByValue):
         self.referrers: dict[Key, tuple[Key | None, str]] = {}
         self._writing: Key | None = None
         self._follows_names = True
+        self._asked = Asked()
+        self._classes: dict[type, None] = {}  # the user's, in the order in which they were found
         self.releases = ApplicationReleases()
 
     def follow(self, finder: _Packer) -> None:
@@ -154,6 +159,26 @@ class _Packer(ByValue):
         """Write each name that was found, and those that its value leads to."""
         while self.pending:
             self.write_name(self.pending.popleft())
+            if not self.pending:
+                self._add_asked()
+
+    def _add_asked(self) -> None:
+        """Add the names that code finds by introspection of what was found so far."""
+        label, space = self._label(self._namespace), self._namespace
+        for cls in list(self._classes):
+            names = annotated_names(cls, space, asked=self._asked.types)
+            if self._asked.subclasses:
+                names += [
+                    one.__qualname__
+                    for one in subclasses_of(cls)
+                    if one.__module__ == self._cls.__module__
+                ]
+            for name in names:
+                self._add_name(label, space, name, cls.__qualname__)
+        for function in list(self.functions) if self._asked.types else ():
+            place = self._label(function.__globals__)
+            for name in annotated_names(function, function.__globals__, asked=True):
+                self._add_name(place, function.__globals__, name, function.__name__)
 
     def can_travel(self, value: Any) -> bool:
         """Return whether a value can be pickled, with the names that its code reads."""
@@ -239,6 +264,7 @@ class _Packer(ByValue):
             if label.partition("#")[0] != MAIN:
                 needed = needed | {"__package__", "__path__", "__file__"}
             code, space = function.__code__, function.__globals__
+            self._asked |= asked_by(code)
             referrer = function.__qualname__.rpartition("<locals>.")[2]
             for name in sorted(needed.union(names_by_string(code, space, spelled_out=True))):
                 self._add_name(label, space, name, referrer)
@@ -271,18 +297,13 @@ class _Packer(ByValue):
         if value is not None:
             pass
         elif name not in space:
-            value = notebook_names.stand_in(getattr(builtins, name, None))
+            value = shell_names.of_builtins(name)
             if value is None:
                 return  # a builtin, or a NameError when it is read
         else:
-            value = space[name]
-            if _is_interactive(value):
-                stand_in = notebook_names.by_name(name)
-                if stand_in is not None:
-                    value = stand_in
-                elif name in _HIDDEN or hasattr(builtins, name):
-                    return  # IPython's exit, quit and open: the container has Python's own
-            value = notebook_names.stand_in(value) or value
+            value = shell_names.outside_of(name, space[name])
+            if value is shell_names.BUILTIN:
+                return
         self.values[key] = value
         self.referrers[key] = (self._writing, referrer)
         self.pending.append(key)
@@ -304,6 +325,7 @@ class _Packer(ByValue):
 
     def _reduce_class(self, cls: type) -> Reduced:
         self._define(cls)
+        self._classes[cls] = None
         return super()._reduce_class(cls)
 
     def _reduce_enum(self, cls: type) -> Reduced:
@@ -343,19 +365,6 @@ def _own_names(cls: type) -> dict[str, Any]:
             return {cls.__qualname__: function}
     line = cls.__mro__[:-1]
     return {one.__qualname__: one for one in line if one.__module__ == cls.__module__}
-
-
-def _is_interactive(value: Any) -> bool:
-    """Return whether a value belongs to IPython.
-
-    functools.wraps hides the module of its functions, so their globals are read instead.
-    """
-    if isinstance(value, types.FunctionType):
-        homes = [value.__globals__.get("__name__")]
-    else:
-        made = value.__self__ if isinstance(value, types.MethodType) else value
-        homes = [one.__module__ for one in type(made).__mro__]  # an editor derives its own shell
-    return any(str(home).partition(".")[0] in ("IPython", "ipykernel") for home in homes)
 
 
 def _name(cls: type) -> tuple[str, str]:

@@ -143,8 +143,8 @@ class Adopted(NamedTuple):
     files: str
 
 
-OF_CLASS = " (its bases, slots or members)"
-"""Ends the name of a class that a `SwapConflict` names for what no live class can change."""
+OF_CLASS = " (of a class)"
+"""Ends what a `SwapConflict` names that no live class can change, as in ``the slots of M (b)``."""
 OF_MEMORY = " (the results that it remembers)"
 """Ends a name that a `SwapConflict` names for results of code or values that changed."""
 
@@ -161,7 +161,7 @@ class SwapConflict(Exception):
         if memories := self._ending(OF_MEMORY):
             reasons.append(f"{memories} may remember results of what changed")
         if classes := self._ending(OF_CLASS):
-            reasons.append(f"the bases, slots or members of {classes} changed")
+            reasons.append(f"{classes} changed")
         return ", and ".join(reasons)
 
     def _ending(self, kind: str) -> str:

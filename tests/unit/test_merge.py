@@ -338,7 +338,7 @@ def test_super_and_the_class_cell_stay_right() -> None:
 def test_another_layout_is_refused() -> None:
     one = Cell(cell("__slots__ = ('a',)\ndef go(self): return 1"))
     one.refuses(
-        cell("__slots__ = ('a', 'b')\ndef go(self): return 2"), "M (its bases, slots or members)"
+        cell("__slots__ = ('a', 'b')\ndef go(self): return 2"), "the slots of M (b) (of a class)"
     )
 
 
@@ -347,7 +347,7 @@ def test_an_enum_with_other_members_is_refused() -> None:
     one = Cell(cell("def go(self): return E.A.value", above.format(1)))
     one.m.kept = one.live["E"].A
     one.refuses(
-        cell("def go(self): return E.A.value", above.format(2)), "E (its bases, slots or members)"
+        cell("def go(self): return E.A.value", above.format(2)), "the members of E (A) (of a class)"
     )
 
 
@@ -471,6 +471,8 @@ def test_any_edits_and_changes_give_what_each_name_asks_for(steps: list[Any]) ->
 def test_the_message_of_a_conflict_says_what_changed_where() -> None:
     both = "a, b changed both in the notebook and in the container"
     assert str(SwapConflict("a", "b")) == both
-    assert str(SwapConflict("Color" + OF_CLASS)) == "the bases, slots or members of Color changed"
-    text = str(SwapConflict("a", "Color" + OF_CLASS, "b"))
-    assert text == both + ", and the bases, slots or members of Color changed"
+    assert str(SwapConflict("the members of Color (RED)" + OF_CLASS)) == (
+        "the members of Color (RED) changed"
+    )
+    text = str(SwapConflict("a", "the members of Color (RED)" + OF_CLASS, "b"))
+    assert text == both + ", and the members of Color (RED) changed"

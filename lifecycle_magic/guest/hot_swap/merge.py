@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from types import FunctionType
 from typing import Any
 
-from lifecycle_magic.guest.hot_swap import places
+from lifecycle_magic.guest.hot_swap import class_shape, places
 from lifecycle_magic.guest.hot_swap.changes import DECLARED, find_changes
 from lifecycle_magic.guest.hot_swap.counterparts import (
     Counterparts,
@@ -28,7 +28,7 @@ from lifecycle_magic.guest.hot_swap.reach import Reach
 from lifecycle_magic.guest.hot_swap.same_content import MISSING, ContentReader
 from lifecycle_magic.guest.hot_swap.shared_values import find_shared
 from lifecycle_magic.wire import definition_load, definitions, name_table
-from lifecycle_magic.wire.by_value import OF_CLASSES, OF_ENUMS, is_slot, registered
+from lifecycle_magic.wire.by_value import OF_CLASSES, OF_ENUMS, is_slot
 from lifecycle_magic.wire.messages import OF_CLASS, OF_MEMORY, SwapConflict
 from lifecycle_magic.wire.name_table import NameTable
 from lifecycle_magic.wire.reducers import make_cached_function
@@ -243,19 +243,14 @@ class _Plan:
 
     # --- classes -------------------------------------------------------------------------
 
+    def _contents(self) -> tuple[ContentReader, ContentReader, ContentReader]:
+        return self._base_content, self._live_content, self._new_content
+
     def _class(self, path: str, triple: Triple) -> None:
-        base, live, new = triple.base, triple.live, triple.new
+        base, live = triple.base, triple.live
         members = getattr(base, "__members__", {}) if hasattr(base, "_member_map_") else {}
-        shapes = [
-            contents.of([_shape(one), type(one), list(one.__bases__), _values(one), _adopted(one)])
-            for contents, one in (
-                (self._base_content, base),
-                (self._new_content, new),
-                (self._live_content, live),
-            )
-        ]
-        if shapes[0] is None or len(set(shapes)) > 1:
-            self.conflicts.append(path + OF_CLASS)
+        if differing := class_shape.find_differing(triple, self._contents()):
+            self.conflicts += (f"{one.format(path)}{OF_CLASS}" for one in differing)
             return
         skipped = OF_CLASSES | (OF_ENUMS if members else frozenset()) | members.keys()
         for name in _keys(*map(vars, triple)):
@@ -322,20 +317,3 @@ def _argument(function: FunctionType, number: int) -> str:
     code = function.__code__
     names = code.co_varnames[: code.co_argcount]
     return names[len(names) - len(function.__defaults__ or ()) + number]
-
-
-def _shape(cls: type) -> Any:
-    slots = vars(cls).get("__slots__")
-    return list(slots) if isinstance(slots, (list, tuple, dict)) else slots
-
-
-def _adopted(cls: type) -> Any:
-    """Return the virtual subclasses of an abstract class, in any order."""
-    return set(registered(cls))
-
-
-def _values(cls: Any) -> Any:
-    """Return the members of an enum, which can't be changed under the objects that hold them."""
-    if not hasattr(cls, "_member_map_"):
-        return None
-    return [(name, member._value_) for name, member in cls.__members__.items()]
