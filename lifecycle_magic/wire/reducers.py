@@ -143,6 +143,62 @@ def make_weak_reference(target: Any) -> Any:
     return weakref.ref(Dead() if target is None else target)
 
 
+# --- objects of the standard library that refuse to be pickled ------------------------------------
+
+
+def _compiled_format(value: Any) -> Reduced:
+    return type(value), (value.format,)
+
+
+def _thread_local(value: Any) -> Reduced:
+    return type(value), (), dict(value.__dict__), None, None, fill_values  # of this thread
+
+
+def _system_random(value: Any) -> Reduced:
+    return type(value), ()
+
+
+def _sort_key(value: Any) -> Reduced | None:
+    """Reduce what ``functools.cmp_to_key`` returns, which hides its function."""
+    import functools
+    import gc
+
+    found = [one for one in gc.get_referents(value) if callable(one) and not isinstance(one, type)]
+    return (functools.cmp_to_key, (found[0],)) if len(found) == 1 else None
+
+
+# argparse compares this one string by identity, which does not survive a pickle.
+_SUPPRESSED = ("default", "dest", "help", "argument_default", "usage")
+
+
+def _argument(value: Any) -> Reduced | None:
+    """Reduce an action, a group or a parser of argparse with `argparse.SUPPRESS` in it."""
+    import argparse
+
+    reduced = value.__reduce_ex__(4)
+    state = reduced[2]
+    if not isinstance(state, dict):
+        return None
+    names = [name for name in _SUPPRESSED if state.get(name) is argparse.SUPPRESS]
+    rest = {name: one for name, one in state.items() if name not in names}
+    return (*reduced[:2], (rest, names), None, None, fill_argument)
+
+
+_OF_ARGPARSE = (
+    *("ArgumentParser", "_ArgumentGroup", "_MutuallyExclusiveGroup", "_SubParsersAction"),
+    *("_StoreAction", "_StoreConstAction", "_StoreTrueAction", "_StoreFalseAction"),
+    *("_AppendAction", "_AppendConstAction", "_CountAction", "_ExtendAction", "_HelpAction"),
+    *("_VersionAction", "BooleanOptionalAction", "_ChoicesPseudoAction"),
+)
+
+
+def fill_argument(made: Any, state: tuple[dict[str, Any], list[str]]) -> None:
+    """Set the attributes of an action, a group or a parser of argparse."""
+    import argparse
+
+    vars(made).update(state[0], **dict.fromkeys(state[1], argparse.SUPPRESS))
+
+
 # --- contextlib ---------------------------------------------------------------------------------
 
 
@@ -250,6 +306,11 @@ _REDUCERS: dict[str, dict[str, Callable[[Any], Reduced | None]]] = {
     "ReferenceType": {"weakref": _weak_reference},
     "_GeneratorContextManager": {"contextlib": _context_manager},
     "_AsyncGeneratorContextManager": {"contextlib": _context_manager},
+    "Struct": {"_struct": _compiled_format},
+    "_local": {"_thread": _thread_local},
+    "SystemRandom": {"random": _system_random},
+    "KeyWrapper": {"functools": _sort_key},
+    **{name: {"argparse": _argument} for name in _OF_ARGPARSE},
     "ContextVar": dict.fromkeys(("_contextvars", "contextvars"), _context_variable),
     "TextIOWrapper": {"_io": _file},
     "method": {"builtins": _method},

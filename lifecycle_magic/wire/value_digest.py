@@ -18,7 +18,7 @@ from collections.abc import Callable
 from types import BuiltinFunctionType, MappingProxyType, MethodType, ModuleType
 from typing import Any
 
-from lifecycle_magic.wire.reducers import replaced_by_kernel
+from lifecycle_magic.wire.reducers import reducer_of, replaced_by_kernel
 
 __all__ = ["UnreadableValue", "ValueDigester", "digest"]
 
@@ -165,7 +165,10 @@ class ValueDigester:
             own = copyreg.dispatch_table.get(kind)
             reduced = own(value) if own is not None else value.__reduce_ex__(5)
         except Exception as error:  # any error of a type that can't be taken apart
-            raise UnreadableValue(kind.__qualname__) from error
+            reducer = reducer_of(kind)
+            reduced = reducer(value) if reducer is not None else None
+            if reduced is None:
+                raise UnreadableValue(kind.__qualname__) from error
         if isinstance(reduced, str):
             home = getattr(value, "__module__", None) or kind.__module__
             wrapped = getattr(value, "__dict__", {}).get("__wrapped__")

@@ -6,6 +6,7 @@ import contextlib
 import fcntl
 import json
 import os
+import re
 import subprocess
 import sys
 import uuid
@@ -211,9 +212,15 @@ def _same(wanted: str, got: str, loose: bool) -> bool:
 
 
 def _lines(text: str) -> list[str]:
-    """The lines of a text, without those in which ``%%time`` gives its times."""
+    """The lines of a text, without those in which ``%%time`` gives its times, and without the
+    product's hint that a class has values of its last run.
+    """
     lines = [line.rstrip() for line in text.strip("\n").splitlines()]
-    return [line for line in lines if not line.startswith(("CPU times:", "Wall time:"))]
+    return [line for line in lines if not line.startswith(_TIMES) and not _HINT.match(line)]
+
+
+_TIMES = ("CPU times:", "Wall time:")
+_HINT = re.compile(r"\w+ still uses .* as of its last run\. Fix: run the cell of ")
 
 
 def _raised(wanted: str | None, got: str | None) -> bool:

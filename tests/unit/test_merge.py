@@ -476,3 +476,10 @@ def test_the_message_of_a_conflict_says_what_changed_where() -> None:
     )
     text = str(SwapConflict("a", "the members of Color (RED)" + OF_CLASS, "b"))
     assert text == both + ", and the members of Color (RED) changed"
+
+
+def test_values_that_hold_themselves_are_no_endless_walk() -> None:
+    above = "ring = []\nring.append(ring)\ndeep = []\nfor _ in range(60):\n    deep = [deep, deep]"
+    one = Cell(cell("def go(self): return ring[0] is ring, deep[0] is deep[1], 1", above))
+    one.edit(cell("def go(self): return ring[0] is ring, deep[0] is deep[1], 2", above))
+    assert one.m.go() == (True, True, 2)

@@ -37,6 +37,7 @@ class Counterparts:
         self.classes: list[tuple[str, Triple]] = []
         self.cells: list[tuple[str, Triple]] = []
         self._lives: list[Any] = []
+        self._seen: set[tuple[int, ...]] = set()
 
     def has(self, thing: object) -> bool:
         """Return whether ``thing`` has a counterpart in the other copies."""
@@ -56,6 +57,11 @@ class Counterparts:
         waiting = [(path, triple)]
         while waiting:
             path, triple = waiting.pop()
+            # A container may hold itself, or one of its parts many times.
+            place = tuple(map(id, triple))
+            if place in self._seen:
+                continue
+            self._seen.add(place)
             if any(one is MISSING or self.has(one) for one in triple):
                 continue
             kinds = set(map(type, triple))
