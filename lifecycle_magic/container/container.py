@@ -230,13 +230,14 @@ class Container:
             if self._finishing:
                 return
             self._finishing = True
-        for slot in self.slots:
-            slot.give_up("it could not be adopted")
         control = self.connections.control
         if control is not None:
-            control.shut_down()  # the event loop closes it
+            control.shut_down()  # first: nothing may ask it to exit; the event loop closes it
+        for slot in self.slots:
+            slot.give_up("it could not be adopted")
         self.connections.freeze()
         self._move(State.FAILED, "it could not be adopted")
+        self.connections.close_free_slots()
         self.exited.set()
 
     # --- inputs ----------------------------------------------------------------------------

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from lifecycle_magic.container import kept
 from lifecycle_magic.container.kept import KeptContainer
 from lifecycle_magic.engines.choose import choose
 from lifecycle_magic.exception import EngineError
+from lifecycle_magic.host import keep_record
 from lifecycle_magic.host.keep_record import KeepRecord
 from lifecycle_magic.ui.panel.snapshot import kept_state
 from lifecycle_magic.ui.panel.text import plain, size
 
-__all__ = ["held", "told"]
+if TYPE_CHECKING:
+    from lifecycle_magic.session.session import Session
+
+__all__ = ["held", "prepare", "told"]
 
 
 def told(root: Path) -> str:
@@ -26,6 +32,24 @@ def told(root: Path) -> str:
         "on with it, or end it with lifecycle-magic stop NAME:"
     )
     return "\n".join([head, *lines, ""])
+
+
+def prepare(session: Session) -> None:
+    """Load what the first cell needs to adopt a container, while the user reads.
+
+    That is most of the time which the cell would take: the modules, and the engines' answers.
+    """
+    engines = {record.engine for record in keep_record.find_all(session.root)}
+
+    def load() -> None:
+        with contextlib.suppress(Exception):  # the cell reports what is wrong
+            from lifecycle_magic.services import bundle
+
+            bundle.guest_folder()
+            for name in engines:
+                session.engine(name, announce=False).containers()
+
+    threading.Thread(target=load, name="lifecycle-prepare", daemon=True).start()
 
 
 def held(root: Path) -> list[str]:

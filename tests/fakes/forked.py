@@ -174,11 +174,14 @@ class Forked:
             retries=given.retries,
         )
 
+        self.more_pools: list[Pool] = []  # closed at the end, too
+
     def __enter__(self) -> Forked:
         return self
 
     def __exit__(self, *exc: object) -> None:
-        self.pool.close("the test is over")
+        for pool in (self.pool, *self.more_pools):
+            pool.close("the test is over")
         for container in self.made:
             if not container.exited.wait(20):
                 container.end(Ending(EndKind.KILL, "it did not go"), wait=True)

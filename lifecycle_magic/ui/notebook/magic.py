@@ -35,6 +35,7 @@ def load(shell: Any) -> None:
         from lifecycle_magic.ui import kept_containers
 
         print(kept_containers.told(paths.state_root()), end="")
+        kept_containers.prepare(session.current())
 
 
 def unload(shell: Any) -> None:
