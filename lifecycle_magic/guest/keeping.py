@@ -131,13 +131,14 @@ class Keeping:
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         folder = os.open(self._run, os.O_RDONLY | os.O_DIRECTORY)
         try:
-            path = f"/proc/self/fd/{folder}/{SOCKET}"  # sun_path holds 107 bytes (unix(7))
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(path)
+            # Under another name until it listens. sun_path holds 107 bytes (unix(7)).
+            part = f".{SOCKET}.{os.urandom(8).hex()}"
+            path = f"/proc/self/fd/{folder}/{part}"
             sock.bind(path)
             # The kernel's user need not be this one. The folder around it is 0700.
             os.chmod(path, 0o666)
             sock.listen(MAX_REQUESTS)
+            os.rename(part, SOCKET, src_dir_fd=folder, dst_dir_fd=folder)
         except OSError:
             sock.close()
             self._terms = None  # a full disk: nobody could find this container

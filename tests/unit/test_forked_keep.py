@@ -161,7 +161,9 @@ def test_a_generator_that_nobody_reads_any_more_ends(engine: ForkEngine) -> None
     with Forked(engine, Counter) as counter:
         items = counter.numbers.remote_gen()
         assert next(items) == 0
-        after = Next(counter, leave(counter))
+        container = leave(counter)
+        items.close()
+        after = Next(counter, container)
         assert after.has_closed.remote() == 1
 
 
@@ -263,6 +265,7 @@ def test_all_lanes_of_a_concurrent_class_go_on(engine: ForkEngine) -> None:
         assert next(half) == 0
         before = together.ticked.remote()
         container = leave(together)
+        half.close()
         wait_for(lambda: (found := kept.status(record(container))) and found.running == 0)
         time.sleep(0.05)  # its task runs meanwhile, as in any process
         after = Next(together, container)
