@@ -18,7 +18,6 @@ before, then end-of-file.
 
 from __future__ import annotations
 
-import codecs
 import contextlib
 import math
 import os
@@ -32,12 +31,14 @@ from typing import Any
 from lifecycle_magic.guest import descriptor_output, end_report, interrupts, signals
 from lifecycle_magic.guest.connecting import Connected
 from lifecycle_magic.guest.container_log import ContainerLog
+from lifecycle_magic.guest.control_connection import ControlConnection
 from lifecycle_magic.guest.end_report import EndReport
 from lifecycle_magic.guest.interrupter import Interrupter
-from lifecycle_magic.guest.json_lines import JsonLineReader, encode_line, join_prints
+from lifecycle_magic.guest.json_lines import encode_line
 from lifecycle_magic.guest.keeping import Keeping
 from lifecycle_magic.guest.pipes import Pipes
-from lifecycle_magic.guest.print_journal import BATCH_SECONDS, Unsent
+from lifecycle_magic.guest.print_journal import Unsent
+from lifecycle_magic.guest.worker_pipes import WorkerPipes
 from lifecycle_magic.wire import clock
 from lifecycle_magic.wire.frames import Channel, Kind
 from lifecycle_magic.wire.hello import BootFile
@@ -53,24 +54,8 @@ SECOND_INTERRUPT_SECONDS = 2.0
 A coroutine that was not cancelled by then is interrupted like a function.
 """
 
-NOTES_PAUSE_SECONDS = 0.01
-"""Seconds for which notes stay unread after a line that the cell has shown already.
-
-If each note was read as it arrives, a method that prints thousands of lines would share the
-processor with its log.
-"""
-
-LATE_PRINTS_SECONDS = 2 * BATCH_SECONDS
-"""Seconds that output of processes waits for printed lines that the worker has not sent yet."""
-
 KERNEL_GONE = "the kernel is gone"
 DATA_CLOSED = "the kernel closed the data connection"
-
-PIPE_BYTES = 1 << 16
-"""Bytes that a pipe holds, so that one read takes all."""
-
-MAX_BACKLOG_BYTES = 1 << 20
-"""Bytes of output that wait for a kernel which does not read. More output only goes to the log."""
 
 
 class Supervisor:
@@ -88,27 +73,19 @@ class Supervisor:
     ) -> None:
         self._boot = boot
         self._run = run
-        self._control: socket.socket | None = None
         self._data = [channel.sock for channel in connected.data]
         self._worker = worker
         self._pipes = pipes
         self._log = ContainerLog(os.path.join(run, "log"))
-        # The user's code may break what the worker writes.
-        self._worker_lines = JsonLineReader(self._on_bad_note)
-        self._backlog = bytearray()
-        self._decoders = {
-            pipes.out: ("stdout", codecs.getincrementaldecoder("utf-8")("replace")),
-            pipes.err: ("stderr", codecs.getincrementaldecoder("utf-8")("replace")),
-        }
         self._poll = select.poll()
-        self._watch_control(connected)
+        self._control = ControlConnection(self._poll)
+        self._control.open(connected.control.sock)
+        self._reader = WorkerPipes(pipes, self._poll, self._on_note, self._on_output)
         self._wake_r, self._wake_w = os.pipe()
         self._keeping = Keeping(run, len(self._data), self._poll, self._stop_kept, self._wake)
         self._phase = "running"
         self._deadline: float | None = None
-        self._resume = math.inf  # when notes are read again
         self._printed = -1  # the last batch of printed text that the worker has reported
-        self._read_pipes = math.inf  # when output is read that came after printed text
         self._interrupter = Interrupter(worker, pipes.cancels)
         self._signal = ""  # a signal that was sent; set by a thread, handled in the loop
         self._interrupted = 0  # how many times
@@ -124,11 +101,9 @@ class Supervisor:
         os.set_blocking(self._wake_w, False)
         signal.set_wakeup_fd(self._wake_w, warn_on_full_buffer=False)
         signal.signal(signal.SIGCHLD, lambda *_: None)  # only to wake the poll
-        os.set_blocking(self._pipes.notes, False)
-        for fd in (self._pipes.out, self._pipes.err, self._pipes.settled):
-            os.set_blocking(fd, False)
-        for fd in (self._wake_r, self._pipes.notes, self._pipes.out, self._pipes.err):
-            self._poll.register(fd, select.POLLIN)
+        os.set_blocking(self._pipes.settled, False)
+        self._poll.register(self._wake_r, select.POLLIN)
+        self._reader.watch()
 
         def on_signal(name: str) -> None:
             self._signal = name
@@ -138,16 +113,14 @@ class Supervisor:
         status: int | None = self._reap()
         while status is None:
             for fd, _ in self._poll.poll(self._timeout()):
-                if self._control is not None and fd == self._control.fileno():
+                if self._control.owns(fd):
                     self._on_control()
                 elif fd == self._wake_r:
                     os.read(self._wake_r, 4096)
                 elif self._keeping.owns(fd):
                     self._keeping.on_readable(fd)
-                elif fd == self._pipes.notes or not self._pipes.journal.has_text:
-                    self._on_pipe(fd)
-                elif self._read_pipes == math.inf:
-                    self._postpone_pipes()
+                else:
+                    self._reader.on_readable(fd)
             if self._signal:
                 # At once: the engine kills us at grace + 5 s, and the grace belongs to exit.
                 self._start_draining(f"it was stopped from outside ({self._signal})", 0.0)
@@ -164,8 +137,8 @@ class Supervisor:
 
     def _timeout(self) -> float | None:
         due = min(
-            *(self._deadline or math.inf, self._interrupter.due, self._resume),
-            *(self._read_pipes, self._keeping.due),
+            *(self._deadline or math.inf, self._interrupter.due),
+            *(self._reader.due, self._keeping.due),
         )
         if due == math.inf:
             return None
@@ -190,20 +163,8 @@ class Supervisor:
     # --- input -----------------------------------------------------------------------------
 
     def _on_control(self) -> None:
-        assert self._control is not None
-        self._send()
-        try:
-            data = self._control.recv(1 << 16)
-            messages = self._kernel_lines.feed(data)
-        except BlockingIOError:
-            return
-        except (OSError, ValueError):
-            data, messages = b"", []
-        if not data:
-            self._poll.unregister(self._control)
-            self._control.close()
-            self._control = None
-            self._backlog.clear()
+        messages = self._control.receive()
+        if not self._control.is_open:
             if self._phase != "running" or not self._keeping.begin():
                 # No caller waits for the running input any more, so it is interrupted at once.
                 self._start_draining(KERNEL_GONE, 0.0)
@@ -212,7 +173,7 @@ class Supervisor:
                 self._why = KERNEL_GONE
         for one in messages:
             if one.get("do") == "cancel":
-                self._read_pending_notes()  # of processes that the call has started
+                self._reader.read_pending_notes()  # of processes that the call has started
                 self._interrupter.interrupt(int(one["call"]), _since(one))
             elif one.get("do") == "keep":
                 with contextlib.suppress(KeyError, TypeError, ValueError):
@@ -225,64 +186,10 @@ class Supervisor:
                     str(one.get("why", "the kernel asked")), 0.0 if at_once else DRAIN_SECONDS
                 )
 
-    def _read_pending_notes(self) -> None:
-        """Read the notes that the poll has not reported yet, or that stay unread for a moment."""
-        with contextlib.suppress(BlockingIOError):
-            self._read_notes(os.read(self._pipes.notes, PIPE_BYTES))
-
-    def _postpone_pipes(self) -> None:
-        """Read output of processes a moment later: the worker has printed lines before it."""
-        for fd in (self._pipes.out, self._pipes.err):
-            with contextlib.suppress(KeyError):  # at its end
-                self._poll.unregister(fd)
-        self._read_pipes = time.monotonic() + LATE_PRINTS_SECONDS
-
-    def _on_pipe(self, fd: int) -> None:
-        if fd != self._pipes.notes:
-            self._pipes.reads.add()
-        try:
-            data = os.read(fd, PIPE_BYTES)
-        except BlockingIOError:
-            return  # read already, with a message of the kernel or a note
-        if not data:
-            with contextlib.suppress(KeyError):  # notes stay unread for a moment
-                self._poll.unregister(fd)
-        self._on_data(fd, data)
-
-    def _read_rest(self, fd: int) -> None:
-        """Read what is left in a pipe.
-
-        A child that outlived the worker may hold its other end open.
-        """
-        while data := _read_now(fd):
-            self._on_data(fd, data)
-
-    def _on_data(self, fd: int, data: bytes) -> None:
-        if fd == self._pipes.notes:
-            self._read_notes(data)
-        else:
-            self._read_output(fd, data)
-
-    def _read_notes(self, data: bytes) -> None:
-        one: dict[str, Any] = {}
-        for one in join_prints(self._worker_lines.feed(data)):
-            try:
-                self._on_note(one["note"], one)
-            except (KeyError, TypeError, ValueError, ArithmeticError, AttributeError) as error:
-                self._on_bad_note(error)
-        if one.get("note") == "print" and one.get("shown") and self._resume == math.inf:
-            self._poll.unregister(self._pipes.notes)
-            self._resume = time.monotonic() + NOTES_PAUSE_SECONDS
-
-    def _on_bad_note(self, error: Exception) -> None:
-        self._log_output(
-            "stderr", f"lifecycle_magic: a note of the worker is lost: {error!r}\n", True
-        )
-
     def _on_note(self, note: str, fields: dict[str, Any]) -> None:
         if note == "print":
             self._printed = int(fields.get("number", self._printed))
-            self._log_output(str(fields["stream"]), str(fields["text"]), bool(fields["shown"]))
+            self._on_output(str(fields["stream"]), str(fields["text"]), bool(fields["shown"]))
         elif note == "child":
             self._interrupter.processes.record_start(int(fields["pid"]), int(fields["call"]))
         elif note == "entered":
@@ -304,7 +211,7 @@ class Supervisor:
             self._phase = "exiting"
             self._report.exit_began = time.time()
             self._deadline = time.monotonic() + self._boot.grace
-            self._queue_event(encode_line(event="exiting", why=self._why))
+            self._control.queue(encode_line(event="exiting", why=self._why))
         elif note == "waiting":
             self._waits_for = ", ".join(map(str, fields["names"]))
         elif note == "again":
@@ -316,56 +223,18 @@ class Supervisor:
 
     def _settle(self, number: int) -> None:
         """Send the output that is in the pipes now, and ask the kernel to say when it is shown."""
-        for fd in (self._pipes.out, self._pipes.err):
-            if descriptor_output.holds_bytes(fd):
-                self._pipes.reads.add()
-                self._read_output(fd, _read_now(fd))
-        if self._control is None:
+        self._reader.read_pending_output()
+        if not self._control.is_open:
             descriptor_output.answer(self._pipes.settled, number)
         else:
-            self._queue_event(encode_line(event="settle", number=number))
+            self._control.queue(encode_line(event="settle", number=number))
 
-    def _read_output(self, fd: int, data: bytes) -> None:
-        stream, decoder = self._decoders[fd]
-        text = decoder.decode(data, final=not data)
-        if text:
-            self._log_output(stream, text, shown=False)
-
-    def _log_output(self, stream: str, text: str, shown: bool) -> None:
+    def _on_output(self, stream: str, text: str, shown: bool) -> None:
         self._log.write(text)
-        if len(self._backlog) < MAX_BACKLOG_BYTES:
-            self._queue_event(encode_line(event="log", stream=stream, text=text, shown=shown))
-
-    # --- output ----------------------------------------------------------------------------
-
-    def _queue_event(self, data: bytes) -> None:
-        if self._control is not None:
-            self._backlog += data
-            self._send()
-
-    def _send(self) -> None:
-        """Send as much of the backlog as the socket takes now. The poll reports when it takes
-        more.
-        """
-        if self._control is None:
-            return
-        try:
-            while self._backlog:
-                del self._backlog[: self._control.send(self._backlog)]
-        except BlockingIOError:
-            pass
-        except OSError:
-            self._backlog.clear()  # the reading side handles the error
-        self._poll.modify(self._control, select.POLLIN | (select.POLLOUT if self._backlog else 0))
+        if not self._control.is_behind:
+            self._control.queue(encode_line(event="log", stream=stream, text=text, shown=shown))
 
     # --- the next kernel -------------------------------------------------------------------
-
-    def _watch_control(self, connected: Connected) -> None:
-        """Have the poll report what the kernel says over a control connection."""
-        self._control = connected.control.sock
-        self._control.setblocking(False)
-        self._kernel_lines = JsonLineReader()
-        self._poll.register(self._control, select.POLLIN)
 
     def _follow_kernel(self) -> None:
         """Serve the kernel that has adopted this container, if one has."""
@@ -382,7 +251,7 @@ class Supervisor:
             self._start_draining("its worker could not be connected to the next kernel", 0.0)
             return
         self._boot = adopted.boot
-        self._watch_control(connected)
+        self._control.open(connected.control.sock)
 
     def _pass_on(self, connected: Connected) -> None:
         """Give the worker its new connections, and keep duplicates of those for calls."""
@@ -427,14 +296,7 @@ class Supervisor:
     def _on_deadlines(self) -> None:
         self._interrupter.check_due()
         self._keeping.on_deadline()
-        if time.monotonic() >= self._resume:
-            self._resume = math.inf
-            self._poll.register(self._pipes.notes, select.POLLIN)
-        if time.monotonic() >= self._read_pipes:
-            self._read_pipes = math.inf
-            for fd in (self._pipes.out, self._pipes.err):
-                self._poll.register(fd, select.POLLIN)
-                self._on_pipe(fd)
+        self._reader.on_deadline()
         if self._deadline is None or time.monotonic() < self._deadline:
             return
         if self._phase == "draining" and self._interrupted < 2:
@@ -484,24 +346,19 @@ class Supervisor:
 
     def _finish(self, status: int) -> None:
         """Finish after the worker has exited: read the rest, end its processes, send the report."""
-        self._read_rest(self._pipes.notes)
+        self._reader.read_rest_of_notes()
         unsent = self._pipes.journal.unsent(self._printed)
         if unsent is not None:
             shown = unsent.shown or self._show(unsent)
-            self._log_output(unsent.stream, unsent.text, shown)
-        for fd in (self._pipes.out, self._pipes.err):
-            self._read_rest(fd)
+            self._on_output(unsent.stream, unsent.text, shown)
+        self._reader.read_rest_of_output()
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._worker, signal.SIGKILL)
         report = self._report.finish(status, self._why, self._log.tail())
         # The file first: a kernel that is notified over the socket may read it.
         end_report.write(self._run, report)
         self._log.close()
-        if self._control is not None:
-            self._control.setblocking(True)
-            self._control.settimeout(DRAIN_SECONDS)
-            self._queue_event(encode_line(event="ended", report=report))
-            self._control.close()
+        self._control.finish(encode_line(event="ended", report=report), DRAIN_SECONDS)
         for sock in self._data:
             try:
                 # Also ends it for a child that the user's code forked and that outlived it.
@@ -509,14 +366,6 @@ class Supervisor:
             except OSError:
                 pass
             sock.close()
-
-
-def _read_now(fd: int) -> bytes:
-    """Return what a pipe holds now, all of it; nothing at its end."""
-    try:
-        return os.read(fd, PIPE_BYTES)
-    except BlockingIOError:
-        return b""
 
 
 def _since(fields: dict[str, Any]) -> float:
