@@ -15,6 +15,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import FunctionType
 
 import pytest
 from fakes.forked import Forked, ForkEngine
@@ -633,7 +634,8 @@ class Imports:
         by = os.path.join(os.path.dirname(lm.__file__), "made_up.py") if by_package else "own.py"
         try:
             try:
-                exec(compile("import interrupted", by, "exec"), {})
+                # exec would take all names of this module along.
+                FunctionType(compile("import interrupted", by, "exec"), {})()
                 while True:  # on another thread, an interrupt waits for a bytecode
                     time.sleep(0.01)
             except KeyboardInterrupt:
