@@ -30,13 +30,15 @@ class Argument:
     """One argument: a flag such as ``-n``, or a positional one such as ``name``.
 
     ``long`` is a second flag with the same meaning. ``is_switch`` is true for a flag without a
-    value; the value of other flags is a whole number. ``is_optional`` and ``is_repeated`` (any
+    value; the value of other flags is a whole number, or a string that the help calls ``text``.
+    ``is_optional`` and ``is_repeated`` (any
     number of values) are for positional ones.
     """
 
     flag: str
     help: str
     long: str = ""
+    text: str = ""
     is_switch: bool = False
     is_optional: bool = False
     is_repeated: bool = False
@@ -50,7 +52,7 @@ class Argument:
             return f"[{self.flag.upper()} ...]"
         if not self.flag.startswith("-"):
             return f"[{self.flag.upper()}]" if self.is_optional else self.flag.upper()
-        return f"[{self.flag}]" if self.is_switch else f"[{self.flag} N]"
+        return f"[{self.flag}]" if self.is_switch else f"[{self.flag} {self.text or 'N'}]"
 
     def add_to(self, parser: argparse.ArgumentParser) -> None:
         """Add the argument to a parser."""
@@ -61,6 +63,8 @@ class Argument:
         flags = (self.flag, self.long) if self.long else (self.flag,)
         if self.is_switch:
             parser.add_argument(*flags, help=self.help, action="store_true")
+        elif self.text:
+            parser.add_argument(*flags, help=self.help, metavar=self.text)
         else:
             parser.add_argument(*flags, help=self.help, type=int, default=self.default)
 
@@ -175,6 +179,11 @@ COMMANDS: dict[str, Command] = {
                 Argument("notebook", "the saved notebook, an .ipynb file", places=_TERMINAL),
                 Argument("names", "classes (default: all)", is_repeated=True),
                 Argument("script", "the file to write, such as app.py"),
+                Argument(
+                    "--dockerfile",
+                    "also write a folder with a Dockerfile and a server of the classes",
+                    text="DIR",
+                ),
             ),
         ),
         Command(

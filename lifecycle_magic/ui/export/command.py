@@ -19,10 +19,12 @@ def write(
     names: Sequence[str],
     target: Path,
     namespace: Mapping[str, object] | None = None,
+    folder: str | None = None,
 ) -> str:
     """Write the script of these classes to ``target``, and return what to tell the user.
 
-    Raises `InvalidError` if it can't be written, or if another file is there.
+    ``folder`` is for a Dockerfile with a server. Raises `InvalidError` if it can't be written, or
+    if another file is there.
     """
     if target.suffix != ".py":
         raise InvalidError(
@@ -39,4 +41,9 @@ def write(
     except OSError as error:
         raise InvalidError(f"export: {target} can't be written: {error.strerror}") from None
     names = ", ".join(exported.names)
-    return f"wrote {target}: {names}. For lifecycle-magic run, serve and deploy"
+    text = f"wrote {target}: {names}. For lifecycle-magic run, serve and deploy"
+    if folder is None:
+        return text
+    from lifecycle_magic.ui.export import docker_folder
+
+    return f"{text}\n{docker_folder.write(target, Path(folder).expanduser())}"
