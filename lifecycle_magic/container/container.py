@@ -16,6 +16,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 from lifecycle_magic.container import registry
 from lifecycle_magic.container.connections import Connections
@@ -35,8 +36,6 @@ from lifecycle_magic.container.slots import Plan, RunningInput, Slot
 from lifecycle_magic.container.worker_answers import REPORT_WAIT_SECONDS, KeptFrames
 from lifecycle_magic.engines.base import Engine
 from lifecycle_magic.exception import EngineError, StartError
-from lifecycle_magic.gpus.device import Gpu
-from lifecycle_magic.gpus.leases import Lease, Leases
 from lifecycle_magic.lifecycle.states import (
     ENDED_STATES,
     WARM_STATES,
@@ -48,6 +47,10 @@ from lifecycle_magic.lifecycle.states import (
 )
 from lifecycle_magic.threads.event_loop import EventLoop
 from lifecycle_magic.wire.messages import Swap
+
+if TYPE_CHECKING:
+    from lifecycle_magic.gpus.device import Gpu
+    from lifecycle_magic.gpus.leases import Lease, Leases
 
 _log = logging.getLogger(__name__)
 

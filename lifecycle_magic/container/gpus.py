@@ -10,15 +10,14 @@ from typing import TYPE_CHECKING
 
 from lifecycle_magic.container.endings import Ending, EndKind
 from lifecycle_magic.exception import EngineError, StartError, StartTimeout
-from lifecycle_magic.gpus import inventory
-from lifecycle_magic.gpus.device import Gpu
-from lifecycle_magic.gpus.leases import Lease, Leases
 from lifecycle_magic.host.owner import Owner
 from lifecycle_magic.host.paths import state_root
 from lifecycle_magic.lifecycle.states import WARM_STATES
 
 if TYPE_CHECKING:
     from lifecycle_magic.container.container import Container
+    from lifecycle_magic.gpus.device import Gpu
+    from lifecycle_magic.gpus.leases import Lease, Leases
 
 __all__ = ["ContainerGpus", "NotNeeded", "end_holders", "follow", "take"]
 
@@ -77,6 +76,8 @@ def follow(container: Container) -> None:
     """Have an adopted container hold the lease that it has from the kernel before."""
     if not container.plan.launch.gpu:
         return
+    from lifecycle_magic.gpus.leases import Leases
+
     leases = Leases(state_root())
     for lease in leases.held():
         if lease.container == container.name and lease.process is not None:
@@ -94,6 +95,9 @@ def take(container: Container, show: Callable[[str, str], None], seconds: float)
     launch = container.plan.launch
     if not launch.gpu:
         return
+    from lifecycle_magic.gpus import inventory
+    from lifecycle_magic.gpus.leases import Leases
+
     gpus = container.engine.gpus()
     if not gpus:
         return  # the engine chooses

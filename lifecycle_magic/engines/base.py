@@ -14,10 +14,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol
 
-from lifecycle_magic.gpus.device import Gpu
-from lifecycle_magic.gpus.request import GpuRequest
-
 if TYPE_CHECKING:
+    from lifecycle_magic.gpus.device import Gpu
+    from lifecycle_magic.gpus.request import GpuRequest
     from lifecycle_magic.host.owner import Owner
     from lifecycle_magic.host.volume_folder import Entry, Upload
     from lifecycle_magic.images.image import Image

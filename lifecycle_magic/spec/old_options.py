@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from lifecycle_magic.decorators.hooks import concurrent
 from lifecycle_magic.exception import InvalidError
-from lifecycle_magic.modal_api.table import old_spelling
 
 if TYPE_CHECKING:
     from lifecycle_magic.spec.options import Options
@@ -36,7 +35,7 @@ def current_names(where: str, given: Mapping[str, Any], before: Options) -> dict
             )
         start = found.get(name)
         found[name] = change(where, value, getattr(before, name) if start is None else start)
-        old_spelling("options", f"{old}=")
+        _warn(old)
     return found
 
 
@@ -46,7 +45,7 @@ def old_concurrency(target: T, options: Mapping[str, Any]) -> tuple[T, dict[str,
     count = options.get("allow_concurrent_inputs")
     if count is None:
         return target, given
-    old_spelling("options", "allow_concurrent_inputs=")
+    _warn("allow_concurrent_inputs")
     return concurrent(max_inputs=count)(target), given
 
 
@@ -90,6 +89,13 @@ def _mounts(where: str, value: Any, start: Any) -> Any:
             raise InvalidError(f"{where}: mounts= is a list of Mount objects, not {mount!r:.60}")
         image = mount.added_to(image)
     return image
+
+
+def _warn(old: str) -> None:
+    # The lists of Modal's names are a tenth of what %load_ext would import otherwise.
+    from lifecycle_magic.modal_api.table import old_spelling
+
+    old_spelling("options", f"{old}=")
 
 
 _OLD: dict[str, tuple[str, Change]] = {

@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, cast
 
 from lifecycle_magic.exception import InvalidError
-from lifecycle_magic.gpus import request as gpu_request
 from lifecycle_magic.host import docker_contexts
 from lifecycle_magic.spec.number_checks import refusal
 
@@ -37,8 +36,10 @@ def gpu(name: str, value: Any) -> str | int | tuple[str | int, ...] | None:
     """
     if value is False:
         return None
+    from lifecycle_magic.gpus import request
+
     try:
-        gpu_request.read(value)
+        request.read(value)
     except ValueError as error:
         raise refusal(name, value, str(error)) from None
     if isinstance(value, (list, tuple)):

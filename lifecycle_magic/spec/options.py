@@ -20,16 +20,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lifecycle_magic.exception import InvalidError
-from lifecycle_magic.gpus import request as gpu_request
-from lifecycle_magic.gpus.request import GpuRequest
 from lifecycle_magic.host import salt
-from lifecycle_magic.modal_api.table import find, notice
 from lifecycle_magic.spec import option_checks as checks
 from lifecycle_magic.spec.number_checks import above_zero, duration, limit, number, whole
 from lifecycle_magic.spec.old_options import current_names
 from lifecycle_magic.spec.unknown_options import explain_unknown
 
 if TYPE_CHECKING:
+    from lifecycle_magic.gpus.request import GpuRequest
     from lifecycle_magic.images.image import Image
     from lifecycle_magic.secret import Secret
     from lifecycle_magic.spec.retries import Retries
@@ -214,6 +212,8 @@ class Options:
         clean: dict[str, Any] = {}
         for name, value in current_names(where, changes, self).items():
             if name not in _DECLARED:
+                from lifecycle_magic.modal_api.table import find, notice
+
                 entry = find("options", f"{name}=")
                 if entry is not None and value is None:
                     continue  # Modal's "not given"
@@ -247,7 +247,11 @@ class Options:
 
     def gpu_requests(self) -> tuple[GpuRequest, ...]:
         """Return the GPUs that a container gets, as alternatives; empty for none."""
-        return gpu_request.read(self.gpu, self.gpu_memory)
+        if self.gpu is None and self.gpu_memory is None:
+            return ()
+        from lifecycle_magic.gpus import request
+
+        return request.read(self.gpu, self.gpu_memory)
 
     def identity(self) -> str:
         """Return a short digest (hex) of every option: equal only for equal options."""

@@ -5,13 +5,13 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
-from lifecycle_magic.modal_api.table import find
-
 __all__ = ["explain_unknown"]
 
 
 def explain_unknown(name: str, known: Iterable[str]) -> str:
     """Return what to write instead of an option that is not there."""
+    from lifecycle_magic.modal_api.table import find
+
     entry = find("options", f"{name}=")
     if entry is not None and entry.verdict == "refused":
         return f"{name} {entry.note}"

@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from lifecycle_magic.exception import InvalidError
-from lifecycle_magic.modal_api.table import find
 from lifecycle_magic.spec.options import Declared, Options, declared
 from lifecycle_magic.spec.unknown_options import explain_unknown
 
@@ -250,6 +249,8 @@ def _unknown(word: str) -> str:
     if near:
         return f"no option {name}: did you mean --{near[0]}?"
     option = meant.replace("-", "_")
+    from lifecycle_magic.modal_api.table import find
+
     entry = find("options", f"{option}=")
     if entry is not None and entry.verdict == "renamed":
         return f"{name} is an old spelling: write {entry.note}"
