@@ -263,9 +263,12 @@ class FunctionCall(Generic[T_co]):
 
         return self.prompts.attended_by(asyncio.get_running_loop())
 
+    _is_finalizing = staticmethod(sys.is_finalizing)
+
     def __del__(self) -> None:
         # Nobody can ask any more, except by the id. An exception would be lost without a trace.
-        if self.__dict__.get("_wanted", True) or sys.is_finalizing():
+        # At the interpreter's end this module has no names any more.
+        if self.__dict__.get("_wanted", True) or self._is_finalizing():
             return
         self._future.add_done_callback(functools.partial(_report_lost, self._where))
 

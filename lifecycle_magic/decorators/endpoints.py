@@ -53,7 +53,7 @@ def fastapi_endpoint(
     ...     def predict(self, x: int): return {"y": 2 * x}
     """
     name = "fastapi_endpoint"
-    refuse_options(name, unknown, "method", "docs", *_COMMON)
+    _refuse_options(name, unknown, "method", "docs", *_COMMON)
     if str(method).upper() not in METHODS:
         raise InvalidError(f"@{name}: method={method!r} must be one of {', '.join(METHODS)}")
     return _web(fn, name, label, requires_proxy_auth, cors, method=method.upper(), docs=bool(docs))
@@ -84,7 +84,7 @@ def asgi_app(
     ...         from fastapi import FastAPI
     ...         return FastAPI()
     """
-    refuse_options("asgi_app", unknown, *_COMMON)
+    _refuse_options("asgi_app", unknown, *_COMMON)
     return _web(fn, "asgi_app", label, requires_proxy_auth, cors)
 
 
@@ -107,7 +107,7 @@ def wsgi_app(
     ...         from flask import Flask
     ...         return Flask("model")
     """
-    refuse_options("wsgi_app", unknown, *_COMMON)
+    _refuse_options("wsgi_app", unknown, *_COMMON)
     return _web(fn, "wsgi_app", label, requires_proxy_auth, cors)
 
 
@@ -133,7 +133,7 @@ def web_server(
     ...         import subprocess
     ...         subprocess.Popen(["python3", "-m", "http.server", "8000"])
     """
-    refuse_options("web_server", unknown, "port", "startup_timeout", *_COMMON)
+    _refuse_options("web_server", unknown, "port", "startup_timeout", *_COMMON)
     if callable(port):
         raise InvalidError("@web_server needs the port. Fix: write @web_server(8000)")
     if type(port) is not int or not 0 < port < 65536:
@@ -144,6 +144,13 @@ def web_server(
         )
     settings = {"port": port, "startup_timeout": float(startup_timeout)}
     return _web(None, "web_server", label, requires_proxy_auth, cors, **settings)
+
+
+def _refuse_options(name: str, unknown: dict[str, object], *known: str) -> None:
+    """Do what `refuse_options` does. Requests wait, so ``wait_for_response`` may be true only."""
+    if unknown.pop("wait_for_response", True) is False:
+        refuse_options(name, {"wait_for_response": "False"}, *known)
+    refuse_options(name, unknown, *known)
 
 
 def _web(

@@ -6,6 +6,7 @@ import os
 import re
 import shlex
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
 from lifecycle_magic.checks import matches
@@ -41,6 +42,12 @@ class OldSteps:
         old_spelling("Image", "conda")
         image: Image = cls.micromamba(python_version, force_build)
         return image
+
+    def run_inside(self: Any) -> AbstractContextManager[None]:
+        """Do what `imports` does."""
+        old_spelling("Image", "run_inside")
+        block: AbstractContextManager[None] = self.imports()
+        return block
 
     def conda_install(self: Any, *packages: str | list[str], **options: Any) -> Image:
         """Do what `micromamba_install` does."""

@@ -123,6 +123,7 @@ IMAGES = Section(
             "Image",
             {
                 "from_dockerhub": "Image.from_registry(tag)",
+                "run_inside": "with image.imports():",
                 "conda": "Image.micromamba()",
                 "conda_install": ".micromamba_install(...)",
                 "copy_local_file": ".add_local_file(...)",

@@ -65,6 +65,7 @@ APP = Section(
                 "deploy": "keep it running with: lifecycle-magic deploy script.py",
                 "get_dashboard_url": _PANEL,
                 "info": _PS,
+                "is_inside": "write with image.imports(): around the imports",
                 "interactive_shell": "write breakpoint() in a method, and call it with .remote()",
                 "list_objects": "use registered_functions and registered_classes",
                 "logs": _LOGS,

@@ -7,7 +7,7 @@ from lifecycle_magic.modal_api.entries import Section, ignored, refused, renamed
 __all__ = ["SECTIONS"]
 
 _OWN_MACHINE = "containers run on your own machine"
-_WAITS = "requests wait for the answer. Fix: remove it, and .spawn() what takes long"
+_WAITS = "False: requests wait for the answer. Fix: remove it, and .spawn() what takes long"
 _DOMAINS = "an endpoint answers on this machine. Fix: remove it, and put a proxy in front of it"
 
 OPTIONS = Section(

@@ -221,6 +221,7 @@ VALUES: dict[str, Any] = {
     "without": ["test"],
     "only": ["test"],
     "poetry_version": "1.8",
+    "wait_for_response": False,
     "keep_warm": True,
     "concurrency_limit": 2,
     "container_idle_timeout": 60,
