@@ -21,7 +21,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import nbformat
 import psutil
 from kernel.harness import wait_for
 from playwright.sync_api import Browser, Locator, Page, expect
@@ -130,6 +129,8 @@ class Notebook:
         self.page = page
         self.name = f"n{time.monotonic_ns():x}.ipynb"
         sources = [textwrap.dedent(cell).strip("\n") for cell in cells]
+        import nbformat  # takes a second, which no test that is only collected should cost
+
         book = nbformat.v4.new_notebook(
             cells=[nbformat.v4.new_code_cell(source) for source in sources],
             metadata={"kernelspec": {"name": "python3", "display_name": "Python 3"}},

@@ -6,7 +6,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import nbformat
 import pytest
 
 from lifecycle_magic.ui.cli import demo
@@ -15,6 +14,8 @@ pytestmark = pytest.mark.kernel
 
 
 def run(folder: Path, *cells: str) -> tuple[subprocess.CompletedProcess[str], Path]:
+    import nbformat  # takes a second, which no test that is only collected should cost
+
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(text) for text in cells])
     source, target = folder / "some.ipynb", folder / "some.executed.ipynb"
     nbformat.write(notebook, source)
@@ -40,6 +41,8 @@ def test_it_prints_what_each_cell_printed_and_where_the_executed_notebook_lies(t
         repr(str(tmp_path)),
         f"Executed notebook: {target}",
     ]
+    import nbformat  # takes a second, which no test that is only collected should cost
+
     assert nbformat.read(target, as_version=4).cells[1].outputs[0].data["text/plain"] == "4"
 
 
@@ -50,6 +53,8 @@ def test_a_failing_cell_fails_it_and_shows_the_error_once(tmp_path: Path):
     assert "\x1b" not in told.stdout
     assert "never" not in told.stdout
     assert "The cell above failed" in told.stderr
+    import nbformat  # takes a second, which no test that is only collected should cost
+
     assert nbformat.read(target, as_version=4).cells[0].outputs[0].ename == "ZeroDivisionError"
 
 

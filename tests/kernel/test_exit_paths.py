@@ -18,8 +18,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import nbclient
-import nbformat
 import pytest
 from kernel.harness import (
     ENGINES,
@@ -157,6 +155,9 @@ s = session.current()
 open({str(told)!r}, "w").write(json.dumps([s.id, str(s.folder), c.name, c.id]))
 """,
     ]
+    import nbclient  # takes a second, which no test that is only collected should cost
+    import nbformat
+
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
     life.tmp = life.folder / "tmp"
     life.tmp.mkdir()

@@ -5,9 +5,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-import nbclient
-import nbformat
 import pytest
 from kernel.harness import kernel_environment, path_without_bwrap, wait_for
 
@@ -87,6 +86,9 @@ def runs(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 
 
 def _execute(folder: Path, environment: dict[str, str]) -> Run:
+    import nbclient  # takes a second, which no test that is only collected should cost
+    import nbformat
+
     notebook = nbformat.read(NOTEBOOK, as_version=4)
     client = nbclient.NotebookClient(
         notebook,
@@ -105,7 +107,7 @@ def _execute(folder: Path, environment: dict[str, str]) -> Run:
     )
 
 
-def _text(output: nbformat.NotebookNode) -> str:
+def _text(output: Any) -> str:
     if output.output_type == "stream":
         return str(output.text)
     return str(output.get("data", {}).get("text/plain", "")) + "\n"

@@ -5,8 +5,6 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-import nbclient
-import nbformat
 import pytest
 from kernel.harness import kernel_environment
 
@@ -26,6 +24,9 @@ def test_it_serves_what_it_shows(
     engine: str, request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:
     request.getfixturevalue("need_docker" if engine == "docker" else "need_bwrap")
+    import nbclient  # takes a second, which no test that is only collected should cost
+    import nbformat
+
     notebook = nbformat.read(NOTEBOOK, as_version=4)
     client = nbclient.NotebookClient(
         notebook,
