@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,6 +21,15 @@ if TYPE_CHECKING:
     from lifecycle_magic.session.session import Session
 
 __all__ = ["held", "prepare", "told"]
+
+
+MODULES = (
+    "lifecycle_magic.ui.notebook.cell",
+    "lifecycle_magic.ui.notebook.card",
+    "lifecycle_magic.services.packing",
+    "lifecycle_magic.fingerprint.local_modules",
+)
+"""What the first cell loads, with all that these modules import."""
 
 
 def told(root: Path) -> str:
@@ -43,9 +53,9 @@ def prepare(session: Session) -> None:
 
     def load() -> None:
         with contextlib.suppress(Exception):  # the cell reports what is wrong
-            from lifecycle_magic.services import bundle
-
-            bundle.guest_folder()
+            for name in MODULES:
+                importlib.import_module(name)
+            importlib.import_module("lifecycle_magic.services.bundle").guest_folder()
             for name in engines:
                 session.engine(name, announce=False).containers()
 

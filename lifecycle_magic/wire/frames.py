@@ -282,7 +282,8 @@ class Channel:
         Raises `WireError` for a frame that is malformed, too large, or cut off in the middle.
         """
         if self._start == self._end:
-            self._start = 0
+            # Both: a read that raises must not leave the last frame to be read again.
+            self._start = self._end = 0
             try:
                 self._end = self.sock.recv_into(self._inbox)
             except BlockingIOError:

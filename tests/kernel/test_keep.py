@@ -6,14 +6,17 @@ tried, most with processes: what differs between the engines is how a container 
 
 from __future__ import annotations
 
+import json
+import os
 import re
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from kernel.harness import Diary, Kernel, OwnKernel, own_kernel, running, wait_for
+from kernel.harness import Diary, Kernel, OwnKernel, own_kernel, preamble, running, wait_for
 from kernel.kept import count, declare, listed, model
 
 pytestmark = [pytest.mark.kernel, pytest.mark.timeout(240)]
@@ -312,6 +315,138 @@ def test_an_adopted_container_calls_and_prints_by_way_of_the_new_kernel(
             kernel.kill()
     # Inner of both kernels, and one Outer
     assert diary.events() == ["entered"] * 3
+    other.run("app.stop()")
+
+
+WEB = """
+import asyncio
+
+@app.cls(keep=120, **options)
+@lm.concurrent(max_inputs=4)
+class Site(Base):
+    @lm.method()
+    def counted(self):
+        self.n = getattr(self, "n", 0) + 1
+        return self.n
+
+    @lm.asgi_app()
+    def pages(self):
+        async def site(scope, receive, send):
+            if scope["type"] != "http":
+                return
+            await receive()
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+            if scope["path"] == "/endless":
+                note("endless")
+                try:
+                    while True:
+                        await send({"type": "http.response.body", "body": b"x", "more_body": True})
+                        await asyncio.sleep(0.01)
+                finally:
+                    note("endless is over")
+            await send({"type": "http.response.body", "body": b"page"})
+        return site
+"""
+
+READ = """
+import urllib.request
+url = Site().pages.get_web_url()
+print(urllib.request.urlopen(url + "/", timeout=30).read().decode())
+"""
+
+
+def test_web_requests_end_with_their_clients_and_new_ones_are_answered(
+    one: OwnKernel, other: OwnKernel, diary: Diary
+) -> None:
+    declare(one, "process", diary, "web", WEB)
+    assert one.run("print(Site().counted.remote())\n" + READ, timeout=120).split() == ["1", "page"]
+    one.begin("urllib.request.urlopen(url + '/endless').read()")
+    diary.wait("endless")
+    one.kill()
+    declare(other, "process", diary, "web", WEB)
+    assert other.run("print(Site().counted.remote())\n" + READ, timeout=120).split() == [
+        "2",
+        "page",
+    ]
+    assert diary.events() == ["entered", "endless", "endless is over"]
+    other.run("app.stop()")
+
+
+ASKS = """
+@app.cls(keep=120, **options)
+class Asks(Base):
+    @lm.method()
+    def name(self):
+        note("asks")
+        try:
+            return input("name? ")
+        except BaseException as error:
+            note(type(error).__name__)
+            raise
+"""
+
+
+def test_a_prompt_ends_with_the_kernel_that_shows_it(
+    one: OwnKernel, other: OwnKernel, diary: Diary
+) -> None:
+    declare(one, "process", diary, "asks", ASKS)
+    one.client.execute("Asks().name.remote()", allow_stdin=True)
+    diary.wait("asks")
+    one.kill()
+    declare(other, "process", diary, "asks", ASKS)
+    talk = other.talk("print(Asks().name.remote())", "Ada")
+    assert talk.printed.strip() == "Ada"
+    assert diary.events()[0] == "entered"
+    assert diary.events().count("entered") == 1
+    other.run("app.stop()")
+
+
+def test_a_deployment_that_was_killed_goes_on_with_its_containers(
+    other: OwnKernel, diary: Diary, tmp_path: Path
+) -> None:
+    script = tmp_path / "served.py"
+    script.write_text(preamble("process", diary) + 'app = lm.App("served")\n' + model("Served"))
+    command = [sys.executable, "-m", "lifecycle_magic"]
+
+    def deploy() -> int:
+        done = subprocess.run(
+            [*command, "deploy", str(script)], capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        found = re.search(r"process (\d+)", done.stdout)
+        assert found is not None
+        return int(found[1])
+
+    model_of = "lm.Cls.from_name('served', 'Served')()"
+    call = f"import lifecycle_magic as lm; print({model_of}.count.remote())"
+    try:
+        pid = deploy()
+        assert other.run(call).strip() == "1"
+        os.kill(pid, signal.SIGKILL)
+        wait_for(lambda: not running(pid), "the end of the deployment")
+        deploy()
+        assert other.run(call).strip() == "2"
+    finally:
+        subprocess.run([*command, "stop", "served"], capture_output=True, check=False)
+    assert diary.events() == ["entered", "exit"]
+
+
+def test_a_container_of_another_release_is_listed_and_stopped_and_not_adopted(
+    one: OwnKernel, other: OwnKernel, diary: Diary
+) -> None:
+    declare(one, "process", diary, "upgrade", model("Upgrade"))
+    assert count(one, "Upgrade") == 1
+    container = one.container("Upgrade")
+    one.kill()
+    path = container.folder / f"keep-{container.name}.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "protocol": 1}))
+    assert re.search(r"Upgrade .* kept, \d+ (min|s) left", listed(other)), listed(other)
+    declare(other, "process", diary, "upgrade", model("Upgrade"))
+    assert count(other, "Upgrade") == 1
+    assert diary.events() == ["entered", "entered"]
+    command = [sys.executable, "-m", "lifecycle_magic", "stop", container.name]
+    subprocess.run(command, check=True, capture_output=True)
+    assert diary.events() == ["entered", "entered", "exit"]
     other.run("app.stop()")
 
 

@@ -173,3 +173,18 @@ def test_a_frame_that_was_read_ahead_is_known_of(ends: tuple[socket.socket, Chan
     assert second is not None
     assert bytes(second.payload) == b"two"
     assert not channel.has_buffered
+
+
+def test_a_frame_is_not_read_again_after_a_read_that_fails() -> None:
+    here, there = socket.socketpair()
+    channel = Channel(here)
+    with here:
+        with there:
+            Channel(there).send(Kind.CALL, b"once")
+            assert (frame := channel.receive()) is not None
+            assert bytes(frame.payload) == b"once"
+            here.send(b"what the other side never reads makes its end a reset")
+        with pytest.raises(ConnectionResetError):
+            channel.receive()
+        assert not channel.has_buffered
+        assert channel.receive() is None

@@ -22,6 +22,7 @@ def stop(session: Session, key: str) -> None:
     """Cancel the calls of a class and stop its containers; a later call starts a new one."""
     _service(session, key)
     session.stop([key], WHY)
+    session.stop_kept(session.kept([key]), WHY)
 
 
 def stop_container(container: Container) -> None:

@@ -228,7 +228,7 @@ def option_summary(options: Options) -> tuple[str, ...]:
     found = []
     for name in ("cpu", "memory", "gpu", "gpu_memory", "shm_size"):
         found += _described(options, name)
-    for name in ("timeout", "startup_timeout", "exit_grace"):
+    for name in ("timeout", "startup_timeout", "exit_grace", "keep"):
         found += _described(options, name)
     for name in ("min_containers", "max_containers", "buffer_containers", "scaledown_window"):
         found += _described(options, name)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from lifecycle_magic.engines.base import Usage
 from lifecycle_magic.lifecycle.history import Entry
 from lifecycle_magic.lifecycle.states import ENDED_STATES, Event, LogLine, Notice, Transition
-from lifecycle_magic.ui.panel import actions, facts
+from lifecycle_magic.ui.panel import actions, facts, snapshot
 from lifecycle_magic.ui.panel.metrics import Sampler
 from lifecycle_magic.ui.panel.notices import Notices
 from lifecycle_magic.ui.panel.pace import BEAT_SECONDS, Pace
@@ -57,6 +57,9 @@ class Feed:
         self._wake = threading.Condition()
         self._arrived: deque[Notice] = deque(maxlen=2000)
         self._notices = Notices()
+        for row in snapshot.kept(session.root):
+            text = f"{row.container} of an earlier kernel waits on {row.engine}: {row.state}"
+            self._notices.add(row.cls, text, time.time())
         self._known: dict[str, tuple[str, Container]] = {}
         self._gone: tuple[Entry, ...] = ()
         self._gone_stale = True
