@@ -78,10 +78,12 @@ class ForeignClass:
 
     def __instancecheck__(self, instance: Any) -> bool:
         if isinstance(instance, ForeignObject):
-            return issubclass(instance._cls.__wrapped__, self.__wrapped__)
+            return self.__subclasscheck__(instance._cls)
         return isinstance(instance, self.__wrapped__)
 
     def __subclasscheck__(self, cls: Any) -> bool:
+        if isinstance(cls, ForeignClass) and cls._declared() == self._declared():
+            return True  # declared again since one of the two arrived
         return issubclass(getattr(cls, "__wrapped__", cls), self.__wrapped__)
 
     def __or__(self, other: Any) -> Any:
@@ -91,10 +93,18 @@ class ForeignClass:
         return other | self.__wrapped__
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, ForeignClass) and other.__wrapped__ is self.__wrapped__
+        return isinstance(other, ForeignClass) and other._identity() == self._identity()
 
     def __hash__(self) -> int:
-        return hash(self.__wrapped__)
+        return hash(self._identity())
+
+    def _identity(self) -> object:
+        """Return what is equal for handles of one declaration, however often it has run."""
+        return self._key or self.__wrapped__
+
+    def _declared(self) -> object:
+        """Return what is equal for handles of one name in the session, whatever their options."""
+        return self._key.partition("?")[0] or self.__wrapped__
 
     def __reduce__(self) -> tuple[Any, ...]:
         return travel_class, (self.__wrapped__, self._key)

@@ -11,6 +11,7 @@ import importlib
 import pickle
 import sys
 import types
+from collections import deque
 from typing import Any
 
 import cloudpickle
@@ -120,6 +121,10 @@ class ByValue(cloudpickle.Pickler):  # type: ignore[misc]
             return self._reduce_enum(obj) if is_enum(obj) else self._reduce_class(obj)
         if issubclass(kind, BaseException) and not exceptions.defines_reduce(kind):
             return exceptions.reduce(obj)
+        if issubclass(kind, _COLLECTIONS) and not is_named(kind):
+            from lifecycle_magic.wire import collection_types
+
+            return collection_types.reduce(obj) or NotImplemented
         if kind is _EndOfClass:
             self._unfinished.discard(obj.cls)
             return dict, ()
@@ -261,6 +266,7 @@ class _EndOfClass:
 
 
 _TYPES = (type, object)
+_COLLECTIONS = (dict, list, set, frozenset, deque)
 _STDLIB = frozenset(sys.stdlib_module_names) - {"__main__"}
 
 

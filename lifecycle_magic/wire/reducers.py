@@ -93,6 +93,19 @@ def make_type_parameter(kind: Any, name: str, module: str) -> Any:
     return made
 
 
+def _forward_reference(value: Any) -> Reduced | None:
+    # What it was evaluated to leads back to the class around it, which is not there yet.
+    flags = (value.__forward_is_argument__, value.__forward_module__, value.__forward_is_class__)
+    return make_forward_reference, (value.__forward_arg__, *flags)
+
+
+def make_forward_reference(name: str, is_argument: bool, module: Any, is_class: bool) -> Any:
+    """Return a ``typing.ForwardRef`` that has not been evaluated."""
+    import typing
+
+    return typing.ForwardRef(name, is_argument, module, is_class=is_class)
+
+
 def _type_alias(value: Any) -> Reduced | None:
     if _is_importable(value):
         return None
@@ -297,6 +310,7 @@ _REDUCERS: dict[str, dict[str, Callable[[Any], Reduced | None]]] = {
     "cached_property": {"functools": _cached_property},
     "_lru_cache_wrapper": {"functools": _cached_function},
     "NewType": {"typing": _new_type},
+    "ForwardRef": {"typing": _forward_reference},  # Python 3.14 has it in `annotationlib`
     "ParamSpec": {"typing": _type_parameter},
     "TypeVarTuple": {"typing": _type_parameter},
     "TypeAliasType": {"typing": _type_alias},

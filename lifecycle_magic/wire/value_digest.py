@@ -165,8 +165,7 @@ class ValueDigester:
             own = copyreg.dispatch_table.get(kind)
             reduced = own(value) if own is not None else value.__reduce_ex__(5)
         except Exception as error:  # any error of a type that can't be taken apart
-            reducer = reducer_of(kind)
-            reduced = reducer(value) if reducer is not None else None
+            reduced = _reduced_by_us(value)
             if reduced is None:
                 raise UnreadableValue(kind.__qualname__) from error
         if isinstance(reduced, str):
@@ -178,6 +177,15 @@ class ValueDigester:
         encoded += [self._encode(item) for item in items or ()]
         encoded += [digest(self._encode(k), self._encode(v)) for k, v in pairs or ()]
         return digest(b"object", *encoded)
+
+
+def _reduced_by_us(value: Any) -> Any:
+    """Return what takes apart an object that pickle refuses, as it travels; None for none."""
+    reducer = reducer_of(type(value))
+    try:
+        return None if reducer is None else reducer(value)
+    except TypeError:  # it can't travel
+        return None
 
 
 def _plain(value: Any) -> bytes:
