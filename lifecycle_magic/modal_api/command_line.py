@@ -49,7 +49,7 @@ COMMANDS = Section(
         *runs("shell", "-c --cmd -m --image --add-python --volume --secret --cpu --memory --gpu"),
         *runs("shell", "--pty"),
         *runs("app", "list logs stop"),
-        *runs("app logs", "-n --tail"),
+        *runs("app logs", "-n --tail -f --follow"),
         *runs("secret", "create list delete"),
         *runs("volume", "create delete list ls get put cp rm rename"),
         *refused(

@@ -176,9 +176,16 @@ def test_an_app_is_listed_shows_its_output_and_is_stopped(tmp_path: Path) -> Non
         shown = {(one["app"], one["name"], one["deployment"]) for one in listed(cli, "app", "list")}
         assert shown == {("noted", "Model", "noted"), ("noted", "square", "noted")}
         assert "enter runs" in cli("app", "logs", "noted").stdout
+        words = [*COMMAND, "app", "logs", "noted", "--follow", "-n", "1"]
+        follower = subprocess.Popen(words, stdout=subprocess.PIPE, text=True)
+        assert follower.stdout is not None
+        while "enter runs" not in follower.stdout.readline():
+            assert follower.poll() is None
     finally:
         told = cli("app", "stop", "noted")
     assert "noted is stopped" in told.stdout
+    follower.communicate(timeout=60)
+    assert follower.returncode == 0
     assert "enter runs" in cli("app", "logs", "noted", "-n", "5").stdout
     gone = cli("app", "stop", "noted")
     assert (gone.returncode, "no app or deployment is named 'noted'" in gone.stderr) == (1, True)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from lifecycle_magic.ui import commands
-from lifecycle_magic.ui.cli import main
+from lifecycle_magic.ui.cli import followed_logs, main
 
 
 @pytest.mark.parametrize(
@@ -63,3 +63,17 @@ def test_a_command_means_the_same_in_a_notebook_and_in_a_terminal(line: str) -> 
     for name, value in vars(given).items():
         if name != "all":  # only a notebook has a session to name all others by
             assert terminal[name] == value
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "added"),
+    [
+        ("", "one", "one"),
+        ("one\n", "one\ntwo\n", "two\n"),
+        ("one\ntwo\n", "two\nthree\n", "three\n"),  # its older part is gone
+        ("one\n", "one\n", ""),
+        ("all of it", "is gone", "is gone"),
+    ],
+)
+def test_a_followed_log_shows_what_was_added(before: str, now: str, added: str) -> None:
+    assert followed_logs.news(before, now) == added

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+from typing import TYPE_CHECKING
 
 from lifecycle_magic.exception import InvalidError, NotFoundError
 from lifecycle_magic.host.served import Served
 from lifecycle_magic.ui.cli import status
 from lifecycle_magic.ui.cli.deploy import stop
 from lifecycle_magic.ui.command_table import LOG_LINES
+
+if TYPE_CHECKING:
+    from lifecycle_magic.ui.panel.snapshot import RunFolder
 
 __all__ = ["add_arguments", "run"]
 
@@ -28,6 +33,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help=f"number of lines of each container (default: {LOG_LINES})",
     )
+    logs.add_argument(
+        "-f", "--follow", action="store_true", help="go on printing until the app stops"
+    )
     stopping = actions.add_parser("stop", help="stop a deployed app")
     stopping.add_argument("name", help="the name of an app or of a deployment")
     stopping.add_argument(
@@ -42,7 +50,7 @@ def run(given: argparse.Namespace) -> int:
     if given.action == "list":
         return status.apps(given)
     if given.action == "logs":
-        return _logs(given.name, given.tail)
+        return _logs(given.name, given.tail, given.follow)
     return _stop(given)
 
 
@@ -59,15 +67,29 @@ def _classes(served: Served, name: str) -> set[str]:
     return {cls for names in apps for cls in names}
 
 
-def _logs(name: str, lines: int) -> int:
+def _folders(name: str) -> tuple[bool, list[RunFolder]]:
+    """Return whether a living session serves the name, and the containers' run folders."""
+    from lifecycle_magic.host.paths import state_root
+    from lifecycle_magic.ui.panel import snapshot
+
+    serving = {one.session: _classes(one, name) for one in _serving(name)}
+    found = snapshot.run_folders(state_root())
+    return bool(serving), [one for one in found if one.cls in serving.get(one.session, ())]
+
+
+def _logs(name: str, lines: int, follows: bool) -> int:
     from lifecycle_magic.host.paths import state_root
     from lifecycle_magic.lifecycle.history import History
-    from lifecycle_magic.ui.panel import snapshot
     from lifecycle_magic.ui.panel.text import last_lines, plain
 
     root = state_root()
-    serving = {one.session: _classes(one, name) for one in _serving(name)}
-    folders = [one for one in snapshot.run_folders(root) if one.cls in serving.get(one.session, ())]
+    serving, folders = _folders(name)
+    if follows and serving:
+        from lifecycle_magic.ui.cli.followed_logs import follow
+
+        with contextlib.suppress(KeyboardInterrupt):  # the usual end
+            follow(lambda: _folders(name), lines)
+        return 0
     for folder in folders:
         print(f"--- {plain(folder.cls)} ({folder.container})")
         print(plain(folder.log(lines)), end="")
