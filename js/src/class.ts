@@ -223,10 +223,12 @@ export class ClassRow implements Part {
   }
 
   private updateChips(facts: ClassFacts, here: readonly Life[], live: boolean): void {
-    const order: State[] = ["building", "starting", "entering", "busy", "idle", "draining", "exiting"];
+    const order: State[] = ["building", "starting", "entering", "busy", "idle", "draining", "exiting", "failed"];
     const counts = new Map<string, number>();
     for (const life of here) counts.set(life.state, (counts.get(life.state) ?? 0) + 1);
     if (facts.build.some((step) => step.status === "running")) counts.set("building", counts.get("building") ?? 0);
+    const failed = facts.failed || facts.build.some((step) => step.status === "failed");
+    if (failed && !here.length) counts.set("failed", 0);
     const keys = order.filter((state) => counts.has(state));
     this.states.keep(keys);
     for (const state of keys) {

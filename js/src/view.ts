@@ -1,12 +1,14 @@
 // The whole panel: it reads the traits, keeps this page's own state, and draws at most once a frame.
 
 import { ClassRow } from "./class";
+import { Filter } from "./filter";
 import { attribute, focusFirst, h, Keyed, shown, text } from "./dom";
 import { type Bond, Link } from "./link";
 import { LogView } from "./log";
 import { NoticeRow } from "./notice";
 import type { ContainerFacts, Life, LifeTuple, Model, Notice, Traits, Verb } from "./types";
-import { count, isGone, shortName, summary } from "./words";
+import { latest, samplesOf } from "./spark";
+import { count, isGone, shortName, size, summary } from "./words";
 
 const EXAMPLE = `%%lifecycle_cls
 import lifecycle_magic as lm
@@ -40,6 +42,7 @@ export class View {
   private readonly alert = h("div", { class: "lcm-alert", role: "alert", hidden: "" });
   private readonly notices = h("ul", { class: "lcm-notices", "aria-label": "Notices" });
   private readonly list = h("div", { class: "lcm-classes" });
+  private readonly filter = new Filter(() => this.draw());
   private readonly empty: HTMLElement;
   private readonly rows: Keyed<ClassRow>;
   private readonly said: Keyed<NoticeRow>;
@@ -84,6 +87,7 @@ export class View {
       ),
       this.alert,
       this.notices,
+      this.filter.element,
       this.empty,
       this.list,
       this.log.element,
@@ -160,10 +164,17 @@ export class View {
       row?.update(facts, containers.get(facts.key) ?? [], lives, pages, now, cores, usable);
       row?.pending(asked, usable);
     }
+    this.filter.update(classes.map((facts) => {
+      const states = (containers.get(facts.key) ?? []).map(({ name }) => lives.get(name)?.state ?? "");
+      return { element: this.rows.parts.get(facts.key)!.element, facts, states };
+    }));
     shown(this.empty, classes.length === 0 && usable);
     const hooks = new Set(model.get("containers").flatMap((one) => (one.build_hook ? [one.name] : [])));
+    const running = [...lives].filter(([, life]) => !isGone(life.state)).map(([name]) => name);
     const here = [...lives].filter(([name, life]) => !isGone(life.state) && !hooks.has(name)).map(([, life]) => life);
-    const totals = [count(classes.length, "class").replace("classs", "classes"), summary(here)].filter(Boolean).join(" · ");
+    const memory = running.reduce((sum, name) => sum + (latest(samplesOf(name, pages).memory) ?? 0), 0);
+    const used = memory ? `${size(memory)} of memory` : "";
+    const totals = [count(classes.length, "class").replace("classs", "classes"), summary(here), used].filter(Boolean).join(" · ");
     text(this.totals, classes.length ? (usable ? totals : `was: ${totals}`) : "");
     this.drawBond(this.link.bond);
     this.drawNotices(model.get("notices"));

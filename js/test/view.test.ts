@@ -451,3 +451,54 @@ it("lets go of its model when it ends", () => {
   expect(model.listeners).toBe(0);
   expect(model.get("look")).toMatchObject({ visible: false });
 });
+
+describe("many classes", () => {
+  const many = (number: number): void => start({
+    classes: Array.from({ length: number }, (_, n) => cls(`Model${n}`, {
+      app: n === 3 ? "shop" : "",
+      failed: n === 5 ? "BuildError: pip" : "",
+    })),
+    containers: [container("lm-model4-1", "Model4"), container("lm-model7-1", "Model7")],
+    lives: { "lm-model4-1": life("busy"), "lm-model7-1": life("idle") },
+  });
+  const field = (): HTMLInputElement => one("input[type=search]") as HTMLInputElement;
+  const type = (value: string): void => {
+    field().value = value;
+    field().dispatchEvent(new Event("input"));
+  };
+  const left = (): string[] => all(".lcm-class").filter(seen).map((row) => row.getAttribute("aria-label")!);
+
+  it("are searched from ten on by name, app, engine and state", () => {
+    many(9);
+    expect(seen(field())).toBe(false);
+    many(12);
+    expect(seen(field())).toBe(true);
+    type("MODEL1");
+    expect(left()).toEqual(["Model1", "Model10", "Model11"]);
+    expect(one(".lcm-found").textContent).toBe("3 of 12 classes");
+    for (const [word, name] of [["shop", "Model3 of app shop"], ["busy", "Model4"], ["failed", "Model5"], ["docker idle", "Model7"]]) {
+      type(word!);
+      expect(left()).toEqual([name]);
+    }
+    type("nothing");
+    expect(left()).toEqual([]);
+    field().dispatchEvent(new KeyboardEvent("keydown", { key: "Escape", bubbles: true }));
+    expect(left()).toHaveLength(12);
+    expect(one(".lcm-found").textContent).toBe("");
+  });
+
+  it("show which failed before they had a container", () => {
+    many(12);
+    expect(all(".lcm-class")[5]!.querySelector(".lcm-chips")!.textContent).toBe("failed");
+  });
+});
+
+it("adds up the memory of the containers that run", () => {
+  start({
+    classes: [cls("Model")],
+    containers: [container("a", "Model"), container("b", "Model"), container("c", "Model")],
+    lives: { a: life("busy"), b: life("idle"), c: life("exited") },
+    samples_new: { t: [1999], of: { a: [0.5, 1000], b: [0, 536], c: [0, 99] } },
+  });
+  expect(one(".lcm-totals").textContent).toBe("1 class · 1 busy · 1 idle · 1.5 GiB of memory");
+});

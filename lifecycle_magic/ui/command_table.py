@@ -179,6 +179,7 @@ COMMANDS: dict[str, Command] = {
                 Argument("notebook", "the saved notebook, an .ipynb file", places=_TERMINAL),
                 Argument("names", "classes (default: all)", is_repeated=True),
                 Argument("script", "the file to write, such as app.py"),
+                Argument("--modal", "import modal in the script", is_switch=True),
                 Argument(
                     "--dockerfile",
                     "also write a folder with a Dockerfile and a server of the classes",

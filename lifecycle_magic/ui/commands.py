@@ -196,7 +196,9 @@ def _export(session: Session, given: argparse.Namespace) -> str:
 
     target = Path(given.script).expanduser()
     found = cells.of_shell(given.shell)
-    return command.write(found, given.names, target, given.shell.user_ns, given.dockerfile)
+    return command.write(
+        found, given.names, target, given.shell.user_ns, given.dockerfile, modal=given.modal
+    )
 
 
 def _debug(session: Session, given: argparse.Namespace) -> str:

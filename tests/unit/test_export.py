@@ -339,3 +339,46 @@ def test_a_saved_notebook_is_exported_by_the_command(
     notebook.write_text("{}")
     assert main(["export", str(notebook), str(target)]) == 1
     assert "is no notebook that can be read" in capsys.readouterr().err
+
+
+def test_a_script_for_modal_imports_it_and_awaits_aio(tmp_path: Path) -> None:
+    cells = read(
+        [
+            IMPORT,
+            """\
+app = lm.App("shop")
+@app.function(cpu=1)
+async def inner(x): return x""",
+            """\
+%%lifecycle_cls --pip numpy --memory 512
+class Model:
+    @lm.enter()
+    def load(self): ...
+    @lm.method()
+    async def go(self, x):
+        é = "é"; return [é, await inner.remote(x), await inner.remote(
+            x), inner.remote]""",
+        ]
+    )
+    said = command.write(cells, ["Model"], tmp_path / "shop.py", modal=True)
+    assert said.endswith("For modal run, serve and deploy")
+    text = (tmp_path / "shop.py").read_text()
+    assert "import modal as lm" in text
+    assert "lifecycle_magic" not in text.partition("\n")[2]
+    assert text.count("await inner.remote.aio(") == 2
+    assert "inner.remote]" in text
+    compile(text, "shop.py", "exec", dont_inherit=True)
+
+
+@pytest.mark.parametrize(
+    ("line", "what"),
+    [
+        ("--exit-grace 5", "exit_grace="),
+        ("--volume ./data:/data", "Volume.from_path"),
+    ],
+)
+def test_what_modal_does_not_have_is_refused_by_name(tmp_path: Path, line: str, what: str) -> None:
+    cells = read([IMPORT, f"%%lifecycle_cls {line}" + GO.partition("%%lifecycle_cls")[2] + "x"])
+    with pytest.raises(InvalidError, match=f"Modal has no {what}"):
+        command.write(cells, [], tmp_path / "shop.py", modal=True)
+    assert not (tmp_path / "shop.py").exists()

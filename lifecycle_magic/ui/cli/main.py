@@ -267,7 +267,8 @@ def _export(given: argparse.Namespace) -> int:
     from lifecycle_magic.ui.export import cells, command
 
     found = cells.of_file(Path(given.notebook))
-    print(command.write(found, given.names, Path(given.script), folder=given.dockerfile))
+    target = Path(given.script)
+    print(command.write(found, given.names, target, None, given.dockerfile, modal=given.modal))
     return 0
 
 
