@@ -32,6 +32,9 @@ SPARE_SECONDS = 20.0
 report.
 """
 
+NOTICE_SECONDS = 2.0
+"""Seconds in which a container certainly notices that its kernel is dead. It takes milliseconds."""
+
 MAX_ANSWER_BYTES = 1 << 16
 
 
@@ -48,18 +51,38 @@ class KeptContainer:
     running: int
 
 
-def find_all(root: Path) -> list[KeptContainer]:
-    """Return the containers in the state folder ``root`` that wait for another kernel."""
-    return [kept for record in keep_record.find_all(root) if (kept := status(record)) is not None]
+def find_all(root: Path, session: str | None = None) -> list[KeptContainer]:
+    """Return the containers in the state folder ``root`` that wait for another kernel.
+
+    ``session`` adds those that this living session has claimed and not connected to.
+    """
+    found = ((record, record.session == session) for record in keep_record.find_all(root, session))
+    return [kept for record, mine in found if (kept := status(record, again=not mine)) is not None]
 
 
-def status(record: KeepRecord) -> KeptContainer | None:
-    """Return what a container says of itself; None if it has exited, or does not wait."""
+def status(record: KeepRecord, *, again: bool = False) -> KeptContainer | None:
+    """Return what a container says of itself; None if it has exited, or does not wait.
+
+    With ``again``, a container is asked again for a moment that has not noticed yet that its kernel
+    is dead.
+    """
+    deadline = time.monotonic() + (NOTICE_SECONDS if again else 0.0)
+    while True:
+        found = _status(record)
+        if not isinstance(found, bool):
+            return found
+        if not found or time.monotonic() > deadline:
+            return None
+        time.sleep(NOTICE_SECONDS / 100)
+
+
+def _status(record: KeepRecord) -> KeptContainer | bool:
+    """Return what a container says of itself, or whether it has, or believes to have, a kernel."""
     try:
         with _asking(record, "status") as answers:
             answer = next(answers, {})
             if answer.get("ok") is not True or answer.get("kept") is not True:
-                return None
+                return answer.get("ok") is True and answer.get("stops") is False
             left = checked_json.number_or_none("left", answer.get("left"))
             return KeptContainer(
                 record,
@@ -67,7 +90,7 @@ def status(record: KeepRecord) -> KeptContainer | None:
                 checked_json.integer("running", answer.get("running")),
             )
     except (OSError, ValueError, TypeError):
-        return None
+        return False
 
 
 def stop(record: KeepRecord, why: str) -> bool:

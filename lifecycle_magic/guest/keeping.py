@@ -107,6 +107,7 @@ class Keeping:
         self._free: set[int] = set()  # lanes that wait for a kernel
         self._adopter: _Request | None = None  # waits for the end of the running inputs
         self._connecting = False
+        self._is_over = False  # the container stops
         self._outcome: Adopted | None = None  # set by the thread that connects
 
     # --- what the kernel says ----------------------------------------------------------------
@@ -235,6 +236,7 @@ class Keeping:
             self._refuse(self._adopter, "it stops")
             self._adopter = None
         self._since = None
+        self._is_over = True
 
     # --- requests ----------------------------------------------------------------------------
 
@@ -318,7 +320,12 @@ class Keeping:
         left = (
             None if self._idle_since is None or at == math.inf else max(0.0, at - time.monotonic())
         )
-        return {"kept": self.is_on, "left": left, "running": self._running()}
+        return {
+            "kept": self.is_on,
+            "left": left,
+            "running": self._running(),
+            "stops": self._is_over,
+        }
 
     def _running(self) -> int:
         return self._slots - len(self._free)

@@ -87,13 +87,16 @@ def path_of(run_dir: Path) -> Path:
     return run_dir.with_name(f"{_PREFIX}{run_dir.name}.json")
 
 
-def find_all(root: Path) -> list[KeepRecord]:
-    """Return the records of all containers in the state folder ``root`` whose kernel is dead."""
+def find_all(root: Path, session: str | None = None) -> list[KeepRecord]:
+    """Return the records of all containers in the state folder ``root`` whose kernel is dead.
+
+    ``session`` adds those that this living session has claimed.
+    """
     found = []
     for path in sorted(matching(root / "run", f"[!.]*/{_PREFIX}*.json")):
         name = path.name.removeprefix(_PREFIX).removesuffix(".json")
         record = KeepRecord.read(path.with_name(name))
-        if record is not None and not record.owner.alive():
+        if record is not None and (record.session == session or not record.owner.alive()):
             found.append(record)
     return found
 

@@ -163,11 +163,12 @@ class Keeping:
         mine = notebook_identity.current()
         engine = version.engine.name
         root = state_root()
-        if not keep_record.find_all(root):
+        session = self._context.id
+        if not keep_record.find_all(root, session):
             return []
         claimed = []
         with keep_record.claiming(root):
-            for one in kept.find_all(root):
+            for one in kept.find_all(root, session):
                 record = one.record
                 if (record.key, record.notebook, record.engine) != (self._key, mine, engine):
                     continue
@@ -256,9 +257,11 @@ class Keeping:
             session = container.plan.setup
             message = Adopt(session.session, session.session_id, session.keeps_frames)
             facts = adoption.adopt(container, message)
-        except (Error, OSError) as error:
+        except BaseException as error:
             if container is not None:
                 self._launcher.forget(container)
+            if not isinstance(error, (Error, OSError)):
+                raise  # an interrupt of the cell: the next run of the cell looks again
             self._notices.show_once(
                 f"{self._name}: {record.container}, which the previous kernel has kept, is not "
                 f"adopted: {error}",

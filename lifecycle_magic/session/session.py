@@ -208,7 +208,7 @@ class Session:
         wanted = None if keys is None else set(keys)
         return [
             one
-            for one in kept.find_all(self.root)
+            for one in kept.find_all(self.root, self.id)
             if one.record.notebook == notebook_identity.current()
             and (wanted is None or one.record.key in wanted)
         ]

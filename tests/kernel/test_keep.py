@@ -16,7 +16,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from kernel.harness import Diary, Kernel, OwnKernel, own_kernel, preamble, running, wait_for
+from kernel.harness import (
+    CellFailed,
+    Diary,
+    Kernel,
+    OwnKernel,
+    own_kernel,
+    preamble,
+    running,
+    wait_for,
+)
 from kernel.kept import count, declare, listed, model
 
 pytestmark = [pytest.mark.kernel, pytest.mark.timeout(240)]
@@ -128,6 +137,34 @@ def test_a_running_call_finishes_and_its_result_is_dropped(
     assert other.outcome(cell).strip() == "101", "the call has set the number to 100"
     assert diary.events() == ["entered", "slow", "slow done"]
     other.run("app.stop()")
+
+
+def test_an_interrupted_wait_for_a_running_call_leaves_the_container_to_the_next_try(
+    one: OwnKernel, other: OwnKernel, diary: Diary
+) -> None:
+    declare(one, "process", diary, "again", model("Again"))
+    one.begin("Again().slow.remote()")
+    diary.wait("slow")
+    one.kill()
+    declare(other, "process", diary, "again", model("Again"))
+    cell = other.begin(
+        """
+        from lifecycle_magic.session import session as _session
+        _session.current().bus.subscribe(
+            lambda event: "waiting for a call" in getattr(event, "text", "") and note("waits")
+        )
+        Again().count.remote()
+        """
+    )
+    diary.wait("waits")
+    other.interrupt()
+    with pytest.raises(CellFailed):
+        other.outcome(cell)
+    (diary.folder / "go").touch()
+    diary.wait("slow done")
+    assert count(other, "Again") == 101
+    other.run("app.stop()")
+    assert diary.events().count("entered") == 1
 
 
 def test_two_kernels_that_come_at_once_get_it_once(
