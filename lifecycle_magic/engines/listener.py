@@ -5,13 +5,15 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 from lifecycle_magic.exception import EngineError
 from lifecycle_magic.wire import descriptors
 
-_LONGEST = 107  # sockaddr_un.sun_path of unix(7), without the final NUL
+# sockaddr_un.sun_path of unix(7), without the final NUL
+_LONGEST = 107 if sys.platform == "linux" else 103
 
 
 def unix_socket(path: Path) -> socket.socket:
@@ -44,6 +46,11 @@ def _short(path: Path) -> Iterator[str]:
     if len(os.fsencode(path)) <= _LONGEST:
         yield str(path)
         return
+    if sys.platform != "linux":  # nothing leads there by a descriptor
+        raise EngineError(
+            f"can't open the socket {path}: a socket's path may have {_LONGEST} bytes here. "
+            "Fix: set LIFECYCLE_MAGIC_STATE to a folder with a shorter path"
+        )
     folder = os.open(path.parent, os.O_PATH | os.O_DIRECTORY)
     try:
         yield f"/proc/self/fd/{folder}/{path.name}"

@@ -17,6 +17,7 @@ import contextlib
 import os
 import socket
 import struct
+import sys
 import threading
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -122,6 +123,8 @@ class Handover:
                 self._condition.notify_all()
 
     def _read(self) -> tuple[int, Passed] | None:
+        if sys.platform != "linux":
+            raise NotImplementedError("only Linux can do this")
         try:
             data, descriptors, _, _ = socket.recv_fds(
                 self._worker, _HEADER.size, _MOST_DESCRIPTORS, socket.MSG_CMSG_CLOEXEC

@@ -31,7 +31,11 @@ from lifecycle_magic.guest import forks
 ANY_CALL = 2**64 - 1  # whatever is running
 # Ended calls that a lane remembers, to detect late interrupts. More than are sent ahead.
 MAX_ANSWERED = 128
-SIGNAL = signal.SIGRTMAX - 3  # no common library uses it
+# No common library uses it. Only containers send it, and they run Linux.
+if sys.platform == "linux":
+    SIGNAL = signal.SIGRTMAX - 3
+else:
+    SIGNAL = signal.SIGUSR2
 _ID = struct.Struct("<Q")
 _PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 _IMPORTLIB = importlib.__file__  # `importlib.import_module` calls what is frozen

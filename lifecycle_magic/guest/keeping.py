@@ -21,6 +21,7 @@ import math
 import os
 import select
 import socket
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -371,6 +372,8 @@ def _may_ask(sock: socket.socket, run: str) -> bool:
     """Return whether the other side is the owner of the run folder, or root."""
     import struct
 
+    if sys.platform != "linux":
+        raise NotImplementedError("only Linux can do this")
     found = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS_BYTES)
     user = struct.unpack("3i", found)[1]
     return user in (0, os.stat(run).st_uid, os.geteuid())

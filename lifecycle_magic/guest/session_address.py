@@ -51,7 +51,10 @@ def keep_reachable() -> None:
     That user has no access to the run folder, so it could not connect by the socket's path.
     """
     import os
+    import sys
 
+    if sys.platform != "linux":
+        raise NotImplementedError("only Linux can do this")
     invitation, run = _session
     if invitation is not None and invitation.address.startswith("unix:"):
         path = os.path.join(run, invitation.address.partition(":")[2])

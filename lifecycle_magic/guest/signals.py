@@ -9,6 +9,7 @@ it. For process 1, blocking also keeps signals that arrive before anything is re
 from __future__ import annotations
 
 import signal
+import sys
 import threading
 from collections.abc import Callable
 
@@ -31,6 +32,8 @@ ignored.
 
 def name(number: int) -> str:
     """Return the name of a signal, such as ``SIGTERM`` or ``SIGRTMIN+3``."""
+    if sys.platform != "linux":
+        raise NotImplementedError("only Linux can do this")
     try:
         return signal.Signals(number).name
     except ValueError:

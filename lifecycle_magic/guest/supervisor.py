@@ -25,6 +25,7 @@ import pickle
 import select
 import signal
 import socket
+import sys
 import time
 from typing import Any
 
@@ -255,6 +256,8 @@ class Supervisor:
 
     def _pass_on(self, connected: Connected) -> None:
         """Give the worker its new connections, and keep duplicates of those for calls."""
+        if sys.platform != "linux":
+            raise NotImplementedError("only Linux can do this")
         calls = None
         with contextlib.suppress(OSError):  # over TCP there is no such socket
             calls = os.open(os.path.join(self._run, "calls"), os.O_PATH | os.O_CLOEXEC)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import grp
 import os
 import pwd
+import sys
 from typing import Any, NamedTuple
 
 from lifecycle_magic.exception import StartError
@@ -132,12 +133,16 @@ def _append(path: str, line: str) -> None:
 
 
 def _set_ids(ids: _Ids) -> None:
+    if sys.platform != "linux":
+        raise NotImplementedError("only Linux can do this")
     os.setresgid(ids.gid, ids.gid, ids.gid)
     os.setresuid(ids.uid, ids.uid, ids.uid)
     _libc().prctl(_SET_DUMPABLE, 1, 0, 0, 0)  # otherwise /proc/self stays root's
 
 
 def _set_ids_and_keep_rights(ids: _Ids) -> None:
+    if sys.platform != "linux":
+        raise NotImplementedError("only Linux can do this")
     libc = _libc()
     # With this bit access(2) includes the kept rights: pip, for example, uses it to find a folder.
     if libc.prctl(_SET_SECUREBITS, _NO_SETUID_FIXUP, 0, 0, 0) != 0:

@@ -21,7 +21,7 @@ from lifecycle_magic.host.served import FOLDER, Served, label_of_this_process, w
 from lifecycle_magic.host.user_of_socket import is_own_user
 from lifecycle_magic.services.acceptor import Acceptor
 from lifecycle_magic.services.call_sources import Find, ProcessSource, SessionCalls
-from lifecycle_magic.services.caller_watch import CallerWatch
+from lifecycle_magic.services.caller_watch import caller_watch
 from lifecycle_magic.services.inside_connection import InsideConnection
 from lifecycle_magic.services.serial_connection import SerialConnection
 from lifecycle_magic.threads.event_loop import EventLoop
@@ -52,7 +52,7 @@ class PeerCalls:
         self._source = ProcessSource(find, serves)
         self._calls = calls
         self._acceptor = Acceptor(self._admit)
-        self._callers = CallerWatch(event_loop)
+        self._callers = caller_watch(event_loop)
         self._lock = threading.Lock()
         self._is_closed = False
         place = private_folder(folder / FOLDER)

@@ -13,11 +13,15 @@ import time
 __all__ = ["from_monotonic", "name", "now"]
 
 
+# Where a kernel has no such clock, its containers have none in common with it: see `name`.
+_CLOCK: int = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+
+
 def now() -> float:
     """Return the seconds since the machine started. /proc gives the start of a process on this
     clock.
     """
-    return time.clock_gettime(time.CLOCK_BOOTTIME)
+    return time.clock_gettime(_CLOCK)
 
 
 def from_monotonic(moment: float) -> float:

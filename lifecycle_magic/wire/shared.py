@@ -18,6 +18,7 @@ from __future__ import annotations
 import array
 import os
 import socket
+import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -211,6 +212,8 @@ class Shared:
         return segment
 
     def _receive_descriptors(self) -> array.array[int]:
+        if sys.platform != "linux":
+            raise NotImplementedError("only Linux can do this")
         fds = array.array("i")
         # The descriptor was sent before the frame that names the segment. Waiting would never end.
         _, ancillary, flags, _ = self.sock.recvmsg(

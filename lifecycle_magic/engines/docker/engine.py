@@ -134,11 +134,19 @@ class DockerEngine:
     @property
     def _transport(self) -> Transport:
         if self._way is None:
-            shared = shared_files.are_shared(self._clients, self._facts)
+            shared: bool | None = False
+            if shared_files.can_share_sockets(self._facts):
+                shared = shared_files.are_shared(self._clients, self._facts)
             if shared is None:  # asked again when there is an image to try with
                 return "unix" if self._far is None else "relay"
             self._way = "unix" if shared else "relay"
         return self._way
+
+    def _sees(self, launch: Launch) -> bool:
+        """Return whether the engine sees the folders of this machine that ``launch`` mounts."""
+        if self._transport == "unix" or all(one.volume.kind != "path" for one in launch.mounts):
+            return True
+        return bool(shared_files.are_shared(self._clients, self._facts))
 
     @property
     def _of_containers(self) -> Facts:
@@ -163,7 +171,9 @@ class DockerEngine:
             return Honoured()
         gpus = self.gpus() if launch.gpu else ()
         facts = self._of_containers
-        return docker_launch.review(launch, facts, self._transport, self.address, gpus)
+        return docker_launch.review(
+            launch, facts, self._transport, self.address, gpus, sees_folders=self._sees(launch)
+        )
 
     def close(self) -> None:
         """Finish removing what has ended and close idle connections. It can be used again.

@@ -90,13 +90,16 @@ def review(
     transport: Transport,
     address: str = "this address",
     gpus: Sequence[Gpu] = (),
+    *,
+    sees_folders: bool = True,
 ) -> Honoured:
     """Return what of ``launch`` the engine at ``address`` can't honour.
 
-    ``gpus`` are those of its machine, empty if they are unknown.
+    ``gpus`` are those of its machine, empty if they are unknown. One with a relay may still see
+    this machine's folders, as Docker Desktop does.
     """
     refused, ignored = [], []
-    if transport == "relay" and not facts.desktop:  # which shares files, but no sockets
+    if not sees_folders:
         refused += [
             f"the volume at {one.path} is the folder {one.volume.path} of this machine, and the "
             f"engine at {address} does not see this machine's files: put the files into the image "

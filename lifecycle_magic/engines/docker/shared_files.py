@@ -26,7 +26,7 @@ from lifecycle_magic.host.paths import private_folder, state_root
 if TYPE_CHECKING:
     from docker import APIClient
 
-__all__ = ["are_shared", "forget"]
+__all__ = ["are_shared", "can_share_sockets", "forget"]
 
 _PLACE = "/probe"
 _FILE = "nonce"
@@ -37,8 +37,6 @@ def are_shared(clients: Clients, facts: Facts) -> bool | None:
 
     None while that is unknown, for the engine has no image to try with.
     """
-    if facts.desktop or sys.platform != "linux" or facts.kernel not in ("", os.uname().release):
-        return False  # files may be shared with a virtual machine, and sockets never are
     known = _record(clients, facts)
     with contextlib.suppress(OSError):
         return known.read_text() == "yes"
@@ -50,6 +48,15 @@ def are_shared(clients: Clients, facts: Facts) -> bool | None:
     with contextlib.suppress(OSError):
         known.write_text("yes" if found else "no")
     return found
+
+
+def can_share_sockets(facts: Facts) -> bool:
+    """Return whether the engine's containers may run on this very Linux.
+
+    Files may be shared with a virtual machine. Sockets never are.
+    """
+    is_here = facts.kernel in ("", os.uname().release)
+    return sys.platform == "linux" and is_here and not facts.desktop
 
 
 def forget(clients: Clients, facts: Facts) -> None:

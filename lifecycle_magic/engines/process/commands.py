@@ -7,6 +7,7 @@ Without one, paths are the host's, and that folder is only the working folder an
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -90,6 +91,8 @@ class Commands:
         ``instance`` is its folder, ``venv`` the environment of ``image``. Without a sandbox,
         ``volumes`` are used where they lie.
         """
+        if sys.platform != "linux":
+            raise NotImplementedError("only Linux can do this")
         env = self._environment(instance / "root", venv)
         env |= variables(launch.gpus, has_amd=os.path.exists("/dev/kfd"))
         env |= {**image.env, process_table.MARKER: launch.name}

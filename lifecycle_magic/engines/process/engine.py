@@ -149,6 +149,8 @@ class ProcessEngine:
         return Images(self._store, self._commands)
 
     def _host(self, launch: Launch | None = None) -> Host:
+        if sys.platform != "linux":
+            raise NotImplementedError("only Linux can do this")
         return Host(
             sandboxed=self.sandboxed,
             why_not=self._probed.detail,
@@ -330,6 +332,8 @@ class ProcessEngine:
         """Return the CPU use since the previous call, or the start, and the memory of all
         processes.
         """
+        if sys.platform != "linux":
+            raise NotImplementedError("only Linux can do this")
         record = self._store.instance(container)
         if record is None or not record.keeper.alive():
             self._cpu.forget(container)

@@ -91,6 +91,8 @@ def _start(command: list[str], cwd: str, cpus: str) -> tuple[int, int | None]:
     """Start the guest with clean signals and three descriptors; return its pid and bubblewrap's
     pipe.
     """
+    if sys.platform != "linux":
+        raise NotImplementedError("only Linux can do this")
     if cpus:
         os.sched_setaffinity(0, {int(cpu) for cpu in cpus.split(",")})
     if cwd:
@@ -311,14 +313,21 @@ def _open_folder(name: str, parent: int) -> int:
     try:
         folder = os.open(name, _FOLDER, dir_fd=parent)
     except PermissionError:
-        handle = os.open(name, _FOLDER | os.O_PATH, dir_fd=parent)
-        try:
-            os.chmod(f"/proc/self/fd/{handle}", 0o700)
-        finally:
-            os.close(handle)
+        _permit_reading(name, parent)
         folder = os.open(name, _FOLDER, dir_fd=parent)
     _quietly(_permit, folder)
     return folder
+
+
+def _permit_reading(name: str, parent: int) -> None:
+    if sys.platform != "linux":
+        os.chmod(name, 0o700, dir_fd=parent, follow_symlinks=False)
+        return
+    handle = os.open(name, _FOLDER | os.O_PATH, dir_fd=parent)
+    try:
+        os.chmod(f"/proc/self/fd/{handle}", 0o700)
+    finally:
+        os.close(handle)
 
 
 def _permit(folder: int) -> None:

@@ -11,6 +11,7 @@ import contextlib
 import os
 import select
 import signal
+import sys
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -154,6 +155,8 @@ def _pidfd(pid: int) -> int | None:
     None where the process is gone, the kernel is older than 5.3, or Python was built for such a
     one, as Conda's are.
     """
+    if sys.platform != "linux":
+        raise NotImplementedError("only Linux can do this")
     try:
         return os.pidfd_open(pid)
     except (OSError, AttributeError):

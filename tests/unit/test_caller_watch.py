@@ -1,0 +1,38 @@
+"""Callers that close their connections are noticed, whatever the system can tell."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from lifecycle_magic.services import caller_watch
+from lifecycle_magic.services.caller_watch import CallerWatch, EpollWatch, LookingWatch
+from lifecycle_magic.threads.event_loop import EventLoop
+
+
+@pytest.fixture(params=[EpollWatch, LookingWatch])
+def watch(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[CallerWatch]:
+    monkeypatch.setattr(caller_watch, "LOOK_SECONDS", 0.001)
+    loop = EventLoop("test")
+    found: CallerWatch = request.param(loop)
+    yield found
+    found.close()
+    loop.stop()
+
+
+def test_an_end_is_noticed_once_and_data_is_not(watch: CallerWatch) -> None:
+    noticed, others = threading.Event(), threading.Event()
+    ours, theirs = socket.socketpair()
+    kept, quiet = socket.socketpair()
+    with ours, theirs, kept, quiet:
+        watch.add(ours.fileno(), noticed.set)
+        watch.add(kept.fileno(), others.set)
+        quiet.sendall(b"x")
+        theirs.close()
+        assert noticed.wait(20)
+        assert not others.is_set()
+        watch.remove(kept.fileno())
+        watch.remove(ours.fileno())
