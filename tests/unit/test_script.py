@@ -331,6 +331,12 @@ def test_what_can_not_be_run_is_a_clear_error(tmp_path: Path, name: str | None, 
     assert told in str(raised.value)
 
 
+def test_the_fix_names_a_module_as_it_was_named(tmp_path: Path):
+    module = run_as_main(write(tmp_path, MANY))
+    with pytest.raises(InvalidError, match=r"name one of -m pkg\.mod::double, "):
+        find(module, None, "-m pkg.mod")
+
+
 def test_arguments_of_the_constructor_and_of_the_method_may_not_share_a_name(tmp_path: Path):
     found = find(run_as_main(write(tmp_path, MANY)), "Model.put")
     with pytest.raises(InvalidError, match="size has the same option as another one"):

@@ -142,8 +142,8 @@ def _run(given: argparse.Namespace) -> int:
     try:
         module = load(name, given.m, given.arguments)
         path = Path(module.__file__ or "")
-        found = find(module, wanted or None)
         dash = "-m " if given.m else ""
+        found = find(module, wanted or None, f"-m {name}" if given.m else None)
         prog = f"lifecycle-magic run {dash}{given.script}"
         value = found.call(parse(found.parameters, given.arguments, prog, found.about))
         if given.write_result is not None:

@@ -39,12 +39,13 @@ class Runnable:
     call: Callable[[Arguments], Any]
 
 
-def find(module: types.ModuleType, name: str | None) -> Runnable:
+def find(module: types.ModuleType, name: str | None, written: str | None = None) -> Runnable:
     """Return what ``name`` means in a script, or without a name the only thing to run.
 
-    Raises `InvalidError` that lists what there is.
+    Raises `InvalidError` that lists what there is, after ``written``: what names the script on the
+    command line, by default the name of its file.
     """
-    script = Path(module.__file__ or "").name
+    script = written or Path(module.__file__ or "").name
     apps = {key: value for key, value in vars(module).items() if isinstance(value, App)}
     chosen = list({id(app): app for app in apps.values()}.values())
     wanted = name
