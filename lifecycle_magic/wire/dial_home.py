@@ -21,7 +21,7 @@ KERNEL_NAME = "kernel.lifecycle-magic"
 TOKEN_BYTES = 64
 """Bytes of a container's token, the first that are sent."""
 
-DIAL_SECONDS = 30.0
+DIAL_SECONDS = 15.0
 """Seconds in which the kernel has to answer: a machine's network may be up after its containers."""
 
 
@@ -48,9 +48,12 @@ def connect_home(secret: str, folder: str) -> ssl.SSLSocket:
         try:
             plain = socket.create_connection((given["host"], given["port"]), 8.0)
             break
-        except OSError:
+        except OSError as error:
             if time.monotonic() > deadline:
-                raise
+                raise OSError(
+                    f"{given['host']}:{given['port']}: {error}. Fix: set LIFECYCLE_MAGIC_ADDRESS "
+                    "to an address of the kernel's machine that this node reaches"
+                ) from None
             time.sleep(0.2)
     plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     sock = context.wrap_socket(plain, server_hostname="kernel.lifecycle-magic")

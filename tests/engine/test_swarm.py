@@ -13,12 +13,14 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.request
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import docker
+import psutil
 import pytest
 from engine.swarm_work import Diary
 from kernel.harness import wait_for
@@ -151,6 +153,14 @@ def test_a_class_lives_on_the_swarm_from_build_to_exit(
         def numbers(self, most: int) -> Iterator[int]:
             yield from range(most)
 
+        @lm.wsgi_app()
+        def site(self) -> Callable[..., list[bytes]]:
+            def answer(environ: Any, start: Any) -> list[bytes]:
+                start("200 OK", [("Content-Type", "text/plain")])
+                return [b"hello from a node"]
+
+            return answer
+
         @lm.method()
         def ask_other(self) -> int:
             return Other().count.remote()
@@ -177,6 +187,8 @@ def test_a_class_lives_on_the_swarm_from_build_to_exit(
     assert list(model.numbers.remote_gen(5)) == [0, 1, 2, 3, 4]
     assert model.later.remote(1) == 2
     assert model.ask_other.remote() == 3
+    with urllib.request.urlopen(model.site.get_web_url(), timeout=30) as answer:
+        assert answer.read() == b"hello from a node"
     [service] = swarm.services()
     assert swarm.node_of(service["ID"]) in ("node2", "node3")
     assert "xyz-secret" not in json.dumps(service)
@@ -300,6 +312,23 @@ def test_a_container_that_is_killed_ends_at_once(swarm: SwarmMachines, diary: Di
     wait_for(swarm.is_empty, "the removal of its service")
     wait_for(lambda: not any(node.containers() for node in swarm.nodes), "its end", 30)
     assert diary.events("exited") == []
+    app.stop()
+
+
+def test_a_relay_that_is_killed_leaves_no_service(swarm: SwarmMachines, diary: Diary) -> None:
+    app = lm.App("relay-killed", engine="swarm")
+    noted = declare(app, diary)
+    call = noted().hold.spawn()
+    diary.wait("holding")
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            words = process.cmdline()
+            if any("engines.relay.relay" in one for one in words) and swarm.name in str(words):
+                process.kill()
+    with pytest.raises(ContainerDied, match="the relay process has exited"):
+        call.get()
+    diary.wait("exited")
+    assert noted().same.remote(3) == 3
     app.stop()
 
 
@@ -442,6 +471,18 @@ def set_heartbeat(swarm: SwarmMachines, seconds: int) -> None:
     swarm.ask(update)
     if seconds > 2:
         time.sleep(3)  # the nodes learn it with the answer to a heartbeat
+
+
+@takes_a_lease
+def test_a_kernel_that_no_node_reaches_says_so(
+    swarm: SwarmMachines, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LIFECYCLE_MAGIC_ADDRESS", f"{swarm.nodes[1].address}:7000")  # not ours
+    app = lm.App("unreachable", engine="swarm")
+    with pytest.raises(
+        StartError, match=r"did not reach its kernel: .*:7000: .*Fix: set LIFECYCLE"
+    ):
+        declare(app, name="Unreachable")().same.remote(1)
 
 
 @takes_a_lease

@@ -175,9 +175,11 @@ class RelayProcess:
         """Send the modules in a run folder to its container, before what is sent to it later."""
         self._send(do="put", container=container, run=str(run_dir))
 
-    def remove(self, container: str, seconds: float) -> None:
-        """Have a container removed once it has ended, also after this process. Return at once."""
-        self._send(do="remove", container=container, seconds=seconds)
+    def remove(self, container: str, seconds: float, *, is_service: bool = False) -> None:
+        """Have a container, or the service of one, removed once it has ended, also after this
+        process. Return at once.
+        """
+        self._send(do="remove", container=container, seconds=seconds, is_service=is_service)
 
     def fate(self, container: str) -> str:
         """Return why the stream of a container ended before the container did, if it did."""

@@ -7,7 +7,8 @@ object a line, and answers in the same way:
     {"do": "serve", "number": 1, "container": id, "run": folder, "guest": file}
         → {"event": "served", "number": 1, "error": ""}
     {"do": "put", "container": id, "run": folder}   → the container's end gets the modules in it
-    {"do": "remove", "container": id, "seconds": 40} removes a container once it has ended
+    {"do": "remove", "container": id, "seconds": 40, "is_service": false}
+                                                     removes it once it has ended
     {"do": "expect", "number": 3, "container": service, "run": folder, "guest": file, "token": text,
      "host": address, "port": 0, "authority": file, "identity": file, "seconds": 40}
         → {"event": "expected", "number": 3, "error": "", "port": 40123}
@@ -160,6 +161,8 @@ class Relay:
             self.tell(event="fate", number=asked["number"], error=found_fate)
         elif asked["do"] == "remove":
             self._fates.pop(asked["container"], None)
+            if asked["is_service"]:  # also one of a relay that was killed
+                self._services.add(asked["container"])
             self._start_thread(lambda: self._remove(asked["container"], float(asked["seconds"])))
 
     def _on_kernel_exit(self) -> None:
@@ -272,7 +275,11 @@ class Relay:
                 os.close(one.lock)
                 raise
         except OSError as failed:
-            error = f"can't listen for containers of the swarm at {asked['host']}: {failed}"
+            error = (
+                f"can't listen for containers of the swarm at {asked['host'] or 'any address'}"
+                f"{':' + str(asked['port']) if asked['port'] else ''}: {failed}. Fix: name a free "
+                "port in LIFECYCLE_MAGIC_ADDRESS, or none"
+            )
         self.tell(event="expected", number=asked["number"], error=error, port=port)
 
     def _on_connected(self, one: Expected, stream: TlsStream) -> None:

@@ -274,7 +274,7 @@ class SwarmEngine(DockerEngine):
             return
         with contextlib.suppress(EngineError):
             seconds = started[1].stop_timeout if started is not None else 0
-            self._location.relay().remove(container, seconds)
+            self._location.relay().remove(container, seconds, is_service=True)
 
     def clear_run_folder(self, container: str, run_dir: Path) -> None:
         """Do nothing: a container has no folder of this machine."""
