@@ -233,6 +233,11 @@ class SwarmMachines:
         """Return whether nothing of any class is left in the swarm but configs."""
         return not self.services() and not self.ask(lambda api: api.secrets())
 
+    def is_running(self, service: dict[str, Any]) -> bool:
+        """Return whether a service's container runs."""
+        tasks = self.ask(lambda api: api.tasks(filters={"service": service["ID"]}))
+        return any(one["Status"]["State"] == "running" for one in tasks)
+
     def node_of(self, service: str) -> str:
         """Return the host name of the node that a service's last task is on."""
         tasks = self.ask(lambda api: api.tasks(filters={"service": service}))

@@ -48,6 +48,10 @@ class ExitCause:
         """
         if self.report is None:  # the connection may have lost it
             self.report = Report.from_run_folder(run_dir)
+        if self.killed is not None and self.report is not None and _is_of_a_kill(self.report):
+            # On a swarm process 1 lives through the kernel's kill, and reports what it saw of it.
+            self.report = None
+            return
         if self.report is not None or container is None:
             return
         try:
@@ -76,6 +80,11 @@ class ExitCause:
             leaving=self.reason,
             memory_limit=memory_limit,
         )
+
+
+def _is_of_a_kill(report: Report) -> bool:
+    """Return whether a report says no more than that the worker was killed from outside."""
+    return report.signal == "SIGKILL" and not (report.oom or report.killed or report.exit_began)
 
 
 def may_have_begun(container: Container, slot: Slot, call: int) -> bool:

@@ -260,6 +260,38 @@ def test_a_killed_kernel_has_twelve_exits_on_three_nodes(
     wait_for(told, "twelve exits in the history")
 
 
+def test_the_next_session_sweeps_what_a_dead_machine_left(
+    swarm: SwarmMachines, diary: Diary
+) -> None:
+    program = KERNEL.replace("max_containers=12, min_containers=12", "exit_grace=20")
+    program = program.replace("range(3)", "range(1)")
+    address = [str(one) for one in diary.address]
+    kernel = subprocess.Popen([sys.executable, "-c", program, *address], start_new_session=True)
+    try:
+        diary.wait("holding", timeout=120)
+        [service] = swarm.services()
+        swarm.ask(lambda api: api.create_secret("lm-never-1", b"x", service["Spec"]["Labels"]))
+    finally:
+        kernel.send_signal(signal.SIGSTOP)  # it sees nothing of what follows
+        kill_relays(swarm)
+        kernel.send_signal(signal.SIGKILL)
+        kernel.wait()
+    diary.wait("exited")
+    wait_for(lambda: not any(swarm.is_running(one) for one in swarm.services()), "its end")
+    assert not swarm.is_empty()
+    session.current().engine("swarm")  # the first use of an engine looks for such
+    wait_for(swarm.is_empty, "the sweep of service and secrets")
+
+
+def kill_relays(swarm: SwarmMachines) -> None:
+    """Kill the relay processes that lead to the swarm."""
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            text = " ".join(process.cmdline())
+            if "engines.relay.relay" in text and str(swarm.folder) in text:
+                process.kill()
+
+
 def test_what_has_no_place_says_why_and_gives_up(swarm: SwarmMachines) -> None:
     app = lm.App("pending", engine="swarm")
     large = declare(app, name="Large", memory=1 << 20, startup_timeout=4)
@@ -320,11 +352,7 @@ def test_a_relay_that_is_killed_leaves_no_service(swarm: SwarmMachines, diary: D
     noted = declare(app, diary)
     call = noted().hold.spawn()
     diary.wait("holding")
-    for process in psutil.process_iter():
-        with contextlib.suppress(psutil.Error):
-            words = process.cmdline()
-            if any("engines.relay.relay" in one for one in words) and swarm.name in str(words):
-                process.kill()
+    kill_relays(swarm)
     with pytest.raises(ContainerDied, match="the relay process has exited"):
         call.get()
     diary.wait("exited")
