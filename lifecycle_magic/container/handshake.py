@@ -147,7 +147,7 @@ class Handshake:
             if admitted is None or time.monotonic() - looked > LIVENESS_CHECK_SECONDS:
                 looked = time.monotonic()
                 check_wanted()
-                self._check_running(container)
+                self._check_running(container, check_wanted)
             if admitted is None:
                 continue
             greeting, channel = admitted
@@ -161,13 +161,14 @@ class Handshake:
             data[slot].shared = shared.Shared(side, shared.SEGMENT_LIMIT_BYTES // most)
         return control, [data[slot] for slot in sorted(data)]
 
-    def _check_running(self, container: str) -> None:
+    def _check_running(self, container: str, check_wanted: Callable[[], None]) -> None:
         found = next((one for one in self._engine.containers() if one.id == container), None)
         if found is not None and found.running:
             if found.note != self._pending:
                 self._pending = found.note
                 self._on_pending(found.note)
             return
+        check_wanted()  # what the kernel kills meanwhile did not end by itself
         if found is not None and found.note:
             where = f" on {found.node}" if found.node else ""
             raise StartError(

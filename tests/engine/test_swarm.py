@@ -294,12 +294,13 @@ def kill_relays(swarm: SwarmMachines) -> None:
 
 def test_what_has_no_place_says_why_and_gives_up(swarm: SwarmMachines) -> None:
     app = lm.App("pending", engine="swarm")
-    large = declare(app, name="Large", memory=1 << 20, startup_timeout=4)
+    large = declare(app, name="Large", memory=1 << 20, startup_timeout=8)
+    mars = declare(app, name="Mars", placement=["node.labels.zone==mars"], startup_timeout=8)
+    calls = [cls().same.spawn(1) for cls in (large, mars)]
     with pytest.raises(StartTimeout, match=r"no suitable node \(insufficient resources on 3 nodes"):
-        large().same.remote(1)
-    lost = declare(app, name="Lost", placement=["node.labels.zone==mars"], startup_timeout=4)
+        calls[0].get()
     with pytest.raises(StartTimeout, match="scheduling constraints not satisfied"):
-        lost().same.remote(1)
+        calls[1].get()
 
 
 def test_each_container_has_gpus_of_its_own(swarm: SwarmMachines) -> None:

@@ -47,8 +47,8 @@ class Task(NamedTuple):
         node = nodes.get(told.get("NodeID") or "", "")
         container = status.get("ContainerStatus") or {}
         note = str(status.get("Err") or "")
-        if state not in (*_ENDED, "running") and told.get("DesiredState") in ("shutdown", "remove"):
-            state, note = "orphaned", f"{node or 'its node'} was lost before it started"
+        if node and state not in (*_ENDED, "running") and told.get("DesiredState") == "shutdown":
+            state, note = "orphaned", f"{node} was lost before it started"
         if not note and state == "preparing":
             note = f"{node or 'its node'} pulls the image"
         elif not note and state in ("new", "pending"):
