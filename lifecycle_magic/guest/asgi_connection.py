@@ -94,12 +94,15 @@ class AsgiConnection:
             while self._lane.channel.has_buffered or _is_ready(fd, select.POLLIN):
                 if not self._read():
                     # If the container stops, the client may still be there.
-                    self._input_ended = not self._is_kernel_gone()
+                    self._input_ended = not self._note_kernel_gone()
                     break
         return self._disconnect is not None
 
-    def _is_kernel_gone(self) -> bool:
-        """Return whether the other end of the connection is closed, and the client left with it."""
+    def _note_kernel_gone(self) -> bool:
+        """Note that the client has left if the other end of the connection is closed.
+
+        Return whether it is.
+        """
         if not _is_ready(self._lane.channel.fileno(), select.POLLHUP):
             return False  # the supervisor has shut the reading half only
         code = {} if self._is_http else {"code": 1006}
@@ -132,7 +135,7 @@ class AsgiConnection:
                 # The container stops: the application has as much time as any input. Or the
                 # kernel has exited: then no client is left.
                 self._unwatch()
-                if not self._is_kernel_gone():
+                if not self._note_kernel_gone():
                     return
                 break
             if not self._lane.channel.has_buffered:
@@ -238,7 +241,7 @@ class AsgiConnection:
 
         No interrupt ends the application then: it may live on for another kernel.
         """
-        if self._is_kernel_gone():
+        if self._note_kernel_gone():
             raise OSError("the client has disconnected")
 
     async def _send_any(self, message: Message) -> None:

@@ -23,6 +23,7 @@ CHANGES = {
 KEPT = {
     "callers/function_call.py:object_id",
     "engines/docker/engine.py:_facts",
+    "engines/docker/engine.py:_transport",
     "guest/output.py:buffer",
     "guest/standard_input.py:buffer",
     "named/handles.py:_calls",
