@@ -34,8 +34,8 @@ _FILLERS = frozenset(
 )
 _GLOBAL_LOADS = ("LOAD_GLOBAL", "LOAD_NAME")
 _MAIN = "__main__"
-_OF_MODULES = frozenset({"getattr", "getmembers", "vars", "dir", "__dict__"})
-_FUNCTIONS = _BUILTINS | {"getattr", "getmembers", "vars", "dir"}
+_OF_MODULES = frozenset({"getattr", "hasattr", "getmembers", "vars", "dir", "__dict__"})
+_FUNCTIONS = _BUILTINS | {"getattr", "hasattr", "getmembers", "vars", "dir"}
 _TRIGGERS = _BUILTINS | _SPACES | _MARKED | _LIBRARIES | {_MAIN, "modules"}
 _SHORTEST_PART = 2  # characters of the beginning or end of a name
 
@@ -94,7 +94,7 @@ def open_lookups(code: CodeType, space: Mapping[str, Any]) -> list[str]:
 def _lookups(read: StringNames, space: Mapping[str, Any]) -> frozenset[str]:
     """Return the open lookups of code in a module with the names ``space``."""
     found = read.lookups - (space.keys() & _BUILTINS)  # the module may define its own `eval`
-    return found - {"getattr"} if read.strings & space.keys() else found
+    return found - {"getattr", "hasattr"} if read.strings & space.keys() else found
 
 
 @functools.lru_cache(maxsize=4096)
@@ -105,22 +105,27 @@ def _read(code: CodeType) -> StringNames | None:
     if not names & _TRIGGERS and not any(_MAIN in one.co_consts for one in codes):
         return None
     texts = [text for one in codes for text in _strings(one)]
-    words = frozenset(word for text in texts for word in _WORD.findall(text))
-    parts = {text for text in texts if _WORD.fullmatch(text) and len(text) >= _SHORTEST_PART}
-    if _MAIN in names or _MAIN in words or {"modules", "__name__"} <= names:
+    if _MAIN in names or any(_MAIN in text for text in texts) or {"modules", "__name__"} <= names:
         lookups = names & _OF_MODULES
-        return StringNames(words, frozenset(names), frozenset(parts), frozenset(lookups))
-    used = {name for one in codes for name in _loaded(one) & _BUILTINS}
-    spaces = names & _SPACES
-    if used or spaces or names & _LIBRARIES:
-        lookups = {name for one in codes for name in _open_builtins(one)} | spaces
-        return StringNames(words, frozenset(), frozenset(parts), frozenset(lookups))
+        words = _words(texts) if lookups else frozenset[str]()
+        return StringNames(words, frozenset(names), _parts(texts), frozenset(lookups))
+    sites = [site for one in codes for site in _sites(one)]
+    if sites or names & (_SPACES | _LIBRARIES):
+        lookups = {name for name, text in sites if text is None} | names & _SPACES
+        if not lookups and not names & _LIBRARIES:
+            texts = [text for _, text in sites if text is not None]
+        return StringNames(_words(texts), frozenset(), _parts(texts), frozenset(lookups))
     return StringNames(frozenset(word for text in texts for word in _MARKED_WORD.findall(text)))
 
 
-def _loaded(code: CodeType) -> set[str]:
-    """Return the globals that the code reads."""
-    return {step.argval for step in dis.get_instructions(code) if step.opname in _GLOBAL_LOADS}
+def _words(texts: list[str]) -> frozenset[str]:
+    return frozenset(word for text in texts for word in _WORD.findall(text))
+
+
+def _parts(texts: list[str]) -> frozenset[str]:
+    """Return the strings that may be the beginning or end of a name."""
+    found = (text for text in texts if _WORD.fullmatch(text))
+    return frozenset(text for text in found if len(text) >= _SHORTEST_PART)
 
 
 def _with_nested(code: CodeType) -> Iterator[CodeType]:
@@ -149,42 +154,49 @@ def _strings(code: CodeType) -> list[str]:
 # --- whether each string is spelled out -----------------------------------------------------------
 
 
-def _open_builtins(code: CodeType) -> set[str]:
-    """Return those of `globals`, `eval` and `exec` that get a string made at run time."""
+def _sites(code: CodeType) -> list[tuple[str, str | None]]:
+    """Return each use of `globals`, `eval` and `exec` with the string that it gets: None for one
+    that is made at run time.
+    """
     steps = _steps(code)
-    return {
-        step.argval
+    return [
+        (step.argval, _string_at(steps, index))
         for index, step in enumerate(steps)
         if step.opname in _GLOBAL_LOADS and step.argval in _BUILTINS
-        if not _is_spelled_out(steps, index)
-    }
+    ]
 
 
-def _is_spelled_out(steps: Sequence[dis.Instruction], index: int) -> bool:
-    """Return whether the string for the builtin that is loaded at ``index`` is a constant."""
+def _string_at(steps: Sequence[dis.Instruction], index: int) -> str | None:
+    """Return the string for the builtin that is loaded at ``index``, None if it is no constant."""
     after = steps[index + 1 :]
     if steps[index].argval != "globals":
-        return bool(after) and _is_string(after[0])
+        return _constant(after, 0)
     while after and after[0].opname.startswith("CALL"):
         after = after[1:]
     if len(after) < 2:
-        return False
-    if _is_string(after[0]):
-        is_key = "SUBSCR" in after[1].opname or after[1].argrepr == "[]"
-        return is_key or _is_evaluated(steps, index)
+        return None
+    if _is_evaluated(steps, index):
+        return ""  # `eval` has the string
+    if "SUBSCR" in after[1].opname or after[1].argrepr == "[]":
+        return _constant(after, 0)
     if after[0].opname in ("LOAD_ATTR", "LOAD_METHOD") and after[0].argval in _READS:
-        return _is_string(after[1])
-    before = steps[index - 1] if index else None
+        return _constant(after, 1)
     if after[0].opname == "CONTAINS_OP":
-        return before is not None and _is_string(before)
-    return _is_evaluated(steps, index)
+        return _constant(steps, index - 1)
+    return None
+
+
+def _constant(steps: Sequence[dis.Instruction], index: int) -> str | None:
+    """Return the constant string that an instruction loads; None if there is none."""
+    if not 0 <= index < len(steps) or not _is_string(steps[index]):
+        return None
+    return str(steps[index].argval)
 
 
 def _is_evaluated(steps: Sequence[dis.Instruction], index: int) -> bool:
     """Return whether the namespace is an argument of `eval` or `exec`, after a constant string."""
-    if index < 2 or not _is_string(steps[index - 1]):
-        return False
-    return steps[index - 2].argval in ("eval", "exec")
+    is_after = index >= 2 and _is_string(steps[index - 1])
+    return is_after and steps[index - 2].argval in ("eval", "exec")
 
 
 def _is_string(step: dis.Instruction) -> bool:
