@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 import time
 from collections.abc import Callable
@@ -11,6 +12,8 @@ from typing import Any
 from lifecycle_magic.wire.output_streams import DISPLAY
 
 __all__ = ["flush", "show", "viewer"]
+
+_log = logging.getLogger(__name__)
 
 viewer: ContextVar[Callable[[str, str], None] | None] = ContextVar("viewer", default=None)
 """What gets the output of a call of another process instead of this one's cell or terminal."""
@@ -74,5 +77,5 @@ def _show_rich(text: str) -> None:
         if before is not None:
             before.flush()
         rich_output.show(text)
-    except (OSError, ValueError):
-        pass  # as in `show`
+    except Exception:  # code in the container, or a front end's hooks, may break it
+        _log.debug("a displayed object is lost", exc_info=True)

@@ -14,7 +14,10 @@ def show(text: str) -> None:
 
     Raises `ValueError` for anything else: the user's code may have written it.
     """
-    message = _object(json.loads(text))
+    try:
+        message = _object(json.loads(text))
+    except RecursionError:
+        raise ValueError("what a method displays is nested too deep") from None
     if message.get("do") == "clear":
         _clear(wait=message.get("wait") is True)
         return

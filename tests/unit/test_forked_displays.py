@@ -11,7 +11,7 @@ import pytest
 from fakes.forked import Forked, ForkEngine
 
 import lifecycle_magic as lm
-from lifecycle_magic.pool import rich_output
+from lifecycle_magic.pool import printing, rich_output
 
 pytest.importorskip("IPython")
 
@@ -186,10 +186,20 @@ def test_it_comes_before_the_item_that_follows_it(
         assert {"text/plain": str(number)} in shown
 
 
-@pytest.mark.parametrize("text", ["", "1", '{"do": "display", "data": 1}', "{"])
+@pytest.mark.parametrize(
+    "text",
+    ["", "1", '{"do": "display", "data": 1}', "{", "[" * 200_000],
+    ids=["empty", "number", "data", "open", "deep"],
+)
 def test_what_is_no_message_is_refused(text: str) -> None:
-    with pytest.raises(ValueError, match=r"Expecting|no JSON object"):
+    with pytest.raises(ValueError, match=r"Expecting|no JSON object|too deep"):
         rich_output.show(text)
+
+
+def test_a_call_goes_on_after_what_can_not_be_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    printing.show("display", "{")
+    printing.show("stdout", "after\n")
+    assert capsys.readouterr().out == "after\n"
 
 
 def test_a_script_prints_the_text(capsys: pytest.CaptureFixture[str]) -> None:
