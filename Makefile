@@ -52,7 +52,8 @@ corpus: install ## run notebook programs plain and in containers, and compare (A
 soak: install ## run the tests that repeat with their full counts: programs, edits, kills, interrupts, restarts
 	@CORPUS=all CORPUS_EDITS=1000 $(BIN)/pytest tests/corpus -n $(WORKERS) -q $(ARGS)
 	@LIFECYCLE_MAGIC_KILLS=1000 LIFECYCLE_MAGIC_INTERRUPTS=500 LIFECYCLE_MAGIC_CYCLES=100 \
-		LIFECYCLE_MAGIC_NAMED_KILLS=60 $(BIN)/pytest tests/faults/test_random_moments.py \
+		LIFECYCLE_MAGIC_NAMED_KILLS=60 LIFECYCLE_MAGIC_FAR_KILLS=200 \
+		$(BIN)/pytest tests/faults/test_random_moments.py tests/faults/test_far_moments.py \
 		tests/faults/test_named_moments.py tests/engine/test_resources.py -q $(ARGS)
 	@LIFECYCLE_MAGIC_SWARM_LOSSES=1 $(BIN)/pytest tests/engine/test_swarm.py -q $(ARGS)
 
