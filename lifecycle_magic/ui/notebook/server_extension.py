@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import os
+from pathlib import Path
 from typing import Any
 
 from jupyter_core.utils import ensure_async
@@ -16,12 +18,15 @@ from jupyter_server.extension.application import ExtensionApp
 from traitlets import Float
 
 from lifecycle_magic import __version__
+from lifecycle_magic.container import kept
 from lifecycle_magic.container.record import FILE_PATTERN
 from lifecycle_magic.exception import EngineError
 from lifecycle_magic.host.paths import matching, state_root
 from lifecycle_magic.ui.cli.drain import drain
 
 __all__ = ["LifecycleMagic"]
+
+_INIT_SYSTEMS = ("systemd", "init", "runit", "s6-svscan", "openrc-init", "launchd")
 
 
 class LifecycleMagic(ExtensionApp):
@@ -53,10 +58,28 @@ class LifecycleMagic(ExtensionApp):
             return
         assert self.serverapp is not None
         await ensure_async(self.serverapp.kernel_manager.shutdown_all())
+        if is_main_process_of_container():
+            await asyncio.get_running_loop().run_in_executor(None, _stop_kept, root)
         wait = functools.partial(drain, root, self.drain_timeout, living=False, say=self.log.info)
         drained = await asyncio.get_running_loop().run_in_executor(None, wait)
         for line in drained.left:
             self.log.warning("%s after %g s", line, self.drain_timeout)
+
+
+def is_main_process_of_container() -> bool:
+    """Return whether every other process here ends with this one: no init system goes on."""
+    if os.getpid() != 1 and os.getppid() != 1:
+        return False
+    try:
+        return Path("/proc/1/comm").read_text().strip() not in _INIT_SYSTEMS
+    except OSError:
+        return False
+
+
+def _stop_kept(root: Path) -> None:
+    """Have the processes end, with their ``exit``, that wait for another kernel: none will come."""
+    found = [one.record for one in kept.find_all(root) if one.record.engine == "process"]
+    kept.stop_all(found, "the Jupyter server of this container has ended")
 
 
 def _jupyter_server_extension_points() -> list[dict[str, Any]]:
