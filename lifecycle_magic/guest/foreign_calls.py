@@ -24,15 +24,13 @@ from lifecycle_magic.guest.answers import Wait, value_of
 from lifecycle_magic.guest.many_foreign_calls import ManyForeignCalls
 from lifecycle_magic.guest.session_connection import Answer, Reach, begin
 from lifecycle_magic.wire.frames import Kind
-from lifecycle_magic.wire.nested import ADDRESS, DESCRIBE, REMOTE, SPAWN
+from lifecycle_magic.wire.nested import ADDRESS, REMOTE, SPAWN
 
 __all__ = ["ForeignCall", "ForeignCalls", "MethodKind", "runs_loop"]
 
 
 class ForeignCall(FunctionCall[Any]):
     """A `FunctionCall` whose wait ends when the running call is interrupted."""
-
-    reach: Reach | None = None  # of a spawned call
 
     def _outcome(self, timeout: float | None = None) -> Any:
         if not self._future.done():
@@ -46,14 +44,6 @@ class ForeignCall(FunctionCall[Any]):
             if not self._future.done():
                 raise self._timeout_error(timeout)
         return super()._outcome()
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        # The session may read what this is sent in before it reads that the call was started.
-        if self.reach is not None and not self._future.done():
-            waiting = Wait()
-            begin(self.reach, DESCRIBE, (), {}, waiting.receive)
-            waiting.wait()
-        return super().__reduce__()
 
 
 _DONE = Answer(Kind.END)
@@ -198,7 +188,6 @@ class ForeignCalls:
         started = ForeignCall(future, self._where, on_wait)
         if form == SPAWN:
             started.object_id = used.call_id(number)
-            started.reach = self._reach
         return started
 
     def _warn_blocking(self) -> None:
