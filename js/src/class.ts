@@ -227,7 +227,8 @@ export class ClassRow implements Part {
     const counts = new Map<string, number>();
     for (const life of here) counts.set(life.state, (counts.get(life.state) ?? 0) + 1);
     if (facts.build.some((step) => step.status === "running")) counts.set("building", counts.get("building") ?? 0);
-    const failed = facts.failed || facts.build.some((step) => step.status === "failed");
+    const ended = [...this.lives.values()].filter(({ state }) => isGone(state)).sort((a, b) => b.since - a.since);
+    const failed = facts.failed || facts.build.some((step) => step.status === "failed") || ended[0]?.state === "failed";
     if (failed && !here.length) counts.set("failed", 0);
     const keys = order.filter((state) => counts.has(state));
     this.states.keep(keys);

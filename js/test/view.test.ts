@@ -493,6 +493,18 @@ describe("many classes", () => {
   });
 });
 
+it("marks a class whose last container failed, until another one runs", () => {
+  start({
+    classes: [cls("Model")],
+    containers: [container("a", "Model"), container("b", "Model")],
+    lives: { a: life("exited", { since: 1980 }), b: life("failed", { since: 1990 }) },
+  });
+  expect(one(".lcm-chips").textContent).toBe("failed");
+  model.set("lives", { a: life("idle", { since: 1995 }), b: life("failed", { since: 1990 }) });
+  view.draw();
+  expect(one(".lcm-chips").textContent).toBe("1 idle");
+});
+
 it("adds up the memory of the containers that run", () => {
   start({
     classes: [cls("Model")],
