@@ -195,8 +195,7 @@ class Keeping:
         found, self._outcome = self._outcome, None
         if found is not None:
             self._since = self._idle_since = None
-            self._free.clear()
-            self._terms = None  # the new kernel says what holds from now on
+            self._free.clear()  # the terms stay until the new kernel says what holds
         return found
 
     # --- deadlines ---------------------------------------------------------------------------

@@ -229,7 +229,8 @@ class Keeping:
         if not container.become_warm():
             return True  # it has exited meanwhile, which is recorded
         home.append(pool)
-        container.keep_terms = None
+        # It knows this token already, whenever this kernel may die from now on.
+        container.keep_terms = KeepTerms(record.token, 0.0, None, None)
         pool.take_in(container)
         if container.exited.is_set():
             pool.record_exit(container)
