@@ -6,6 +6,8 @@ that came while a cell ran whose text sets filters count as the notebook's.
 
 from __future__ import annotations
 
+import ast
+import contextlib
 import inspect
 import linecache
 import re
@@ -14,7 +16,7 @@ import warnings
 
 from lifecycle_magic.wire.warning_filters import Raw
 
-__all__ = ["content", "filters"]
+__all__ = ["content", "filters", "take_note"]
 
 _SETS = re.compile(r"\b(?:filterwarnings|simplefilter|resetwarnings)\b|\bwarnings\.filters\b")
 
@@ -30,9 +32,9 @@ class _Notebook:
 
     def read(self, cells: list[str]) -> None:
         """Take note of the filters that came with the cells that ran since the last time."""
-        ran = cells[self.cells :]
-        if last := cells[self.cells - 1 : self.cells]:  # it declared a class, and then went on
-            ran += last if not ran else [last[0].rpartition("\nclass ")[2]]
+        # A cell that is read again has declared a class meanwhile, for which libraries may have
+        # been imported: what it sets after the class counts.
+        ran = cells[self.cells :] or [_after_classes(cells[-1])]
         fresh = set(warnings.filters) - self.known
         if any(map(_SETS.search, ran)):
             self.is_setting = True
@@ -42,14 +44,33 @@ class _Notebook:
         self.cells = len(cells)
 
 
+def _after_classes(text: str) -> str:
+    """Return the top-level lines of a cell below its last class.
+
+    ``In`` has a cell with a magic as a call that has the cell's text as its last argument.
+    """
+    if text.startswith("get_ipython().run_cell_magic("):
+        with contextlib.suppress(SyntaxError, ValueError, AttributeError):
+            text = ast.literal_eval(ast.parse(text).body[0].value.args[-1])  # type: ignore[attr-defined]
+    below = f"\n{text}".rpartition("\nclass ")[2]
+    return "\n".join(line for line in below.splitlines() if line[:1].strip())
+
+
 _notebook = _Notebook()
+
+
+def take_note() -> None:
+    """Take note of the filters that the running cell and libraries have set so far."""
+    cells = vars(sys.modules["__main__"]).get("In")
+    if isinstance(cells, list) and cells:
+        _notebook.read([str(one) for one in cells])
 
 
 def filters(cls: type) -> list[Raw] | None:
     """Return the filters for containers of ``cls``; None if the notebook or script sets none."""
     cells = vars(sys.modules["__main__"]).get("In")
     if isinstance(cells, list):
-        _notebook.read([str(one) for one in cells])
+        take_note()
         is_setting = _notebook.is_setting
     else:
         is_setting = _SETS.search(_text_of(cls)) is not None

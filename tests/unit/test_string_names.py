@@ -9,6 +9,8 @@ import pytest
 
 from lifecycle_magic.fingerprint.string_names import names_by_string, open_lookups
 
+pytestmark = pytest.mark.every_python
+
 SPACE: dict[str, Any] = {"RATE": 1, "do_add": lambda: 1, "k": 2, "x": 3, "In": []}
 
 

@@ -65,8 +65,20 @@ def test_filters_that_are_set_after_the_class_in_its_cell_count(cells: _Cells) -
     cells.run("import warnings\nclass Model: ...\nwarnings.simplefilter('ignore')")
     one = warning_filters.content(Model)
     warnings.filterwarnings("ignore", message="mine")
-    cells.run("pass")
+    warning_filters.take_note()
     assert warning_filters.content(Model) != one
+
+
+def test_what_is_imported_to_start_a_container_does_not_count(cells: _Cells) -> None:
+    text = "import warnings\nwarnings.simplefilter('ignore')\nclass Model:\n    def go(self):\n"
+    text += "        warnings.simplefilter('error')\n"
+    text = f"get_ipython().run_cell_magic('lifecycle_cls', '', {text!r})\n"
+    cells.run(text)
+    one = warning_filters.content(Model)
+    warnings.filterwarnings("ignore", message="of an engine")
+    warning_filters.take_note()
+    cells.run(text)
+    assert warning_filters.content(Model) == one
 
 
 def test_resetting_the_filters_counts(cells: _Cells) -> None:

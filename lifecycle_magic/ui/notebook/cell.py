@@ -15,6 +15,7 @@ from lifecycle_magic.decorators.classes import is_class
 from lifecycle_magic.decorators.hooks import CALL_FORMS
 from lifecycle_magic.decorators.marks import has_marks, where_of
 from lifecycle_magic.exception import InvalidError
+from lifecycle_magic.fingerprint import warning_filters
 from lifecycle_magic.handles.cls import Cls
 from lifecycle_magic.session.registry import Entry
 from lifecycle_magic.spec.class_checks import hides_marks
@@ -111,6 +112,8 @@ class Cell:
             for draft in self._drafts:
                 self._take_back(draft)
             raise
+        finally:
+            warning_filters.take_note()
 
     def abandon(self, error: BaseException) -> None:
         """Restore the previous values of all names except those of classes that already run."""
