@@ -615,6 +615,46 @@ def test_an_engine_that_stops_politely_lets_exit_run(machine: FarMachine, diary:
     diary.wait("exited", 2)
 
 
+@pytest.mark.parametrize("options", [(), ("--live-restore",)], ids=["plain", "live-restore"])
+def test_an_engine_that_crashes_loses_no_exit(
+    machine: FarMachine, diary: FarDiary, options: tuple[str, ...]
+) -> None:
+    if options:  # so that the engine that crashes has it
+        restarted(machine, signal.SIGTERM, *options)
+    app = lm.App("crashed", engine=machine.tcp)
+    noted = declare(app, diary)()
+    assert noted.count.remote() == 1
+    call = noted.hold.spawn()
+    diary.wait("holding")
+    restarted(machine, signal.SIGKILL, *options)
+    with pytest.raises(ContainerDied):
+        call.get(timeout=60)
+    diary.wait("exited")  # when the engine is back, or by the lease
+    assert noted.count.remote() == 1
+    app.stop()
+    diary.wait("exited", 2)
+    if options:
+        wait_for(lambda: machine.containers() == [], "the removal of containers there")
+        restarted(machine, signal.SIGTERM)
+
+
+def restarted(machine: FarMachine, number: signal.Signals, *options: str) -> None:
+    """End the engine there by a signal, and start it again."""
+    [daemon] = [
+        one
+        for one in psutil.process_iter()
+        if one.name() == "dockerd" and f"--data-root={machine.folder}/data" in one.cmdline()
+    ]
+    daemon.send_signal(number)
+    machine.engine.wait()
+    if number == signal.SIGKILL:
+        # Its containerd ends with it, and where nobody reaps that, the next engine takes it for one
+        # that runs.
+        for name in ("pid", "exec/containerd/containerd.pid"):
+            (machine.folder / name).unlink(missing_ok=True)
+    machine.start_engine(*options)
+
+
 def test_a_kernel_that_forks_does_not_keep_its_containers_alive(
     machine: FarMachine, kernel: OwnKernel, diary: FarDiary, tmp_path: Path
 ) -> None:
