@@ -95,6 +95,8 @@ class Deadlocks:
         only the coroutine. Otherwise notify the inputs in the slots, unless the code ``awaits`` and
         its thread runs on.
         """
+        if awaits and self._state.idle:
+            return  # a slot is free: nothing waits, and nobody would be notified
         who = waiter(awaits=awaits)
         with deferred():  # otherwise an interrupt might leave the lock taken
             with self._state.lock:

@@ -314,12 +314,12 @@ def _forwarded(scope: Message, headers: Headers) -> dict[str, Any]:
     }
 
 
-def _hop_by_hop(headers: Iterable[Any]) -> set[bytes]:
+def _hop_by_hop(headers: Iterable[Any]) -> frozenset[bytes]:
     """Return the names of the headers that belong to this connection only."""
-    named = set(HOP_BY_HOP)
+    named = HOP_BY_HOP
     for name, value in headers:
         if name.lower() == b"connection":
-            named.update(one.strip().lower() for one in value.split(b","))
+            named = named.union(one.strip().lower() for one in value.split(b","))
     return named
 
 
