@@ -247,7 +247,7 @@ class RelayProcess:
             waiting = list(self._answers.values())
         for answer in waiting:
             if not answer.arrived.is_set():
-                answer.message = {"error": "the relay to the engine has exited"}
+                answer.message = {"error": "the relay process has exited"}
                 answer.arrived.set()
 
 
