@@ -127,5 +127,5 @@ def test_auto_falls_back_to_processes_and_says_why(
 
 
 def test_an_engine_that_does_not_exist_is_refused() -> None:
-    with pytest.raises(lm.exception.InvalidError, match="write auto, docker, process, ssh"):
+    with pytest.raises(lm.exception.InvalidError, match="write auto, docker, process, swarm, ssh"):
         choose("podman")

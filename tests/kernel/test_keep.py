@@ -22,6 +22,7 @@ from kernel.harness import (
     Kernel,
     OwnKernel,
     own_kernel,
+    path_without_bwrap,
     preamble,
     running,
     wait_for,
@@ -49,6 +50,8 @@ def test_the_next_kernel_goes_on_with_the_instance(
     declare(one, engine, diary, "goes-on", model("GoesOn"))
     assert count(one, "GoesOn") == 1
     one.kill()
+    if engine == "plain":  # `%load_ext` looks for the sandbox already
+        other.run(f"import os; os.environ['PATH'] = {path_without_bwrap()!r}")
     told = other.run("%load_ext lifecycle_magic")
     assert re.search(r"GoesOn \(lm-.*\): kept, \d+ (min|s) left", told), told
     assert re.search(r"GoesOn .* kept, \d+ (min|s) left", listed(other)), listed(other)

@@ -38,13 +38,15 @@ class Changes:
     ``names`` are a namespace and a name in it. ``functions`` are ids of live objects. ``classes``
     has the names of changed attributes by the ids of live classes. ``members`` has all attributes
     of the user's classes by their name: whether the edit changes each one, and its live value.
-    ``implicit`` are those of ``members`` that Python calls without their name in the code.
+    ``compared`` are the ids of the live classes whose attributes these are. ``implicit`` are those
+    of ``members`` that Python calls without their name in the code.
     """
 
     names: set[tuple[str, str]] = field(default_factory=set)
     functions: set[int] = field(default_factory=set)
     classes: dict[int, set[str]] = field(default_factory=dict)
     members: dict[str, list[tuple[bool, Any]]] = field(default_factory=dict)
+    compared: set[int] = field(default_factory=set)
     implicit: set[str] = field(default_factory=set)
 
     @property
@@ -75,6 +77,7 @@ def find_changes(
         ):
             found.functions.add(id(triple.live))
     for _, triple in pairs.classes:
+        found.compared.add(id(triple.live))
         for name, values in _members(triple):
             is_changed = differ(values)
             if is_changed:

@@ -141,7 +141,9 @@ class _Walk:
 
     def _class(self, cls: type) -> bool:
         self.waiting += [*cls.__bases__, type(cls)]
-        if self._is_open or _is_of_library(cls):
+        # The attributes of a class whose name a later class has taken are not among the members.
+        is_compared = all(is_named(one) or id(one) in self._changes.compared for one in cls.__mro__)
+        if self._is_open or _is_of_library(cls) or not is_compared:
             return self._all_members(cls)
         self._classes.append(cls)
         special = [name for name in vars(cls) if name[:2] == "__" == name[-2:]]
