@@ -24,6 +24,7 @@ from typing import Any
 import psutil
 from kernel.harness import wait_for
 from playwright.sync_api import Browser, Locator, Page, expect
+from playwright.sync_api import TimeoutError as PageTimeout
 
 PATIENCE = 90_000  # milliseconds; only a bug takes that long
 
@@ -137,14 +138,17 @@ class Notebook:
         )
         nbformat.write(book, lab.root / self.name)
         execute(page, "docmanager:open", path=self.name)
-        self._wait_open()
+        try:
+            self._wait_open(PATIENCE // 2)
+        except PageTimeout:  # on a busy machine JupyterLab may miss that the kernel is ready
+            self.reload()
 
     def reload(self) -> None:
         """Load the whole page again, with this notebook."""
         self.page.goto(f"{self.lab.url}/lab/tree/{self.name}?token={self.lab.token}&reset")
         self._wait_open()
 
-    def _wait_open(self) -> None:
+    def _wait_open(self, milliseconds: int = PATIENCE) -> None:
         self.page.wait_for_function(
             """name => {
                 const panel = window.jupyterapp?.shell.currentWidget;
@@ -153,7 +157,7 @@ class Notebook:
                     && kernel?.connectionStatus === "connected";
             }""",
             arg=self.name,
-            timeout=PATIENCE,
+            timeout=milliseconds,
         )
 
     @property
