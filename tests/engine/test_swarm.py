@@ -476,7 +476,7 @@ takes_a_lease = pytest.mark.skipif(
 
 @takes_a_lease
 def test_a_cut_of_twenty_seconds_loses_nothing(swarm: SwarmMachines, diary: Diary) -> None:
-    # A node counts as lost after three heartbeats, and is told to stop its containers then.
+    # A node is lost after three missed heartbeats. It stops its containers then.
     set_heartbeat(swarm, 10)
     app = lm.App("cut", engine="swarm")
     noted = declare(app, diary, placement=["node.hostname==node2"])
