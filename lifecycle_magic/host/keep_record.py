@@ -11,7 +11,6 @@ import contextlib
 import dataclasses
 import fcntl
 import json
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +19,7 @@ from typing import Any
 from lifecycle_magic.host import checked_json, run_files
 from lifecycle_magic.host.owner import Owner
 from lifecycle_magic.host.paths import matching, private_folder
+from lifecycle_magic.host.private_file import write_private
 
 __all__ = ["KeepRecord", "claiming", "find_all"]
 
@@ -64,11 +64,7 @@ class KeepRecord:
         path = path_of(self.run_dir)
         content = dataclasses.asdict(self)
         del content["run_dir"]
-        part = path.with_name(f".{path.name}.{os.getpid()}")
-        descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
-        with os.fdopen(descriptor, "w") as file:
-            json.dump(content, file)
-        part.replace(path)
+        write_private(path, json.dumps(content))
 
     @classmethod
     def read(cls, run_dir: Path) -> KeepRecord | None:

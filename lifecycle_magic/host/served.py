@@ -14,11 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lifecycle_magic.host import checked_json, run_files, unfinished
+from lifecycle_magic.host import checked_json, run_files
 from lifecycle_magic.host.owner import Owner
 from lifecycle_magic.host.paths import matching
+from lifecycle_magic.host.private_file import write_private
 
-__all__ = ["FOLDER", "Served", "label_of_this_process", "living", "newest", "write_private"]
+__all__ = ["FOLDER", "Served", "label_of_this_process", "living", "newest"]
 
 FOLDER = ".named"
 """The folder with record, socket and token, in the folder of a session."""
@@ -136,16 +137,3 @@ def label_of_this_process() -> str:
     if "ipykernel" in sys.modules:
         return "a notebook"
     return os.path.basename(sys.argv[0] if sys.argv else "") or "python"
-
-
-def write_private(path: Path, content: str) -> None:
-    """Write a file that this user alone can read, in place of an earlier one."""
-    part = path.with_name(unfinished.temporary_name())
-    descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    try:
-        with os.fdopen(descriptor, "w") as file:
-            file.write(content)
-        part.replace(path)
-    except BaseException:
-        part.unlink(missing_ok=True)
-        raise

@@ -12,6 +12,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from lifecycle_magic.host import checked_json, run_files
+from lifecycle_magic.host.paths import matching
+from lifecycle_magic.host.private_file import write_private
 
 __all__ = ["FailedClass", "forget", "read_all"]
 
@@ -35,11 +37,9 @@ class FailedClass:
     def write(self, session: Path) -> None:
         """Write the record into the folder of a session. Raises nothing if the disk is full."""
         path = _path(session, self.service)
-        part = path.with_name(f".{path.name}")
         cut = {**asdict(self), "error": self.error[-_MAX_ERROR_CHARS:]}
         with contextlib.suppress(OSError):
-            part.write_text(json.dumps(cut))
-            part.replace(path)
+            write_private(path, json.dumps(cut))
 
     @classmethod
     def read(cls, path: Path) -> FailedClass:
@@ -61,7 +61,7 @@ def forget(session: Path, service: str) -> None:
 def read_all(session: Path) -> list[FailedClass]:
     """Return the valid records in the folder of a session, the oldest first."""
     found = []
-    for path in session.glob("failed-*.json"):
+    for path in matching(session, "failed-*.json"):
         with contextlib.suppress(OSError, ValueError):
             found.append(FailedClass.read(path))
     return sorted(found, key=lambda one: one.failed)

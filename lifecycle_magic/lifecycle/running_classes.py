@@ -13,6 +13,7 @@ from pathlib import Path
 
 from lifecycle_magic.host import checked_json, run_files
 from lifecycle_magic.host.paths import matching
+from lifecycle_magic.host.private_file import write_private
 
 __all__ = ["RunningClass", "read_all"]
 
@@ -39,11 +40,9 @@ class RunningClass:
         """Write the record into the folder of a session. Raises nothing if the disk is full."""
         digest = hashlib.sha256(self.service.encode()).hexdigest()[:16]
         path = session / f"running-{digest}.json"
-        part = path.with_name(f".{path.name}")
         cut = {**asdict(self), "source": self.source[:_MAX_SOURCE_CHARS]}
         with contextlib.suppress(OSError):
-            part.write_text(json.dumps(cut))
-            part.replace(path)
+            write_private(path, json.dumps(cut))
 
     @classmethod
     def read(cls, path: Path) -> RunningClass:
