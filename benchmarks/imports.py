@@ -34,5 +34,5 @@ def measure(plan: Plan) -> Figures:
         if turn:  # the first one may have had to compile
             seconds.append(float(done.stdout.split()[-1]))
     work = "%load_ext in a fresh interpreter"
-    bound = Bound(f"{work}: at most 150 ms", "kernel", median(seconds), 0.150)
+    bound = Bound(f"{work}: at most 100 ms", "kernel", median(seconds), 0.100)
     return Figures((Sample(work, "kernel", tuple(seconds)),), (bound,))

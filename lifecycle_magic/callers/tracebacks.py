@@ -14,10 +14,12 @@ import linecache
 import os
 import sys
 import types
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from lifecycle_magic.wire.messages import TracebackEntry
 from lifecycle_magic.wire.surroundings import MODULES
+
+if TYPE_CHECKING:
+    from lifecycle_magic.wire.messages import TracebackEntry
 
 __all__ = ["FRAMES", "REMOTE", "known_as", "made"]
 

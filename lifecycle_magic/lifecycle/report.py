@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from lifecycle_magic.engines.base import Ended
 from lifecycle_magic.guest import signals
 from lifecycle_magic.host import checked_json, process_limit, run_files
+
+if TYPE_CHECKING:
+    from lifecycle_magic.engines.base import Ended
 
 
 @dataclass(frozen=True)

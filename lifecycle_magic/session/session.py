@@ -20,14 +20,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from lifecycle_magic.building.build_steps import Builds
-from lifecycle_magic.container import kept
-from lifecycle_magic.container.container import Container
-from lifecycle_magic.container.endings import Ending, EndKind
-from lifecycle_magic.container.kept import KeptContainer
 from lifecycle_magic.container.record import discard
 from lifecycle_magic.container.registry import close_in_fork, running_in
-from lifecycle_magic.engines.base import Engine
-from lifecycle_magic.engines.choose import choose
 from lifecycle_magic.engines.process.keeper import remove_tree
 from lifecycle_magic.exception import EngineError
 from lifecycle_magic.host import disk_full, process_limit, unfinished
@@ -47,7 +41,10 @@ from lifecycle_magic.web.site import Site
 from lifecycle_magic.wire import descriptors
 
 if TYPE_CHECKING:
-    # A session opens with the extension, and services come with the first class.
+    # A session opens with the extension; containers and services come with the first class.
+    from lifecycle_magic.container.container import Container
+    from lifecycle_magic.container.kept import KeptContainer
+    from lifecycle_magic.engines.base import Engine
     from lifecycle_magic.handles.registry_entry import RegistryEntry
     from lifecycle_magic.services.inside_calls import InsideCalls
     from lifecycle_magic.services.service import Service
@@ -103,6 +100,8 @@ class Session:
         With ``announce``, the first use of each engine is reported to the user. Raises
         `EngineUnavailable` if the requested engine does not answer.
         """
+        from lifecycle_magic.engines.choose import choose
+
         name = wanted or os.environ.get("LIFECYCLE_MAGIC_ENGINE") or "auto"
         with self._lock:
             if name not in self._engines:
@@ -203,6 +202,7 @@ class Session:
         """Return the containers that earlier kernels of this notebook have kept: those of the
         classes ``keys``, or of all.
         """
+        from lifecycle_magic.container import kept
         from lifecycle_magic.services import notebook_identity
 
         wanted = None if keys is None else set(keys)
@@ -218,6 +218,8 @@ class Session:
 
         Return their names.
         """
+        from lifecycle_magic.container import kept
+
         records = [one.record for one in found]
         for one in kept.stop_all(records, why):
             self.notice(one.cls, f"{one.cls}: {one.container} has not exited yet", "warning")
@@ -288,6 +290,8 @@ def wait_gone(containers: Iterable[Container]) -> None:
     Their supervisors limit the time. This function kills those that have not exited 20 seconds
     later.
     """
+    from lifecycle_magic.container.endings import Ending, EndKind
+
     for container in containers:
         if not container.exited.wait(container.plan.grace + 20):
             why = f"it had not exited {container.plan.grace + 20:g} s after it was told to exit"

@@ -7,10 +7,9 @@ from __future__ import annotations
 import contextlib
 import time
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from lifecycle_magic.container.record import ContainerRecord, discard
-from lifecycle_magic.engines.base import LABEL, Engine
 from lifecycle_magic.engines.process.keeper import remove_tree
 from lifecycle_magic.exception import EngineError
 from lifecycle_magic.host import keep_record, relay_lock, run_files, unfinished
@@ -18,6 +17,9 @@ from lifecycle_magic.host.keep_record import KeepRecord
 from lifecycle_magic.host.owner import Owner
 from lifecycle_magic.lifecycle.history import Entry, History
 from lifecycle_magic.lifecycle.report import Report
+
+if TYPE_CHECKING:
+    from lifecycle_magic.engines.base import Engine, Found
 
 __all__ = ["discard_left", "folders", "sweep"]
 
@@ -90,7 +92,7 @@ def _sweep_session(
 def _discard_ended(engine: Engine, names: set[str]) -> None:
     """Remove the containers called ``names``, and exited ones whose kernel died before it could."""
     for one in engine.containers():
-        owner = Owner.of_label(one.labels.get(f"{LABEL}.owner", ""))
+        owner = _owner(one)
         orphan = one.ended and owner is not None and not owner.alive()
         if one.name in names or orphan:
             engine.discard(one.id)
@@ -103,10 +105,16 @@ def discard_left(engine: Engine) -> None:
     other machines are theirs.
     """
     for one in engine.containers():
-        owner = Owner.of_label(one.labels.get(f"{LABEL}.owner", ""))
+        owner = _owner(one)
         ours = owner is not None and (owner.of_this_boot or one.ours) and not owner.alive()
         if ours and (not one.running or one.waits):
             engine.kill(one.id)
+
+
+def _owner(found: Found) -> Owner | None:
+    from lifecycle_magic.engines.base import LABEL  # an engine has been used by now
+
+    return Owner.of_label(found.labels.get(f"{LABEL}.owner", ""))
 
 
 def _sweep_container(owner: Owner, run_dir: Path, session: Engines, history: History) -> str | None:
