@@ -95,12 +95,15 @@ def of_value(value: object, *, label: str = "value") -> Fingerprint:
     return reader.finish(reader.parts.encode_labelled(label, value))
 
 
-def of_members(cls: type, names: Iterable[str], *, structure: bool = True) -> Fingerprint:
+def of_members(
+    cls: type, names: Iterable[str], *, structure: bool = True, unites: bool = False
+) -> Fingerprint:
     """Return the fingerprint of some attributes of ``cls`` and of what they reach of it.
 
-    With ``structure`` it also covers the base classes and the annotations.
+    With ``structure`` it also covers the base classes and the annotations. With ``unites``, objects
+    of one name and content count as one.
     """
-    reader = _Reader(cls)
+    reader = _Reader(cls, None, unites)
     roots = [reader.hierarchy.refer_to_member(name) for name in sorted(names)]
     if structure:
         reader.hierarchy.refer_to_structure()
@@ -112,8 +115,8 @@ class _Reader:
     to.
     """
 
-    def __init__(self, within: type | None, own: str | None = None) -> None:
-        self.parts = Parts(self.special)
+    def __init__(self, within: type | None, own: str | None = None, unites: bool = False) -> None:
+        self.parts = Parts(self.special, unites)
         self.hierarchy = ClassHierarchy(within, self.parts)
         self.local_modules = LocalModules(own if within is None else within.__module__, self.parts)
         self._asked = Asked()

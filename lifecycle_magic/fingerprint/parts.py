@@ -11,7 +11,10 @@ from collections.abc import Callable
 
 from lifecycle_magic.wire.value_digest import UnreadableValue, ValueDigester, digest
 
-__all__ = ["Parts"]
+__all__ = ["NUMBERED", "Parts"]
+
+NUMBERED = " #"
+"""What is between a label and the number of a part whose label is taken."""
 
 
 class Parts:
@@ -19,16 +22,22 @@ class Parts:
 
     ``special`` is called first for each object: see `ValueDigester`.
 
+    Two objects with the same label are two parts. With ``unites`` they are one part, with the
+    digest that each of them has if their contents are equal: the classes, say, that two runs of one
+    cell have made.
+
     ``digests`` are those of the parts that have been read, by name. ``unreadable`` names, in order,
     what has no readable content.
     """
 
-    def __init__(self, special: Callable[[object], bytes | None]) -> None:
+    def __init__(self, special: Callable[[object], bytes | None], unites: bool = False) -> None:
+        self._unites = unites
         self.digests: dict[str, bytes] = {}
         self._unreadable: dict[str, None] = {}
         self._values = ValueDigester(special)
         self._names: dict[object, str] = {}
         self._taken: set[str] = set()
+        self._contents: dict[str, set[bytes]] = {}
         self._waiting: deque[tuple[str, Callable[[], bytes]]] = deque()
         self._label = "value"
         self._alive: list[object] = []
@@ -56,9 +65,9 @@ class Parts:
         name = self._names.get(key)
         if name is None:
             name, count = label, 1
-            while name in self._taken:
+            while name in self._taken and not self._unites:
                 count += 1
-                name = f"{label} #{count}"
+                name = f"{label}{NUMBERED}{count}"
             self._names[key] = name
             self._taken.add(name)
             self._alive.append(alive)
@@ -86,7 +95,9 @@ class Parts:
         found = bool(self._waiting)
         while self._waiting:
             name, produce = self._waiting.popleft()
-            self.digests[name] = digest(self._read(name, produce))
+            contents = self._contents.setdefault(name, set())
+            contents.add(self._read(name, produce))
+            self.digests[name] = digest(*sorted(contents))
         return found
 
     def _read(self, label: str, produce: Callable[[], bytes]) -> bytes:

@@ -99,4 +99,7 @@ def changed_since(spec: ClassSpec) -> list[str]:
     """
     now = reading.read_class(spec.cls, spec.options, name=spec.name)
     names = changed(spec.code_parts, now.code_parts, spec.name)
-    return list(dict.fromkeys([*names, *changed(spec.state_parts, now.state_parts, spec.name)]))
+    names += changed(spec.state_parts, now.state_parts, spec.name)
+    if names:
+        names = changed(spec.united_parts, now.united_parts, spec.name)
+    return list(dict.fromkeys(names))

@@ -261,6 +261,7 @@ class Service:
 
     def _redeclare(self, old: Version, spec: ClassSpec) -> None:
         """Record ``spec`` for the running code: at most its scaling options have changed."""
+        spec.read_now()
         new = dataclasses.replace(old, spec=spec)
         new.report_replaced(self._notices)
         self._images.reuse(old, new)

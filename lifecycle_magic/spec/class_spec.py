@@ -25,6 +25,7 @@ from lifecycle_magic.exception import InvalidError
 from lifecycle_magic.fingerprint import fingerprint, warning_filters
 from lifecycle_magic.fingerprint.fingerprint import Fingerprint
 from lifecycle_magic.fingerprint.own_attributes import attributes_of, is_code
+from lifecycle_magic.fingerprint.parts import NUMBERED
 from lifecycle_magic.spec.build_digest import of_hook
 from lifecycle_magic.spec.constructor import Arguments, Constructor
 from lifecycle_magic.spec.instance_attributes import InstanceAttributes
@@ -171,6 +172,17 @@ class ClassSpec:
         return {**self._code_print.parts, **self._settings}
 
     @cached_property
+    def united_parts(self) -> Mapping[str, str]:
+        """Return `code_parts` and `state_parts` in which objects of one name and content count as
+        one: a class of a cell, say, and the one that the same cell made before.
+        """
+        parts = {**self.code_parts, **self.state_parts}
+        if not any(NUMBERED in name for name in parts):
+            return parts
+        state, code = self._read(unites=True)
+        return {**code.parts, **self._settings, **state.parts}
+
+    @cached_property
     def unreadable(self) -> tuple[str, ...]:
         """Return the names of what the class reads and no digest covers: changes there go
         unnoticed.
@@ -202,7 +214,7 @@ class ClassSpec:
 
     def read_now(self) -> None:
         """Compute the digests now: what the class refers to may change later."""
-        _ = self.state_key, self.code_key, self.build_prints
+        _ = self.state_key, self.code_key, self.build_prints, self.united_parts
 
     # -- computed once -------------------------------------------------------------------------
 
@@ -215,17 +227,20 @@ class ClassSpec:
 
     @cached_property
     def _prints(self) -> tuple[Fingerprint, Fingerprint]:
+        return self._read()
+
+    def _read(self, *, unites: bool = False) -> tuple[Fingerprint, Fingerprint]:
         everything = self._attributes
         data = {name for name, value in everything.items() if not is_code(value)}
         factories = {name for name, marks in self.web if marks.is_factory}
         roots = {*self.enter, *self.build, *self.constructor.types, *factories}
         roots |= set(self._defined(_CONSTRUCTORS + _IMPLICIT))
-        state = fingerprint.of_members(self.cls, roots)
+        state = fingerprint.of_members(self.cls, roots, unites=unites)
         rest = set(everything) - data - roots
-        code = fingerprint.of_members(self.cls, rest, structure=False)
+        code = fingerprint.of_members(self.cls, rest, structure=False, unites=unites)
         unsure = data - state.members - code.members
         if unsure:
-            state = fingerprint.of_members(self.cls, roots | unsure)
+            state = fingerprint.of_members(self.cls, roots | unsure, unites=unites)
         return state, code
 
     @cached_property

@@ -62,6 +62,17 @@ def test_a_name_that_changes_under_a_running_class_is_reported_once(notebook: No
     notebook.ok(MODEL.format(more=""))
 
 
+def test_a_cell_that_makes_the_same_class_again_is_not_reported(notebook: Notebook) -> None:
+    tok = "class Tok:\n    size = 1"
+    notebook.ok(tok)
+    notebook.ok(
+        "%%lifecycle_cls\nclass Kinds:\n    @lm.method()\n"
+        "    def go(self, kind=Tok):\n        return kind().size + Tok.size"
+    )
+    assert notebook.ok(tok).text == ""
+    assert "still uses Tok" in notebook.ok("class Tok:\n    size = 2").text
+
+
 def test_why_and_diff_in_notebook_and_terminal(notebook: Notebook, tmp_path: Path) -> None:
     notebook.ok(MODEL.format(more="+ 1"))
     kept = "Model: go() reloaded; the state that load() loaded is kept ("

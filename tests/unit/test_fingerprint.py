@@ -761,3 +761,22 @@ def test_what_a_web_method_is_annotated_with_is_read(source: str, is_read: bool)
     )
     assert first == again
     assert (first != other) == is_read
+
+
+def test_classes_that_a_cell_makes_again_count_as_one_if_asked() -> None:
+    cell = "class Tok:\n    size = {size}\n"
+    space: dict[str, Any] = {"__name__": "__main__"}
+    exec(cell.format(size=1), space)
+    exec("class Model:\n    def go(self, kind=Tok):\n        return Tok, kind\n", space)
+    model = space["Model"]
+
+    def parts(unites: bool) -> dict[str, str]:
+        return dict(fingerprint.of_members(model, ["go"], unites=unites).parts)
+
+    strict, united = parts(False), parts(True)
+    assert strict == united
+    exec(cell.format(size=1), space)
+    assert parts(False) != strict
+    assert parts(True) == united
+    exec(cell.format(size=2), space)
+    assert parts(True) != united
