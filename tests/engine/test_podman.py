@@ -129,6 +129,32 @@ def test_how_a_removed_container_ended_is_told_from_events(
         assert engine.ended("0" * 64) is None
 
 
+def test_what_is_kept_of_a_container_is_its_files_alone(
+    engine: DockerEngine, podman: Podman
+) -> None:
+    with contextlib.closing(podman.client()) as client:
+        api = client.api
+        base = engine.base_id(Image.debian_slim())
+        quoted = {"Image": base, "Cmd": ["sh", "-c", "exit 0"], "User": "nobody"}
+        quoted |= {"Env": ['WORDS="two  words"'], "Entrypoint": ["env"], "Labels": {"of": "image"}}
+        first = api.create_container_from_config(quoted)["Id"]
+        parent = api.commit(first, "parent", secrets.token_hex(8))["Id"]
+        body = {"Image": parent, "Entrypoint": ["sleep", "1000"], "Cmd": [], "User": "0:0"}
+        body |= {"Env": ["TOKEN=xyz-secret"], "Labels": {"lifecycle-magic.role": "container"}}
+        second = api.create_container_from_config(body)["Id"]
+        api.start(second)
+        key = secrets.token_hex(20)
+        kept = engine.commit(second, key)
+        of_parent, of_kept = (api.inspect_image(one)["Config"] for one in (parent, kept))
+        for name in ("Entrypoint", "Cmd", "User"):
+            assert of_kept[name] == of_parent[name]
+        assert of_kept["Labels"] == {"of": "image", "lifecycle-magic.role": "image"}
+        assert set(of_kept["Env"]) == {*of_parent["Env"], "TOKEN="}
+        for one in (first, second):
+            api.remove_container(one, force=True)
+    assert any(key in one.name for one in engine.kept())
+
+
 def test_an_interrupt_ends_a_command_of_a_build(engine: DockerEngine) -> None:
     mark = secrets.token_hex(8)
     image = Image.debian_slim().run_commands(f"echo {mark}; sleep 1000")

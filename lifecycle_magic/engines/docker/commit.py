@@ -1,12 +1,14 @@
 """Commits of a container's files as an image: what is included, and what of the container is not.
 
 The engine's own commit includes the container's labels and variables, and excludes what was written
-below a ``VOLUME`` of the image. Both are corrected here.
+below a ``VOLUME`` of the image. Both are corrected here. Podman 4 ignores the configuration that a
+commit is given, and follows instructions of a Dockerfile.
 """
 
 from __future__ import annotations
 
 import contextlib
+import json
 import tarfile
 import tempfile
 from collections.abc import Mapping
@@ -22,6 +24,9 @@ from lifecycle_magic.images.instructions import unpacked
 
 if TYPE_CHECKING:
     from docker import APIClient
+
+_PODMANS_OWN = frozenset({"HOME", "HOSTNAME", "TERM", "container"})
+"""Variables that Podman sets in each container, whatever the image says of them."""
 
 
 def commit(clients: Clients, container: str, key: str) -> str:
@@ -41,7 +46,10 @@ def commit(clients: Clients, container: str, key: str) -> str:
         repository, _, label = tag(key).partition(":")
         bare = f"{label}-bare" if volumes else label
         try:
-            committed = str(api.commit(container, repository, bare, conf=config)["Id"])
+            given: dict[str, Any] = {"conf": config}
+            if clients.version.is_podman:
+                given = {"changes": changes(made["Config"], config)}
+            committed = _committed(api, container, repository, bare, given)
             if not committed.startswith("sha256:"):  # Podman's
                 committed = f"sha256:{committed}"
             if not volumes:
@@ -53,6 +61,21 @@ def commit(clients: Clients, container: str, key: str) -> str:
         finally:
             if volumes:
                 _forget(clients, f"{repository}:{bare}")
+
+
+def _committed(
+    api: APIClient, container: str, repository: str, name: str, given: dict[str, Any]
+) -> str:
+    """Commit a container that is paused meanwhile, where the engine can do that; return the id."""
+    import docker.errors
+
+    try:
+        return str(api.commit(container, repository, name, **given)["Id"])
+    except docker.errors.APIError as error:
+        # Podman without root and with version 1 of control groups. A hook has returned by now.
+        if "can not pause" not in str(error.explanation):
+            raise
+        return str(api.commit(container, repository, name, pause=False, **given)["Id"])
 
 
 def _forget(clients: Clients, name: str) -> None:
@@ -79,6 +102,33 @@ def _config(container: Mapping[str, Any], parent: Mapping[str, Any]) -> dict[str
         "Env": [*kept, *(f"{variable}=" for variable in sorted(own))],
         "Labels": {**labels, **(parent.get("Labels") or {}), ROLE: "image"},
     }
+
+
+def changes(container: Mapping[str, Any], config: Mapping[str, Any]) -> list[str]:
+    """Return the instructions with which Podman commits a ``container`` under ``config``.
+
+    Without them what it commits starts what the container started, as the container's user.
+    Variables and labels that are the same are not named: Podman takes quotes from values.
+
+    >>> changes({}, {"Cmd": ["sh"], "Entrypoint": [], "User": "", "Env": [], "Labels": {"c": ""}})
+    ['ENTRYPOINT []', 'CMD ["sh"]', 'USER 0', 'LABEL c=']
+    """
+    variables, labels = container.get("Env") or (), container.get("Labels") or {}
+    return [
+        f"ENTRYPOINT {json.dumps(config['Entrypoint'])}",
+        f"CMD {json.dumps(config['Cmd'])}",
+        f"USER {config['User'] or '0'}",  # no user can't be said, and means root
+        *(
+            f"ENV {one}"
+            for one in config["Env"]
+            if one not in variables and one.partition("=")[0] not in _PODMANS_OWN
+        ),
+        *(
+            f"LABEL {name}={text}"
+            for name, text in config["Labels"].items()
+            if labels.get(name) != text
+        ),
+    ]
 
 
 def _own_volumes(made: Mapping[str, Any]) -> list[str]:
