@@ -127,6 +127,34 @@ def state_dir() -> Iterator[Path]:
     assert not path.exists(), f"something still writes below {path}"
 
 
+@pytest.fixture(scope="module", autouse=True)
+def no_process_left(state_dir: Path) -> Iterator[None]:
+    """Fail where a module's tests leave a process: it would disturb those of another module."""
+    earlier = {pid for pid, _ in _processes(state_dir)}
+    yield
+    deadline = time.monotonic() + 20  # of a container's end, which may be under way
+    while left := [one for one in _processes(state_dir) if one[0] not in earlier]:
+        if time.monotonic() > deadline:
+            for pid, _ in left:  # one report is enough
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            pytest.fail(f"left by the module: {left}", pytrace=False)
+        time.sleep(0.02)
+
+
+def _processes(state: Path) -> list[tuple[int, str]]:
+    """The id and command of every other process that has ``state`` in its command or variables."""
+    found = []
+    for pid in map(int, filter(str.isdigit, os.listdir("/proc"))):
+        with contextlib.suppress(OSError):
+            command = Path(f"/proc/{pid}/cmdline").read_bytes()
+            if not command or pid == os.getpid():  # a zombie, a thread of the system, or this one
+                continue
+            if str(state).encode() in command + Path(f"/proc/{pid}/environ").read_bytes():
+                found.append((pid, command.replace(b"\0", b" ").decode(errors="replace")[:300]))
+    return found
+
+
 def _discard_ended(state: Path) -> None:
     """Remove the containers of kernels that were killed, as a next session's sweep would."""
     # Not by `Path.glob`, which fails at a folder that goes meanwhile.

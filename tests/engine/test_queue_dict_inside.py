@@ -172,14 +172,18 @@ class Waiter:
     @lm.method()
     def wait(self):
         jobs.len()
-        open(f"{folder}/waits", "w").close()
-        try:
-            jobs.get()
-        except BaseException as error:
-            with open(f"{folder}/raised.part", "w") as file:
-                file.write(f"{time.time()} {type(error).__name__} {error}")
-            os.rename(f"{folder}/raised.part", f"{folder}/raised")
-            raise
+        error = None
+        while not os.path.exists(f"{folder}/raised"):
+            # The kernel's end also interrupts the call, which may come before or after the error.
+            try:
+                if error is None:
+                    open(f"{folder}/waits", "w").close()
+                    jobs.get()
+                with open(f"{folder}/raised.part", "w") as file:
+                    file.write(f"{time.time()} {type(error).__name__} {error}")
+                os.rename(f"{folder}/raised.part", f"{folder}/raised")
+            except BaseException as other:
+                error = error or other
 
 with app.run():
     Waiter().wait.remote()
