@@ -15,7 +15,7 @@ from pathlib import Path
 from jupyter_client import BlockingKernelClient
 
 URL = "http://127.0.0.1:8888/api/kernels"
-PATIENCE = 60.0
+PATIENCE = 120.0
 
 
 def start_kernel() -> str:
