@@ -16,7 +16,7 @@ from typing import Literal
 from lifecycle_magic.exception import ContainerDied, InputCancelled, StartError, StartTimeout
 from lifecycle_magic.lifecycle.states import ENDED_STATES, PENDING_STATES, WARM_STATES, State
 
-__all__ = ["DISCONNECTED", "RULES", "EndKind", "EndRule", "Ending", "effective"]
+__all__ = ["DISCONNECTED", "RULES", "SINGLE_USE", "EndKind", "EndRule", "Ending", "effective"]
 
 
 class EndKind(enum.Enum):
@@ -94,3 +94,6 @@ DISCONNECTED = Ending(EndKind.DISCONNECTED, "its connection ended")
 
 It is exiting or unusable. The cause is not known yet, but no other input may begin there.
 """
+
+SINGLE_USE = Ending(EndKind.DRAIN, "it has run its one input (single_use_containers=True)")
+"""The ending of a container of a class with ``single_use_containers`` after its input."""

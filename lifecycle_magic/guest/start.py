@@ -59,10 +59,10 @@ def run_worker(connected: Connected, pipes: Pipes, run: str, blocked: signals.Ma
         pipes.close_supervisor_ends()
         # The system kills the worker first when memory runs out: the supervisor has to report it.
         memory.prefer_this_process()
-        from lifecycle_magic.guest import worker
+        from lifecycle_magic.guest import worker_process
 
         ready = functools.partial(signals.unblock, blocked)
-        return worker.main(connected.data, pipes, run, ready)
+        return worker_process.main(connected.data, pipes, run, ready)
     except BaseException:
         import traceback
 

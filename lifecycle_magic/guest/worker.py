@@ -23,11 +23,9 @@ import types
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from lifecycle_magic.decorators import current_call, parameters, travel
+from lifecycle_magic.decorators import current_call, parameters
 from lifecycle_magic.guest import (
     forks,
-    handles,
-    import_hooks,
     modules,
     print_buffer,
     session_address,
@@ -42,7 +40,7 @@ from lifecycle_magic.guest.print_buffer import PrintBuffer
 from lifecycle_magic.guest.processes import descendants
 from lifecycle_magic.guest.user_code import UserCode
 from lifecycle_magic.guest.user_loop import UserLoop
-from lifecycle_magic.wire import begun_page, clock, descriptors, ticket_fifo
+from lifecycle_magic.wire import begun_page, clock, ticket_fifo
 from lifecycle_magic.wire.begun_page import BegunPage
 from lifecycle_magic.wire.frames import Channel, Kind
 from lifecycle_magic.wire.messages import Adopted, Setup
@@ -390,30 +388,6 @@ def _begun(run: str, slots: int) -> BegunPage | None:
         return BegunPage(begun_page.path(run), slots)
     except OSError:
         return None  # as above
-
-
-def main(channels: list[Channel], pipes: Pipes, run: str, ready: Callable[[], None]) -> int:
-    """Run the worker in this process and return its exit code. Called in the forked child.
-
-    ``ready`` is called when signals have their handlers.
-    """
-    # User code must not import or pickle this package's start-up script as __main__.
-    sys.modules["__main__"] = types.ModuleType("__main__")
-    sys.argv = [""]
-    travel.make_handles_by(handles)
-    forks.handle(signal.SIGTERM, lambda *_: None)  # it is the supervisor that acts on it
-    # The class needs this module. Import it now, while the kernel is still busy with the handshake.
-    from lifecycle_magic.wire import name_table  # noqa: F401
-
-    import_hooks.install()
-    descriptors.whose = "this container"
-    descriptors.reserve()
-    worker = Worker(channels, pipes, run)
-    prints = worker.prints
-    forks.install(worker.report_child, prints.flush_if_pending, prints.flush_before_fork)
-    ready()
-    worker.run()
-    return 0
 
 
 def _of_modal() -> dict[str, str]:

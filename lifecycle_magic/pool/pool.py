@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from lifecycle_magic.container.container import Container
-from lifecycle_magic.container.endings import Ending, EndKind
+from lifecycle_magic.container.endings import SINGLE_USE, Ending, EndKind
 from lifecycle_magic.container.slots import Slot
 from lifecycle_magic.exception import StartError
 from lifecycle_magic.lifecycle.states import ENDED_STATES, WARM_STATES
@@ -33,8 +33,6 @@ from lifecycle_magic.spec.class_spec import ClassSpec
 from lifecycle_magic.spec.retries import Retries
 from lifecycle_magic.threads.event_loop import EventLoop
 from lifecycle_magic.wire.messages import Swap
-
-SINGLE_USE = Ending(EndKind.DRAIN, "it has run its one input (single_use_containers=True)")
 
 
 class CallStats:
@@ -148,8 +146,7 @@ class Pool:
         with state.lock:  # an interrupt may have ended the wait before a grant
             slot, error = claim.slot, claim.error
             if slot is None and error is None:
-                if claim in state.waiting:
-                    state.waiting.remove(claim)
+                state.withdraw(claim)
                 error = claim.not_started_error()
         if slot is not None:
             return slot
@@ -252,12 +249,8 @@ class Pool:
 
     def withdraw(self, claim: Claim) -> bool:
         """Withdraw ``claim`` from the queue. Return whether it was still waiting for a slot."""
-        waiting = self._state.waiting
         with self._lock:
-            was_waiting = claim in waiting
-            if was_waiting:
-                waiting.remove(claim)
-            return was_waiting
+            return self._state.withdraw(claim)
 
     def can_keep(self, slot: Slot) -> bool:
         """Return whether a map that holds ``slot`` for many inputs may keep it.
@@ -360,13 +353,7 @@ class Pool:
         the new code when no input runs there any more, and is drained if it refuses. Containers
         that start later have the new code anyway.
         """
-        self._code_swapper.swap(swap, self._take_idle)
-
-    def _take_idle(self) -> list[Slot]:
-        """Remove and return every free slot. Under the lock."""
-        free = list(self._state.idle)
-        self._state.idle.clear()
-        return free
+        self._code_swapper.swap(swap, self._state.take_idle)
 
     def interrupt_swap(self) -> None:
         """Give up the container that `swap` waits for. In a signal handler."""

@@ -52,3 +52,16 @@ class PoolState:
         waiting = list(self.waiting)
         self.waiting.clear()
         return waiting
+
+    def withdraw(self, claim: Claim) -> bool:
+        """Remove a waiting claim. Return whether it was still waiting for a slot."""
+        was_waiting = claim in self.waiting
+        if was_waiting:
+            self.waiting.remove(claim)
+        return was_waiting
+
+    def take_idle(self) -> list[Slot]:
+        """Remove and return every free slot."""
+        free = list(self.idle)
+        self.idle.clear()
+        return free

@@ -8,7 +8,6 @@ and waits.
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import logging
 import os
 import secrets
@@ -30,10 +29,11 @@ from lifecycle_magic.host.owner import Owner
 from lifecycle_magic.host.paths import private_folder, state_root
 from lifecycle_magic.lifecycle import diagnostics
 from lifecycle_magic.lifecycle.bus import Bus
-from lifecycle_magic.lifecycle.history import Entry, History
+from lifecycle_magic.lifecycle.history import History
 from lifecycle_magic.lifecycle.logs import Logs
 from lifecycle_magic.lifecycle.states import BuildStep, LogLine, Notice, with_class
 from lifecycle_magic.services import object_store
+from lifecycle_magic.session import exit_records
 from lifecycle_magic.session.served_calls import ServedCalls, named
 from lifecycle_magic.session.sweep import discard_left, folders, sweep
 from lifecycle_magic.threads.event_loop import EventLoop
@@ -152,43 +152,7 @@ class Session:
 
     def record_exit(self, container: Container, engine: str) -> None:
         """Add an exited container to the history, and remove its run folder."""
-        if container.is_spare:  # it held nothing of the user's
-            discard(container.plan.launch.run_dir)
-            return
-        report = container.cause.report
-        plan = container.plan
-        if report is not None:
-            report = dataclasses.replace(report, container=container.name)
-            entry = Entry.from_report(
-                self.id, plan.cls, engine, report, plan.service, plan.build_hook, plan.memory
-            )
-        else:
-            entry = Entry(
-                session=self.id,
-                container=container.name,
-                cls=plan.cls,
-                engine=engine,
-                state=container.state.value,
-                why=container.explain_exit(),
-                began=container.began,
-                ended=time.time(),
-                service=plan.service,
-                build_hook=plan.build_hook,
-            )
-        try:
-            self.history.add(entry)
-        except OSError as error:  # for example a full disk
-            self.notice(entry.cls, f"{entry.cls}: {entry.why}. This is not in the history: {error}")
-        discard(container.plan.launch.run_dir)
-        for hook in entry.hooks:
-            if hook.error:
-                self.notice(
-                    entry.cls,
-                    f"exit hook {hook.hook} of {entry.cls} raised:\n{hook.error}",
-                    "warning",
-                )
-        if report is not None and report.killed:
-            self.notice(entry.cls, f"{entry.cls}: {entry.why}", "warning")
+        exit_records.record(container, engine, self.id, self.history, self.notice)
 
     def logs(self, key: str, container: str | None = None) -> str:
         """Return the last output of a class's containers, including exited ones, or of one

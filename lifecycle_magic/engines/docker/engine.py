@@ -31,7 +31,7 @@ from lifecycle_magic.engines.base import (
 )
 from lifecycle_magic.engines.cpu_meter import CpuMeter
 from lifecycle_magic.engines.docker import commit as docker_commit
-from lifecycle_magic.engines.docker import ends, facts, needed, run_folder, shared_files
+from lifecycle_magic.engines.docker import ends, facts, needed, run_folder, shared_files, usage
 from lifecycle_magic.engines.docker import kept as docker_kept
 from lifecycle_magic.engines.docker import launch as docker_launch
 from lifecycle_magic.engines.docker import surroundings as docker_surroundings
@@ -39,7 +39,6 @@ from lifecycle_magic.engines.docker.address import OfEnvironment, of_environment
 from lifecycle_magic.engines.docker.api import (
     create_container,
     discard_container,
-    epoch,
     remove_container,
 )
 from lifecycle_magic.engines.docker.client import Clients
@@ -363,30 +362,7 @@ class DockerEngine:
         """Return the CPU use since the previous call, or the start, and memory without page
         cache.
         """
-        import docker.errors
-
-        with self._clients.use("tell what a container uses") as api:
-            try:
-                stats = api.stats(container, stream=False, one_shot=True)
-                if not self._cpu.knows(container):
-                    started = api.inspect_container(container)["State"]["StartedAt"]
-                    self._cpu.begin(container, epoch(started))
-            except docker.errors.NotFound:
-                return None
-        memory = stats.get("memory_stats") or {}
-        if "usage" not in memory:
-            return None  # it is there, and has ended
-        used = stats["cpu_stats"]["cpu_usage"]["total_usage"] / 1e9
-        # Page cache that can be dropped at once is nobody's memory: named so in version 1 and 2 of
-        # control groups.
-        detail = memory.get("stats") or {}
-        cache = detail.get("total_inactive_file", detail.get("inactive_file", 0))
-        limit = memory.get("limit", 0)
-        return Usage(
-            cpu=self._cpu.cores(container, time.time(), used),
-            memory=max(0, memory["usage"] - cache),
-            memory_limit=limit if 0 < limit < self._facts.memory else None,
-        )
+        return usage.measure(self._clients, self._cpu, container, self._facts.memory)
 
     def place(self, container: str) -> str:
         """Return nothing: the engine is one machine."""
