@@ -25,6 +25,7 @@ import pytest
 import requests
 
 from lifecycle_magic.engines.process import sandbox
+from lifecycle_magic.host.owner import Owner
 
 # A shell that starts this in the background has it ignore SIGINT, which tests send to themselves;
 # nohup does so with SIGHUP, and what tests start would inherit that.
@@ -158,12 +159,16 @@ def _processes(state: Path) -> list[tuple[int, str]]:
 def _discard_ended(state: Path) -> None:
     """Remove the containers of kernels that were killed, as a next session's sweep would."""
     # Not by `Path.glob`, which fails at a folder that goes meanwhile.
-    names = [os.path.basename(path) for path in glob.glob(f"{state}/run/*/lm-*")]
-    if not names:
-        return
+    names = {os.path.basename(path) for path in glob.glob(f"{state}/run/*/lm-*")}
     with answering.client() as client:
         if isinstance(client, str):
             return
+        # A kernel that is killed right after `app.stop()` has removed the run folder already.
+        filters = {"status": "exited", "label": f"{LABEL_PREFIX}role=container"}
+        for one in client.api.containers(all=True, filters=filters):
+            owner = Owner.of_label(one["Labels"].get(f"{LABEL_PREFIX}owner", ""))
+            if owner is not None and not owner.alive():
+                names.add(one["Names"][0].lstrip("/"))
         for name in names:
             with contextlib.suppress(docker.errors.APIError, requests.RequestException):
                 client.api.wait(name, timeout=10)

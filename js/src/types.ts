@@ -101,6 +101,16 @@ export interface Life {
   gpu: string;
 }
 
+/** A container that waits for the next kernel of its notebook. */
+export interface Kept {
+  name: string;
+  cls: string;
+  engine: string;
+  notebook: string;
+  /** When the wait is over; null while a call of the former kernel runs. */
+  ends: number | null;
+}
+
 export interface Notice {
   id: number;
   cls: string | null;
@@ -120,6 +130,7 @@ export interface Traits {
   classes: ClassFacts[];
   containers: ContainerFacts[];
   lives: Record<string, LifeTuple>;
+  kept: Kept[];
   samples_old: Page;
   samples_new: Page;
   log_shown: string;

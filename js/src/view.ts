@@ -3,6 +3,7 @@
 import { ClassRow } from "./class";
 import { Filter } from "./filter";
 import { attribute, focusFirst, h, Keyed, shown, text } from "./dom";
+import { KeptRow } from "./kept";
 import { type Bond, Link } from "./link";
 import { LogView } from "./log";
 import { NoticeRow } from "./notice";
@@ -21,7 +22,7 @@ class Model:
     def predict(self, x): ...`;
 
 const DREW: (keyof Traits)[] = [
-  "session", "classes", "containers", "lives", "samples_old", "samples_new",
+  "session", "classes", "containers", "lives", "kept", "samples_old", "samples_new",
   "log_shown", "log_old", "log_new", "log_cut", "notices", "acks", "beat",
 ];
 
@@ -42,6 +43,14 @@ export class View {
   private readonly alert = h("div", { class: "lcm-alert", role: "alert", hidden: "" });
   private readonly notices = h("ul", { class: "lcm-notices", "aria-label": "Notices" });
   private readonly list = h("div", { class: "lcm-classes" });
+  private readonly keptList = h("ul", { "aria-label": "Containers that wait for their next kernel" });
+  private readonly kept = h(
+    "section",
+    { class: "lcm-kept", hidden: "" },
+    h("div", { class: "lcm-kept-head", role: "heading", "aria-level": "3" }, "Kept for the next kernel"),
+    this.keptList,
+  );
+  private readonly keptRows = new Keyed(this.keptList, (name) => new KeptRow(name, (verb, target) => this.press(verb, target)));
   private readonly filter = new Filter(() => this.draw());
   private readonly empty: HTMLElement;
   private readonly rows: Keyed<ClassRow>;
@@ -90,6 +99,7 @@ export class View {
       this.filter.element,
       this.empty,
       this.list,
+      this.kept,
       this.log.element,
     );
   }
@@ -168,6 +178,10 @@ export class View {
       const states = (containers.get(facts.key) ?? []).map(({ name }) => lives.get(name)?.state ?? "");
       return { element: this.rows.parts.get(facts.key)!.element, facts, states };
     }));
+    const kept = model.get("kept") ?? []; // a state saved by an older release has none
+    this.keptRows.keep(kept.map(({ name }) => name));
+    for (const one of kept) this.keptRows.parts.get(one.name)?.update(one, now, asked.has(one.name), usable);
+    shown(this.kept, kept.length > 0);
     shown(this.empty, classes.length === 0 && usable);
     const hooks = new Set(model.get("containers").flatMap((one) => (one.build_hook ? [one.name] : [])));
     const running = [...lives].filter(([, life]) => !isGone(life.state)).map(([name]) => name);

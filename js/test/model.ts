@@ -4,7 +4,7 @@ import type { Model, Traits } from "../src/types";
 
 export const EMPTY: Traits = {
   session: { id: "ab12", pid: 7, cores: 2, open: true },
-  classes: [], containers: [], lives: {}, samples_old: {}, samples_new: {},
+  classes: [], containers: [], lives: {}, kept: [], samples_old: {}, samples_new: {},
   log_shown: "", log_old: "", log_new: "", log_cut: 0, notices: [], acks: [], beat: 0, look: {}, follow: "",
 };
 

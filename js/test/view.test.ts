@@ -1,5 +1,5 @@
 import { beforeEach, describe, expect, it } from "vitest";
-import type { ClassFacts, ContainerFacts, LifeTuple, State, Step } from "../src/types";
+import type { ClassFacts, ContainerFacts, Kept, LifeTuple, State, Step } from "../src/types";
 import { View } from "../src/view";
 import { Fake } from "./model";
 
@@ -107,6 +107,36 @@ describe("a class", () => {
     expect(needs!.textContent).toContain("Needs(…) starts one");
     expect(seen(named("Warm Model"))).toBe(true);
     expect(seen(named("Warm Needs"))).toBe(false);
+  });
+});
+
+describe("a container that waits for the next kernel", () => {
+  const kept = (more: Partial<Kept> = {}): Kept => ({
+    name: "lm-model-1", cls: "Model", engine: "ssh://me@box", notebook: "notebook /work/a.ipynb", ends: 2600, ...more,
+  });
+
+  it("has a row of its own, which says where and for how long", () => {
+    start({ kept: [kept(), kept({ name: "lm-model-2", ends: null })] });
+    expect(seen(one(".lcm-kept"))).toBe(true);
+    expect(all(".lcm-kept-where").map((e) => e.textContent)[0]).toBe("1  ·  ssh://me@box  ·  notebook /work/a.ipynb");
+    expect(all(".lcm-kept-left").map((e) => e.textContent)).toEqual(["10 min 0 s left", "finishing a call"]);
+    now = 2030;
+    model.set("beat", now);
+    view.draw();
+    expect(one(".lcm-kept-left").textContent).toBe("9 min 30 s left");
+    model.set("kept", []);
+    view.draw();
+    expect(seen(one(".lcm-kept"))).toBe(false);
+  });
+
+  it("is stopped only after a second word", () => {
+    start({ kept: [kept()] });
+    named("Stop container 1").click();
+    expect(model.sent).toEqual([]);
+    expect(document.activeElement).toBe(named("Keep container 1"));
+    named("Stop container 1 now").click();
+    expect(model.sent).toMatchObject([{ do: "stop", target: "lm-model-1" }]);
+    expect(named("Stop container 1").textContent).toBe("Stopping…");
   });
 });
 

@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from lifecycle_magic.container.slots import RunningInput
     from lifecycle_magic.pool.pool import Pool
 
-__all__ = ["Wait", "add", "add_foreign", "add_relayed", "find_queued", "graph", "has_relayed"]
-__all__ += ["remove", "remove_relayed"]
+__all__ = ["Wait", "add", "add_foreign", "add_reader", "add_relayed", "find_queued", "graph"]
+__all__ += ["has_readers", "has_relayed", "remove", "remove_reader", "remove_relayed"]
 
 Wait = ForwardedCall | ForwardedItems
 
@@ -39,6 +39,7 @@ _waits: dict[int, list[Wait]] = {}  # by the id() of the input that waits
 _readers: dict[int, Input] = {}  # the input that reads a generator, by the generator's id
 _callers: dict[int, Input] = {}  # the inputs that wait, by id()
 _relayed: dict[int, dict[str, str]] = {}  # by the id() of the input that waits: see `add_relayed`
+_far_readers: dict[str, tuple[Input, str]] = {}  # by the id of a generator in another session
 _foreign: weakref.WeakValueDictionary[str, Wait] = weakref.WeakValueDictionary()
 _since: weakref.WeakKeyDictionary[Wait, float] = weakref.WeakKeyDictionary()
 
@@ -74,7 +75,8 @@ def remove(caller: Input | None, wait: Wait) -> None:
 
 
 def _forget_caller(caller: Input) -> None:
-    if id(caller) not in _waits and id(caller) not in _relayed:
+    reads = any(one is caller for one, _ in _far_readers.values())
+    if id(caller) not in _waits and id(caller) not in _relayed and not reads:
         _callers.pop(id(caller), None)
 
 
@@ -93,6 +95,25 @@ def remove_relayed(caller: Input, wait_id: str) -> None:
         if not waits:
             _relayed.pop(id(caller), None)
         _forget_caller(caller)
+
+
+def add_reader(caller: Input, wait_id: str, session: str) -> None:
+    """Note that ``caller`` reads a generator that another session runs under ``wait_id``."""
+    with _lock:
+        _far_readers[wait_id] = caller, session
+        _callers[id(caller)] = caller
+
+
+def remove_reader(caller: Input, wait_id: str) -> None:
+    """Note that such a generator has ended."""
+    with _lock:
+        _far_readers.pop(wait_id, None)
+        _forget_caller(caller)
+
+
+def has_readers() -> bool:
+    """Return whether an input reads a generator of another session."""
+    return bool(_far_readers)
 
 
 def has_relayed() -> bool:
@@ -135,6 +156,9 @@ def graph(session: str) -> Graph:
             found.waits[_key(caller, session)] = (*own, *far)
             found.names[_key(caller, session)] = caller.pool.name
             found.sessions.update(far.values())
+        for wait_id, (caller, far_session) in _far_readers.items():
+            found.aliases[_reader_of(wait_id)] = _key(caller, session)
+            found.sessions.add(far_session)
         for wait_id, wait in foreign.items():
             found.aliases[wait_id] = _key(wait, session)
         return found
@@ -154,10 +178,16 @@ def _key(input: Input, session: str) -> str:
     return f"{session}:{input.id}"
 
 
+def _reader_of(wait_id: str) -> str:
+    """Return the key of the input that reads a generator, whose session says which it is."""
+    return f"reader:{wait_id}"
+
+
 def _key_of_waiter(input: RunningInput | None, session: str) -> str:
     """Return the key of the input that ends before its slot is free. Empty if that is unknown."""
     if isinstance(input, ForwardedItems) and input.is_half_read:
-        return _key_of_waiter(_readers.get(id(input)), session)
+        far = next((name for name, one in _foreign.items() if one is input), "")
+        return _reader_of(far) if far else _key_of_waiter(_readers.get(id(input)), session)
     key = getattr(input, "id", None)
     return "" if key is None else f"{session}:{key}"
 

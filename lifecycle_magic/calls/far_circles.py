@@ -30,7 +30,8 @@ class Graph(NamedTuple):
     ``waits`` maps an input to the calls that it waits for, ``queued`` a call to its full or other
     pool, the time since when it waits for a slot, and its method in words. ``aliases`` maps the
     names under which other sessions wait for calls to their inputs. ``names`` are those of
-    classes, ``sessions`` the ids of other sessions that run calls for this one.
+    classes, ``sessions`` the ids of other sessions that run calls for this one. An alias that
+    begins with ``reader:`` stands for the input that reads a generator.
     """
 
     full: dict[str, FullPool]
@@ -49,7 +50,8 @@ class Graph(NamedTuple):
 class Circle(NamedTuple):
     """A circle, and the queued call in it that came last, which is to fail.
 
-    ``stuck`` are the pools whose inputs all wait, ``path`` the names of classes.
+    ``stuck`` are the pools whose inputs all wait, ``path`` the names of classes, ``aliases`` the
+    names under which other sessions wait for the call.
     """
 
     call: str
@@ -57,6 +59,7 @@ class Circle(NamedTuple):
     pool: FullPool
     path: tuple[str, ...]
     stuck: frozenset[str]
+    aliases: tuple[str, ...] = ()
 
     @property
     def message(self) -> str:
@@ -104,11 +107,14 @@ def find_circle(graph: Graph) -> Circle | None:
         return None
     last = max(calls, key=lambda call: (graph.queued[call][1], call))
     pool, _, where = graph.queued[last]
-    return Circle(last, where, graph.full[pool], _path(graph, pool, stuck), frozenset(stuck))
+    aliases = tuple(sorted(alias for alias, one in graph.aliases.items() if one == last))
+    path = _path(graph, pool, stuck)
+    return Circle(last, where, graph.full[pool], path, frozenset(stuck), aliases)
 
 
 def _targets(graph: Graph, input: str) -> list[str]:
-    return [graph.aliases.get(call, call) for call in graph.waits.get(input, ())]
+    own = graph.aliases.get(input, input)
+    return [graph.aliases.get(call, call) for call in graph.waits.get(own, ())]
 
 
 def _is_blocked(graph: Graph, input: str, stuck: set[str], depth: int = 0) -> bool:

@@ -225,6 +225,8 @@ class Container:
         control = self.connections.control
         if control is not None and terms != self.keep_terms:
             self.keep_terms = terms
+            if self.id is not None:
+                self.engine.keep(self.id, terms is not None)
             control.keep(terms)
 
     def leave(self) -> None:

@@ -18,7 +18,7 @@ from pathlib import Path
 from lifecycle_magic.exception import EngineError
 from lifecycle_magic.guest.json_lines import JsonLineReader, encode_line
 from lifecycle_magic.guest.keeping import SOCKET
-from lifecycle_magic.host import checked_json, keep_record
+from lifecycle_magic.host import checked_json, keep_record, relay_lock
 from lifecycle_magic.host.keep_record import KeepRecord
 from lifecycle_magic.wire.hello import dial
 
@@ -34,6 +34,9 @@ report.
 
 NOTICE_SECONDS = 2.0
 """Seconds in which a container certainly notices that its kernel is dead. It takes milliseconds."""
+
+REPORT_SECONDS = 10.0
+"""Seconds in which the report of a container that has ended arrives by way of a relay."""
 
 MAX_ANSWER_BYTES = 1 << 16
 
@@ -104,6 +107,7 @@ def stop(record: KeepRecord, why: str) -> bool:
                 return status(record) is None
             for _ in answers:
                 pass  # the connection ends with the container
+            relay_lock.wait(record.run_dir, REPORT_SECONDS)
             return True
     except TimeoutError:
         return False

@@ -298,6 +298,15 @@ class Engine(Protocol):
         launch.
         """
 
+    def keep(self, container: str, is_kept: bool) -> None:
+        """Let a container outlive this process, or not any more, where a relay leads to it."""
+
+    def take_over(self, container: str, launch: Launch) -> None:
+        """Become the process that a kept container belongs to, whose run folder has a boot file.
+
+        Raises `EngineError`.
+        """
+
     def ended(self, container: str) -> Ended | None:
         """Return how a container ended, or None if that can't be known."""
 
@@ -312,6 +321,11 @@ class Engine(Protocol):
 
     def discard(self, container: str) -> None:
         """Remove what the engine keeps of a container that has ended. Return at once."""
+
+    def memory(self) -> tuple[int | None, int | None]:
+        """Return the bytes of memory of the containers' machine, and those that are free, as far as
+        they are known.
+        """
 
     def gpus(self) -> tuple[Gpu, ...]:
         """Return the GPUs that containers may use; empty if there are none or they are unknown."""

@@ -9,6 +9,9 @@ takes the stream and carries the connections of supervisor and worker over them
 The child ends connections when the kernel has exited, when the stream ends, and when nothing was
 received for the lease. The supervisor then runs ``exit`` as for a kernel that exited. It waits for
 the child at its own end, for the end of process 1 would kill the child with what it has to send.
+
+A container with ``keep`` waits for another kernel only while the stream lasts: without it, none can
+reach the container. A pipe of which the child alone has the writing end tells the supervisor.
 """
 
 from __future__ import annotations
@@ -23,6 +26,7 @@ import sys
 import time
 
 from lifecycle_magic.guest import start
+from lifecycle_magic.guest.keeping import SOCKET
 from lifecycle_magic.wire.multiplexer import Multiplexer
 from lifecycle_magic.wire.mux_channel import Stream
 from lifecycle_magic.wire.mux_frames import FrameKind
@@ -51,13 +55,15 @@ def main(run: str, home: ssl.SSLSocket | None = None) -> int:
     """
     listeners = {name: _listen(os.path.join(run, name), mode) for name, mode in _TARGETS.items()}
     over_r, over_w = os.pipe()
+    lost_r, lost_w = os.pipe()
     child = os.fork()
     if child == 0:
         os.close(over_w)
+        os.close(lost_r)
         code = 70  # EX_SOFTWARE of sysexits(3): a fault of this package
         try:
             stream = TlsStream(home) if home is not None else _Descriptors()
-            code = _Child(run, listeners, over_r, stream).run()
+            code = _Child(run, listeners, over_r, lost_w, stream).run()
         except BaseException:
             import traceback
 
@@ -65,6 +71,7 @@ def main(run: str, home: ssl.SSLSocket | None = None) -> int:
         finally:
             os._exit(code)
     os.close(over_r)
+    os.close(lost_w)
     if home is not None:
         home.close()
     for listener in listeners.values():
@@ -75,7 +82,7 @@ def main(run: str, home: ssl.SSLSocket | None = None) -> int:
     os.dup2(null, 1)
     os.close(null)
     try:
-        return start.main(run)
+        return start.main(run, lost_r)
     finally:
         with contextlib.suppress(OSError):  # the child was killed
             os.write(over_w, b"x")  # its end would not be seen: a fork of the worker may hold it
@@ -130,14 +137,17 @@ class _Descriptors:
 
 
 class _Child:
-    """The process that owns the stream. ``over`` is a pipe that ends when process 1 does."""
+    """The process that owns the stream. ``over`` is a pipe that ends when process 1 does, ``lost``
+    one that this process closes when no kernel can reach the container any more.
+    """
 
     def __init__(
-        self, run: str, listeners: dict[str, socket.socket], over: int, stream: Stream
+        self, run: str, listeners: dict[str, socket.socket], over: int, lost: int, stream: Stream
     ) -> None:
         self._run = run
         self._listeners = listeners
         self._over = over
+        self._lost: int | None = lost
         self._is_gone = False  # the kernel has exited, or is lost
         self._deadline: float | None = None  # for what is sent at the end
         self._said_bye = False
@@ -152,6 +162,7 @@ class _Child:
             on_gone=self._on_gone,
             on_bye=self._on_bye,
             on_kill=self._on_kill,
+            on_dial=self._on_dial,
         )
 
     def run(self) -> int:
@@ -193,8 +204,28 @@ class _Child:
         with contextlib.suppress(OSError, ValueError):  # the worker reports what is missing
             unpack(data, self._run)
 
-    def _on_gone(self) -> None:
+    def _on_dial(self, target: str) -> None:
+        """Open a channel to a socket in the run folder; one that ends at once if that fails."""
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            if target != SOCKET:
+                raise OSError(f"{target} is none that the kernel's end may dial")
+            sock.connect(os.path.join(self._run, target))
+        except OSError:
+            sock.close()
+            sock, other = socket.socketpair()
+            other.close()
+        self._mux.open(target, sock)
+
+    def _lose(self) -> None:
+        """Have the supervisor wait for no kernel any more."""
         self._is_gone = True
+        if self._lost is not None:
+            os.close(self._lost)
+            self._lost = None
+
+    def _on_gone(self) -> None:
+        self._lose()
         self._mux.close_channels()
 
     def _on_kill(self) -> None:
@@ -207,7 +238,7 @@ class _Child:
         self._is_done = self._said_bye
 
     def _on_end(self, why: str) -> None:
-        self._is_gone = True
+        self._lose()
         # Nothing can be sent any more. The listeners stay: who dials is refused, and not kept.
         with contextlib.suppress(OSError):  # nobody may read that any more
             print(f"lifecycle_magic: {why}", file=sys.stderr, flush=True)

@@ -29,11 +29,12 @@ class Connected(NamedTuple):
             channel.close()
 
 
-def connect(boot: BootFile, timeout: float | None = None) -> Connected:
+def connect(boot: BootFile, timeout: float | None = None, *, to_pass_on: bool = False) -> Connected:
     """Connect to the kernel that wrote ``boot``.
 
-    Raises `OSError`, which `HandshakeError` is, if the kernel is gone, refuses this container, or
-    leaves a connection without an answer for ``timeout`` seconds.
+    With ``to_pass_on`` the sockets go to another process, and nothing is read ahead. Raises
+    `OSError`, which `HandshakeError` is, if the kernel is gone, refuses this container, or leaves a
+    connection without an answer for ``timeout`` seconds.
     """
     make_room(boot.channels)
     opened: list[Channel] = []
@@ -42,7 +43,7 @@ def connect(boot: BootFile, timeout: float | None = None) -> Connected:
         sock = dial(boot.address)
         sock.settimeout(timeout)
         try:
-            channel = introduce(sock, boot.token, role, slot)
+            channel = introduce(sock, boot.token, role, slot, exact=to_pass_on)
         except BaseException:
             sock.close()
             raise

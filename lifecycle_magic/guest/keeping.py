@@ -356,7 +356,7 @@ class Keeping:
             boot = BootFile.read_and_delete(os.path.join(self._run, "boot.json"))
             if boot.channels != self._slots:
                 raise ValueError("the kernel expects another number of connections")
-            connected = connect(boot, CONNECT_SECONDS)
+            connected = connect(boot, CONNECT_SECONDS, to_pass_on=True)
             connected.set_timeout(None)
             self._outcome = Adopted(boot, connected)
         except (OSError, RuntimeError, ValueError, TypeError) as error:

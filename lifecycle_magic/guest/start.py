@@ -17,8 +17,11 @@ from lifecycle_magic.guest.supervisor import Supervisor
 from lifecycle_magic.wire.hello import BootFile
 
 
-def main(run: str) -> int:
-    """Start and supervise the container whose run folder is ``run``. Return the exit code."""
+def main(run: str, lost: int | None = None) -> int:
+    """Start and supervise the container whose run folder is ``run``. Return the exit code.
+
+    ``lost`` is a pipe that ends when no kernel can reach the container any more.
+    """
     blocked = signals.block()
     boot = BootFile.read_and_delete(os.path.join(run, "boot.json"))
     try:
@@ -45,7 +48,7 @@ def main(run: str) -> int:
     for channel in connected.data:
         if channel.shared is not None:
             channel.shared.close()
-    return Supervisor(boot, run, connected, worker, pipes).run()
+    return Supervisor(boot, run, connected, worker, pipes, lost).run()
 
 
 def run_worker(connected: Connected, pipes: Pipes, run: str, blocked: signals.Mask) -> int:

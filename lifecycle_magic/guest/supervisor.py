@@ -61,7 +61,7 @@ DATA_CLOSED = "the kernel closed the data connection"
 
 class Supervisor:
     """The supervisor of one container. ``run`` is the run folder, ``worker`` the pid of the
-    worker.
+    worker. ``lost``, if given, is a pipe that ends when no kernel can reach the container any more.
     """
 
     def __init__(
@@ -71,8 +71,10 @@ class Supervisor:
         connected: Connected,
         worker: int,
         pipes: Pipes,
+        lost: int | None = None,
     ) -> None:
         self._boot = boot
+        self._lost = lost
         self._run = run
         self._data = [channel.sock for channel in connected.data]
         self._worker = worker
@@ -105,6 +107,8 @@ class Supervisor:
         os.set_blocking(self._pipes.settled, False)
         self._poll.register(self._wake_r, select.POLLIN)
         self._reader.watch()
+        if self._lost is not None:
+            self._poll.register(self._lost, select.POLLIN)
 
         def on_signal(name: str) -> None:
             self._signal = name
@@ -118,6 +122,9 @@ class Supervisor:
                     self._on_control()
                 elif fd == self._wake_r:
                     os.read(self._wake_r, 4096)
+                elif fd == self._lost:
+                    self._poll.unregister(fd)
+                    self._start_draining(KERNEL_GONE, 0.0)
                 elif self._keeping.owns(fd):
                     self._keeping.on_readable(fd)
                 else:

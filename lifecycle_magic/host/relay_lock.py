@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import fcntl
 import os
+import time
 from pathlib import Path
 from typing import Literal
 
-__all__ = ["hold", "state"]
+__all__ = ["hold", "state", "wait"]
 
 _NAME = "relay"
+_POLL_SECONDS = 0.01
 
 
 def hold(run: str) -> int:
@@ -40,3 +42,10 @@ def state(run_dir: Path) -> Literal["none", "held", "released"]:
         return "held"
     finally:
         os.close(fd)
+
+
+def wait(run_dir: Path, seconds: float) -> None:
+    """Wait until no relay holds the lock: the report of an ended container is there then."""
+    deadline = time.monotonic() + seconds
+    while state(run_dir) == "held" and time.monotonic() < deadline:
+        time.sleep(_POLL_SECONDS)

@@ -16,6 +16,7 @@ from lifecycle_magic.exception import Error, InvalidError
 from lifecycle_magic.guest.answers import Wait, value_of
 from lifecycle_magic.guest.session_connection import SessionLeft, Target
 from lifecycle_magic.peers.sessions import sessions
+from lifecycle_magic.services import relayed_calls
 from lifecycle_magic.threads.event_loop import EventLoop
 from lifecycle_magic.wire.frames import Kind
 from lifecycle_magic.wire.nested import WAITS
@@ -54,7 +55,7 @@ class CircleWatch:
         if not circles.has_relayed():
             return
         own = circles.graph(self._session)
-        if not own.full:  # no call of this session is to fail
+        if not own.full and not circles.has_readers():  # no call of this session is to fail
             self.start()
             return
         try:
@@ -83,9 +84,13 @@ class CircleWatch:
                 graphs[session] = _graph_of(session)
 
     def _fail(self, circle: Circle) -> None:
+        error = InvalidError(circle.message)
         call = circles.find_queued(circle.call, self._session)
-        if call is not None and call.pool.withdraw(call):  # otherwise another session fails it
-            call.refused(InvalidError(circle.message))
+        if call is None:  # its session need not look: it may have no call elsewhere
+            for name in circle.aliases:
+                relayed_calls.refuse(name, error)
+        elif call.pool.withdraw(call):
+            call.refused(error)
 
 
 def _graph_of(session: str) -> Graph:

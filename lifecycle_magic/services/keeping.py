@@ -21,6 +21,7 @@ from lifecycle_magic.container.container import Container
 from lifecycle_magic.container.control import KeepTerms
 from lifecycle_magic.container.endings import Ending, EndKind
 from lifecycle_magic.container.worker_answers import load_code
+from lifecycle_magic.engines.base import Launch
 from lifecycle_magic.exception import EngineError, Error
 from lifecycle_magic.host import keep_record
 from lifecycle_magic.host.keep_record import KeepRecord
@@ -106,8 +107,6 @@ class Keeping:
         container.keep(terms)
 
     def _why_not(self, container: Container) -> str:
-        if container.connections.begun is None:
-            return "its containers share no files with this machine"
         if len(container.plan.setup.arguments) > MAX_ARGUMENT_BYTES:
             return f"its arguments take more than {MAX_ARGUMENT_BYTES >> 20} MiB"
         return ""
@@ -254,7 +253,7 @@ class Keeping:
         container = None
         try:
             container = self._launcher.make_for_kept(version, record, on_exited)
-            container.wake = lambda: self._wake(record, version)
+            container.wake = lambda: self._wake(record, version, container.plan.launch)
             session = container.plan.setup
             message = Adopt(session.session, session.session_id, session.keeps_frames)
             facts = adoption.adopt(container, message)
@@ -271,11 +270,12 @@ class Keeping:
             return None, None
         return container, facts
 
-    def _wake(self, record: KeepRecord, version: Version) -> str:
+    def _wake(self, record: KeepRecord, version: Version, launch: Launch) -> str:
         """Have the container connect, and return the engine's id of it."""
         running = [one for one in version.engine.containers() if one.name == record.container]
         if not running:
             raise EngineError("its engine has no such container")
+        version.engine.take_over(running[0].id, launch)
         kept.request_adoption(record, version.spec.options.startup_timeout, self._giving_up)
         return running[0].id
 

@@ -1,4 +1,4 @@
-"""Whether a new container and the one that it replaces fit into this machine together."""
+"""Whether a new container and the one that it replaces fit into their machine together."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ __all__ = ["lacking_for"]
 
 
 def lacking_for(new: Options, old: KeepRecord, engine: Engine) -> str:
-    """Return what this machine has not enough of for both containers, as a clause, or ""."""
+    """Return what the machine has not enough of for both containers, as a clause, or ""."""
     if _lacks_gpus(new, old, engine):
         return "this machine has not enough free GPUs for both"
-    total, free = _memory()
+    total, free = engine.memory()
     if new.memory is not None and old.memory is not None and total is not None:
         if (new.memory + old.memory) << 20 > total:
             return (
-                f"both may use {new.memory + old.memory} MiB of memory, and this machine has "
+                f"both may use {new.memory + old.memory} MiB of memory, and the machine has "
                 f"{total >> 20} MiB"
             )
         return ""
@@ -48,17 +48,3 @@ def _used(old: KeepRecord, engine: Engine) -> int:
     except EngineError:
         usage = None
     return usage.memory if usage is not None else 0
-
-
-def _memory() -> tuple[int | None, int | None]:
-    """Return the bytes of memory of this machine, and of those the ones that programs can have."""
-    found: dict[str, int] = {}
-    try:
-        with open("/proc/meminfo") as file:
-            for line in file:
-                name, _, value = line.partition(":")
-                if name in ("MemTotal", "MemAvailable"):
-                    found[name] = int(value.split()[0]) << 10
-    except (OSError, ValueError, IndexError):
-        return None, None
-    return found.get("MemTotal"), found.get("MemAvailable")

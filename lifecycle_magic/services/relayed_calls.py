@@ -6,6 +6,7 @@ The container's session passes them on and their answers back, as the bytes that
 from __future__ import annotations
 
 import os
+import weakref
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -16,20 +17,20 @@ from lifecycle_magic.named.reach import Name
 from lifecycle_magic.peers.connection import Listener, PeerConnection
 from lifecycle_magic.peers.sessions import sessions
 from lifecycle_magic.wire.frames import Kind
-from lifecycle_magic.wire.nested import BY_NAME, COLLECT, REMOTE, SPAWN, Ask
+from lifecycle_magic.wire.nested import BY_NAME, COLLECT, ITEMS, REMOTE, SPAWN, Ask
 
 if TYPE_CHECKING:
     from lifecycle_magic.calls.input import Input
 
-__all__ = ["RelayedCall"]
+__all__ = ["RelayedCall", "refuse"]
 
 
 class RelayedCall:
     """A call that runs in another session.
 
     ``on_answer`` gets each answer, ``on_error`` the error that keeps one from coming. ``caller`` is
-    the input that makes the call, None if that is unknown. It waits for the answer of REMOTE, and
-    of SPAWN from `wait` on; a wait for items is not noted, as its caller may do something else.
+    the input that makes the call, None if that is unknown. It waits for the answer of REMOTE, for
+    each item of ITEMS from the request to its arrival, and for SPAWN from `wait` on.
     """
 
     def __init__(
@@ -42,7 +43,8 @@ class RelayedCall:
     ) -> None:
         self._ask = ask._replace(slot=-1, wait=os.urandom(8).hex())
         self._caller = caller
-        self._is_awaited = ask.form == REMOTE
+        self._is_awaited = ask.form in (REMOTE, ITEMS)
+        self._is_read = ask.form == ITEMS and caller is not None
         self._is_abandoned = False
         self._has_ended = False
         self._on_answer = on_answer
@@ -80,6 +82,9 @@ class RelayedCall:
         self._is_awaited = True
         if self._caller is not None and self._used is not None:
             circles.add_relayed(self._caller, self._ask.wait, self._used.session)
+            if self._is_read:
+                circles.add_reader(self._caller, self._ask.wait, self._used.session)
+            _open[self._ask.wait] = self
             if self._has_ended:  # meanwhile
                 self._on_end()
 
@@ -95,6 +100,8 @@ class RelayedCall:
     def _receive(self, answer: Answer) -> None:
         if answer.kind != Kind.ITEM:
             self._on_end()
+        elif self._caller is not None:  # which does something else until it asks for the next
+            circles.remove_relayed(self._caller, self._ask.wait)
         if answer.lost:
             self._on_error(InputCancelled(f"{self._ask.key}: {answer.lost}"))
         else:
@@ -102,6 +109,8 @@ class RelayedCall:
 
     def send(self, kind: int) -> None:
         """Pass on a frame about the call."""
+        if kind == Kind.NEXT and not self._has_ended:
+            self.wait()
         if self._used is not None and self._number:
             self._used.send(kind, self._number)
 
@@ -111,7 +120,25 @@ class RelayedCall:
         self.send(Kind.ABANDON)
         self._on_end()
 
+    def refuse(self, error: BaseException) -> None:
+        """End a call that can never be answered with an error."""
+        if not self._has_ended:
+            self.abandon()
+            self._on_error(error)
+
     def _on_end(self) -> None:
         self._has_ended = True
         if self._caller is not None:
             circles.remove_relayed(self._caller, self._ask.wait)
+            if self._is_read:
+                circles.remove_reader(self._caller, self._ask.wait)
+
+
+def refuse(wait_id: str, error: BaseException) -> None:
+    """End the call that another session knows by ``wait_id``, if it is this session's."""
+    call = _open.get(wait_id)
+    if call is not None:
+        call.refuse(error)
+
+
+_open: weakref.WeakValueDictionary[str, RelayedCall] = weakref.WeakValueDictionary()

@@ -97,13 +97,16 @@ def dial(address: str) -> socket.socket:
     return sock
 
 
-def introduce(sock: socket.socket, token: str, role: str, slot: int = 0) -> Channel:
+def introduce(
+    sock: socket.socket, token: str, role: str, slot: int = 0, *, exact: bool = False
+) -> Channel:
     """Do the container's side of the handshake and return the channel.
 
-    Raises `HandshakeError` with the reason that the kernel gives.
+    With ``exact`` the channel has read nothing but the answer: another process goes on with the
+    socket. Raises `HandshakeError` with the reason that the kernel gives.
     """
     # Read not a byte beyond the answer: a descriptor may follow it, which reading would lose.
-    inbox = HEADER.size if role == MEMORY else INBOX_BYTES
+    inbox = HEADER.size if role == MEMORY or exact else INBOX_BYTES
     channel = Channel(sock, MAX_HELLO_BYTES, inbox)
     is_proven = role in _PROVEN_ROLES
     hello = Hello(key_id(token) if is_proven else token, role, slot, PROTOCOL, python_minor())

@@ -21,7 +21,7 @@ import selectors
 import socket
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 from lifecycle_magic.exception import WireError
 from lifecycle_magic.wire.mux_channel import WINDOW_BYTES, MuxChannel, Stream, select
@@ -57,9 +57,9 @@ class Multiplexer:
     """One end of a stream. All methods belong to the thread of the loop.
 
     ``connect`` returns a socket for an OPEN of the other end, or None to refuse it; an end without
-    it takes an OPEN for an error. ``on_message`` gets whole messages of at most ``most`` bytes.
-    ``on_end`` is called once, with the reason: the stream's end, an error, or silence. With
-    ``pings`` this end is the one that sends them.
+    it takes an OPEN for an error. ``on_dial`` gets the name in a DIAL, ``on_message`` whole
+    messages of at most ``most`` bytes. ``on_end`` is called once, with the reason: the stream's
+    end, an error, or silence. With ``pings`` this end is the one that sends them.
     """
 
     def __init__(
@@ -74,6 +74,7 @@ class Multiplexer:
         on_gone: Callable[[], None] = lambda: None,
         on_bye: Callable[[], None] = lambda: None,
         on_kill: Callable[[], None] = lambda: None,
+        on_dial: Callable[[str], None] = lambda _: None,
         pings: bool = False,
         first: bytes = b"",
     ) -> None:
@@ -87,6 +88,7 @@ class Multiplexer:
         self._on_gone = on_gone
         self._on_bye = on_bye
         self._on_kill = on_kill
+        self._on_dial = on_dial
         self._pings = pings
         self._reader = FrameReader()
         self._channels: dict[int, MuxChannel] = {}
@@ -123,11 +125,17 @@ class Multiplexer:
         self._send(kind)
         self._flush()
 
-    def close_channels(self) -> None:
-        """End all channels at this end, which the other end learns."""
+    def dial(self, target: str) -> None:
+        """Have the other end open a channel to a socket of its own."""
+        self._send(FrameKind.DIAL, 0, target.encode())
+        self._flush()
+
+    def close_channels(self, leave: Collection[socket.socket] = ()) -> None:
+        """End all channels at this end but those of ``leave``, which the other end learns."""
         for channel in list(self._channels.values()):
-            self._send(FrameKind.RESET, channel.number)
-            self._drop(channel)
+            if not any(channel.sock is one for one in leave):
+                self._send(FrameKind.RESET, channel.number)
+                self._drop(channel)
         self._flush()
 
     def end(self, why: str) -> None:
@@ -253,6 +261,8 @@ class Multiplexer:
             self._on_bye()
         elif kind == FrameKind.KILL:
             self._on_kill()
+        elif kind == FrameKind.DIAL:
+            self._on_dial(payload.decode("ascii", "replace"))
 
     def _find(self, number: int) -> MuxChannel | None:
         """Return a channel; None for one that this end has closed. Raises for a number that no

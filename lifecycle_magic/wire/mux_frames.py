@@ -36,10 +36,12 @@ class FrameKind(enum.IntEnum):
     MESSAGE = 10
     BYE = 11  # the last frame of this end
     KILL = 12  # kill what runs in the container, where no engine does it at once
+    DIAL = 13  # the name of a socket in the container, for which its end opens a channel
 
 
 _LENGTHS = {
     FrameKind.OPEN: range(1, 65),
+    FrameKind.DIAL: range(1, 65),
     FrameKind.DATA: range(1, MAX_PAYLOAD_BYTES + 1),
     FrameKind.CREDIT: range(4, 5),
     FrameKind.PART: range(MAX_PAYLOAD_BYTES + 1),

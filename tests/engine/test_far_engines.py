@@ -12,6 +12,7 @@ import os
 import secrets
 import signal
 import subprocess
+import sys
 import time
 import traceback
 import urllib.request
@@ -449,10 +450,11 @@ def test_a_name_that_is_no_engine_is_refused_at_the_declaration() -> None:
 
 CELL = """
 import lifecycle_magic as lm, os, time
+os.environ["JPY_SESSION_NAME"] = {name!r}
 app = lm.App("ends", engine={url!r})
 volume = lm.Volume.from_name({name!r}, create_if_missing=True)
 
-@app.cls(volumes={{"/notes": volume}}, block_network=True, exit_grace=20)
+@app.cls(volumes={{"/notes": volume}}, block_network=True, exit_grace=20, keep={keep})
 class Noted:
     @lm.enter()
     def load(self):
@@ -493,7 +495,7 @@ def kernel(machine: FarMachine, tmp_path: Path) -> Iterator[OwnKernel]:
 def test_exit_runs_at_once_when_the_kernel_is_killed(
     machine: FarMachine, kernel: OwnKernel, diary: FarDiary, way: str
 ) -> None:
-    kernel.run(CELL.format(url=address(machine, way), name=diary.name), timeout=120)
+    kernel.run(CELL.format(keep=None, url=address(machine, way), name=diary.name), timeout=120)
     cell = kernel.begin("Noted().hold.remote()")
     assert cell
     diary.wait("holding")
@@ -518,7 +520,7 @@ def entries(container: str) -> list[Any]:
 def test_an_interrupt_ends_the_call_and_the_container_stays(
     machine: FarMachine, kernel: OwnKernel, diary: FarDiary
 ) -> None:
-    kernel.run(CELL.format(url=machine.ssh, name=diary.name), timeout=120)
+    kernel.run(CELL.format(keep=None, url=machine.ssh, name=diary.name), timeout=120)
     cell = kernel.begin("Noted().hold.remote()")
     diary.wait("holding")
     kernel.interrupt()
@@ -529,12 +531,14 @@ def test_an_interrupt_ends_the_call_and_the_container_stays(
     kernel.run("app.stop()")
 
 
-def relays(kernel: OwnKernel) -> list[psutil.Process]:
+def relays(machine: FarMachine) -> list[psutil.Process]:
     """The relays that lead to the machine: they are no children of their kernels."""
     found = []
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied):
-            if any("engines.relay.relay import main" in word for word in process.cmdline()):
+            words = process.cmdline()
+            is_relay = any("engines.relay.relay import main" in word for word in words)
+            if is_relay and any(machine.host in word for word in words):
                 found.append(process)
     return found
 
@@ -543,9 +547,9 @@ def relays(kernel: OwnKernel) -> list[psutil.Process]:
 def test_without_its_relay_a_call_fails_and_exit_runs(
     machine: FarMachine, kernel: OwnKernel, diary: FarDiary, way: str
 ) -> None:
-    before = {one.pid for one in relays(kernel)}
-    kernel.run(CELL.format(url=address(machine, way), name=diary.name), timeout=120)
-    [relay] = [one for one in relays(kernel) if one.pid not in before]
+    before = {one.pid for one in relays(machine)}
+    kernel.run(CELL.format(keep=None, url=address(machine, way), name=diary.name), timeout=120)
+    [relay] = [one for one in relays(machine) if one.pid not in before]
     cell = kernel.begin("Noted().hold.remote()")
     diary.wait("holding")
     relay.kill()
@@ -556,6 +560,68 @@ def test_without_its_relay_a_call_fails_and_exit_runs(
     assert kernel.run("print(Noted().count.remote())", timeout=120).strip() == "1"
     kernel.run("app.stop()")
     diary.wait("exited", 2)
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_the_next_kernel_adopts_and_without_the_relay_a_kept_container_ends(
+    machine: FarMachine, kernel: OwnKernel, diary: FarDiary, way: str, tmp_path: Path
+) -> None:
+    cell = CELL.format(keep=600, url=address(machine, way), name=diary.name)
+    before = {one.pid for one in relays(machine)}
+    assert kernel.run(cell, timeout=120).strip() == "1"
+    names = machine.containers()
+    kernel.kill()
+    with own_kernel(tmp_path / "next", dict(machine.env)) as other:
+        edited = cell.replace("+= 1", "+= 10")
+        assert other.run(edited, timeout=120).strip() == "11", "its code is the old one"
+        assert machine.containers() == names
+        assert diary.events() == ["entered"]
+        other.run("Noted().count.remote()")
+        other.kill()
+    with own_kernel(tmp_path / "third", dict(machine.env)) as third:
+        # Another state: the new container starts first, and the kept one runs its exit.
+        other_state = cell.replace("self.calls = 0", "self.calls = 100")
+        assert third.run(other_state, timeout=120).strip() == "101"
+        diary.wait("exited")
+        assert diary.events() == ["entered", "entered", "exiting", "exited"]
+        wait_for(lambda: len(machine.containers()) == 1, "the removal of the former container")
+        third.run("app.stop()")
+        diary.wait("exited", 2)
+        assert third.run(cell, timeout=120).strip() == "1"
+        third.kill()
+    [left] = machine.containers()
+    for one in relays(machine):
+        if one.pid not in before:
+            one.kill()
+    diary.wait("exited", 3)  # no kernel could reach it any more
+    wait_for(lambda: entries(left), "its end in the history")
+    with contextlib.closing(machine.client()) as client:
+        client.api.wait(left.lstrip("/"), timeout=60)
+    session.current().engine(address(machine, way))  # removes what such kernels have left
+
+
+def test_a_container_that_is_kept_there_is_listed_and_stopped(
+    machine: FarMachine, kernel: OwnKernel, diary: FarDiary
+) -> None:
+    kernel.run(CELL.format(keep=600, url=machine.tcp, name=diary.name), timeout=120)
+    cell = kernel.begin("Noted().hold.remote()")
+    assert cell
+    diary.wait("holding")
+    [name] = [one.lstrip("/") for one in machine.containers()]
+    kernel.kill()
+
+    def command(*words: str) -> str:
+        words = (sys.executable, "-m", "lifecycle_magic", *words)
+        return subprocess.run(words, check=True, capture_output=True, text=True).stdout
+
+    wait_for(lambda: "finishing a call" in command("ps"), "the kept container in the list")
+    assert f"Noted ({name})" in command("doctor")
+    stopped = command("stop", "Noted")
+    assert "exited" in stopped, stopped
+    assert diary.events() == ["entered", "holding", "exiting", "exited"]
+    [entry] = entries(name)
+    assert (entry.state, entry.why) == ("exited", "lifecycle-magic stop")
+    wait_for(lambda: machine.containers() == [], "the relay to remove the container")
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -658,7 +724,7 @@ def restarted(machine: FarMachine, number: signal.Signals, *options: str) -> Non
 def test_a_kernel_that_forks_does_not_keep_its_containers_alive(
     machine: FarMachine, kernel: OwnKernel, diary: FarDiary, tmp_path: Path
 ) -> None:
-    kernel.run(CELL.format(url=machine.tcp, name=diary.name), timeout=120)
+    kernel.run(CELL.format(keep=None, url=machine.tcp, name=diary.name), timeout=120)
     stay = tmp_path / "stay"
     stay.touch()
     child = f"while os.path.exists({str(stay)!r}):\n        time.sleep(0.05)"

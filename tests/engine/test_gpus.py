@@ -261,6 +261,58 @@ def test_a_container_whose_kernel_was_killed_keeps_its_gpus_until_its_exit_has_r
         assert site.instance(OnGpu, name="Next", gpu=1).seen.remote() == "GPU-a"
 
 
+KEPT = """
+import os, sys
+import lifecycle_magic as lm
+
+FOLDER, gpus, state = sys.argv[1:]
+os.environ["JPY_SESSION_NAME"] = FOLDER + "/same.ipynb"
+app = lm.App("kept", engine="process")
+
+def note(event):
+    with open(FOLDER + "/diary", "a") as file:
+        file.write(event + "\\n")
+
+@app.cls(gpu=int(gpus), keep=120, env={"A": state}, volumes={FOLDER: lm.Volume.from_path(FOLDER)})
+class Model:
+    @lm.enter()
+    def load(self):
+        note("entered")
+
+    @lm.method()
+    def seen(self):
+        return os.environ["CUDA_VISIBLE_DEVICES"]
+
+    @lm.exit()
+    def close(self):
+        note("exit")
+
+print(Model().seen.remote(), flush=True)
+sys.stdin.read()
+app.stop()
+"""
+
+
+@pytest.mark.parametrize("gpus", [1, 2])
+def test_a_kept_container_of_another_state_exits_first_where_the_gpus_are_not_enough_for_both(
+    site: Site, gpus: int
+) -> None:
+    folder = site.folder.path
+    diary = Path(folder, "diary")
+    with program(KEPT, folder, str(gpus), "first") as (one, seen):
+        assert seen == {1: "GPU-a", 2: "GPU-a,GPU-b"}[gpus]
+        one.kill()
+        one.wait()
+        with program(KEPT, folder, str(gpus), "second") as (_, seen):
+            assert seen == {1: "GPU-b", 2: "GPU-a,GPU-b"}[gpus]
+            wait_for(lambda: diary.read_text().count("exit") == 1, "the exit of the former one")
+            events = diary.read_text().split()
+    if gpus == 1:
+        assert events == ["entered", "entered", "exit"]
+    else:
+        assert events == ["entered", "exit", "entered"]
+
+
 PROGRAM = """
 import os
 import lifecycle_magic as lm

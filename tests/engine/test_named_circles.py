@@ -39,6 +39,18 @@ class Two:
         return lm.Cls.from_name(app, name)().end.spawn().get()
 
     @lm.method()
+    def pong_items(self, app, name):
+        yield from lm.Cls.from_name(app, name)().ends.remote_gen()
+
+    @lm.method()
+    def numbers(self):
+        yield from range(3)
+
+    @lm.method()
+    def double(self, x):
+        return 2 * x
+
+    @lm.method()
     def hold(self):
         notes = Folder(PLACE)
         notes.note("began")
@@ -85,8 +97,25 @@ class Near:
                 return lm.Cls.from_name(far, "Two")().pong_later.spawn(near, "One").get()
 
             @lm.method()
+            def go_through_items(self, far: str, near: str) -> Any:
+                return list(lm.Cls.from_name(far, "Two")().pong_items.remote_gen(near, "One"))
+
+            @lm.method()
+            def read_and_call(self, far: str, near: str) -> Any:
+                two = lm.Cls.from_name(far, "Two")()
+                return [two.double.remote(x) for x in two.numbers.remote_gen()]
+
+            @lm.method()
+            def ends(self) -> Iterator[str]:
+                yield "end"
+
+            @lm.method()
             def go_and_hold(self, far: str) -> Any:
                 return lm.Cls.from_name(far, "Two")().hold.remote()
+
+            @lm.method()
+            def go_and_end(self, far: str) -> list[int]:
+                return list(lm.Cls.from_name(far, "Two")().numbers.remote_gen())
 
             @lm.method()
             def end(self) -> str:
@@ -119,6 +148,20 @@ def test_a_circle_through_two_sessions_fails_with_its_name(site: Site, far: str)
     assert near.one.end.remote() == "end"  # nothing was left behind
     wider = Near(2)
     assert wider.one.go.remote(far, wider.name) == "end"
+
+
+def test_a_circle_through_generators_fails_with_its_name(site: Site, far: str) -> None:
+    near = Near(1)
+    expected = r"One.ends would .*One → Two → One.*max_containers=2"
+    with pytest.raises(InvalidError, match=expected):
+        near.one.go_through_items.remote(far, near.name)
+    wider = Near(2)
+    assert wider.one.go_through_items.remote(far, wider.name) == ["end"]
+    assert wider.one.end.remote() == "end"
+    # The generator that is half read holds the one slot of the class that is called.
+    with pytest.raises(InvalidError, match=r"Two.double would .*Two → Two.*max_containers=2"):
+        near.one.read_and_call.remote(far, near.name)
+    assert near.one.go_and_end.remote(far) == [0, 1, 2]  # nothing was left behind
 
 
 def test_one_call_of_a_circle_fails_and_the_others_end(site: Site, far: str) -> None:

@@ -111,6 +111,9 @@ class ForkEngine:
     def clear_run_folder(self, container: str, run_dir: Path) -> None:
         """Do nothing: all that is written is this user's."""
 
+    def keep(self, container: str, is_kept: bool) -> None:
+        """Do nothing: no relay leads there."""
+
     def leaves_behind(self, run_dir: Path) -> bool:
         return False
 

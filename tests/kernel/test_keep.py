@@ -231,8 +231,30 @@ def test_what_stops_a_class_stops_it_although_it_has_keep(one: OwnKernel, diary:
     diary.wait("exit", len(STOPPED) + 1)
 
 
+BY_PANEL = """
+from lifecycle_magic.session import session as _session
+from lifecycle_magic.ui.panel.feed import Feed
+_state = {}
+_feed = Feed(_session.current(), _state.update)
+_wait = time.monotonic() + 60
+while not _state.get("kept"):
+    _feed.look()
+    assert time.monotonic() < _wait, _state
+    time.sleep(0.01)
+[_one] = _state["kept"]
+print(_one["cls"], _one["engine"], _one["notebook"], 0 < _one["ends"] - time.time() < 120)
+_feed.do("1", "stop", _one["name"]).join()
+while _state["kept"]:
+    _feed.look()
+    assert time.monotonic() < _wait, _state
+    time.sleep(0.01)
+_feed.close()
+print([_one["text"] for _one in _state["notices"]])
+"""
+
+
 @pytest.mark.parametrize(
-    "by", ["%lifecycle stop", "app.stop()", "lifecycle-magic stop", "docker stop"]
+    "by", ["%lifecycle stop", "app.stop()", "lifecycle-magic stop", "docker stop", "the panel"]
 )
 def test_kept_containers_end_at_once_when_they_are_stopped(
     one: OwnKernel, other: OwnKernel, diary: Diary, by: str
@@ -251,6 +273,9 @@ def test_kept_containers_end_at_once_when_they_are_stopped(
         assert re.search(r"AtOnce  exited .*\n +close\(\)  ok", done.stdout), done.stdout
     elif by == "docker stop":
         container.stop()
+    elif by == "the panel":
+        told = other.run("import time\n" + BY_PANEL).splitlines()
+        assert told == ["AtOnce process notebook /notebooks/at-once.ipynb True", "[]"]
     else:
         other.run("%load_ext lifecycle_magic")
         cell = model("AtOnce") if by == "app.stop()" else ""
@@ -259,7 +284,11 @@ def test_kept_containers_end_at_once_when_they_are_stopped(
     diary.wait("exit")
     container.wait_gone(state_of(other))
     why = other.describe_end("AtOnce", container)["why"]
-    assert why == ("it was stopped from outside (SIGTERM)" if by == "docker stop" else by)
+    named = {
+        "docker stop": "it was stopped from outside (SIGTERM)",
+        "the panel": "stopped in the panel",
+    }
+    assert why == named.get(by, by)
     assert diary.events() == ["entered", "exit"]
 
 

@@ -54,6 +54,7 @@ from lifecycle_magic.engines.relay.locations import FarLocation
 from lifecycle_magic.exception import EngineUnavailable
 from lifecycle_magic.gpus import inventory
 from lifecycle_magic.gpus.device import Gpu
+from lifecycle_magic.host import machine_memory
 from lifecycle_magic.host.owner import Owner
 from lifecycle_magic.images.image import Image
 from lifecycle_magic.images.steps import FileDigests
@@ -183,6 +184,8 @@ class DockerEngine:
         self._clients.close()
         if self._far is not None:
             self._far.close()
+            if "_relayed" in self.__dict__:
+                self._relayed.close()
 
     # --- images ----------------------------------------------------------------------------
 
@@ -303,6 +306,14 @@ class DockerEngine:
             raise
         return container
 
+    def memory(self) -> tuple[int | None, int | None]:
+        """Return the bytes of memory of the engine's machine, and those that are free if it is this
+        one.
+        """
+        if self._transport == "relay":
+            return self._facts.memory or None, None
+        return machine_memory.of_this_machine()
+
     def gpus(self) -> tuple[Gpu, ...]:
         """Return the GPUs of this machine; nothing for an engine on another one."""
         if self._transport == "relay":
@@ -340,6 +351,16 @@ class DockerEngine:
         """Give a running container the modules that were written since its launch."""
         if self._transport == "relay":
             self._relayed.send_run_folder(container, run_dir)
+
+    def keep(self, container: str, is_kept: bool) -> None:
+        """Let a container outlive this process, or not any more, where a relay leads to it."""
+        if self._transport == "relay":
+            self._relayed.keep(container, is_kept)
+
+    def take_over(self, container: str, launch: Launch) -> None:
+        """Become the process that a kept container belongs to; raises `EngineError`."""
+        if self._transport == "relay":
+            self._relayed.take_over(container, launch)
 
     def clear_run_folder(self, container: str, run_dir: Path) -> None:
         """Remove the folders that root made in the run folder of a container that has ended."""

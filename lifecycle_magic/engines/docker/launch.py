@@ -113,13 +113,6 @@ def review(
             f"placement={list(launch.placement)}: it chooses nodes of a swarm, and {address} is "
             "one machine. engine='swarm' uses it"
         )
-    if launch.keep and transport == "relay":
-        where = "in a virtual machine" if facts.desktop else "on another machine"
-        refused.append(
-            f"keep needs containers whose sockets the next kernel finds in the state folder, and "
-            f"those of the engine at {address} are {where}: remove keep, or use an engine on this "
-            "Linux machine"
-        )
     if launch.cpu is not None and launch.cpu > facts.cores:
         ignored.append(f"cpu={launch.cpu:g}: the engine has {facts.cores} cores; capped at that")
     if launch.cpu is not None and not facts.limits_cpu:

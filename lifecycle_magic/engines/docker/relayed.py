@@ -12,7 +12,7 @@ from lifecycle_magic.engines.docker.api import create_container, discard_contain
 from lifecycle_magic.engines.docker.client import Clients, explain
 from lifecycle_magic.engines.docker.facts import Facts
 from lifecycle_magic.engines.relay.locations import FarLocation
-from lifecycle_magic.engines.relay.process import RelayProcess, packed_guest
+from lifecycle_magic.engines.relay.process import RelayConnection, packed_guest
 from lifecycle_magic.exception import EngineError
 from lifecycle_magic.wire.multiplexer import STREAM_ENDED
 
@@ -25,12 +25,14 @@ __all__ = ["RelayedContainers"]
 
 
 class RelayedContainers:
-    """The containers of the engine at ``location`` that this session has started there."""
+    """The containers of the engine at ``location`` that this session has started there, or adopted
+    with their relays.
+    """
 
     def __init__(self, clients: Clients, location: FarLocation) -> None:
         self._clients = clients
         self._location = location
-        self._started: dict[str, tuple[RelayProcess, int]] = {}
+        self._started: dict[str, tuple[RelayConnection, int]] = {}
         """The relay of each one, and the seconds that its end may take."""
 
     def start(self, api: APIClient, launch: Launch, facts: Facts) -> str:
@@ -54,7 +56,25 @@ class RelayedContainers:
 
     def send_run_folder(self, container: str, run_dir: Path) -> None:
         """Give a container the modules that were written into its run folder since its launch."""
-        self._location.relay().put(container, run_dir)
+        self._relay(container).put(container, run_dir)
+
+    def keep(self, container: str, is_kept: bool) -> None:
+        """Let a container outlive this kernel, or not any more."""
+        self._relay(container).keep(container, is_kept)
+
+    def take_over(self, container: str, launch: Launch) -> None:
+        """Take over a kept container from the relay of its former kernel. Raises `EngineError`."""
+        self._started[container] = RelayConnection.take_over(launch.run_dir), launch.stop_timeout
+
+    def _relay(self, container: str) -> RelayConnection:
+        relay, _ = self._started.get(container, (None, 0))
+        return relay if relay is not None else self._location.relay()
+
+    def close(self) -> None:
+        """End the use of the relays that this session has taken over."""
+        for relay, _ in list(self._started.values()):
+            relay.close()  # also this session's own, whose use ends too
+        self._started.clear()
 
     def ended(self, container: str) -> Ended:
         """Return how a container ended. Raises `EngineError` if only the connection to it did.
@@ -84,5 +104,8 @@ class RelayedContainers:
         The relay does it, for a container whose connection was lost may run its exit for a while.
         """
         with contextlib.suppress(EngineError):
-            _, seconds = self._started.pop(container, (None, 35))
-            self._location.relay().remove(container, seconds)
+            relay, seconds = self._started.pop(container, (None, 35))
+            mine = self._location.relay()
+            mine.remove(container, seconds)
+            if relay is not None and relay is not mine:
+                relay.close()

@@ -55,7 +55,7 @@ from lifecycle_magic.engines.process.store import (
 from lifecycle_magic.exception import EngineError, EngineUnavailable
 from lifecycle_magic.gpus import inventory
 from lifecycle_magic.gpus.device import Gpu
-from lifecycle_magic.host import disk_full, run_files
+from lifecycle_magic.host import disk_full, machine_memory, run_files
 from lifecycle_magic.host.owner import Owner
 from lifecycle_magic.host.paths import state_root
 from lifecycle_magic.images.image import Image
@@ -288,12 +288,22 @@ class ProcessEngine:
     def clear_run_folder(self, container: str, run_dir: Path) -> None:
         """Do nothing: all that a guest writes is this user's."""
 
+    def keep(self, container: str, is_kept: bool) -> None:
+        """Do nothing: no relay leads to an instance."""
+
+    def take_over(self, container: str, launch: Launch) -> None:
+        """Do nothing: the instance finds its boot file itself."""
+
     def leaves_behind(self, run_dir: Path) -> bool:
         """Return False: all that a guest writes is this user's."""
         return False
 
     def discard(self, container: str) -> None:
         """Do nothing: the keeper removes its instance's folder."""
+
+    def memory(self) -> tuple[int | None, int | None]:
+        """Return the bytes of memory of this machine, and those that are free."""
+        return machine_memory.of_this_machine()
 
     def gpus(self) -> tuple[Gpu, ...]:
         """Return the GPUs of this machine that the kernel itself may use."""

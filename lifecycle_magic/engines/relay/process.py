@@ -15,10 +15,12 @@ from pathlib import Path
 from typing import Any
 
 from lifecycle_magic.engines.process.environments import base_python
+from lifecycle_magic.engines.relay.kernels import TAKEOVER
 from lifecycle_magic.exception import EngineError
 from lifecycle_magic.wire import packed_files
+from lifecycle_magic.wire.hello import dial
 
-__all__ = ["HomeSettings", "RelayProcess", "RelaySettings", "packed_guest"]
+__all__ = ["HomeSettings", "RelayConnection", "RelayProcess", "RelaySettings", "packed_guest"]
 
 READY_SECONDS = 15.0
 """Seconds until a relay has said that it is ready. ssh gives up before."""
@@ -76,48 +78,32 @@ class HomeSettings:
     identity: str
 
 
-class RelayProcess:
-    """A running relay. Raises `EngineError` with the reason if it does not start.
+class RelayConnection:
+    """A connection to a running relay. All methods may be called from any thread."""
 
-    All methods may be called from any thread.
-    """
-
-    def __init__(self, settings: RelaySettings) -> None:
+    def __init__(self, control: socket.socket) -> None:
         self._lock = threading.Lock()
         self._numbers = 0
         self._answers: dict[int, _Answer] = {0: _Answer()}
         self._is_closed = False
-        self._control, theirs = socket.socketpair()
-        _controls.add(self._control)
-        given = {
-            "control": theirs.fileno(),
-            "path": settings.path,
-            "host": settings.host,
-            "port": settings.port,
-            "tls": settings.tls,
-            "verify": settings.verify,
-            "ssh": list(settings.ssh),
-        }
-        command = [base_python(), "-I", "-S", "-c", _PROGRAM, str(_ROOT), json.dumps(given)]
+        self._control = control
+        _controls.add(control)
+
+    @classmethod
+    def take_over(cls, run_dir: Path) -> RelayConnection:
+        """Connect to the relay of a kept container, which belongs to this kernel from now on.
+
+        The boot file in its run folder is sent to it. Raises `EngineError`.
+        """
         try:
-            with theirs:
-                process = subprocess.Popen(
-                    command,
-                    cwd="/",
-                    stdin=subprocess.DEVNULL,
-                    stdout=subprocess.DEVNULL,
-                    stderr=subprocess.DEVNULL,
-                    pass_fds=[theirs.fileno()],
-                    start_new_session=True,
-                )
-            process.wait()  # it forks at once
+            relay = RelayConnection(dial(f"unix:{run_dir / TAKEOVER}"))
         except OSError as error:
-            self._control.close()
-            raise EngineError(f"the relay could not be started: {error}") from None
-        threading.Thread(target=self._read, name="lifecycle-relay", daemon=True).start()
-        if error_text := self._wait(0, READY_SECONDS)["error"]:
-            self.close()
-            raise EngineError(error_text)
+            raise EngineError(f"the relay of {run_dir.name} does not answer: {error}") from None
+        relay._start_reading()
+        if why := relay._ask("take", FATE_SECONDS)["error"]:
+            relay.close()
+            raise EngineError(f"the relay of {run_dir.name} does not hand it over: {why}")
+        return relay
 
     @property
     def is_alive(self) -> bool:
@@ -171,6 +157,10 @@ class RelayProcess:
         """Kill the processes of a service's container, and have the service removed."""
         self._send(do="kill", container=service)
 
+    def keep(self, container: str, is_kept: bool) -> None:
+        """Let a container outlive this kernel, or not any more."""
+        self._send(do="keep", container=container, keep=is_kept)
+
     def put(self, container: str, run_dir: Path) -> None:
         """Send the modules in a run folder to its container, before what is sent to it later."""
         self._send(do="put", container=container, run=str(run_dir))
@@ -219,6 +209,9 @@ class RelayProcess:
             with self._lock:
                 self._answers.pop(number, None)
 
+    def _start_reading(self) -> None:
+        threading.Thread(target=self._read, name="lifecycle-relay", daemon=True).start()
+
     def _read(self) -> None:
         lines = b""
         while True:
@@ -249,6 +242,45 @@ class RelayProcess:
             if not answer.arrived.is_set():
                 answer.message = {"error": "the relay process has exited"}
                 answer.arrived.set()
+
+
+class RelayProcess(RelayConnection):
+    """A relay that this process has started. Raises `EngineError` with the reason if it does not
+    start.
+    """
+
+    def __init__(self, settings: RelaySettings) -> None:
+        control, theirs = socket.socketpair()
+        super().__init__(control)
+        given = {
+            "control": theirs.fileno(),
+            "path": settings.path,
+            "host": settings.host,
+            "port": settings.port,
+            "tls": settings.tls,
+            "verify": settings.verify,
+            "ssh": list(settings.ssh),
+        }
+        command = [base_python(), "-I", "-S", "-c", _PROGRAM, str(_ROOT), json.dumps(given)]
+        try:
+            with theirs:
+                process = subprocess.Popen(
+                    command,
+                    cwd="/",
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.DEVNULL,
+                    stderr=subprocess.DEVNULL,
+                    pass_fds=[theirs.fileno()],
+                    start_new_session=True,
+                )
+            process.wait()  # it forks at once
+        except OSError as error:
+            self._control.close()
+            raise EngineError(f"the relay could not be started: {error}") from None
+        self._start_reading()
+        if error_text := self._wait(0, READY_SECONDS)["error"]:
+            self.close()
+            raise EngineError(error_text)
 
 
 class _Answer:

@@ -16,11 +16,18 @@ object a line, and answers in the same way:
     {"do": "kill", "container": service}             kills its processes, and removes the service
     {"do": "fate", "number": 2, "container": id}
         → {"event": "fate", "number": 2, "error": why the stream ended before its container}
+    {"do": "keep", "container": id, "keep": true}    it outlives its kernel, or does not any more
+    {"do": "take", "number": 4}
+        → {"event": "taken", "number": 4, "error": ""}
+                                                     over the socket of a kept container: from now
+                                                     on it belongs to this kernel
     {"event": "ready", "error": ""}                  is the first line: the tunnel is there
 
 When the kernel exits, the socket ends. The relay passes that on at once, in a frame of its own,
 takes the reports of the containers' ends into their run folders, removes the containers, and exits.
-If the relay dies, the containers' standard input ends, and they take the kernel for lost.
+Of a container that is kept it closes the connections alone, and it listens in the run folder for
+the next kernel (`kernels`). If the relay dies, the containers' standard input ends, and they take
+the kernel for lost.
 
 A thread in the kernel is no substitute: beside a cell that computes, its answers took 21 ms.
 """
@@ -37,11 +44,10 @@ import socket
 import sys
 import threading
 import time
-from collections import deque
-from collections.abc import Callable
 from typing import Any
 
 from lifecycle_magic.engines.relay import tunnel
+from lifecycle_magic.engines.relay.background import BackgroundThreads
 from lifecycle_magic.engines.relay.engine_http import (
     Attached,
     EngineAddress,
@@ -50,8 +56,10 @@ from lifecycle_magic.engines.relay.engine_http import (
     request,
 )
 from lifecycle_magic.engines.relay.home import Expected, Home
+from lifecycle_magic.engines.relay.kernels import KEPT, KeptSockets, KernelConnection
 from lifecycle_magic.engines.relay.removal import delete_service, remove_container, remove_service
 from lifecycle_magic.engines.relay.run_folder import pack_run_folder, write_file
+from lifecycle_magic.exception import EngineError
 from lifecycle_magic.host import relay_lock
 from lifecycle_magic.wire.hello import dial
 from lifecycle_magic.wire.multiplexer import Multiplexer
@@ -68,9 +76,13 @@ _TARGETS = ("sock", "calls")  # in a run folder
 
 
 class _Served:
-    """A container with its stream."""
+    """A container with its stream. ``kernel`` is the one that it belongs to, None for none."""
 
-    def __init__(self, container: str, run: str, seconds: float, lock: int) -> None:
+    def __init__(
+        self, container: str, run: str, seconds: float, lock: int, kernel: KernelConnection | None
+    ) -> None:
+        self.kernel = kernel
+        self.kept: KeptSockets | None = None
         self.container = container
         self.run = run
         self.seconds = seconds
@@ -84,34 +96,28 @@ class Relay:
     """The loop of the process. ``control`` leads to the kernel."""
 
     def __init__(self, control: socket.socket, address: EngineAddress) -> None:
-        self._control = control
+        self._main = KernelConnection(control)
+        self._kernels = [self._main]  # that live
         self._address = address
-        self._lines = b""
         self._served: dict[str, _Served] = {}
         self._selector = selectors.DefaultSelector()
-        self._calls: deque[Callable[[], None]] = deque()  # of other threads, for the loop
-        self._wake_r, self._wake_w = os.pipe()
+        self._threads = BackgroundThreads(self._selector)
         self._fates: dict[str, str] = {}  # why streams ended before their containers said so
-        self._threads = 0  # that remove containers
-        self._is_alone = False  # the kernel has exited
         self._is_cut = False  # the tunnel has ended
         self._home = Home(self._selector, self._on_connected)
         self._services: set[str] = set()  # names of those that were expected, until their removal
-        os.set_blocking(self._wake_r, False)
-        os.set_blocking(self._wake_w, False)
-        self._selector.register(self._wake_r, selectors.EVENT_READ, lambda _: self._on_wake())
-        self._selector.register(control, selectors.EVENT_READ, lambda _: self._on_control())
+        self._watch_kernel(self._main)
 
     def run(self) -> None:
-        """Serve until the kernel has exited and all containers have ended."""
-        while self._served or self._threads or not (self._is_alone or self._is_cut):
+        """Serve until the kernels have exited and all containers have ended."""
+        while self._served or self._threads.running or (self._kernels and not self._is_cut):
             now = time.monotonic()
             waits = [one.mux.tick(now) for one in list(self._served.values())]
             late = self._home.tick(now)
             due = min(waits if late is None else [*waits, late], default=None)
             ready = self._selector.select(due)
             # The end of the kernel first: containers then learn it before they lose connections.
-            for key, events in sorted(ready, key=lambda one: one[0].fileobj is not self._control):
+            for key, events in sorted(ready, key=lambda one: not self._is_kernel(one[0].fileobj)):
                 key.data(events)
 
     def watch(self, ssh: tunnel.Tunnel) -> None:
@@ -119,7 +125,7 @@ class Relay:
 
         def wait() -> None:
             ssh.wait_for_end()
-            self._call(self._on_cut)
+            self._threads.call(self._on_cut)
 
         threading.Thread(target=wait, daemon=True).start()
 
@@ -128,122 +134,141 @@ class Relay:
         for one in list(self._served.values()):
             one.mux.end("the ssh connection has ended")
 
-    # --- the kernel ------------------------------------------------------------------------
+    # --- the kernels -----------------------------------------------------------------------
 
-    def tell(self, **message: object) -> None:
-        """Send a line to the kernel."""
-        with contextlib.suppress(OSError):  # it has exited, as the loop will see
-            self._control.sendall(json.dumps(message).encode() + b"\n")
+    def report_ready(self, error: str) -> None:
+        """Send the first line to the kernel that has started this relay."""
+        self._main.send(event="ready", error=error)
 
-    def _on_control(self) -> None:
+    def _is_kernel(self, file: object) -> bool:
+        return any(file is kernel.sock for kernel in self._kernels)
+
+    def _watch_kernel(self, kernel: KernelConnection, of: _Served | None = None) -> None:
+        """Take requests of a kernel; of one that may take over the container ``of``."""
+
+        def read(_: int) -> None:
+            lines = kernel.read()
+            if lines is None:
+                self._on_kernel_exit(kernel)
+            for asked in lines or ():
+                if asked["do"] == "take" and of is not None:
+                    error = self._hand_over(of, kernel)
+                    kernel.send(event="taken", number=asked["number"], error=error)
+                else:
+                    self._on_request(kernel, asked)
+
+        self._selector.register(kernel.sock, selectors.EVENT_READ, read)
+
+    def _hand_over(self, one: _Served, kernel: KernelConnection) -> str:
+        """Let a container belong to a kernel, and send it the address. Return the error."""
+        if one.container not in self._served:
+            return "its stream has ended"
         try:
-            data = self._control.recv(1 << 16)
-        except OSError:
-            data = b""
-        if not data:
-            self._on_kernel_exit()
-            return
-        *lines, self._lines = (self._lines + data).split(b"\n")
-        for line in lines:
-            self._on_request(json.loads(line))
+            one.mux.send_message(pack_run_folder(one.run)[32:])
+        except OSError as error:
+            return str(error)
+        one.kernel = kernel
+        return ""
 
-    def _on_request(self, asked: dict[str, Any]) -> None:
+    def _on_next_kernel(self, one: _Served, sock: socket.socket) -> None:
+        self._kernels.append(KernelConnection(sock))
+        self._watch_kernel(self._kernels[-1], one)
+
+    def _on_request(self, kernel: KernelConnection, asked: dict[str, Any]) -> None:
         if asked["do"] == "serve":
-            self._start_thread(lambda: self._serve(asked))
+            self._threads.start(lambda: self._serve(kernel, asked))
         elif asked["do"] == "put" and (found := self._served.get(asked["container"])):
             found.mux.send_message(pack_run_folder(found.run)[32:])
+        elif asked["do"] == "keep" and (found := self._served.get(asked["container"])):
+            self._keep(found, bool(asked["keep"]))
         elif asked["do"] == "expect":
-            self._expect(asked)
+            self._expect(kernel, asked)
         elif asked["do"] == "kill":
             self._kill(asked["container"])
         elif asked["do"] == "fate":
             found_fate = self._fates.get(asked["container"], "")
-            self.tell(event="fate", number=asked["number"], error=found_fate)
+            kernel.send(event="fate", number=asked["number"], error=found_fate)
         elif asked["do"] == "remove":
             self._fates.pop(asked["container"], None)
             if asked["is_service"]:  # also one of a relay that was killed
                 self._services.add(asked["container"])
-            self._start_thread(lambda: self._remove(asked["container"], float(asked["seconds"])))
+            self._threads.start(lambda: self._remove(asked["container"], float(asked["seconds"])))
 
-    def _on_kernel_exit(self) -> None:
-        self._selector.unregister(self._control)
-        self._control.close()
-        self._is_alone = True
+    def _keep(self, one: _Served, is_kept: bool) -> None:
+        """Let a container outlive its kernel, or not any more."""
+        if one.kept is not None and not is_kept:
+            one.kept.close()
+            one.kept = None
+        elif one.kept is None and is_kept:
+            with contextlib.suppress(EngineError):  # a full disk: it ends with its kernel
+                one.kept = KeptSockets(
+                    one.run,
+                    self._selector,
+                    lambda: one.mux.dial(KEPT),
+                    lambda sock: self._on_next_kernel(one, sock),
+                )
+
+    def _on_kernel_exit(self, kernel: KernelConnection) -> None:
+        self._selector.unregister(kernel.sock)
+        kernel.sock.close()
+        self._kernels.remove(kernel)
         for one in list(self._served.values()):
-            self._part(one)
+            if one.kernel is kernel:
+                self._part(one)
+        if kernel is not self._main:
+            return
         for waiting in self._home.expected:
             self._forget(waiting.container)
-            self._start_thread(functools.partial(self._delete, waiting.container))
+            self._threads.start(functools.partial(self._delete, waiting.container))
         self._home.close()
 
     def _part(self, one: _Served) -> None:
-        """Let a container know that the kernel has exited, and remove it after its end."""
+        """Let a container know that its kernel has exited, and remove it after its end."""
+        one.kernel = None
+        if one.kept is not None:
+            one.mux.close_channels(one.kept.carried)
+            return
         one.mux.send(FrameKind.GONE)
         one.mux.close_channels()
-        self._start_thread(lambda: self._remove(one.container, one.seconds))
+        self._threads.start(lambda: self._remove(one.container, one.seconds))
 
     # --- threads, for requests that block --------------------------------------------------
 
-    def _start_thread(self, work: Callable[[], None]) -> None:
-        self._threads += 1
-
-        def run() -> None:
-            try:
-                work()
-            finally:
-                self._call(self._end_thread)
-
-        threading.Thread(target=run, daemon=True).start()
-
-    def _end_thread(self) -> None:
-        self._threads -= 1
-
-    def _call(self, call: Callable[[], None]) -> None:
-        self._calls.append(call)
-        with contextlib.suppress(BlockingIOError):  # the loop is awake already
-            os.write(self._wake_w, b"\0")
-
-    def _on_wake(self) -> None:
-        with contextlib.suppress(BlockingIOError):
-            os.read(self._wake_r, 4096)
-        while self._calls:
-            self._calls.popleft()()
-
-    def _serve(self, asked: dict[str, Any]) -> None:
+    def _serve(self, kernel: KernelConnection, asked: dict[str, Any]) -> None:
         """Attach to a created container and start it. On a thread."""
         container, error = str(asked["container"]), ""
         try:
             with open(asked["guest"], "rb") as file:
                 first = file.read() + pack_run_folder(asked["run"])
             lock = relay_lock.hold(asked["run"])
-            one = _Served(container, asked["run"], float(asked["seconds"]), lock)
+            one = _Served(container, asked["run"], float(asked["seconds"]), lock, kernel)
         except OSError as failed:
-            self._answer(asked, str(failed))
+            self._answer(kernel, asked, str(failed))
             return
         try:
             stream = attach(self._address, container)
         except RequestError as failed:
             os.close(one.lock)
-            self._answer(asked, str(failed) or "no answer")
+            self._answer(kernel, asked, str(failed) or "no answer")
             return
         # It speaks first when it has read what is sent: nothing of it can be lost.
-        self._call(lambda: self._add(one, stream, first))
+        self._threads.call(lambda: self._add(one, stream, first))
         try:
             self._request("POST", f"/containers/{container}/start")
         except RequestError as failed:
             error = str(failed)
-        self._answer(asked, error)
+        self._answer(kernel, asked, error)
 
-    def _answer(self, asked: dict[str, Any], error: str) -> None:
+    def _answer(self, kernel: KernelConnection, asked: dict[str, Any], error: str) -> None:
         """Answer a request to serve. On a thread."""
 
         def answer() -> None:
-            if not self._is_alone:
-                self.tell(event="served", number=asked["number"], error=error)
+            if kernel in self._kernels:
+                kernel.send(event="served", number=asked["number"], error=error)
             elif error:  # it was not started, and nobody else removes it
-                self._start_thread(lambda: self._remove(asked["container"], 0.0))
+                self._threads.start(lambda: self._remove(asked["container"], 0.0))
 
-        self._call(answer)
+        self._threads.call(answer)
 
     def _request(self, method: str, path: str, timeout: float = 60.0) -> Any:
         return request(self._address, method, path, timeout=timeout)
@@ -256,13 +281,13 @@ class Relay:
         deadline = time.monotonic() + seconds + REMOVE_SECONDS
         if container in self._services:
             remove_service(self._request, container, deadline, lambda: self._is_cut)
-            self._call(lambda: self._end_service(container))
+            self._threads.call(lambda: self._end_service(container))
         else:
             remove_container(self._request, container, deadline, lambda: self._is_cut)
 
     # --- services, whose containers connect by themselves ----------------------------------
 
-    def _expect(self, asked: dict[str, Any]) -> None:
+    def _expect(self, kernel: KernelConnection, asked: dict[str, Any]) -> None:
         """Answer with the port to which the container of a service has to connect."""
         port, error = 0, ""
         try:
@@ -280,7 +305,7 @@ class Relay:
                 f"{':' + str(asked['port']) if asked['port'] else ''}: {failed}. Fix: name a free "
                 "port in LIFECYCLE_MAGIC_ADDRESS, or none"
             )
-        self.tell(event="expected", number=asked["number"], error=error, port=port)
+        kernel.send(event="expected", number=asked["number"], error=error, port=port)
 
     def _on_connected(self, one: Expected, stream: TlsStream) -> None:
         """Send a container that has connected what it needs."""
@@ -294,7 +319,7 @@ class Relay:
             os.close(one.lock)
             stream.close()
             return
-        self._add(_Served(one.container, one.run, one.seconds, one.lock), stream, first)
+        self._add(_Served(one.container, one.run, one.seconds, one.lock, self._main), stream, first)
 
     def _forget(self, service: str) -> None:
         """Let a container connect no more."""
@@ -305,12 +330,12 @@ class Relay:
         self._forget(service)
         if (found := self._served.get(service)) is not None:
             found.mux.send(FrameKind.KILL)
-        self._start_thread(lambda: self._delete(service))
+        self._threads.start(lambda: self._delete(service))
 
     def _delete(self, service: str) -> None:
         """Delete a service as it is. On a thread."""
         delete_service(self._request, service)
-        self._call(lambda: self._end_service(service))
+        self._threads.call(lambda: self._end_service(service))
 
     def _end_service(self, service: str) -> None:
         """Close the port with the last service."""
@@ -335,12 +360,14 @@ class Relay:
             first=first,
         )
         self._served[one.container] = one
-        if self._is_alone:
+        if one.kernel not in self._kernels:
             self._part(one)
 
     def _connect(self, one: _Served, target: str) -> socket.socket | None:
         """Return a connection to the kernel for one of the container's."""
-        if target not in _TARGETS or self._is_alone:
+        if target == KEPT and one.kept is not None:
+            return one.kept.take()
+        if target not in _TARGETS or one.kernel is None:
             return None
         try:
             if target == "sock":  # the supervisor: from now on the container has a log
@@ -363,8 +390,12 @@ class Relay:
         if one.stream.errors:
             with contextlib.suppress(OSError):
                 write_file(os.path.join(one.run, "start.log"), one.stream.errors)
+        if one.kept is not None:
+            one.kept.close()
         os.close(one.lock)
-        if not one.has_ended and not self._is_alone:
+        if one.kernel is None and one.kept is not None:
+            self._threads.start(lambda: self._remove(one.container, one.seconds))
+        elif not one.has_ended and one.kernel is not None:
             self._fates[one.container] = why
 
 
@@ -381,7 +412,7 @@ def main() -> None:
     tls = tuple(given["tls"]) if given["tls"] else None
     address = EngineAddress(given["path"], given["host"], given["port"], tls, given["verify"])
     relay = Relay(control, address)
-    relay.tell(event="ready", error=error)
+    relay.report_ready(error)
     try:
         if not error:
             if ssh is not None:

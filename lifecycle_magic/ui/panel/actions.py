@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from lifecycle_magic.container import kept
 from lifecycle_magic.container.endings import Ending, EndKind
 from lifecycle_magic.exception import InvalidError
 from lifecycle_magic.ui import restart as restarting
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
     from lifecycle_magic.services.service import Service
     from lifecycle_magic.session.session import Session
 
-__all__ = ["kill", "restart", "stop", "stop_container", "warm"]
+__all__ = ["kill", "restart", "stop", "stop_container", "stop_kept", "warm"]
 
 WHY = "stopped in the panel"
 
@@ -28,6 +29,14 @@ def stop(session: Session, key: str) -> None:
 def stop_container(container: Container) -> None:
     """Cancel the calls of one container and stop it; exit hooks run if its enter hooks ended."""
     container.end(Ending(EndKind.STOP, WHY))
+
+
+def stop_kept(session: Session, name: str) -> None:
+    """Have a container that waits for a kernel run its exit hooks, and wait for its end."""
+    found = [one for one in kept.find_all(session.root) if one.record.container == name]
+    if not found:
+        raise InvalidError("it waits no more: a kernel has adopted it, or it has exited")
+    session.stop_kept(found, WHY)
 
 
 def kill(container: Container) -> None:

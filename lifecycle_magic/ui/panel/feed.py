@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any
 from lifecycle_magic.engines.base import Usage
 from lifecycle_magic.lifecycle.history import Entry
 from lifecycle_magic.lifecycle.states import ENDED_STATES, Event, LogLine, Notice, Transition
-from lifecycle_magic.ui.panel import actions, facts, snapshot
+from lifecycle_magic.ui.panel import actions, facts
+from lifecycle_magic.ui.panel.kept_facts import KeptSearch
 from lifecycle_magic.ui.panel.metrics import Sampler
 from lifecycle_magic.ui.panel.notices import Notices
 from lifecycle_magic.ui.panel.pace import BEAT_SECONDS, Pace
@@ -57,9 +58,7 @@ class Feed:
         self._wake = threading.Condition()
         self._arrived: deque[Notice] = deque(maxlen=2000)
         self._notices = Notices()
-        for row in snapshot.kept(session.root):
-            text = f"{row.container} of an earlier kernel waits on {row.engine}: {row.state}"
-            self._notices.add(row.cls, text, time.time())
+        self._kept = KeptSearch(session.root, self._poke)
         self._known: dict[str, tuple[str, Container]] = {}
         self._gone: tuple[Entry, ...] = ()
         self._gone_stale = True
@@ -117,7 +116,10 @@ class Feed:
     def _do(self, what: str, target: str) -> None:
         key, container = self._known.get(target, (target, None))
         try:
-            if container is None:
+            if what == "stop" and any(one.name == target for one in self._kept.latest):
+                actions.stop_kept(self.session, target)
+                self._kept.ask_soon()
+            elif container is None:
                 {"stop": actions.stop, "restart": actions.restart, "warm": actions.warm}[what](
                     self.session, key
                 )
@@ -140,6 +142,7 @@ class Feed:
         if self._thread is not None and self._thread is not threading.current_thread():
             self._thread.join()
         self._sampler.join()
+        self._kept.join()
 
     # --- events of the session ---------------------------------------------------------------
 
@@ -219,11 +222,13 @@ class Feed:
             here, self._gone, keys, self._limits, self._offset, self._gpus
         )
         self._sampler.ask([container for _, container in here])
+        self._kept.ask()
         values: dict[str, Any] = {
             "session": self.about(),
             "classes": [dataclasses.asdict(one) for one in facts.classes(session)],
             "containers": [dataclasses.asdict(one) for one in containers],
             "lives": {name: list(dataclasses.astuple(life)) for name, life in lives.items()},
+            "kept": [dataclasses.asdict(one) for one in self._kept.latest],
             "notices": notices,
             "acks": list(acks),
         }

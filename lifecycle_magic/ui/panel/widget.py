@@ -42,6 +42,7 @@ class Panel(anywidget.AnyWidget):
     classes: traitlets.List[Any] = traitlets.List().tag(sync=True)
     containers: traitlets.List[Any] = traitlets.List().tag(sync=True)
     lives = traitlets.Dict().tag(sync=True)
+    kept: traitlets.List[Any] = traitlets.List().tag(sync=True)
     samples_old = traitlets.Dict().tag(sync=True)
     samples_new = traitlets.Dict().tag(sync=True)
     log_shown = traitlets.Unicode().tag(sync=True)
