@@ -21,6 +21,7 @@ import traceback
 from collections.abc import Callable
 
 from benchmarks import (
+    addresses,
     builds,
     calls,
     cells,
@@ -45,6 +46,7 @@ BENCHMARKS: dict[str, Callable[[Plan], Figures]] = {
     "calls": calls.measure,
     "payloads": payloads.measure,
     "maps": maps.measure,
+    "addresses": addresses.measure,
     "cold": cold.measure,
     "cells": cells.measure,
     "keep": keep.measure,

@@ -265,6 +265,12 @@ class NoContainers:
 
     def _message(self) -> str:
         cls = self._where.rpartition(".")[0]
+        if not cls:  # a copy of the class, which does not know its name
+            return (
+                f"{self._where} is one of a plain class here, which has no containers: its handle "
+                "came from a file or another process. Fix: declare the class here, or write "
+                "lm.Cls.from_name(app, name) for a class that another session serves"
+            )
         return (
             f"{self._where}: {cls} is a plain class here, which has no containers. "
             "Fix: write %%lifecycle_cls in the first line of its cell, or @app.cls() above it"

@@ -352,6 +352,8 @@ def test_a_handle_is_found_again_by_another_session_of_the_name(
     path.write_bytes(pickle.dumps([model, far.model, model.times]))
     assert model.times.remote(1) == 2
     far.process.close()
+    with pytest.raises(NotFoundError, match=f"{far.name}/Model.*Fix: "):
+        pickle.loads(path.read_bytes())[0].times.remote(1)
     code = f"""
     import lifecycle_magic as lm
     app = lm.App({far.name!r})

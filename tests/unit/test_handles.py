@@ -7,8 +7,11 @@ import dataclasses
 import functools
 import inspect
 import pickle
+import subprocess
+import sys
 import typing
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, Optional
 
 import pytest
@@ -511,3 +514,36 @@ def test_a_method_of_a_plain_class_names_the_fix():
         Model().predict.remote(1)  # type: ignore[attr-defined]
     with pytest.raises(InvalidError, match="plain class"):
         Model().predict.remote.aio(1)  # type: ignore[attr-defined]
+
+
+def test_a_handle_that_was_stored_in_a_file_names_the_fix_in_another_process(tmp_path: Path):
+    save, load = tmp_path / "save.py", tmp_path / "load.py"
+    save.write_text(
+        "import sys, cloudpickle, lifecycle_magic as lm\n"
+        "app = lm.App('weekly')\n"
+        "@app.cls()\n"
+        "class Model:\n"
+        "    @lm.method()\n"
+        "    def one(self): return 1\n"
+        "open(sys.argv[1], 'wb').write(cloudpickle.dumps([Model, Model(), Model().one]))\n"
+    )
+    load.write_text(
+        "import sys, pickle\n"
+        "cls, model, one = pickle.load(open(sys.argv[1], 'rb'))\n"
+        "for call in (cls().one.remote, model.one.remote, one.remote):\n"
+        "    try: call()\n"
+        "    except Exception as error: print(type(error).__name__, error)\n"
+    )
+    for script in (save, load):
+        done = subprocess.run(
+            [sys.executable, script, tmp_path / "handle"],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+    told = done.stdout.splitlines()
+    assert len(told) == 3
+    for line in told:
+        assert line.startswith("InvalidError this method is one of a plain class here")
+        assert "Fix: declare the class here, or write lm.Cls.from_name" in line

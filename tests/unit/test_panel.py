@@ -313,7 +313,7 @@ def feed(session: Session, told: Told) -> Iterator[Feed]:
 def test_the_first_look_sends_everything_and_the_next_one_nothing(feed: Feed, told: Told):
     feed.look()
     assert told.last() == {
-        "session", "classes", "containers", "lives", "samples_old", "samples_new",
+        "session", "classes", "containers", "lives", "kept", "samples_old", "samples_new",
         "log_shown", "log_old", "log_new", "log_cut", "notices", "acks", "beat",
     }  # fmt: skip
     feed.look()
