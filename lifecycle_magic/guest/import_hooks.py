@@ -1,4 +1,4 @@
-"""Modules that show in the cell what they show in a notebook, changed when they are imported."""
+"""Modules that do in a container what they do in a notebook, changed when they are imported."""
 
 from __future__ import annotations
 
@@ -19,6 +19,8 @@ _PYPLOT_BACKEND = "module://lifecycle_magic.guest.pyplot_backend"
 def install() -> None:
     """Install the hooks. Called once, when the worker starts."""
     sys.meta_path.insert(0, _Finder())
+    for name in _CHANGES.keys() & sys.modules.keys():
+        _CHANGES[name](sys.modules[name])
 
 
 class _Finder:
@@ -69,7 +71,14 @@ def _show_by_pyplot(module: types.ModuleType) -> None:
         module.rcParams["backend"] = _PYPLOT_BACKEND
 
 
+def _define_in_children(module: types.ModuleType) -> None:
+    from lifecycle_magic.guest import spawned_children
+
+    spawned_children.add_definitions(module)
+
+
 _CHANGES: dict[str, Callable[[types.ModuleType], None]] = {
     _IPYTHON: _show_by_ipython,
     "matplotlib": _show_by_pyplot,
+    "multiprocessing.spawn": _define_in_children,
 }

@@ -9,7 +9,11 @@ from typing import Any
 
 from lifecycle_magic.guest import own_class
 
-__all__ = ["UserCode"]
+__all__ = ["UserCode", "current"]
+
+
+current: UserCode | None = None
+"""The code that this process has loaded."""
 
 
 class UserCode:
@@ -25,6 +29,7 @@ class UserCode:
 
     def load(self, data: bytes) -> Any:
         """Load the class into this process and return it. Raises what loading raises."""
+        global current
         from lifecycle_magic.guest import warning_lines
         from lifecycle_magic.wire import name_table, warning_filters
 
@@ -33,6 +38,7 @@ class UserCode:
         found = name_table.read(data, self.spaces)
         show_sources(found.sources)
         self.cls, self.declared = found.cls, data
+        current = self
         own_class.set_own_class(found.cls)
         return found.cls
 

@@ -18,6 +18,7 @@ from typing import Any
 from corpus.program import Action, Cell, Program, Shown
 
 TESTS = Path(__file__).parents[1]
+INSTALL_SECONDS = 600  # for a program that installs packages
 
 
 class Runner:
@@ -64,6 +65,7 @@ class Runner:
             "folder": str(home),
             "log": str(self.folder / f"{program.name}-{id_}.log"),
             "env": {"LIFECYCLE_MAGIC_ENGINE": engine},
+            "timeout": INSTALL_SECONDS if _installs(program) else 60,
         }
         assert self._process.stdin is not None
         assert self._process.stdout is not None
@@ -95,6 +97,11 @@ class Runner:
         self._process.stdin.close()
         self._process.wait(60)
         self._process.stdout.close()
+
+
+def _installs(program: Program) -> bool:
+    texts = (cell.text for cell in program.cells)
+    return any("$packages" in text or "--pip" in text for text in texts)
 
 
 class Difference(AssertionError):

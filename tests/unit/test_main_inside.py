@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import multiprocessing
 import pickle
 import traceback
 from collections.abc import Iterator
@@ -38,8 +39,8 @@ class Work:
         global model
         model = Doubler()
     @lm.method()
-    def in_pool(self):
-        with ProcessPoolExecutor(1) as executor:
+    def in_pool(self, how):
+        with ProcessPoolExecutor(1, multiprocessing.get_context(how)) as executor:
             return list(executor.map(square, [2, 3])), list(executor.map(self.inner, [4]))
     def inner(self, x): return x + 1
     @lm.method()
@@ -67,6 +68,7 @@ def declare(text: str) -> type:
         "__name__": "__main__",
         "lm": lm,
         "ProcessPoolExecutor": ProcessPoolExecutor,
+        "multiprocessing": multiprocessing,
         "pickle": pickle,
         "inspect": inspect,
         "traceback": traceback,
@@ -80,7 +82,8 @@ def test_main_has_what_the_class_refers_to(engine: ForkEngine) -> None:
     with Forked(engine, declare(CELL)) as work:
         assert work.pickled.remote() is True
         assert work.source.remote() == ("def square(x): return x * x\n", True)
-        assert work.in_pool.remote() == ([4, 9], [5])
+        for how in multiprocessing.get_all_start_methods():
+            assert work.in_pool.remote(how) == ([4, 9], [5])
 
 
 def test_globals_stay_under_an_edit(engine: ForkEngine) -> None:

@@ -22,7 +22,7 @@ conn = sqlite3.connect(":memory:")
 conn.close()
 gen = (x for x in range(3))
 deep = None
-for i in range(5000):
+for i in range(100_000):  # Python 3.14 allows more than 5,000
     deep = [deep]
 class Holder:
     def __init__(self): self.f = sys.__stdin__

@@ -167,7 +167,9 @@ def test_a_wait_that_was_cancelled_takes_nothing(jobs: Any) -> None:
 def test_coroutines_wait_without_blocking_their_loop(jobs: Any) -> None:
     async def hand_over() -> Any:
         got = asyncio.ensure_future(jobs.get.aio(timeout=PATIENCE))
-        await jobs.put_many.aio([1, 2, 3])
+        await jobs.put.aio(1)
+        await asyncio.wait([got])
+        await jobs.put_many.aio([2, 3])
         rest = [one async for one in jobs.iterate.aio()]
         return await got, rest, await jobs.len.aio(), await jobs.get_many.aio(5)
 

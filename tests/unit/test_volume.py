@@ -143,5 +143,6 @@ def test_a_mounted_folder_that_is_not_there_is_refused(tmp_path: Path) -> None:
     ],
 )
 def test_a_path_that_no_system_can_have_is_refused_by_name(use: Callable[[str], object]) -> None:
-    with pytest.raises(InvalidError, match="File name too long"):
+    # Since Python 3.14 such a path is one that does not exist.
+    with pytest.raises(InvalidError, match=r"File name too long|there is no|no .env in|does not"):
         use("x" * 300)

@@ -67,8 +67,14 @@ class Draft:
         if not self._open:
             return self.entry.spec
         if self._changed:
-            self._read = read_class(self._read.cls, self._read.options)
+            # Python 3.14 evaluates annotations while the class is read, and a dataclass made from
+            # the handle asks the handle for them.
             self._changed = False
+            try:
+                self._read = read_class(self._read.cls, self._read.options)
+            except BaseException:
+                self._changed = True
+                raise
         return self._read
 
     def service(self) -> Service:
