@@ -10,10 +10,11 @@ from __future__ import annotations
 import ast
 import dis
 import functools
+import itertools
 import linecache
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from types import CodeType, FunctionType
+from types import CodeType, FunctionType, ModuleType
 from typing import Any, NamedTuple
 
 from lifecycle_magic.decorators.classes import is_class
@@ -47,14 +48,17 @@ class StringNames(NamedTuple):
     """What the strings of some code may name.
 
     ``strings`` are the words in them and ``attributes`` what the code reads of its own module.
-    ``parts`` are beginnings and ends of names. ``lookups`` are the functions and attributes by
-    which the code may read any name: none if all strings are spelled out.
+    ``parts`` are beginnings and ends of names. ``evaluated`` has words in the strings that the
+    function ``eval`` of a module gets, each with the module's name in the code. ``lookups`` are the
+    functions and attributes by which the code may read any name: none if all strings are spelled
+    out.
     """
 
     strings: frozenset[str] = frozenset()
     attributes: frozenset[str] = frozenset()
     parts: frozenset[str] = frozenset()
     lookups: frozenset[str] = frozenset()
+    evaluated: frozenset[tuple[str, str]] = frozenset()
 
 
 def names_by_string(
@@ -73,6 +77,11 @@ def names_by_string(
     if read is None:
         return []
     names = {word for word in read.strings | read.attributes if word in space}
+    names |= {
+        word
+        for module, word in read.evaluated
+        if word in space and (not module or isinstance(space.get(module), ModuleType))
+    }
     if not spelled_out and _lookups(read, space):
         names |= {name for name in _defined_in(code.co_filename) if name in space}
         names |= {
@@ -110,12 +119,15 @@ def _read(code: CodeType) -> StringNames | None:
         words = _words(texts) if lookups else frozenset[str]()
         return StringNames(words, frozenset(names), _parts(texts), frozenset(lookups))
     sites = [site for one in codes for site in _sites(one)]
+    evaluated = frozenset(pair for one in codes for pair in _evaluated(one, texts))
     if sites or names & (_SPACES | _LIBRARIES):
         lookups = {name for name, text in sites if text is None} | names & _SPACES
         if not lookups and not names & _LIBRARIES:
             texts = [text for _, text in sites if text is not None]
-        return StringNames(_words(texts), frozenset(), _parts(texts), frozenset(lookups))
-    return StringNames(frozenset(word for text in texts for word in _MARKED_WORD.findall(text)))
+        words, parts = _words(texts), _parts(texts)
+        return StringNames(words, frozenset(), parts, frozenset(lookups), evaluated)
+    marked = frozenset(word for text in texts for word in _MARKED_WORD.findall(text))
+    return StringNames(marked, evaluated=evaluated)
 
 
 def _words(texts: list[str]) -> frozenset[str]:
@@ -191,6 +203,37 @@ def _constant(steps: Sequence[dis.Instruction], index: int) -> str | None:
     if not 0 <= index < len(steps) or not _is_string(steps[index]):
         return None
     return str(steps[index].argval)
+
+
+def _evaluated(code: CodeType, texts: list[str]) -> Iterator[tuple[str, str]]:
+    """Yield the words in the strings of calls such as ``pd.eval("LIMIT + 1")``.
+
+    Each comes with the name of what `eval` is read from: empty for a module that the code imports.
+    ``texts`` are all strings, which count where one is made at run time. The method `eval` of a
+    data frame knows no names without an @.
+    """
+    steps = _steps(code)
+    imported = {
+        _names(after)[0]
+        for step, after in itertools.pairwise(steps)
+        if step.opname == "IMPORT_NAME" and "STORE" in after.opname
+    }
+    for index, (owner, step) in enumerate(itertools.pairwise(steps), 2):
+        if step.argval != "eval" or step.opname not in ("LOAD_ATTR", "LOAD_METHOD"):
+            continue
+        name = _names(owner)[-1]
+        if owner.opname not in _GLOBAL_LOADS:
+            if name not in imported:
+                continue
+            name = ""
+        text = _constant(steps, index)
+        for word in _words(texts if text is None else [text]):
+            yield name, word
+
+
+def _names(step: dis.Instruction) -> tuple[str, ...]:
+    """Return the names of an instruction: since Python 3.13 it may have two."""
+    return tuple(map(str, step.argval)) if isinstance(step.argval, tuple) else (str(step.argval),)
 
 
 def _is_evaluated(steps: Sequence[dis.Instruction], index: int) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import textwrap
 from typing import Any
 
@@ -11,7 +12,7 @@ from lifecycle_magic.fingerprint.string_names import names_by_string, open_looku
 
 pytestmark = pytest.mark.every_python
 
-SPACE: dict[str, Any] = {"RATE": 1, "do_add": lambda: 1, "k": 2, "x": 3, "In": []}
+SPACE: dict[str, Any] = {"RATE": 1, "do_add": lambda: 1, "k": 2, "x": 3, "In": [], "math": math}
 
 
 def found(body: str, **options: bool) -> list[str]:
@@ -36,6 +37,10 @@ def found(body: str, **options: bool) -> list[str]:
         "return [globals()['RATE'] for _ in range(2)]",
         "return n.query('a > @RATE')",
         "return n.f_globals['RATE']",
+        "return math.eval('RATE + 1')",
+        "import pandas as pd; return pd.eval('RATE + 1')",
+        "return 'x', math.eval('RATE + 1')",
+        "return math.eval(f'RATE + {n}')",
     ],
 )
 def test_a_string_names_one_name(body: str) -> None:
@@ -44,6 +49,7 @@ def test_a_string_names_one_name(body: str) -> None:
 
 
 def test_other_strings_of_the_same_code_name_nothing() -> None:
+    assert found("n.eval('RATE + 1'); return x.eval('RATE + 1')") == []
     assert found("eval('1 + 1'); return {'k': 1}['k'], 'x', globals()['RATE']") == ["RATE"]
     assert found("return {'k': 1}, 'RATE'") == []
 
