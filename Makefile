@@ -3,7 +3,7 @@
 # Some machines set it. Then each kernel, server and command that a test starts compiles all that it
 # imports: half of a kernel's start.
 unexport PYTHONDONTWRITEBYTECODE
-.PHONY: help install demo lab test test-gpu test-pythons corpus differences modal-table soak fuzz engine js lint docs dist bench \
+.PHONY: help install demo lab test test-gpu test-pythons corpus unfixed differences modal-table soak fuzz engine js lint docs dist bench \
 	profiles clean
 
 BIN := .venv/bin
@@ -49,8 +49,12 @@ test-pythons: install ## run unit, corpus and process engine tests on the other 
 corpus: install ## run notebook programs plain and in containers, and compare (ARGS=names)
 	@CORPUS=all $(BIN)/pytest tests/corpus -n $(WORKERS) -q $(if $(ARGS),-k "$(ARGS)")
 
+# A mechanism's fix is taken away in a copy of the package, one after the other: about half an hour.
+unfixed: install ## show that programs of the corpus notice when a fix is taken away (ARGS=names)
+	@CORPUS_UNFIXED=1 $(BIN)/pytest tests/corpus/test_unfixed.py -n $(WORKERS) -q $(if $(ARGS),-k "$(ARGS)")
+
 soak: install ## run the tests that repeat with their full counts: programs, edits, kills, interrupts, restarts
-	@CORPUS=all CORPUS_EDITS=1000 $(BIN)/pytest tests/corpus -n $(WORKERS) -q $(ARGS)
+	@CORPUS=all CORPUS_EDITS=1000 CORPUS_UNFIXED=1 $(BIN)/pytest tests/corpus -n $(WORKERS) -q $(ARGS)
 	@LIFECYCLE_MAGIC_KILLS=1000 LIFECYCLE_MAGIC_INTERRUPTS=500 LIFECYCLE_MAGIC_CYCLES=100 \
 		LIFECYCLE_MAGIC_NAMED_KILLS=60 LIFECYCLE_MAGIC_FAR_KILLS=200 \
 		$(BIN)/pytest tests/faults/test_random_moments.py tests/faults/test_far_moments.py \

@@ -22,10 +22,17 @@ INSTALL_SECONDS = 600  # for a program that installs packages
 
 
 class Runner:
-    """A process that forks one process for each run of a program."""
+    """A process that forks one process for each run of a program.
 
-    def __init__(self, folder: Path, state: Path) -> None:
+    ``package`` is a folder with another copy of the package. A program has ``seconds``, more if it
+    installs packages.
+    """
+
+    def __init__(
+        self, folder: Path, state: Path, *, package: Path | None = None, seconds: float = 60
+    ) -> None:
         self.folder = folder
+        self._seconds = seconds
         self.state = state
         folder.mkdir(parents=True, exist_ok=True)
         with open(folder / "host.log", "ab") as log:
@@ -33,7 +40,7 @@ class Runner:
                 [sys.executable, "-m", "corpus.host"],
                 env={
                     **os.environ,
-                    "PYTHONPATH": str(TESTS),
+                    "PYTHONPATH": f"{package}:{TESTS}" if package else str(TESTS),
                     "LIFECYCLE_MAGIC_STATE": str(state),
                     "IPYTHONDIR": str(folder / "ipython"),
                     "MPLBACKEND": "agg",
@@ -65,7 +72,7 @@ class Runner:
             "folder": str(home),
             "log": str(self.folder / f"{program.name}-{id_}.log"),
             "env": {"LIFECYCLE_MAGIC_ENGINE": engine},
-            "timeout": INSTALL_SECONDS if _installs(program) else 60,
+            "timeout": INSTALL_SECONDS if _installs(program) else self._seconds,
         }
         assert self._process.stdin is not None
         assert self._process.stdout is not None
