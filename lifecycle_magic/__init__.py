@@ -52,6 +52,7 @@ _MODULE_OF = {
 _OLD = {
     "Mount": "images.mount",
     "NetworkFileSystem": "network_file_system",
+    "SharedVolume": "network_file_system",
     "Stub": "app.stub",
 }
 """Classes that Modal had before, which code written for it may still name."""

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from lifecycle_magic.modal_api.table import old_spelling
+from lifecycle_magic.modal_api.table import old_spelling, refuse_members
 from lifecycle_magic.volume import Volume
 
-__all__ = ["NetworkFileSystem"]
+__all__ = ["NetworkFileSystem", "SharedVolume"]
 
 
 class NetworkFileSystem:
@@ -26,3 +26,14 @@ class NetworkFileSystem:
         """Return a volume without a name."""
         old_spelling("modal", "NetworkFileSystem")
         return Volume.ephemeral(**of_modal)
+
+
+refuse_members(NetworkFileSystem)
+
+
+class SharedVolume(NetworkFileSystem):
+    """The name of `NetworkFileSystem` before 0.50: ``SharedVolume().persist(name)``."""
+
+    def persist(self, label: str) -> Volume:
+        """Return the volume of this name."""
+        return self.from_name(label)

@@ -69,6 +69,7 @@ class Dict(SharedObject):
         return made
 
     lookup = OldMember(looks_up)
+    persisted = OldMember(looks_up)
     new = OldMember(lambda cls, **of_modal: cls.ephemeral(**of_modal))
 
     @asks

@@ -75,6 +75,7 @@ class Queue(SharedObject):
         return made
 
     lookup = OldMember(looks_up)
+    persisted = OldMember(looks_up)
     new = OldMember(lambda cls, **of_modal: cls.ephemeral(**of_modal))
 
     @asks

@@ -17,7 +17,7 @@ from lifecycle_magic.handles.attributes import on_class
 from lifecycle_magic.handles.obj import Obj, short_repr
 from lifecycle_magic.handles.registry_entry import RegistryEntry
 from lifecycle_magic.modal_api.old_members import OldMember, looks_up
-from lifecycle_magic.modal_api.table import refuse, refuse_members
+from lifecycle_magic.modal_api.table import old_spelling, refuse, refuse_members
 from lifecycle_magic.named.crossing import reduce_by_name, to_another_session
 from lifecycle_magic.named.handles import named_class
 from lifecycle_magic.spec.class_spec import RESERVED, ClassSpec
@@ -149,11 +149,17 @@ class Cls:
         except AttributeError:
             if name == "hydrate":
                 return self._hydrate
+            if name == "remote":
+                return self._remote
             refuse("Cls", name)
             raise
 
     def _hydrate(self, client: object = None) -> Cls:
         return self
+
+    def _remote(self, *args: Any, **kwargs: Any) -> Obj:
+        old_spelling("Cls", "remote")
+        return self(*args, **kwargs)
 
     def __setattr__(self, name: str, value: Any) -> None:
         statement = f"{self.__name__}.{name} = {short_repr(value)}"

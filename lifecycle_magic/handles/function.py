@@ -11,7 +11,7 @@ from lifecycle_magic.exception import InvalidError
 from lifecycle_magic.handles.cls import Cls
 from lifecycle_magic.handles.methods import Method
 from lifecycle_magic.handles.obj import Obj
-from lifecycle_magic.modal_api.old_members import OldMember, looks_up
+from lifecycle_magic.modal_api.old_members import OLD_WAYS, OldMember, looks_up, old_way
 from lifecycle_magic.modal_api.table import old_spelling, refuse, refuse_members
 from lifecycle_magic.named.crossing import reduce_by_name, to_another_session
 from lifecycle_magic.named.handles import NamedFunction, named_function
@@ -114,6 +114,8 @@ class Function:
             return self.local
         if name.startswith("__"):
             raise AttributeError(name)
+        if name in OLD_WAYS:
+            return old_way(self._method, name)
         refuse("Function", name)
         raise AttributeError(f"{self.__name__} is an @app.function and has no {name}")
 

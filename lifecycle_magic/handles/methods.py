@@ -32,7 +32,8 @@ from lifecycle_magic.calls.map.mapping import MapRun
 from lifecycle_magic.calls.map.public import ManyInputs
 from lifecycle_magic.exception import InvalidError
 from lifecycle_magic.handles.method_ways import MethodWay, Remote, SignedCall
-from lifecycle_magic.modal_api.table import refuse_members
+from lifecycle_magic.modal_api.old_members import OLD_WAYS, old_way
+from lifecycle_magic.modal_api.table import refuse, refuse_members
 from lifecycle_magic.pool.autoscaler import current_stats
 from lifecycle_magic.threads.blocking import run_in_thread
 from lifecycle_magic.threads.futures import await_future
@@ -322,6 +323,12 @@ class Method:
         return self._address(self._name)
 
     # --- wrong calls -----------------------------------------------------------------------
+
+    def __getattr__(self, name: str) -> Any:
+        if name in OLD_WAYS:
+            return old_way(self, name)
+        refuse("Function", name)
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
     def _no_web(self, way: str) -> None:
         if self._spec.web is not None:

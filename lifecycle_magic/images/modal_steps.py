@@ -99,8 +99,8 @@ class ModalSteps:
         """
         return func(self, *args, **kwargs)
 
-    def build(self: Any, app: Any) -> Image:
-        """Return the image: it is built when a class of ``app`` first needs it."""
+    def build(self: Any, app: Any = None) -> Image:
+        """Return the image: it is built when a class first needs it."""
         image: Image = self
         return image
 

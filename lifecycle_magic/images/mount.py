@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from lifecycle_magic.checks import host_path
 from lifecycle_magic.exception import InvalidError
-from lifecycle_magic.modal_api.table import old_spelling
+from lifecycle_magic.modal_api.table import old_spelling, refuse_members
 
 if TYPE_CHECKING:
     from lifecycle_magic.images.image import Image
@@ -125,3 +125,6 @@ class Mount:
         for method, arguments, options in self.steps:
             image = getattr(image, method)(*arguments, **dict(options))
         return image
+
+
+refuse_members(Mount)

@@ -55,6 +55,14 @@ class OldSteps:
         image: Image = self.micromamba_install(*packages, **options)
         return image
 
+    def conda_update_from_environment(
+        self: Any, environment_yml: str | os.PathLike[str], **options: Any
+    ) -> Image:
+        """Do what `micromamba_install` does with a file of packages."""
+        old_spelling("Image", "conda_update_from_environment")
+        image: Image = self.micromamba_install(spec_file=environment_yml, **options)
+        return image
+
     def copy_local_file(
         self: Any, local_path: str | os.PathLike[str], remote_path: str = "./"
     ) -> Image:

@@ -86,7 +86,11 @@ IMAGES = Section(
         ),
         *refused(
             "Image.run_function",
-            {"network_file_systems=": "it has a successor. Fix: use volumes={path: volume}"},
+            {
+                "network_file_systems= shared_volumes=": "it has a successor. Fix: use "
+                "volumes={path: volume}",
+                "mounts=": "write .add_local_dir(...) or .add_local_file(...) before the step",
+            },
         ),
         *refused(
             "Image.dockerfile_commands",
@@ -126,6 +130,7 @@ IMAGES = Section(
                 "run_inside": "with image.imports():",
                 "conda": "Image.micromamba()",
                 "conda_install": ".micromamba_install(...)",
+                "conda_update_from_environment": ".micromamba_install(spec_file=...)",
                 "copy_local_file": ".add_local_file(...)",
                 "copy_local_dir": ".add_local_dir(...)",
                 "copy_mount": ".add_local_dir(...), or add_local_python_source(...)",
@@ -139,6 +144,7 @@ IMAGES = Section(
                 "Image.from_registry('sha256:...') with an id of the engine's",
                 "from_name": "use the recipe, or Image.from_registry(tag) with an image of the "
                 "engine's",
+                "extend": "write .dockerfile_commands(...)",
                 "from_scratch": "a class needs an image with Python. Fix: use Image.debian_slim()",
                 "from_gcr": _LOGIN,
                 "publish": "push it with docker push, and use Image.from_registry(...)",

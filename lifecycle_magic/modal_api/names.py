@@ -26,6 +26,7 @@ NAMES = Section(
                 "Mount": "image.add_local_dir(...), add_local_file(...) or "
                 "add_local_python_source(...)",
                 "NetworkFileSystem": "Volume.from_name(name), which the names stand for here",
+                "SharedVolume": "Volume.from_name(name)",
                 "Stub": "App",
             },
         ),
@@ -36,6 +37,8 @@ NAMES = Section(
                 "Cluster": _ITSELF,
                 "CloudBucketMount": "mount the bucket on this machine, and use "
                 "Volume.from_path(folder)",
+                "container_app": "use the App itself: its objects are those of the program",
+                "create_package_mounts": "image.add_local_python_source(...)",
                 "Cron Period": _SCHEDULER,
                 "Environment": "there is one environment: this user on this machine",
                 "Probe": "declare a class: it is ready when its enter hooks have returned",

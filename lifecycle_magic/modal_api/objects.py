@@ -11,6 +11,8 @@ _PANEL = "lm.panel() shows it"
 _COMMAND = "declare a class, and run the command with subprocess in a method"
 _IDS = "there are no ids here: use the name"
 _LOGS = "lifecycle-magic logs NAME"
+_ONE_USER = "sessions of this user on this machine are found. Fix: remove it"
+_INSIDE = "remove it: it is a part of Modal's own machinery"
 
 EVERYWHERE = Section(
     "Everywhere",
@@ -57,6 +59,21 @@ APP = Section(
                 "unauthenticated=": "the address is one of this machine",
             },
         ),
+        *renamed(
+            "Stub",
+            {
+                "asgi": "@app.function() above @asgi_app()",
+                "webhook": "@app.function() above @fastapi_endpoint()",
+                "wsgi": "@app.function() above @wsgi_app()",
+            },
+        ),
+        *refused(
+            "Stub",
+            {
+                "app": "use the App itself",
+                "get_objects": "use registered_functions and registered_classes",
+            },
+        ),
         *renamed("App", {"_experimental_server": "@app.server(port=...)"}),
         *refused(
             "App",
@@ -66,6 +83,8 @@ APP = Section(
                 "get_dashboard_url": _PANEL,
                 "info": _PS,
                 "is_inside": "write with image.imports(): around the imports",
+                "indexed_objects": "use registered_functions and registered_classes",
+                "is_interactive": "remove it: a method asks where its call is waited for",
                 "interactive_shell": "write breakpoint() in a method, and call it with .remote()",
                 "list_objects": "use registered_functions and registered_classes",
                 "logs": _LOGS,
@@ -94,15 +113,22 @@ HANDLES = Section(
             {"create_if_missing=": "a function exists while a session serves it"},
         ),
         *refused("Cls.from_name", {"version=": "the newest declaration runs. Fix: remove it"}),
+        *refused("Cls.from_name", {"workspace=": _ONE_USER}),
+        *refused("Function.from_name", {"workspace=": _ONE_USER}),
         *refused(
             "Cls",
             {
+                "from_local validate_construction_mechanism": _INSIDE,
                 "get_dashboard_url": _PANEL,
                 "object_id": _IDS,
             },
         ),
-        *renamed("Cls", {"lookup": "Cls.from_name(app, name)"}),
+        *renamed(
+            "Cls",
+            {"lookup": "Cls.from_name(app, name)", "remote": "Model(...), without .remote"},
+        ),
         *runs("Obj", "update_autoscaler"),
+        *refused("Obj", {"aenter enter entered get_local_obj get_obj": _INSIDE}),
         *renamed("Obj", {"keep_warm": ".update_autoscaler(min_containers=...)"}),
         *runs("Function", "from_name remote remote_gen local map starmap for_each spawn spawn_map"),
         *runs("Function", "with_options with_concurrency with_batching update_autoscaler hydrate"),
@@ -121,8 +147,10 @@ HANDLES = Section(
         *renamed(
             "Function",
             {
+                "call": ".remote(...)",
                 "keep_warm": ".update_autoscaler(min_containers=...)",
                 "lookup": "Function.from_name(app, name)",
+                "submit": ".spawn(...)",
             },
         ),
         *refused(
@@ -135,7 +163,12 @@ HANDLES = Section(
                 "get_dashboard_url": _PANEL,
                 "info metrics stats": _PS,
                 "logs": _LOGS,
+                "shell": "lifecycle-magic shell script.py::function",
+                "stub": "use the App itself",
                 "web_endpoint": "use get_web_url()",
+                "cluster_size env from_args from_local from_parametrized get_build_def spec tag": (
+                    _INSIDE
+                ),
             },
         ),
         *runs("FunctionCall", "get cancel gather from_id object_id hydrate"),
@@ -151,6 +184,7 @@ HANDLES = Section(
             "FunctionCall",
             {
                 "get_call_graph": _PS,
+                "get_gen": "call .remote_gen(...), and iterate",
                 "get_dashboard_url": _PANEL,
                 "iter num_inputs": "keep one call for each input: [f.spawn(x) for x in inputs]",
                 "logs": _LOGS,
@@ -188,11 +222,44 @@ VOLUMES = Section(
         *refused(
             "Volume",
             {
+                "add_local_dir add_local_file write_file": "write with volume.batch_upload() as "
+                "batch: ...",
+                "create_deployed": "write Volume.objects.create(name)",
+                "persist": "write Volume.from_name(name, create_if_missing=True)",
                 "from_id object_id": "there are no ids here: use Volume.from_name(name)",
+                "new": "write Volume.from_name(name, create_if_missing=True)",
                 "get_dashboard_url info": "lifecycle-magic ps --images lists volumes",
             },
         ),
         *renamed("Volume", {"lookup persisted": "Volume.from_name(name, create_if_missing=True)"}),
+    ),
+)
+
+FILE_SYSTEMS = Section(
+    "`NetworkFileSystem` and `Mount`",
+    (
+        *runs("NetworkFileSystem", "from_name persisted lookup ephemeral", "a `Volume`"),
+        *refused(
+            "NetworkFileSystem",
+            {
+                "add_local_dir add_local_file write_file": "write with volume.batch_upload() as "
+                "batch: ...",
+                "create_deployed": "write Volume.objects.create(name)",
+                "copy_files listdir iterdir read_file remove_file delete": "they are methods of "
+                "what from_name(name) returns",
+                "new persist": "write Volume.from_name(name, create_if_missing=True)",
+            },
+        ),
+        *runs("Mount", "from_local_dir from_local_file from_local_python_packages"),
+        *runs("Mount", "add_local_dir add_local_file"),
+        *refused(
+            "Mount",
+            {
+                "entries is_local": "use Image.add_local_dir(...)",
+                "from_name lookup": "use Image.add_local_python_source(...)",
+                "new": "use Mount.from_local_dir(...)",
+            },
+        ),
     ),
 )
 
@@ -211,6 +278,7 @@ SECRETS = Section(
         *refused(
             "Secret",
             {
+                "create_deployed": "write Secret.objects.create(name, values)",
                 "get_dashboard_url info": "lifecycle-magic secret list",
                 "object_id": "there are no ids here: use Secret.from_name(name)",
                 "update": "lifecycle-magic secret create NAME KEY=VALUE --force",
@@ -251,6 +319,7 @@ SHARED = Section(
                 {
                     "lookup": f"{kind}.from_name(name, create_if_missing=True)",
                     "new": f"{kind}.ephemeral()",
+                    "persisted": f"{kind}.from_name(name, create_if_missing=True)",
                 },
             )
         ),
@@ -258,4 +327,4 @@ SHARED = Section(
     ),
 )
 
-SECTIONS = (EVERYWHERE, APP, HANDLES, VOLUMES, SECRETS, SHARED)
+SECTIONS = (EVERYWHERE, APP, HANDLES, VOLUMES, FILE_SYSTEMS, SECRETS, SHARED)

@@ -7,7 +7,10 @@ from typing import Any
 
 from lifecycle_magic.modal_api.table import old_spelling
 
-__all__ = ["OldMember", "looks_up"]
+__all__ = ["OLD_WAYS", "OldMember", "looks_up", "old_way"]
+
+OLD_WAYS = ("call", "submit")
+"""Former ways to call a function or method."""
 
 
 class OldMember:
@@ -39,3 +42,17 @@ class OldMember:
 def looks_up(owner: Any, *args: Any, **kwargs: Any) -> Any:
     """Return what ``from_name`` does, after it was looked up: `lookup` raised `NotFoundError`."""
     return owner.from_name(*args, **kwargs).hydrate()
+
+
+def old_way(method: Any, name: str) -> Any:
+    """Return what ``f.call`` or ``f.submit`` did: call the function, or start the call."""
+    way = method.spawn
+    if name == "call":
+        way = method.remote_gen if method._spec.is_generator else method.remote
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        old_spelling("Function", name)
+        return way(*args, **kwargs)
+
+    call.__name__ = call.__qualname__ = name
+    return call

@@ -44,7 +44,7 @@ OPTIONS = Section(
                 "the class",
                 "mounts=": "image=image.add_local_dir(...), or add_local_file(...)",
                 "secret=": "secrets=[...]",
-                "network_file_systems=": "volumes={path: volume}",
+                "network_file_systems= shared_volumes=": "volumes={path: volume}",
                 "allow_concurrent_inputs=": "@concurrent(max_inputs=...) above the class",
             },
         ),
@@ -52,7 +52,7 @@ OPTIONS = Section(
             "options",
             {
                 "mount=": "has a new name: use image=Image.add_local_dir(...)",
-                "volume= shared_volumes=": "has a new name: use volumes={path: volume}",
+                "volume=": "has a new name: use volumes={path: volume}",
                 "batch_max_size=": "is no option of the container: use "
                 "@batched(max_batch_size=..., wait_ms=...) on the method",
                 "is_generator=": "is no option of the container: use @method(is_generator=...) on "

@@ -22,6 +22,14 @@ from lifecycle_magic.named.reach import Name, own
 __all__ = ["Cls", "Function", "NamedClass", "NamedFunction", "NamedObject"]
 
 _WAYS = ("remote", "remote_gen", "map", "starmap", "for_each", "spawn", "get_web_url", "web_url")
+_OF_OPTIONS = ("with_options", "with_concurrency", "with_batching", "update_autoscaler")
+"""Ways to change the options of a class, which its own session has."""
+
+_OF_SESSION = frozenset(_OF_OPTIONS) | {
+    *("call", "get_current_stats", "get_raw_f", "is_generator", "keep_warm", "spawn_map", "submit")
+}
+"""What only the handle in its own session has."""
+
 _FIXED = frozenset({int, float, complex, str, bool, bytes, type(None)})
 _NO_ARGUMENTS = pickled((), {})
 _NAME = re.compile(r"[^/\s?#]{1,200}")
@@ -51,6 +59,23 @@ class Function:
 
 refuse_members(Cls)
 refuse_members(Function)
+
+
+class _Elsewhere(InvalidError, AttributeError):
+    """The error of an attribute that only the session that serves a class has."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return InvalidError, self.args
+
+
+_Elsewhere.__name__ = _Elsewhere.__qualname__ = "InvalidError"
+
+
+def _elsewhere(name: Name, attribute: str) -> InvalidError:
+    return _Elsewhere(
+        f"{name}: the session that serves it chooses its options and has its {attribute}. "
+        f"Fix: write {attribute} there, or the options in @app.cls(...) or @app.function(...)"
+    )
 
 
 def named_class(app_name: str, name: str, **unused: object) -> NamedClass:
@@ -108,19 +133,15 @@ class NamedClass:
             check_sort(self._name, describe(self._name)[2], False)
         return self
 
-    def with_options(self, **_: object) -> NoReturn:
-        """Raise `InvalidError`: the session that serves the class chooses its options."""
-        raise InvalidError(
-            f"{self._name}: the session that serves a class chooses its options. "
-            "Fix: write with_options(...) there, or @app.cls(...)"
-        )
-
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):
             raise AttributeError(name)
         mine = own(self._name)
         if mine is not None:
             return getattr(mine, name)
+        if name in _OF_OPTIONS:
+            raise _elsewhere(self._name, name)
+        refuse("Cls", name)
         raise AttributeError(
             f"{self._name}.{name}: the class itself is in the session that serves it. "
             f"Fix: make an instance first, as in Model().{name}.remote(...)"
@@ -225,11 +246,23 @@ class NamedMethod:
 
     def __getattr__(self, name: str) -> Any:
         if name not in _WAYS:
-            if not name.startswith("_"):
-                refuse("Function", name)
-            raise AttributeError(name)
+            if name.startswith("_"):
+                raise AttributeError(name)
+            mine = self._own()
+            if mine is not None:
+                return getattr(mine, name)
+            if name in _OF_SESSION:
+                raise _elsewhere(self._name, name)
+            refuse("Function", name)
+            raise AttributeError(f"{self._where}, by name, has no {name}")
         mine = self._own()
         return getattr(self._calls if mine is None else mine, name)
+
+    def hydrate(self, client: object = None) -> NamedMethod:
+        """Look the method up now, instead of at the first call. Raises `NotFoundError`."""
+        if own(self._name) is None:
+            self._calls.facts()
+        return self
 
     def local(self, *args: Any, **kwargs: Any) -> Any:
         """Run the method in this process, which only the session that serves it can do."""
@@ -255,6 +288,8 @@ class NamedMethod:
         return None
 
     def __call__(self, *args: Any, **kwargs: Any) -> NoReturn:
+        if self._method in (*_OF_OPTIONS, "keep_warm") and not self._is_function:
+            raise _elsewhere(self._name, self._method)
         raise InvalidError(
             f"{self._where}(...) does not say where to run. Fix: write {self._where}.remote(...)"
         )

@@ -75,7 +75,7 @@ def _one_secret(where: str, value: Any, start: Any) -> Any:
 
 def _volumes(where: str, value: Any, start: Any) -> Any:
     if not isinstance(value, Mapping):
-        raise InvalidError(f"{where}: network_file_systems= is a mapping of paths to file systems")
+        raise InvalidError(f"{where}: network_file_systems= is a mapping of paths to volumes")
     return {**(start or {}), **value}
 
 
@@ -105,7 +105,8 @@ _OLD: dict[str, tuple[str, Change]] = {
     "max_inputs": ("single_use_containers", _single_use),
     "secret": ("secrets", _one_secret),
     "network_file_systems": ("volumes", _volumes),
+    "shared_volumes": ("volumes", _volumes),
     "mounts": ("image", _mounts),
 }
-_ADDS = ("secret", "network_file_systems", "mounts")
+_ADDS = ("secret", "network_file_systems", "shared_volumes", "mounts")
 """Old options that add to the current one."""

@@ -19,14 +19,16 @@ import hmac
 import re
 import time
 import traceback
+import weakref
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from lifecycle_magic.callers.internal_frames import strip
 from lifecycle_magic.exception import (
     ContainerDied,
     Error,
     InputCancelled,
+    InvalidError,
     MethodTimeout,
 )
 from lifecycle_magic.threads.blocking import run_in_thread
@@ -41,9 +43,7 @@ from lifecycle_magic.web.exchange import (
     Send,
 )
 from lifecycle_magic.web.server import ResponseAborted
-
-if TYPE_CHECKING:
-    from lifecycle_magic.web.target import Target
+from lifecycle_magic.web.target import Target, TooManyInstances
 
 RETRY_AFTER_SECONDS = 5
 """Seconds after a failed start in which requests get a 503 and start nothing."""
@@ -77,13 +77,13 @@ class Endpoint:
     def __init__(self, target: Target, token: str) -> None:
         self.token = token
         self._hosts = address.allowed_hosts()
-        self._unavailable_until: float | None = None  # a time of the monotonic clock
         self.retarget(target)
 
     def retarget(self, target: Target) -> None:
         """Send all following requests to ``target``."""
         self.target = target
-        self._unavailable_until = None
+        # Until when a target starts nothing, as times of the monotonic clock.
+        self._unavailable_until = weakref.WeakKeyDictionary[Target, float]()
         self._app: Any = self._authorized
         if target.marks.cors:
             from starlette.middleware.cors import CORSMiddleware
@@ -148,7 +148,16 @@ class Endpoint:
 
     async def _answer(self, scope: Message, receive: Receive, send: Send) -> None:
         target = self.target
-        if self._unavailable_until is not None and time.monotonic() < self._unavailable_until:
+        if target.choose is not None:
+            try:
+                target = target.choose(scope.get("query_string", b"").decode("latin-1"))
+            except InvalidError as error:
+                await refuse(scope, send, 400, str(error))
+                return
+            except TooManyInstances:
+                await self._refuse_unavailable(scope, send)
+                return
+        if time.monotonic() < self._unavailable_until.get(target, 0.0):
             await self._refuse_unavailable(scope, send)
             return
         if scope["type"] == "http":
@@ -199,7 +208,7 @@ class Endpoint:
                 self._report_start_failure(target, error)
             else:
                 pool.stats.failures += 1
-            await self._answer_failure(scope, send, exchange, error)
+            await self._answer_failure(scope, send, target, exchange, error)
         else:
             if not exchange.response_complete and scope["type"] == "http":
                 raise ResponseAborted
@@ -207,10 +216,10 @@ class Endpoint:
                 await send({"type": "websocket.close", "code": 1000})
 
     async def _answer_failure(
-        self, scope: Message, send: Send, exchange: Any, error: Exception
+        self, scope: Message, send: Send, target: Target, exchange: Any, error: Exception
     ) -> None:
         if exchange.input_started and not isinstance(error, InputCancelled):
-            self.target.show("stderr", f"{self.target.where}: {_error_text(error)}\n")
+            target.show("stderr", f"{target.where}: {_error_text(error)}\n")
         if exchange.response_complete:
             return
         if isinstance(error, MethodTimeout):
@@ -234,7 +243,7 @@ class Endpoint:
         await refuse(scope, send, status, text, more)
 
     def _report_start_failure(self, target: Target, error: Exception) -> None:
-        self._unavailable_until = time.monotonic() + RETRY_AFTER_SECONDS
+        self._unavailable_until[target] = time.monotonic() + RETRY_AFTER_SECONDS
         target.show("stderr", f"{target.where} can't answer: {_error_text(error)}\n")
 
     async def _refuse_unavailable(self, scope: Message, send: Send) -> None:
@@ -292,7 +301,7 @@ def _forwarded(scope: Message, headers: Headers) -> dict[str, Any]:
     """Return the scope for the application.
 
     It is without the headers of this connection, and with the path prefix of a proxy. Slashes at
-    the start of the path become one: the address ends with a slash, and code adds ``"/path"``.
+    the start of the path become one: links end with a slash, and code adds ``"/path"``.
     """
     path: str = scope["path"]
     raw: bytes = scope.get("raw_path") or path.encode()

@@ -126,7 +126,7 @@ class Site:
         host, port = sock.getsockname()[:2]
         server = self._thread.start(sock, endpoint)
         shown = "127.0.0.1" if host in ("0.0.0.0", "::") else host
-        url = f"http://[{shown}]:{port}/" if ":" in shown else f"http://{shown}:{port}/"
+        url = f"http://[{shown}]:{port}" if ":" in shown else f"http://{shown}:{port}"
         link = address.link(url, port)
         return ServedAddress(label, port, url, link, target.where, warning, endpoint, server)
 

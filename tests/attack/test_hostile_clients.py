@@ -145,7 +145,7 @@ def others_go_on(victim: Any, street: Street) -> Iterator[Callable[[], None]]:
 
     def served() -> None:
         for number in range(5):
-            answer = street.client.get(url + "others")
+            answer = street.client.get(url + "/others")
             assert (answer.status_code, answer.text[:9]) == (200, "/others 0")
             assert victim.double.remote(number) == 2 * number
 
@@ -444,14 +444,14 @@ def test_a_server_in_a_container_harms_its_client_alone(
 ) -> None:
     url = victim.server.web_url
     with contextlib.suppress(httpx.TransportError):
-        answer = street.client.get(url + data.hex())
+        answer = street.client.get(f"{url}/{data.hex()}")
         assert answer.status_code >= 500 or not answer.content or data.startswith(b"HTTP/1.1 999")
     raw = Raw(url)
     with raw:
         raw.request(f"GET /{data.hex()}\n{HANDSHAKE}")
         assert b" 101 " not in rest(raw).partition(b"\r\n")[0]
     good = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
-    assert street.client.get(url + good.hex()).text == "ok"
+    assert street.client.get(f"{url}/{good.hex()}").text == "ok"
     others_go_on()
 
 

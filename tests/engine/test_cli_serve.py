@@ -111,7 +111,7 @@ def serving(tmp_path: Path, engine_name: str) -> Iterator[Serving]:
 
 
 def test_a_script_is_served_follows_its_edits_and_leaves_in_order(serving: Serving) -> None:
-    url = serving.wait(r"Model\.predict +(http://127\.0\.0\.1:\d+/)")[1]
+    url = serving.wait(r"Model\.predict +(http://127\.0\.0\.1:\d+)")[1]
     assert "open-sesame" not in "".join(serving.seen)
     serving.wait("Sized takes arguments")
     with httpx.Client(timeout=PATIENCE) as client:
@@ -121,7 +121,7 @@ def test_a_script_is_served_follows_its_edits_and_leaves_in_order(serving: Servi
 
         # A method: new code under the live instance.
         serving.script.write_text(serving.text.replace('"calls": self', '"v": 2, "calls": self'))
-        assert serving.wait(r"Model\.predict +(http.*/)")[1] == url
+        assert serving.wait(r"Model\.predict +(http\S+)")[1] == url
         assert client.get(url, params={"x": 4}).json() == {"y": 8, "v": 2, "calls": 2}
 
         # A module beside it: a new container first, then the former one's exit.

@@ -233,26 +233,26 @@ def apps(street: Street) -> Any:
 
 def test_a_fastapi_application_is_served_with_its_docs(apps: Any, street: Street) -> None:
     url, client = apps.api.web_url, street.client
-    assert client.put(url + "items/1", json={"name": "a", "price": 2}).json()["price"] == 2.0
-    assert client.get(url + "items/1").json() == {"name": "a", "price": 2.0}
-    assert client.get(url + "/items/1").json() == {"name": "a", "price": 2.0}  # the usual spelling
-    assert client.get(url + "/search", params={"q": "x"}).url.path == "//search"
-    assert client.get(url + "items/2").status_code == 404
-    assert client.get(url + "items/no").status_code == 422
-    assert "openapi.json" in client.get(url + "docs").text
-    assert client.delete(url + "items/1").status_code == 405
-    assert client.head(url + "order").status_code == 405  # as FastAPI has it
+    assert client.put(url + "/items/1", json={"name": "a", "price": 2}).json()["price"] == 2.0
+    assert client.get(url + "/items/1").json() == {"name": "a", "price": 2.0}
+    assert client.get(url + "//items/1").json() == {"name": "a", "price": 2.0}
+    assert client.get(url + "//search", params={"q": "x"}).url.path == "//search"
+    assert client.get(url + "/items/2").status_code == 404
+    assert client.get(url + "/items/no").status_code == 422
+    assert "openapi.json" in client.get(url + "/docs").text
+    assert client.delete(url + "/items/1").status_code == 405
+    assert client.head(url + "/order").status_code == 405  # as FastAPI has it
 
 
 def test_factories_and_startup_run_once_after_enter(apps: Any, street: Street) -> None:
-    order = street.client.get(apps.api.web_url + "order").json()
+    order = street.client.get(apps.api.web_url + "/order").json()
     assert order == ["enter", "api", "startup"] == apps.told.remote()
     assert street.folder.count("startup") == 1
 
 
 def test_state_of_the_lifespan_is_in_each_request(apps: Any, street: Street) -> None:
     for _ in range(2):
-        told = street.client.get(apps.star.web_url + "state").json()
+        told = street.client.get(apps.star.web_url + "/state").json()
         assert told == ["from startup", True]
 
 
@@ -264,7 +264,7 @@ def test_an_application_without_a_framework_will_do(apps: Any, street: Street) -
 def test_an_application_without_a_response_is_an_error(
     apps: Any, street: Street, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    assert street.client.get(apps.bare.web_url + "silent").status_code == 500
+    assert street.client.get(apps.bare.web_url + "/silent").status_code == 500
     printed_until(capfd, "Apps.bare: RuntimeError: the application did not answer")
 
 
@@ -273,7 +273,7 @@ def test_an_answer_that_breaks_off_is_seen_to_be_incomplete(
     app: str, path: str, apps: Any, street: Street, capfd: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(httpx.RemoteProtocolError, match="incomplete"):
-        street.client.get(getattr(apps, app).web_url + path)
+        street.client.get(f"{getattr(apps, app).web_url}/{path}")
     if path == "half":
         printed_until(capfd, "LookupError: in the middle")
     assert street.client.get(apps.bare.web_url).text == "bare"
@@ -282,7 +282,7 @@ def test_an_answer_that_breaks_off_is_seen_to_be_incomplete(
 def test_a_broken_route_is_reported_only_in_the_notebook(
     apps: Any, street: Street, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    answer = street.client.get(apps.api.web_url + "broken")
+    answer = street.client.get(apps.api.web_url + "/broken")
     assert answer.status_code == 500
     assert "LookupError" not in answer.text
     printed_until(capfd, "LookupError: nothing here")
@@ -290,14 +290,14 @@ def test_a_broken_route_is_reported_only_in_the_notebook(
 
 def test_behind_a_prefix_an_application_knows_it(apps: Any, street: Street) -> None:
     prefix = {"X-Forwarded-Prefix": "/proxy/8000/"}
-    told = street.client.get(apps.api.web_url + "path", headers=prefix).json()
+    told = street.client.get(apps.api.web_url + "/path", headers=prefix).json()
     assert told == {"path": "/proxy/8000/path", "root": "/proxy/8000"}
-    docs = street.client.get(apps.api.web_url + "docs", headers=prefix).text
+    docs = street.client.get(apps.api.web_url + "/docs", headers=prefix).text
     assert "/proxy/8000/openapi.json" in docs
 
 
 def test_an_application_keeps_what_its_schema_promises(apps: Any) -> None:
-    schema = schemathesis.openapi.from_url(apps.api.web_url + "openapi.json")
+    schema = schemathesis.openapi.from_url(apps.api.web_url + "/openapi.json")
     checked = []
     for found in schema.get_all_operations():
         operation = found.ok()
@@ -332,14 +332,14 @@ def test_an_application_keeps_what_its_schema_promises(apps: Any) -> None:
 
 def test_flask_takes_uploads(apps: Any, street: Street) -> None:
     url, data = apps.flask.web_url, os.urandom(300_000)
-    sent = street.client.post(url + "upload", files={"file": ("a.bin", data)})
+    sent = street.client.post(url + "/upload", files={"file": ("a.bin", data)})
     assert sent.json() == {"name": "a.bin", "size": len(data)}
     pieces = iter([data[:100_000], data[100_000:]])
-    assert street.client.post(url + "size", content=pieces).json() == {"size": len(data)}
+    assert street.client.post(url + "/size", content=pieces).json() == {"size": len(data)}
 
 
 def test_flask_streams_as_it_yields(apps: Any, street: Street) -> None:
-    with street.client.stream("GET", apps.flask.web_url + "steps") as answer:
+    with street.client.stream("GET", apps.flask.web_url + "/steps") as answer:
         lines = answer.iter_lines()
         for number in range(3):
             assert next(lines) == str(number)
@@ -349,13 +349,13 @@ def test_flask_streams_as_it_yields(apps: Any, street: Street) -> None:
 
 def test_flask_keeps_cookies_apart(apps: Any, street: Street) -> None:
     with httpx.Client(trust_env=False) as client:
-        url = apps.flask.web_url + "visits"
+        url = apps.flask.web_url + "/visits"
         assert [client.get(url).json() for _ in range(3)] == [1, 2, 3]
         assert set(client.cookies) == {"session", "second"}
 
 
 def test_flask_runs_on_the_main_thread_and_knows_its_prefix(apps: Any, street: Street) -> None:
-    url = apps.flask.web_url + "where/caf%C3%A9"
+    url = apps.flask.web_url + "/where/caf%C3%A9"
     plain = street.client.get(url).json()
     assert plain == {
         "name": "café",
@@ -371,11 +371,11 @@ def test_flask_runs_on_the_main_thread_and_knows_its_prefix(apps: Any, street: S
 
 def test_flask_answers_head_404_405_and_500(apps: Any, street: Street) -> None:
     url, client = apps.flask.web_url, street.client
-    head = client.head(url + "where/x")
+    head = client.head(url + "/where/x")
     assert (head.status_code, head.content) == (200, b"")
-    assert client.get(url + "nowhere").status_code == 404
-    assert client.get(url + "upload").status_code == 405
-    assert client.get(url + "broken").status_code == 500
+    assert client.get(url + "/nowhere").status_code == 404
+    assert client.get(url + "/upload").status_code == 405
+    assert client.get(url + "/broken").status_code == 500
 
 
 # --- a server of its own --------------------------------------------------------------------------
@@ -383,15 +383,15 @@ def test_flask_answers_head_404_405_and_500(apps: Any, street: Street) -> None:
 
 def test_a_plain_server_is_reached(apps: Any, street: Street) -> None:
     url, client = apps.files.web_url, street.client
-    answer = client.get(url + "hello.txt")
+    answer = client.get(url + "/hello.txt")
     assert (answer.status_code, answer.text) == (200, "hello")
     assert answer.headers["server"].startswith("SimpleHTTP")
-    head = client.head(url + "hello.txt")
+    head = client.head(url + "/hello.txt")
     assert (head.status_code, head.content, head.headers["content-length"]) == (200, b"", "5")
-    assert client.get(url + "nothing").status_code == 404
+    assert client.get(url + "/nothing").status_code == 404
     assert client.post(url, content=b"x" * 100_000).status_code == 501
     for _ in range(20):
-        assert client.get(url + "hello.txt").text == "hello"
+        assert client.get(url + "/hello.txt").text == "hello"
 
 
 def test_websockets_reach_a_server(apps: Any, street: Street) -> None:
@@ -521,7 +521,7 @@ def test_a_factory_without_a_return_value_is_reported(
 
 def test_shutdown_runs_before_exit(apps: Any, street: Street) -> None:
     """The last one: it ends the container of the others."""
-    assert street.client.get(apps.star.web_url + "state").status_code == 200
+    assert street.client.get(apps.star.web_url + "/state").status_code == 200
     session.wait_gone(session.current().stop(list(session.current().services), "over"))
     assert street.folder.count("exit") == 1
     assert street.folder.count("shutdown") == 1

@@ -166,11 +166,11 @@ def test_arguments_are_read_and_checked_as_fastapi_does(model: Any, street: Stre
 
 def test_docs_are_there_where_they_are_asked_for(model: Any, street: Street) -> None:
     client = street.client
-    assert "swagger" in client.get(model.store.web_url + "docs").text.lower()
-    schema = client.get(model.store.web_url + "openapi.json").json()
+    assert "swagger" in client.get(model.store.web_url + "/docs").text.lower()
+    schema = client.get(model.store.web_url + "/openapi.json").json()
     assert list(schema["paths"]["/"]) == ["post"]
-    assert client.get(model.predict.web_url + "docs").status_code == 404
-    assert client.get(model.predict.web_url + "openapi.json").status_code == 404
+    assert client.get(model.predict.web_url + "/docs").status_code == 404
+    assert client.get(model.predict.web_url + "/openapi.json").status_code == 404
 
 
 def test_head_404_and_405(model: Any, street: Street) -> None:
@@ -178,7 +178,7 @@ def test_head_404_and_405(model: Any, street: Street) -> None:
     head = client.head(model.predict.web_url)
     assert (head.status_code, head.content) == (200, b"")
     assert int(head.headers["content-length"]) > 0
-    assert client.get(model.predict.web_url + "nothing/here").status_code == 404
+    assert client.get(model.predict.web_url + "/nothing/here").status_code == 404
     wrong = client.post(model.predict.web_url)
     assert wrong.status_code == 405
     assert "GET" in wrong.headers["allow"]
@@ -477,7 +477,7 @@ def test_another_method_and_docs_are_new_code_too(street: Street) -> None:
     assert declare("PUT", True) == url
     assert street.client.put(url).json() == "turned"
     assert street.client.get(url).status_code == 405
-    assert street.client.get(url + "docs").status_code == 200
+    assert street.client.get(url + "/docs").status_code == 200
 
 
 # --- the image, and this machine ------------------------------------------------------------------
@@ -520,3 +520,41 @@ def test_stopping_closes_the_address(street: Street) -> None:
         street.client.get(url)
     assert short.hello.web_url == url
     assert street.client.get(url).json() == "hello"
+
+
+class Sized:
+    size: int = lm.parameter()
+    name: str = lm.parameter(default="plain")
+
+    @lm.enter()
+    def load(self) -> None:
+        self.id = uuid.uuid4().hex
+
+    @lm.fastapi_endpoint()
+    def show(self, x: int = 0) -> dict[str, Any]:
+        return {"size": self.size, "name": self.name, "x": x, "id": self.id}
+
+
+def test_a_query_chooses_the_instance_of_a_class_with_parameters(street: Street) -> None:
+    sized = street.cls(Sized)
+    kept = sized(size=3)
+    served = sized._entry.service().serving
+    [address] = served.open_all(sized._spec)
+
+    def ask(**query: Any) -> httpx.Response:
+        return street.client.get(address.url, params=query)
+
+    three, four = ask(size=3, x=1).json(), ask(size=4, name="fine").json()
+    assert (three["size"], three["name"], three["x"]) == (3, "plain", 1)
+    assert (four["size"], four["name"], four["x"]) == (4, "fine", 0)
+    assert ask(size=3, name="plain").json()["id"] == three["id"]
+    assert street.client.get(kept.show.get_web_url()).json()["id"] == three["id"]
+    for query, said in (
+        ({"x": 1}, "needs size"),
+        ({"size": "big"}, "size is int, not 'big'"),
+        ({"size": 1, "colour": "red"}, "Nothing here takes 'colour'"),
+    ):
+        answer = ask(**query)
+        assert (answer.status_code, said in answer.text) == (400, True)
+    other = street.client.get(kept.show.get_web_url(), params={"size": 4})
+    assert (other.status_code, "another size" in other.text) == (400, True)

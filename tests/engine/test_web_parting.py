@@ -59,8 +59,8 @@ def test_clients_of_a_draining_container_are_disconnected_and_exit_runs(here: St
     many = lm.concurrent(max_inputs=4)(Endless)
     url = here.cls(many, exit_grace=1)().app.web_url
     with (
-        connect(url.replace("http", "ws") + "echo") as socket,
-        here.client.stream("GET", f"{url}events") as answer,
+        connect(url.replace("http", "ws") + "/echo") as socket,
+        here.client.stream("GET", f"{url}/events") as answer,
     ):
         socket.send("hello")
         assert socket.recv() == "hello"

@@ -219,7 +219,7 @@ def streams(street: Street) -> Any:
 
 @pytest.fixture
 def connect(streams: Any) -> Any:
-    url = streams.web.web_url.replace("http", "ws") + "ws"
+    url = streams.web.web_url.replace("http", "ws") + "/ws"
     return functools.partial(websockets.sync.client.connect, url, max_size=None, proxy=None)
 
 
@@ -248,7 +248,7 @@ def test_async_methods_answer_on_the_one_loop(streams: Any, street: Street) -> N
 
 
 def test_events_arrive_as_they_are_sent(streams: Any, street: Street) -> None:
-    with street.client.stream("GET", streams.web.web_url + "events") as answer:
+    with street.client.stream("GET", streams.web.web_url + "/events") as answer:
         assert answer.headers["content-type"].startswith("text/event-stream")
         lines = (line for line in answer.iter_lines() if line)
         for number in range(3):
@@ -305,7 +305,7 @@ def test_a_large_body_comes_down_whole_in_little_memory(
     app, _, rest = path.partition("/")
     before = streams.peak.remote(), peak()
     size = 0
-    with street.client.stream("GET", f"{getattr(streams, app).web_url}{rest}{mib}") as answer:
+    with street.client.stream("GET", f"{getattr(streams, app).web_url}/{rest}{mib}") as answer:
         for piece in answer.iter_raw():
             size += len(piece)
     grown = streams.peak.remote() - before[0], peak() - before[1]
@@ -314,7 +314,7 @@ def test_a_large_body_comes_down_whole_in_little_memory(
 
 
 def test_a_slow_reader_holds_the_writer_up(streams: Any, street: Street) -> None:
-    with street.client.stream("GET", streams.web.web_url + "endless/?slow") as answer:
+    with street.client.stream("GET", streams.web.web_url + "/endless/?slow") as answer:
         pieces = answer.iter_raw()
         next(pieces)
         for _ in range(100):  # the loop would have had the time to go on
@@ -339,7 +339,7 @@ def test_a_slow_application_holds_the_sender_up(streams: Any, street: Street) ->
             yield b"x" * MIB
 
     request = street.request(
-        "POST", streams.web.web_url + "deaf", params={"name": "deaf"}, content=pieces()
+        "POST", streams.web.web_url + "/deaf", params={"name": "deaf"}, content=pieces()
     )
     for _ in range(100):
         street.client.get(streams.loop.web_url)
@@ -407,7 +407,7 @@ def test_a_socket_may_be_refused(streams: Any) -> None:
 
 
 def test_many_sockets_are_open_at_once(streams: Any) -> None:
-    url = streams.web.web_url.replace("http", "ws") + "ws"
+    url = streams.web.web_url.replace("http", "ws") + "/ws"
 
     async def talk() -> None:
         opened = [await websockets.asyncio.client.connect(url, proxy=None) for _ in range(20)]
@@ -450,5 +450,5 @@ def test_a_client_that_is_cut_off_in_its_request_is_noticed(streams: Any, street
     with Raw(streams.web.web_url) as raw:
         raw.request("POST /sum\nContent-Length: 100", b"only some")
     test_all_places_are_free_again(streams, street)
-    answer = street.client.post(streams.web.web_url + "sum", content=b"all")
+    answer = street.client.post(streams.web.web_url + "/sum", content=b"all")
     assert answer.json()["size"] == 3

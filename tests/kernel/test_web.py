@@ -134,7 +134,7 @@ def test_what_a_request_prints_reaches_the_cell_that_asked_for_the_address(
     cell = kernel.begin("print(Web().app.web_url)")
     url = kernel.outcome(cell).strip()
     kernel.run("'another cell'")
-    httpx.get(f"{url}hi/reader", trust_env=False, timeout=PATIENCE).raise_for_status()
+    httpx.get(f"{url}/hi/reader", trust_env=False, timeout=PATIENCE).raise_for_status()
     while True:
         message = kernel.client.get_iopub_msg(timeout=PATIENCE)
         if message["msg_type"] == "stream" and "hi reader" in message["content"]["text"]:
@@ -221,7 +221,7 @@ def test_addresses_are_reached_through_jupyter_server_proxy(
             schema = client.get(base + "openapi.json").json()
             assert "/hi/{name}" in schema["paths"]
             assert schema["servers"][0]["url"] == f"/proxy/{port}"
-        url = base.replace("http", "ws") + f"ws?token={token}"
+        url = base.replace("http", "ws") + f"/ws?token={token}"
         with websockets.sync.client.connect(
             url, proxy=None, additional_headers={"Authorization": f"token {token}"}
         ) as socket:

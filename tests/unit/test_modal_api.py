@@ -61,6 +61,14 @@ def call() -> lm.FunctionCall[int]:
     return lm.FunctionCall(done, "double")
 
 
+def of_old(name: str, *args: Any) -> Any:
+    """Return an object of a class that Modal had before, which warns."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        found = getattr(lm, name)
+        return found(*args) if args else found
+
+
 IMAGE = lm.Image.debian_slim()
 OBJECTS: dict[str, Any] = {
     "App": app,
@@ -69,6 +77,9 @@ OBJECTS: dict[str, Any] = {
     "Function": double,
     "FunctionCall": call(),
     "Image": IMAGE,
+    "Mount": of_old("Mount"),
+    "NetworkFileSystem": of_old("NetworkFileSystem"),
+    "Stub": of_old("Stub", "walked"),
     "Volume": lm.Volume.from_name("walked"),
     "Secret": lm.Secret.from_name("walked"),
     "Queue": lm.Queue.from_name("walked"),
@@ -228,11 +239,13 @@ VALUES: dict[str, Any] = {
     "mounts": [],
     "secret": lm.Secret.from_dict({"A": "1"}),
     "network_file_systems": {"/data": lm.Volume.from_name("walked")},
+    "shared_volumes": {"/data": lm.Volume.from_name("walked")},
     "allow_concurrent_inputs": 3,
 }
 VALUES_OF = {
     ("options", "max_inputs"): 1,
     ("Image.run_function", "kwargs"): {},
+    ("Image.run_function", "mounts"): ["mount"],
     ("parameter", "init"): False,
 }
 
@@ -465,6 +478,121 @@ def test_a_class_of_the_user_may_have_names_that_are_refused() -> None:
     assert own().keep_warm.local() == 2
 
 
+def is_explained(there: Any, name: str) -> bool:
+    """Return whether an attribute is there, or its error says what to write instead."""
+    try:
+        getattr(there, name)
+    except (AttributeError, lm.Error) as error:
+        return "Fix: " in str(error)
+    return True
+
+
+@pytest.mark.parametrize(
+    ("owner", "handle"),
+    [
+        ("Cls", lm.Cls.from_name("walked-elsewhere", "Model")),
+        ("Function", lm.Function.from_name("walked-elsewhere", "double")),
+        ("Function", lm.Cls.from_name("walked-elsewhere", "Model")().get),
+    ],
+    ids=["class", "function", "method"],
+)
+def test_a_handle_by_name_has_each_name_of_modal_or_says_what_to_write(
+    owner: str, handle: Any
+) -> None:
+    for name in table.notes(owner, "runs", "renamed", "refused"):
+        if name not in ("from_name", "lookup"):
+            assert is_explained(handle, name), name
+
+
+def test_options_of_an_instance_by_name_are_of_its_session() -> None:
+    named = lm.Cls.from_name("walked-elsewhere", "Model")()
+    with pytest.raises(InvalidError, match="the session that serves it chooses its options"):
+        named.update_autoscaler(min_containers=1)
+
+
+MEMBERS = json.loads((HERE / "modal_before.json").read_text())
+
+
+@pytest.mark.parametrize("owner", sorted(MEMBERS))
+def test_a_name_that_modal_had_before_is_here_or_says_what_to_write(owner: str) -> None:
+    there = lm if owner == "modal" else OBJECTS[owner]
+    for name in MEMBERS[owner]:
+        assert is_explained(there, name), name
+
+
+# --- old forms -----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def quiet() -> Iterator[None]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+@pytest.mark.usefixtures("quiet")
+def test_a_stub_keeps_objects_as_attributes_and_items() -> None:
+    jobs = lm.Queue.from_name("jobs")
+    stub = of_old("Stub")("old", results=lm.Dict.from_name("results"))
+    stub.jobs = jobs
+    stub["more"] = jobs
+    stub.image = IMAGE
+    assert (stub["jobs"], stub.more, stub["image"]) == (jobs, jobs, IMAGE)
+    assert stub["results"] == stub.results == lm.Dict.from_name("results")
+    with pytest.raises(KeyError):
+        stub["nothing"]
+    with pytest.raises(InvalidError, match="a stub has a run of its own"):
+        stub["run"] = jobs
+    with pytest.raises(InvalidError, match="no option nonsense"):
+        of_old("Stub")(nonsense=1)
+
+
+@pytest.mark.usefixtures("quiet")
+def test_a_stub_declares_endpoints_with_one_decorator() -> None:
+    stub = of_old("Stub")("old")
+
+    @stub.webhook(method="POST", cpu=2)
+    def hook(x: int) -> int:
+        return x
+
+    @stub.webhook
+    def plain() -> int:
+        return 1
+
+    @stub.asgi()
+    def application() -> Any: ...
+
+    @stub.wsgi(label="here")
+    def other() -> Any: ...
+
+    specs = {name: one._cls._spec for name, one in stub.registered_functions.items()}
+    marks = {name: one.methods["call"].web for name, one in specs.items()}
+    assert [(one.kind, one.label) for one in marks.values()] == [
+        ("fastapi_endpoint", None),
+        ("fastapi_endpoint", None),
+        ("asgi_app", None),
+        ("wsgi_app", "here"),
+    ]
+    assert (marks["hook"].method, specs["hook"].options.cpu) == ("POST", 2)
+
+
+def test_former_ways_to_call_warn_when_they_are_called() -> None:
+    @app.function()
+    @lm.fastapi_endpoint()
+    def page() -> int:
+        return 1
+
+    old: Any = page
+    assert (old.call.__name__, old.submit.__name__) == ("call", "submit")
+    with (
+        pytest.warns(UserWarning, match=r"Function\.call is an old spelling: write \.remote"),
+        pytest.raises(InvalidError, match="HTTP"),
+    ):
+        old.call()
+    with pytest.warns(UserWarning, match=r"Cls\.remote is an old spelling: write Model"):
+        assert repr(Model.remote()) == repr(Model())  # type: ignore[attr-defined]
+
+
 def test_no_name_is_in_the_list_twice() -> None:
     pairs = [(one.owner, one.name) for one in ENTRIES]
     assert sorted(pairs) == sorted(set(pairs))
@@ -494,7 +622,7 @@ def test_tags_of_an_app_are_read_set_and_inherited() -> None:
 
 
 def test_hydrate_returns_the_object() -> None:
-    for name in OBJECTS.keys() - {"App", "Obj"}:
+    for name in OBJECTS.keys() - {"App", "Obj", "Mount", "NetworkFileSystem", "Stub"}:
         one = OBJECTS[name]
         assert one.hydrate() is one
 

@@ -21,6 +21,7 @@ from lifecycle_magic.host.served import Served, living
 from lifecycle_magic.services.service import Service
 from lifecycle_magic.session import session
 from lifecycle_magic.spec.class_spec import ClassSpec
+from lifecycle_magic.spec.query_arguments import takes_query
 from lifecycle_magic.ui.cli.main_module import load
 
 __all__ = ["LEAVE_SIGNAL", "Deployed", "deployments"]
@@ -107,8 +108,10 @@ class Deployed:
         service.deploy(spec)
         try:
             spec.arguments((), {})
-        except InvalidError:
-            return  # it takes arguments: a container starts with the first call
-        service.open_pool((), {}).warm()
+        except InvalidError:  # it takes arguments: a container starts with the first call
+            if not takes_query(spec):
+                return
+        else:
+            service.open_pool((), {}).warm()
         for served in service.serving.open_all(spec) if spec.web else ():
             self.say(f"{served.where}  {served.link}")

@@ -19,6 +19,7 @@ from lifecycle_magic.fingerprint import origin
 from lifecycle_magic.services.service import Service
 from lifecycle_magic.session import session
 from lifecycle_magic.spec.class_spec import ClassSpec
+from lifecycle_magic.spec.query_arguments import takes_query
 from lifecycle_magic.ui.cli import script
 from lifecycle_magic.ui.cli.main_module import load
 from lifecycle_magic.web.site import INSTALL_COMMAND, TOKEN_VARIABLE, ServedAddress
@@ -74,12 +75,16 @@ class Serve:
     def _serve(self, service: Service, spec: ClassSpec) -> None:
         try:
             spec.arguments((), {})
+            needs_arguments = False
         except InvalidError:
-            self.say(f"{spec.name} takes arguments, so no address is opened for it")
-            return
+            needs_arguments = True
+            if not takes_query(spec):
+                self.say(f"{spec.name} takes arguments, so no address is opened for it")
+                return
         try:
             service.deploy(spec)
-            service.open_pool((), {}).warm()
+            if not needs_arguments:
+                service.open_pool((), {}).warm()
         except Exception as error:
             # Open its addresses nevertheless: the next request or edit tries again.
             self.say(script.report(error, self.path).rstrip("\n"))

@@ -20,6 +20,7 @@ from lifecycle_magic.handles.cls import Cls
 from lifecycle_magic.session.registry import Entry
 from lifecycle_magic.spec.class_checks import hides_marks
 from lifecycle_magic.spec.class_spec import ClassSpec
+from lifecycle_magic.spec.query_arguments import takes_query
 from lifecycle_magic.spec.reading import read_class
 from lifecycle_magic.ui.notebook.drafts import PREFIX, Draft
 from lifecycle_magic.wire.exceptions import add_note
@@ -219,8 +220,10 @@ def deploy(service: Service, spec: ClassSpec, request: Request, card: Card) -> N
         spec.arguments((), {})
     except InvalidError:
         card.needs_arguments()
-        return
-    service.open_pool((), {}).warm()
+        if not takes_query(spec):
+            return
+    else:
+        service.open_pool((), {}).warm()
     try:
         card.serves(service.serving.open_all(spec))
     except InvalidError as error:  # for example, no web server is installed
