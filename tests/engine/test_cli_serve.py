@@ -113,8 +113,10 @@ def serving(tmp_path: Path, engine_name: str) -> Iterator[Serving]:
 def test_a_script_is_served_follows_its_edits_and_leaves_in_order(serving: Serving) -> None:
     url = serving.wait(r"Model\.predict +(http://127\.0\.0\.1:\d+)")[1]
     assert "open-sesame" not in "".join(serving.seen)
-    serving.wait("Sized takes arguments")
+    sized = serving.wait(r"Sized\.tell +(http\S+)")[1]
     with httpx.Client(timeout=PATIENCE) as client:
+        assert client.get(sized).status_code == 400
+        assert client.get(sized, params={"size": "big"}).json() == "big"
         assert client.get(url).status_code == 401
         client.headers["Authorization"] = "Bearer open-sesame"
         assert client.get(url, params={"x": 4}).json() == {"y": 8, "calls": 1}
