@@ -14,10 +14,10 @@ class NetworkFileSystem:
     """The old name of a shared folder: a `Volume`, whose writes everyone sees at once as well."""
 
     @staticmethod
-    def from_name(name: str, **of_modal: Any) -> Volume:
+    def from_name(name: str, *, create_if_missing: bool = True, **of_modal: Any) -> Volume:
         """Return the volume of this name."""
         old_spelling("modal", "NetworkFileSystem")
-        return Volume.from_name(name, **of_modal)
+        return Volume.from_name(name, create_if_missing=create_if_missing, **of_modal)
 
     persisted = lookup = from_name
 

@@ -195,17 +195,25 @@ class SecretObjects:
     """The stored secrets of this user: `Secret.objects`."""
 
     @with_aio
-    def list(self) -> list[Secret]:
-        """Return all stored secrets."""
-        return [Secret.from_name(name) for name in secret_store.names()]
+    def list(self, /, *, max_objects: int | None = None, **of_modal: object) -> list[Secret]:
+        """Return the stored secrets, at most ``max_objects``."""
+        check_keywords("Secret.objects.list", of_modal, ("max_objects",))
+        return [Secret.from_name(name) for name in secret_store.names()[:max_objects]]
 
     @with_aio
     def create(
-        self, name: str, env_dict: Mapping[str, str], *, allow_existing: bool = False
+        self,
+        /,
+        name: str,
+        env_dict: Mapping[str, str],
+        *,
+        allow_existing: bool = False,
+        **of_modal: object,
     ) -> None:
         """Store a secret. Raises `InvalidError` if there is one, unless ``allow_existing``, which
         keeps that one.
         """
+        check_keywords("Secret.objects.create", of_modal, ("env_dict", "allow_existing"))
         values = Secret.from_dict(env_dict).values()
         if secret_store.read(name) is None:
             secret_store.create(name, values)
@@ -216,10 +224,11 @@ class SecretObjects:
             )
 
     @with_aio
-    def delete(self, name: str, *, allow_missing: bool = False) -> None:
+    def delete(self, /, name: str, *, allow_missing: bool = False, **of_modal: object) -> None:
         """Remove a stored secret. Raises `NotFoundError` if there is none, unless
         ``allow_missing``.
         """
+        check_keywords("Secret.objects.delete", of_modal, ("allow_missing",))
         if not secret_store.delete(name) and not allow_missing:
             raise NotFoundError(
                 f"Secret.objects.delete: no secret {name!r} is stored. "

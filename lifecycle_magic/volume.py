@@ -231,8 +231,6 @@ class Volume:
         Modal.
         """
 
-    # --- the volume itself ---------------------------------------------------------------------
-
     delete = static_with_aio(_delete)
     rename = static_with_aio(_rename)
 
@@ -274,15 +272,16 @@ class VolumeObjects:
     """The named volumes: `Volume.objects`."""
 
     @with_aio
-    def list(self) -> list[Volume]:
-        """Return all named volumes of the engines that this session uses."""
-        return [Volume.from_name(name) for name in _kernel("objects.list").names()]
+    def list(self, /, *, max_objects: int | None = None, **of_modal: object) -> list[Volume]:
+        """Return at most ``max_objects`` named volumes of the engines of this session."""
+        check_keywords("Volume.objects.list", of_modal, ("max_objects",))
+        names = list(_kernel("objects.list").names())
+        return [Volume.from_name(name) for name in names[:max_objects]]
 
     @with_aio
-    def create(self, name: str, *, allow_existing: bool = False) -> None:
-        """Create a named volume. Raises `InvalidError` if there is one, unless
-        ``allow_existing``.
-        """
+    def create(self, /, name: str, *, allow_existing: bool = False, **of_modal: object) -> None:
+        """Create a volume. Raises `InvalidError` if there is one, unless ``allow_existing``."""
+        check_keywords("Volume.objects.create", of_modal, ("allow_existing",))
         Volume.from_name(name)
         kernel = _kernel("objects.create")
         if not allow_existing and name in kernel.names():
@@ -293,8 +292,9 @@ class VolumeObjects:
         kernel.create(name)
 
     @with_aio
-    def delete(self, name: str, *, allow_missing: bool = False) -> None:
+    def delete(self, /, name: str, *, allow_missing: bool = False, **of_modal: object) -> None:
         """Remove a named volume: see `Volume.delete`."""
+        check_keywords("Volume.objects.delete", of_modal, ("allow_missing",))
         Volume.delete(name, allow_missing=allow_missing)
 
 

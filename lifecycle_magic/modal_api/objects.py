@@ -12,6 +12,7 @@ _COMMAND = "declare a class, and run the command with subprocess in a method"
 _IDS = "there are no ids here: use the name"
 _LOGS = "lifecycle-magic logs NAME"
 _ONE_USER = "sessions of this user on this machine are found. Fix: remove it"
+_NO_TIMES = "no time of creation is kept. Fix: remove it"
 _INSIDE = "remove it: it is a part of Modal's own machinery"
 
 EVERYWHERE = Section(
@@ -208,6 +209,7 @@ VOLUMES = Section(
             "rename delete objects",
             "in the notebook; in a container refused: use the mounted files",
         ),
+        *refused("Volume.objects.list", {"created_before=": _NO_TIMES}),
         *runs("Volume", "name hydrate"),
         *runs("Volume", "read_only with_mount_options", "containers can't write to it"),
         *runs("Volume.with_mount_options", "read_only="),
@@ -274,6 +276,8 @@ SECRETS = Section(
             "required keys of the environment",
         ),
         *runs("Secret.from_name", "required_keys="),
+        *runs("Secret.objects.list", "max_objects="),
+        *refused("Secret.objects.list", {"created_before=": _NO_TIMES}),
         *runs("Secret", "objects", "`list`, `create` and `delete`, with their `.aio` forms"),
         *refused(
             "Secret",

@@ -399,7 +399,7 @@ def test_a_socket_whose_handler_breaks_is_closed(
 
 
 def test_a_socket_may_be_refused(streams: Any) -> None:
-    url = streams.web.web_url.replace("http", "ws")
+    url = streams.web.web_url.replace("http", "ws") + "/"
     for path in ("refused", "nowhere"):
         with pytest.raises(websockets.exceptions.InvalidStatus) as refused:
             websockets.sync.client.connect(url + path, proxy=None)

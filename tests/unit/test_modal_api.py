@@ -152,6 +152,8 @@ CALLS: dict[str, Callable[..., Any]] = {
     "Volume.read_file_into_fileobj": lambda **k: lm.Volume.from_path(HERE).read_file_into_fileobj(
         "modal_1_6.json", io.BytesIO(), **k
     ),
+    "Secret.objects.list": lambda **k: lm.Secret.objects.list(**k),
+    "Volume.objects.list": lambda **k: lm.Volume.objects.list(**k),
     "Secret.from_name": lambda **k: lm.Secret.from_name("walked", **k),
     "Queue.from_name": lambda **k: lm.Queue.from_name("walked", **k),
     "Dict.from_name": lambda **k: lm.Dict.from_name("walked", **k),
@@ -201,6 +203,7 @@ VALUES: dict[str, Any] = {
     "max_batch_size": 3,
     "wait_ms": 3,
     "max_inputs": 3,
+    "max_objects": 3,
     "target_inputs": 2,
     "default": 3,
     "method": "POST",

@@ -48,4 +48,5 @@ def _function(where: str) -> Any:
 
 
 def _value(name: str) -> Any:
-    return getattr(lifecycle_magic, name, None) if name in lifecycle_magic.__all__ else None
+    known = name in lifecycle_magic.__all__ or name in lifecycle_magic._OLD
+    return getattr(lifecycle_magic, name, None) if known else None

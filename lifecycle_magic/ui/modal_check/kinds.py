@@ -7,7 +7,17 @@ from typing import NamedTuple
 from lifecycle_magic.modal_api.names import INSTEAD_OF_MODULE
 from lifecycle_magic.modal_modules import MODULES
 
-__all__ = ["Instance", "Kind", "Member", "Module", "Named", "made_by", "module_of"]
+__all__ = [
+    "ELSEWHERE",
+    "OF_SESSION",
+    "Instance",
+    "Kind",
+    "Member",
+    "Module",
+    "Named",
+    "made_by",
+    "module_of",
+]
 
 PACKAGES = ("modal", "lifecycle_magic")
 
@@ -29,12 +39,14 @@ class Named(NamedTuple):
 class Instance(NamedTuple):
     """An object of a class of Modal's: an image, the handle of a class, ...
 
-    ``methods`` are those of a class of the script, None if the class is not in it.
+    ``methods`` are those of a class of the script, None if the class is not in it. ``by_name`` is
+    true for what another session serves.
     """
 
     owner: str
     methods: frozenset[str] | None = None
     is_certain: bool = True
+    by_name: bool = False
 
 
 class Member(NamedTuple):
@@ -52,6 +64,7 @@ _SAME = {
     "Volume": frozenset(
         {"listdir", "iterdir", "read_file", "read_file_into_fileobj", "batch_upload", "objects"}
     ),
+    "Mount": frozenset(),
     "Secret": frozenset({"objects"}),
 }
 """Classes whose methods return an object of the class, and the methods that do not."""
@@ -79,15 +92,30 @@ _RESULTS: dict[tuple[str, str], str] = {
     ("Dict", "from_name"): "Dict",
     ("Dict", "ephemeral"): "Dict",
     ("Dict", "lookup"): "Dict",
+    **{(kind, former): kind for kind in ("Queue", "Dict") for former in ("new", "persisted")},
+    **{
+        ("NetworkFileSystem", name): "Volume"
+        for name in ("from_name", "persisted", "lookup", "ephemeral")
+    },
 }
+
+OF_SESSION = frozenset(
+    {"with_options", "with_concurrency", "with_batching", "update_autoscaler", "keep_warm"}
+)
+"""What a handle by name does not have, as its own session chooses the options."""
+
+ELSEWHERE = (
+    "the session that serves it chooses its options. Fix: set them in @app.cls(...) or "
+    "@app.function(...)"
+)
 
 
 def made_by(called: Kind) -> Kind:
     """Return what a call of ``called`` returns."""
     if isinstance(called, Named):
-        return Instance("App") if called.name in ("App", "Stub") else None
+        return Instance(called.name) if called.name in ("App", "Stub") else None
     if isinstance(called, Instance) and called.owner == "Cls":
-        return Instance("Obj", called.methods)
+        return Instance("Obj", called.methods, by_name=called.by_name)
     if isinstance(called, Member):
         owner = called.owner
         if owner in _SAME and called.name not in _SAME[owner]:
@@ -95,7 +123,10 @@ def made_by(called: Kind) -> Kind:
         found = _RESULTS.get((owner, called.name))
         if found is not None:
             methods = called.of.methods if called.of is not None else None
-            return Instance(found, methods if found == "Cls" else None)
+            by_name = called.name in ("from_name", "lookup") and found in ("Cls", "Function")
+            if called.of is not None:
+                by_name = by_name or called.of.by_name
+            return Instance(found, methods if found == "Cls" else None, by_name=by_name)
     return None
 
 

@@ -15,6 +15,8 @@ from typing import Any, Literal, NamedTuple
 from lifecycle_magic.modal_api.table import find
 from lifecycle_magic.ui.modal_check import available
 from lifecycle_magic.ui.modal_check.kinds import (
+    ELSEWHERE,
+    OF_SESSION,
     Instance,
     Kind,
     Member,
@@ -23,6 +25,7 @@ from lifecycle_magic.ui.modal_check.kinds import (
     made_by,
     module_of,
 )
+from lifecycle_magic.ui.modal_check.values import is_default, refused_arguments
 
 __all__ = ["Script", "Use"]
 
@@ -33,7 +36,7 @@ _RUN = ("runs", "renamed")
 Names = MutableMapping[str, Kind]
 
 _OPTIONS = {"App.cls", "App.function", "App.server", "App", "Cls.with_options"}
-_OPTIONS |= {"Function.with_options", "Stub"}
+_OPTIONS |= {"Function.with_options", "Stub", "Stub.webhook", "Stub.asgi", "Stub.wsgi"}
 _FREE = ("remote", "remote_gen", "local", "spawn", "map", "starmap", "for_each", "spawn_map")
 """Methods whose keywords are the user's."""
 
@@ -44,8 +47,6 @@ _HOOKS = {
     "__aexit__": "write @exit() above an async method of another name, without arguments",
 }
 """Methods that were hooks in Modal."""
-
-_MINORS = tuple(f"3.{minor}" for minor in range(10, 15))
 
 
 class Use(NamedTuple):
@@ -69,6 +70,7 @@ class Script:
     def __init__(self) -> None:
         self.uses: list[Use] = []
         self._names: Names = {}
+        self._kept: Names = {}  # objects that are attributes of an app
         self._later: list[tuple[list[ast.stmt], Names]] = []
         self._cell: int | None = None
 
@@ -133,8 +135,21 @@ class Script:
         elif isinstance(target, ast.Tuple | ast.List):
             for one in target.elts:
                 self._assign(one, None, value, names)
+        elif (name := self._kept_name(target, names)) is not None and name != "image":
+            self._kept[name] = kind
         else:
             self._value(target, names)
+
+    def _kept_name(self, node: ast.expr, names: Names) -> str | None:
+        """Return x for ``app.x``, and for ``stub["x"]``."""
+        if not isinstance(node, ast.Attribute | ast.Subscript):
+            return None
+        of = self._quietly(node.value, names)
+        if not isinstance(of, Instance) or of.owner not in ("App", "Stub"):
+            return None
+        if isinstance(node, ast.Attribute):
+            return node.attr
+        return str(node.slice.value) if isinstance(node.slice, ast.Constant) else None
 
     def _import(self, node: ast.Import | ast.ImportFrom, names: Names) -> None:
         if isinstance(node, ast.ImportFrom):
@@ -172,7 +187,7 @@ class Script:
     # --- definitions -----------------------------------------------------------------------
 
     def _function(self, node: ast.FunctionDef | ast.AsyncFunctionDef, names: Names) -> Kind:
-        kind = self._decorated(node.decorator_list, names, "function")
+        kind = self._decorated(node.decorator_list, names, "function", "webhook", "asgi", "wsgi")
         for default in (*node.args.defaults, *filter(None, node.args.kw_defaults)):
             self._value(default, names)
         self._later.append((node.body, _inner(names, node.args)))
@@ -205,7 +220,7 @@ class Script:
             called = one.func if isinstance(one, ast.Call) else one
             self._value(one, names)
             kind = self._quietly(called, names)
-            if isinstance(kind, Member) and kind.owner == "App" and kind.name in wanted:
+            if isinstance(kind, Member) and kind.owner in ("App", "Stub") and kind.name in wanted:
                 found = kind
         return found
 
@@ -225,6 +240,8 @@ class Script:
             return self._attribute(self._value(node.value, names), node.attr, node)
         if isinstance(node, ast.Call):
             return self._call(node, names)
+        if isinstance(node, ast.Subscript) and self._kept_name(node, names) in self._kept:
+            return self._kept[str(self._kept_name(node, names))]
         if isinstance(node, ast.Await):
             return self._value(node.value, names)
         if isinstance(node, ast.NamedExpr):
@@ -276,6 +293,13 @@ class Script:
         return Named(name) if known is not None and known.verdict in _RUN else _stand_in(name)
 
     def _of_instance(self, of: Instance, name: str, node: Any) -> Kind:
+        if of.by_name and name in OF_SESSION and name not in (of.methods or ()):
+            self._report(node, f"{of.owner}.{name}", "refused", ELSEWHERE)
+            return Member(of.owner, name, of)
+        if of.owner in ("App", "Stub") and name in self._kept:
+            return self._kept[name]
+        if of.owner == "Stub" and find("Stub", name) is None:
+            of = Instance("App")
         if of.owner == "Obj" and find("Obj", name) is None:
             if of.methods is not None:
                 return Instance("Function") if name in of.methods else None
@@ -293,46 +317,37 @@ class Script:
         for value in (*node.args, *(one.value for one in node.keywords)):
             self._value(value, names)
         where = _where(called)
+        if where == "Stub":
+            for keyword in node.keywords:
+                if isinstance(kept := self._quietly(keyword.value, names), Instance):
+                    self._kept[str(keyword.arg)] = kept
         if where is not None:
             for keyword in node.keywords:
-                if keyword.arg is not None:
+                if keyword.arg is not None and not (where == "Stub" and keyword.arg in self._kept):
                     self._keyword(where, keyword.arg, keyword.value)
-            self._arguments(where, node)
+            for value, shown, note in refused_arguments(where, node):
+                self._report(value, shown, "refused", note)
         return made_by(called)
 
     def _keyword(self, where: str, name: str, value: ast.expr) -> None:
         owner = "options" if where in _OPTIONS else where
         entry = find(where, f"{name}=") or find(owner, f"{name}=")
         shown = f"{where}({name}=)"
-        if available.has_parameter(where, name) and (entry is None or entry.owner == "options"):
+        of_all = entry is not None and (entry.owner == "options" or entry.owner.endswith("*"))
+        if available.has_parameter(where, name) and (entry is None or of_all):
             self._report(value, shown, "runs")
         elif entry is None:
+            former = find(*where.split(".")) if "." in where else None
+            if former is not None and former.verdict == "renamed":
+                return  # its keywords are those of its new form
             if where.rpartition(".")[2] not in _FREE and (
                 where in _OPTIONS or available.is_callable(where)
             ):
                 self._report(value, shown, "unknown", _UNKNOWN)
-        elif _is_default(value, entry.owner):
+        elif is_default(value, entry.owner):
             self._report(value, shown, "runs")
         else:
             self._report(value, shown, entry.verdict, entry.note)
-
-    def _arguments(self, where: str, node: ast.Call) -> None:
-        """Report arguments whose value decides."""
-        first = node.args[0] if node.args else None
-        named = {one.arg: one.value for one in node.keywords}
-        if where in ("Image.entrypoint", "Image.cmd"):
-            given = first or named.get("entrypoint_commands") or named.get("cmd")
-            if isinstance(given, ast.List) and given.elts:
-                note = "a container runs the class. Fix: start it in an @enter hook"
-                self._report(node.func, f"{where}([...])", "refused", note)
-        version = named.get("add_python")
-        if where in ("Image.debian_slim", "Image.micromamba"):
-            version = named.get("python_version", first)
-        if not isinstance(version, ast.Constant) or not isinstance(version.value, str):
-            return
-        if ".".join(version.value.split(".")[:2]) not in _MINORS:
-            note = f"use a Python from {_MINORS[0]} to {_MINORS[-1]}"
-            self._report(version, f"{where}({version.value!r})", "refused", note)
 
     # --- reports ---------------------------------------------------------------------------
 
@@ -372,13 +387,6 @@ def _inner(names: Names, arguments: ast.arguments) -> Names:
         if one is not None:
             own[one.arg] = None
     return ChainMap(own, names)
-
-
-def _is_default(value: ast.expr, owner: str) -> bool:
-    """Return whether a keyword has a value that means "not given", as the check of it says."""
-    if not isinstance(value, ast.Constant):
-        return isinstance(value, ast.List | ast.Tuple) and not value.elts and owner != "options"
-    return value.value is None or (value.value is False and owner != "options")
 
 
 def _where(called: Kind) -> str | None:
