@@ -90,8 +90,8 @@ def _missing(name: Name, before: PeerConnection | None, others: list[Served]) ->
     if near:
         hint = f"; did you mean {near[0]}?"
     else:
-        hint = f"; what is served: {', '.join(names[:20])}" if names else ""
-    return f"no session of this user serves {name}{hint}. {fix}"
+        hint = f"; what is served: {', '.join(names[:20])}." if names else "."
+    return f"no session of this user serves {name}{hint} {fix}"
 
 
 sessions = Sessions()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import http.client
 import json
 import signal
 import socket
@@ -125,10 +126,34 @@ def served(folder: Path, tmp_path: Path) -> Iterator[tuple[subprocess.Popen[str]
 def test_the_server_enters_answers_and_exits_at_sigterm(folder: Path, tmp_path: Path) -> None:
     with served(folder, tmp_path) as (process, address):
         check(answers(address), None)
+        connection = http.client.HTTPConnection(address.removeprefix("http://"))
+        for length, status in ((None, 200), ("-1", 400), ("x", 400), (str(1 << 40), 413)):
+            headers = {} if length is None else {"Content-Length": length}
+            body = iter([b'{"x"', b": 4}"]) if length is None else None  # in chunks
+            connection.request("POST", "/Model/go", body, headers)
+            answer = connection.getresponse()
+            assert (answer.status, len(answer.read()) > 0) == (status, True)
+        connection.close()
         process.send_signal(signal.SIGTERM)
         assert process.wait(60) == 0
         assert process.stdout is not None
         assert process.stdout.read() == "exited\n"
+
+
+def test_sigterm_ends_a_server_that_still_imports_the_script(folder: Path, tmp_path: Path) -> None:
+    # Process 1 of a container ignores a signal without a handler, so -SIGTERM is not enough.
+    slow = "print('importing', flush=True)\nimport time\ntime.sleep(60)\nimport shop as script"
+    server = (folder / "server.py").read_text().replace("import shop as script", slow)
+    (folder / "slow.py").write_text(server)
+    words = [sys.executable, str(folder / "slow.py")]
+    with subprocess.Popen(words, cwd=tmp_path, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "importing\n"
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(30) == 128 + signal.SIGTERM
+        finally:
+            process.kill()
 
 
 @pytest.mark.slow

@@ -277,7 +277,8 @@ def test_kept_containers_end_at_once_when_they_are_stopped(
         told = other.run("import time\n" + BY_PANEL).splitlines()
         assert told == ["AtOnce process notebook /notebooks/at-once.ipynb True", "[]"]
     else:
-        other.run("%load_ext lifecycle_magic")
+        if by == "%lifecycle stop":  # app.stop() needs neither the extension nor a call before
+            other.run("%load_ext lifecycle_magic")
         cell = model("AtOnce") if by == "app.stop()" else ""
         declare(other, "process", diary, "at-once", cell)
         other.run(by)

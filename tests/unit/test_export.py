@@ -312,6 +312,9 @@ def test_a_constant_that_has_another_value_now_is_named() -> None:
     export(*texts, namespace={"LIMIT": 3})
     with pytest.raises(InvalidError, match="LIMIT is 4 now, and the cell that defines it says 3"):
         export(*texts, namespace={"LIMIT": 4})
+    # What a statement of the script changes is no constant.
+    changed = export("NAMES = [1]\nNAMES.append(2)", GO + "NAMES", namespace={"NAMES": [1, 2]})
+    assert "NAMES.append(2)" in changed
 
 
 def test_an_exported_file_is_replaced_and_another_one_is_not(tmp_path: Path) -> None:

@@ -195,12 +195,15 @@ def _handler(server: _Server) -> type[BaseHTTPRequestHandler]:
                 self._answer(*self._called(self.path.strip("/")))
 
         def _called(self, path: str) -> tuple[HTTPStatus, dict[str, Any]]:
-            size = int(self.headers.get("Content-Length") or 0)
-            if size > MAX_BODY_BYTES:
+            try:
+                body = self._body() or b"{}"
+            except OverflowError:
                 self.close_connection = True
                 text = f"the body has more than {MAX_BODY_BYTES} bytes"
                 return HTTPStatus.REQUEST_ENTITY_TOO_LARGE, {"error": text}
-            body = self.rfile.read(size) or b"{}"
+            except ValueError as error:
+                self.close_connection = True  # where the next request begins is not known
+                return HTTPStatus.BAD_REQUEST, {"error": f"the body can't be read: {error}"}
             if path not in server.methods:
                 known = {"error": f"there is no {path}", "methods": sorted(server.methods)}
                 return HTTPStatus.NOT_FOUND, known
@@ -219,11 +222,34 @@ def _handler(server: _Server) -> type[BaseHTTPRequestHandler]:
                 return HTTPStatus.INTERNAL_SERVER_ERROR, {"error": text}
             return HTTPStatus.OK, {"result": result}
 
+        def _body(self) -> bytes:
+            """Read the body: with a length, or in chunks as clients send what they generate."""
+            if "Transfer-Encoding" not in self.headers:
+                return self._read(self.headers.get("Content-Length") or "0", 10, 0)
+            body = b""
+            while chunk := self._read(self.rfile.readline(1024).partition(b";")[0], 16, len(body)):
+                body += chunk
+                self.rfile.readline(1024)
+            while self.rfile.readline(1024).strip():
+                pass  # trailers
+            return body
+
+        def _read(self, size: str | bytes, base: int, before: int) -> bytes:
+            """Read so many bytes. Raises OverflowError if the body becomes too long by them."""
+            count = int(size, base)
+            if count < 0:
+                raise ValueError(f"a length of {count}")
+            if before + count > MAX_BODY_BYTES:
+                raise OverflowError
+            return self.rfile.read(count)
+
         def _answer(self, status: HTTPStatus, content: dict[str, Any]) -> None:
             data = json.dumps(content).encode()
             self.send_response(status)
             self.send_header("Content-Type", "application/json")
             self.send_header("Content-Length", str(len(data)))
+            if self.close_connection:
+                self.send_header("Connection", "close")
             self.end_headers()
             self.wfile.write(data)
 

@@ -35,7 +35,12 @@ _STOP_SECONDS = 35  # the grace of exit and a little more
 _SERVER = '''\
 """Serves the classes of {script} over HTTP: ``enter`` at the start, ``exit`` at SIGTERM."""
 
+import os
+import signal
 import sys
+
+# Process 1 ignores SIGTERM until it has a handler, and importing the script may take long.
+signal.signal(signal.SIGTERM, lambda number, frame: os._exit(128 + number))
 
 import {module} as script
 from lifecycle_magic.ui.export.container_server import build, serve

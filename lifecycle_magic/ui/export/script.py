@@ -104,7 +104,7 @@ def _compare_constants(statements: Sequence[Statement], namespace: Mapping[str, 
             case _:
                 continue
         later = statements[position + 1 :]
-        if any(name in other.defines | other.changes for other in later):
+        if any(name in other.defines | other.changes | other.calls for other in later):
             continue
         try:
             written = ast.literal_eval(value)
