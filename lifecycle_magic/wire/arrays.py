@@ -8,6 +8,7 @@ protocol. It copies arrays of subclasses, views with gaps, dates, and the types 
 from __future__ import annotations
 
 import importlib
+import pickle
 from typing import Any
 
 from lifecycle_magic.wire.buffers import OUT_OF_BAND_BYTES, reduce_with_bytes
@@ -18,10 +19,14 @@ __all__ = ["make_array", "make_jax", "reduce_array", "reduce_jax"]
 
 def reduce_array(value: Any) -> Any:
     """Reduce an array, or an array of a subclass that is pickled by the rules of numpy."""
-    if value.nbytes < OUT_OF_BAND_BYTES:
-        return value.__reduce_ex__(5)
     kind, dtype, flags = type(value), value.dtype, value.flags
     is_plain = kind.__name__ == "ndarray" and kind.__module__ == "numpy"
+    if is_plain and dtype.isbuiltin == 1 and flags.c_contiguous and dtype.char not in "OMm":
+        # numpy's own way runs Python code for each array on both sides. For a list of many small
+        # arrays that was half of the time to pickle, and three quarters of the time to unpickle.
+        return kind, (value.shape, dtype, _content(value, flags))
+    if value.nbytes < OUT_OF_BAND_BYTES:
+        return value.__reduce_ex__(5)
     if dtype.hasobject:
         return (is_plain and _reduce_strings(value)) or value.__reduce_ex__(5)
     if is_plain and flags.forc and _has_buffer(value):
@@ -35,6 +40,13 @@ def reduce_array(value: Any) -> Any:
     if not flags.forc:
         array = array.copy(order="C")
     return make_array, (kind, _bytes_of(array), dtype, value.shape, is_fortran)
+
+
+def _content(value: Any, flags: Any) -> Any:
+    """Return the memory of an array, or a copy where that is the faster way."""
+    if value.nbytes >= OUT_OF_BAND_BYTES:
+        return pickle.PickleBuffer(value)
+    return bytearray(value.data) if flags.writeable else value.tobytes()
 
 
 _KINDS = frozenset("?biufcmMSUV")  # those of ml_dtypes are V

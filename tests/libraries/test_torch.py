@@ -145,14 +145,70 @@ def test_other_layouts_of_torch_arrive() -> None:
     assert Trip(torch.empty(10, device="meta")).value.is_meta
 
 
-def test_quantised_tensors_arrive() -> None:
+@few_examples
+@given(
+    st.sampled_from(["coo", "csr", "csc", "bsr"]),
+    st.sampled_from(["float32", "float64", "complex64", "int64", "bool"]),
+    st.sampled_from([(2, 4), (60, 80)]),
+    st.booleans(),
+)
+def test_sparse_tensors_arrive_as_torch_pickles_them(
+    layout: str, dtype: str, shape: tuple[int, int], requires_grad: bool
+) -> None:
+    torch = library("torch")
+    dense = (torch.arange(shape[0] * shape[1]).reshape(shape) % 3).to(getattr(torch, dtype))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch calls these layouts new
+        if layout == "coo":
+            value = dense.to_sparse()
+        elif layout == "bsr":
+            value = dense.to_sparse_bsr((2, 2))
+        else:
+            value = getattr(dense, f"to_sparse_{layout}")()
+        if requires_grad and value.dtype.is_floating_point:
+            value.requires_grad_()
+        back, expected = Trip([value]).value[0], plain(value)
+        assert (back.layout, back.dtype, back.shape) == (
+            expected.layout, expected.dtype, expected.shape
+        )  # fmt: skip
+        assert back.requires_grad == expected.requires_grad
+        assert torch.equal(back.detach().to_dense(), expected.detach().to_dense())
+        if layout == "coo":
+            assert back.is_coalesced() == expected.is_coalesced()
+
+
+@few_examples
+@given(
+    st.sampled_from(["quint8", "qint8", "qint32"]),
+    st.sampled_from([(3,), (70, 90)]),
+    st.booleans(),
+)
+def test_quantised_tensors_arrive_as_torch_pickles_them(
+    dtype: str, shape: tuple[int, ...], per_channel: bool
+) -> None:
     torch = library("torch")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch announces their end
-        value = torch.quantize_per_tensor(torch.rand(10_000), 0.1, 10, torch.quint8)
-        back = Trip(value).value
-        assert (back.q_scale(), back.q_zero_point()) == (value.q_scale(), 10)
-        assert torch.equal(back.int_repr(), value.int_repr())
+        kind, values = getattr(torch, dtype), torch.linspace(-1, 1, shape[0])
+        whole = values.reshape(-1, *[1] * (len(shape) - 1)).expand(shape).contiguous()
+        if per_channel:
+            scales = torch.linspace(0.1, 0.2, shape[0], dtype=torch.float64)
+            zeros = torch.zeros(shape[0], dtype=torch.int64)
+            value = torch.quantize_per_channel(whole, scales, zeros, 0, kind)
+        else:
+            value = torch.quantize_per_tensor(whole, 0.1, 10 if dtype == "quint8" else 0, kind)
+        back, expected = Trip(value).value, plain(value)
+        assert (back.dtype, back.shape, back.stride()) == (
+            expected.dtype, expected.shape, expected.stride()
+        )  # fmt: skip
+        assert back.qscheme() == expected.qscheme()
+        assert torch.equal(back.int_repr(), expected.int_repr())
+        if per_channel:
+            assert torch.equal(back.q_per_channel_scales(), expected.q_per_channel_scales())
+        else:
+            assert (back.q_scale(), back.q_zero_point()) == (
+                expected.q_scale(), expected.q_zero_point()
+            )  # fmt: skip
 
 
 def test_attributes_and_subclasses_of_tensors_arrive() -> None:

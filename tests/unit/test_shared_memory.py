@@ -56,6 +56,17 @@ def test_a_small_array_takes_no_segment(make: Callable[..., Pair]) -> None:
     assert pair.segments == []
 
 
+def test_many_small_buffers_share_a_segment(make: Callable[..., Pair]) -> None:
+    pair = make()
+    sizes = [5000 + n % 97 for n in range(2500)] + [SEGMENT_MIN_BYTES + 1, 5000]
+    for turn in range(2):  # a new segment is written, one that is used again is mapped
+        arrays = [np.full(size, (n + turn) % 251, np.uint8) for n, size in enumerate(sizes)]
+        back = pair.carry(arrays)
+        assert all(map(np.array_equal, back, arrays))
+        assert len(pair.segments) == 1
+        del back
+
+
 def test_a_segment_is_used_again_when_its_last_view_has_died(make: Callable[..., Pair]) -> None:
     pair = make()
     for number in range(50):
