@@ -60,7 +60,7 @@ def _measure(plan: Plan, execute: Callable[[str], Any], engine: str) -> Figures:
     assert execute("Edited().add.remote(1)")[0] == 1
     works = {
         "re-run an unchanged cell": (run_cell, 0.100),
-        "edit a method, call it": (edit_method, 0.250),
+        "edit a method, call it": (edit_method, 0.100),
     }
     found = Figures()
     for work, (again, limit) in works.items():

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from benchmarks import plot
+from benchmarks import cold, plot
 from benchmarks.figures import OURS, human, times_as_long
 
 RESULTS = Path(__file__).with_name("results.json")
@@ -150,7 +150,7 @@ def _steps(results: Results) -> Iterator[str]:
         if not any(cells):
             continue
         yield f"| {name} | {' | '.join(cells)} |"
-        bare = median.get((work, "docker run IMAGE python3 -c pass"))
+        bare = median.get((work, cold.YARDSTICK))
         if bare is not None:
             yield f"| `docker run` of the same image, doing nothing | {_cell(bare)} | |"
 
@@ -251,14 +251,23 @@ def _why(text: str, results: Results) -> str:
             "is one; what that adds is about as much as this small application itself takes."
         )
     if "docker run" in text:
-        bare = median.get((text.partition(":")[0], "docker, block_network=True"))
-        alike = f" With `block_network=True`, which is what the command gets, it is {_cell(bare)}."
         return (
             " The engine's create and start are nearly all of both; ours adds Python's imports and "
             "the handshake, the command adds its own start and the container's removal."
-            + (alike if bare is not None else "")
         )
+    if "x one" in text:
+        return _why_several(text.partition(":")[0], median)
     return ""
+
+
+def _why_several(work: str, median: Mapping[tuple[str, str], float]) -> str:
+    one = median.get(("cold call, image built", cold.YARDSTICK))
+    all_of_them = median.get((work, f"{cold.COUNT} x {cold.YARDSTICK}"))
+    why = " All of them are created at once; what they take is the time of the processors"
+    if one is None or all_of_them is None:
+        return f"{why}."
+    ratio = times_as_long(all_of_them / one)
+    return f"{why}: {cold.COUNT} `docker run` at once take {ratio} as long as one here."
 
 
 def _cell(seconds: float | None) -> str:

@@ -61,7 +61,7 @@ def test_tensors_arrive_as_torch_pickles_them(data: Any) -> None:
 
 def bits(torch: Any, tensor: Any) -> bytes:
     flat = tensor.detach().contiguous().reshape(-1)
-    return bytes(flat.view(torch.uint8).tolist()) if flat.numel() else b""
+    return bytes(flat.view(torch.uint8).numpy()) if flat.numel() else b""
 
 
 def sharing(tensors: list[Any]) -> list[int]:

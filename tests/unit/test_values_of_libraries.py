@@ -29,6 +29,7 @@ LIBRARIES = ROOT / ".venv/test-libraries/site-packages"
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)  # imports torch and JAX; on a loaded machine that takes a minute
 def test_values_of_large_libraries_arrive() -> None:
     """Another process: pandas makes other strings where it finds Arrow, also in later tests."""
     if not LIBRARIES.exists():
