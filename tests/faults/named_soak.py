@@ -21,7 +21,10 @@ from typing import Any
 from engine.other_process import OtherProcess
 
 import lifecycle_magic as lm
+from lifecycle_magic.engines.process.engine import ProcessEngine
+from lifecycle_magic.engines.process.store import Store
 from lifecycle_magic.exception import ContainerDied, InputCancelled, InvalidError, NotFoundError
+from lifecycle_magic.host.paths import state_root
 
 CODE = """
 import os, signal, uuid
@@ -30,9 +33,10 @@ import lifecycle_magic as lm
 NOTES = PLACE
 app = lm.App(NAME)
 
+options = dict(volumes={NOTES: lm.Volume.from_path(NOTES)}, max_containers=2)
+
 def declare(extra):
-    @app.cls(volumes={NOTES: lm.Volume.from_path(NOTES)}, max_containers=2)
-    class Model:
+    class Base:
         @lm.enter()
         def load(self):
             self.id = uuid.uuid4().hex
@@ -50,7 +54,12 @@ def declare(extra):
         def chain(self, names, x):
             if not names:
                 return x
-            return lm.Cls.from_name(names[0], "Model")().chain.remote(names[1:], x) + 1
+            return lm.Cls.from_name(*names[0])().chain.remote(names[1:], x) + 1
+
+        @lm.method()
+        def beside(self, x):
+            other = Second if type(self).__name__ == "Model" else Model
+            return other().echo.remote(x) + 1
 
         @lm.method()
         def count(self, to):
@@ -65,14 +74,25 @@ def declare(extra):
         def extra(self):
             return extra
 
+    @app.cls(**options)
+    class Model(Base):
+        pass
+
+    @app.cls(**options)
+    class Second(Base):
+        pass
+
+    globals().update(Model=Model, Second=Second)
+
 declare(0)
 from lifecycle_magic.session import session
 session.current()
 """
 
 NAMES = ("one", "two", "three")
+CLASSES = [(name, cls) for name in NAMES for cls in ("Model", "Second")]
 ALLOWED = (InputCancelled, ContainerDied, NotFoundError)  # what an end of a session may cause
-FORMS = (*["echo"] * 6, "big", "chain", "chain", "count", "spawn", "map", "die")
+FORMS = (*["echo"] * 6, "big", "chain", "chain", "beside", "count", "spawn", "map", "die")
 
 
 class Soak:
@@ -98,8 +118,8 @@ class Soak:
         self.serving[name].run("pass")
 
     def call(self, dice: random.Random, number: int) -> None:
-        name, form = dice.choice(NAMES), dice.choice(FORMS)
-        model = lm.Cls.from_name(name, "Model")()
+        (name, cls), form = dice.choice(CLASSES), dice.choice(FORMS)
+        model = lm.Cls.from_name(name, cls)()
         try:
             if not self.is_right(dice, model, name, form, number):
                 self.wrong.append(f"{form} of {name}")
@@ -122,8 +142,11 @@ class Soak:
         if form == "big":
             return len(model.echo.remote(bytes(300_000))) == 300_000
         if form == "chain":
-            path = [one for one in NAMES if one != name][: dice.randint(1, 2)]
+            path = [one for one in CLASSES if one[0] != name]
+            path = dice.sample(path, dice.randint(1, 2))
             return bool(model.chain.remote(path, number) == number + len(path))
+        if form == "beside":
+            return bool(model.beside.remote(number) == number + 1)
         if form == "count":
             return list(model.count.remote_gen(5)) == list(range(5))
         if form == "spawn":
@@ -147,7 +170,8 @@ class Soak:
             self._ended.wait_for(lambda: self._calls >= wanted or bool(self.wrong))
 
     def disturb(self, kills: int, interrupts: int) -> None:
-        events = ["kill"] * kills + ["interrupt"] * interrupts + ["declare"] * (kills + 1)
+        events = ["kill"] * kills + ["interrupt"] * interrupts
+        events += ["declare", "stop"] * (kills + 1)
         self.dice.shuffle(events)
         for event in events:
             self.wait_for_calls()
@@ -156,6 +180,8 @@ class Soak:
             name = self.dice.choice(NAMES)
             if event == "interrupt":
                 os.kill(os.getpid(), signal.SIGINT)
+            elif event == "stop":
+                self.stop_container()
             elif event == "declare":
                 self.serving[name].run(f"declare({self.dice.randint(1, 9)})")
             else:
@@ -163,6 +189,15 @@ class Soak:
                 self.start(name)
             self.counts[event] += 1
         self.is_over = True
+
+    def stop_container(self) -> None:
+        """Stop any container from outside, as ``docker stop`` does: its exit runs."""
+        running = [one for one in ProcessEngine().containers() if one.running]
+        if running:
+            record = Store(state_root()).instance(self.dice.choice(running).name)
+            if record is not None and record.keeper.alive():
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(record.keeper.pid, signal.SIGTERM)
 
     def missing_exits(self) -> list[str]:
         """Close the sessions. Return the instances whose exit has not run a while later."""
