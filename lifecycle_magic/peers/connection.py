@@ -32,12 +32,16 @@ from lifecycle_magic.wire.nested import pack_input
 from lifecycle_magic.wire.python_versions import python_minor
 from lifecycle_magic.wire.unpicklable import arguments_error
 
-__all__ = ["Listener", "PeerConnection", "connect"]
+__all__ = ["Listener", "PeerConnection", "Unreachable", "connect"]
 
 _END_SECONDS = 2.0
 """Seconds after the end of one connection in which the others of an ended session end, too."""
 
 _open: weakref.WeakSet[PeerConnection] = weakref.WeakSet()
+
+
+class Unreachable(Error):
+    """A session does not answer. It may have ended since its record was read."""
 
 
 class Listener(Protocol):
@@ -127,7 +131,7 @@ def connect(served: Served) -> PeerConnection:
     try:
         channel = _introduce(served, NAMED)
     except (OSError, WireError, Error) as error:
-        raise Error(f"{served.who} can't be reached: {error}") from None
+        raise Unreachable(f"{served.who} can't be reached: {error}") from None
     return PeerConnection(channel, served)
 
 

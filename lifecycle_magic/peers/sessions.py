@@ -5,14 +5,18 @@ from __future__ import annotations
 import difflib
 import os
 import threading
+import time
 
 from lifecycle_magic.exception import InvalidError, NotFoundError
 from lifecycle_magic.host.paths import state_root
 from lifecycle_magic.host.served import Served, living, newest
 from lifecycle_magic.named.reach import Name
-from lifecycle_magic.peers.connection import PeerConnection, connect
+from lifecycle_magic.peers.connection import PeerConnection, Unreachable, connect
 
 __all__ = ["Sessions", "sessions"]
+
+_END_SECONDS = 2.0
+"""Seconds in which the process of a session ends whose socket has ended: it frees its memory."""
 
 
 class Sessions:
@@ -33,9 +37,17 @@ class Sessions:
         used = self._bound.get(name)
         if used is None or used.is_closed or used.is_left:
             with self._lock:
-                served = _the_one(name, used)
-                used = self._bound[name] = self._connect(served)
+                used = self._bound[name] = self._connect_to_one(name, used)
         return used, str(name)
+
+    def _connect_to_one(self, name: Name, before: PeerConnection | None) -> PeerConnection:
+        while True:
+            served = _the_one(name, before)
+            try:
+                return self._connect(served)
+            except Unreachable:
+                if not _ends(served):
+                    raise
 
     def forget(self, name: Name) -> None:
         """Look ``name`` up again at its next use."""
@@ -48,7 +60,12 @@ class Sessions:
             served = Served.read(folder)
             if served is None or not served.owner.alive():
                 return None
-            return self._connect(served)
+            try:
+                return self._connect(served)
+            except Unreachable:
+                if _ends(served):
+                    return None
+                raise
 
     def _connect(self, served: Served) -> PeerConnection:
         known = self._open.get(served.session)
@@ -59,6 +76,16 @@ class Sessions:
     def forget_all_in_child(self) -> None:
         """Drop the connections, which a forked child must not use."""
         self._bound, self._open, self._lock = {}, {}, threading.Lock()
+
+
+def _ends(served: Served) -> bool:
+    """Return whether a session that does not answer has ended, or does so in a moment."""
+    deadline = time.monotonic() + _END_SECONDS
+    while (found := Served.read(served.folder)) is not None and found.owner.alive():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(_END_SECONDS / 200)
+    return True
 
 
 def _the_one(name: Name, before: PeerConnection | None) -> Served:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -90,14 +93,42 @@ def accessible(need_js: Path) -> Callable[[Notebook], None]:
 # --- beginning -----------------------------------------------------------------------------------
 
 
-def test_an_empty_session_explains_how_to_begin(open_notebook: Open, accessible):
+LEFT = """
+import os
+import lifecycle_magic as lm
+
+app = lm.App("left", engine="process")
+
+@app.cls(keep="15m")
+class Left:
+    @lm.method()
+    def one(self):
+        return 1
+
+assert Left().one.remote() == 1
+os._exit(0)
+"""
+
+
+@pytest.mark.process
+def test_an_empty_session_explains_how_to_begin_and_shows_what_an_earlier_one_left(
+    open_notebook: Open, accessible, tmp_path: Path
+):
+    subprocess.run([sys.executable, "-c", LEFT], cwd=tmp_path, check=True)
     notebook = open_notebook(PANEL)
     notebook.run(0)
     expect(notebook.panel).to_contain_text("No container runs in this session yet.")
     expect(notebook.panel.locator("pre")).to_contain_text("%%lifecycle_cls")
     expect(notebook.panel.get_by_role("status").first).to_have_text("live")
     expect(notebook.page.get_by_text("This was the live panel")).to_be_hidden()
+    kept = notebook.panel.get_by_role("listitem").filter(has_text="Left")
+    expect(kept).to_contain_text(f"process  ·  folder {tmp_path}")
+    expect(kept).to_contain_text(re.compile(r"14 min \d+ s left"))
     accessible(notebook)
+    kept.get_by_role("button").click()
+    accessible(notebook)
+    kept.get_by_role("alertdialog").get_by_role("button").first.click()
+    expect(kept).to_have_count(0)
 
 
 # --- a container's life --------------------------------------------------------------------------
