@@ -5,8 +5,8 @@
 `packing` prepare the code that travels into containers. `context` lists what a service needs from
 its session.
 
-Calls from inside containers arrive by `inside_calls`, those of other processes by `peer_calls`.
-Each connection is an `inside_connection` or, for a thread that waits, a `serial_connection`; both
+Calls from inside containers arrive by `container_calls`, those of other processes by `peer_calls`.
+Each connection is an `concurrent_connection` or, for a thread that waits, a `serial_connection`; both
 send frames by `caller_connection`. `kept_calls` has the outcomes of spawned calls, `object_store`
 the queues and dictionaries.
 """

@@ -7,7 +7,7 @@ import socket
 import threading
 from collections.abc import Callable
 
-from lifecycle_magic.services.inside_connection import InsideConnection
+from lifecycle_magic.services.concurrent_connection import ConcurrentConnection
 
 __all__ = ["HELLO_SECONDS", "MAX_NEWCOMERS", "Acceptor"]
 
@@ -23,9 +23,9 @@ MAX_NEWCOMERS = 64
 class Acceptor:
     """The connections of one kind. ``admit`` reads the hello; None refuses the connection."""
 
-    def __init__(self, admit: Callable[[socket.socket], InsideConnection | None]) -> None:
+    def __init__(self, admit: Callable[[socket.socket], ConcurrentConnection | None]) -> None:
         self._admit = admit
-        self.connections: set[InsideConnection] = set()
+        self.connections: set[ConcurrentConnection] = set()
         self._newcomers: set[socket.socket] = set()
 
     def accept(self, listener: socket.socket) -> None:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["CallSource", "ContainerSource", "ProcessSource", "SessionCalls"]
 
-Find = Callable[[str], "Service | None"]
+FindService = Callable[[str], "Service | None"]
 """Returns the service of a class by its key. None if another session may serve it. Raises
 `InvalidError` or `NotFoundError` if there is none.
 """
@@ -43,7 +43,7 @@ class CallSource(Protocol):
     ``is_process`` is true for another process of this user, which is trusted more than a container.
     """
 
-    find: Find
+    find: FindService
     is_process: bool
     prompt_answers: PromptAnswers | None  # to the prompts of a container
 
@@ -65,7 +65,7 @@ class ContainerSource:
 
     is_process = False
 
-    def __init__(self, container: Container, find: Find) -> None:
+    def __init__(self, container: Container, find: FindService) -> None:
         self.find = find
         self._container = container
         self.prompt_answers: PromptAnswers | None = container.prompt_answers
@@ -90,7 +90,7 @@ class ProcessSource:
 
     is_process = True
 
-    def __init__(self, find: Find, serves: Callable[[str], bool]) -> None:
+    def __init__(self, find: FindService, serves: Callable[[str], bool]) -> None:
         self.find = find
         self.serves = serves
         self.prompt_answers: PromptAnswers | None = None

@@ -14,7 +14,7 @@ from lifecycle_magic.engines.base import Engine
 from lifecycle_magic.host.ledger import Ledger
 from lifecycle_magic.host.owner import Owner
 from lifecycle_magic.lifecycle.bus import Bus
-from lifecycle_magic.services.inside_calls import InsideCalls
+from lifecycle_magic.services.container_calls import ContainerCalls
 from lifecycle_magic.threads.event_loop import EventLoop
 from lifecycle_magic.web.site import Site
 
@@ -33,7 +33,7 @@ class SessionContext(Protocol):
     ledger: Ledger
 
     @property
-    def inside_calls(self) -> InsideCalls: ...
+    def container_calls(self) -> ContainerCalls: ...
     def engine(self, wanted: str | None = None) -> Engine: ...
     def notice(
         self, cls: str | None, text: str, level: Literal["info", "warning"] = "info"

@@ -27,8 +27,8 @@ from lifecycle_magic.host.keep_record import KeepRecord
 from lifecycle_magic.host.paths import private_folder
 from lifecycle_magic.lifecycle.states import Publish
 from lifecycle_magic.services import bundle
+from lifecycle_magic.services.container_calls import SOCKET_NAME
 from lifecycle_magic.services.context import Notices, SessionContext
-from lifecycle_magic.services.inside_calls import SOCKET_NAME
 from lifecycle_magic.services.spare import Spare
 from lifecycle_magic.services.version import Version
 from lifecycle_magic.spec.class_spec import ClassSpec
@@ -88,7 +88,7 @@ class Launcher:
         if spec.options.buffer_containers:
             spare = self.spare.take(_spare_key(version, image), plan, on_exit)
             if spare is not None and self._fill_spare(spare, version):
-                self._context.inside_calls.expect(plan.setup.session, spare)
+                self._context.container_calls.expect(plan.setup.session, spare)
                 return spare
         return self._register(self._create(version, plan, on_exit))
 
@@ -138,7 +138,7 @@ class Launcher:
         launch = dataclasses.replace(plan.launch, name=record.container, run_dir=record.run_dir)
         plan = dataclasses.replace(plan, launch=launch, adopted=True)
         (record.run_dir / SOCKET_NAME).unlink(missing_ok=True)  # of the session before
-        self._context.inside_calls.link(version.engine, record.run_dir)
+        self._context.container_calls.link(version.engine, record.run_dir)
         container = Container(
             plan,
             version.engine,
@@ -146,7 +146,7 @@ class Launcher:
             self._context.bus.publish,
             self._exit_callback(version.engine, on_exited),
         )
-        self._context.inside_calls.expect(plan.setup.session, container)
+        self._context.container_calls.expect(plan.setup.session, container)
         return self._register(container)
 
     def forget(self, container: Container) -> None:
@@ -179,7 +179,7 @@ class Launcher:
         private_folder(plan.launch.run_dir)
         if not spare:  # a spare gets its class and modules later
             bundle.write_modules(version.code, plan.launch.run_dir)
-        self._context.inside_calls.link(version.engine, plan.launch.run_dir)
+        self._context.container_calls.link(version.engine, plan.launch.run_dir)
         container = Container(
             plan,
             version.engine,
@@ -187,7 +187,7 @@ class Launcher:
             publish or self._context.bus.publish,
             on_exit,
         )
-        self._context.inside_calls.expect(plan.setup.session, container)
+        self._context.container_calls.expect(plan.setup.session, container)
         return container
 
     def _register(self, container: Container) -> Container:
@@ -248,7 +248,7 @@ class Launcher:
             launch=launch,
             setup=setup._replace(
                 around=around,
-                session=self._context.inside_calls.invite(version.engine, self._key),
+                session=self._context.container_calls.invite(version.engine, self._key),
                 session_id=self._context.id,
             ),
             channels=spec.max_inputs,

@@ -21,9 +21,9 @@ from lifecycle_magic.host.private_file import write_private
 from lifecycle_magic.host.served import FOLDER, Served, label_of_this_process
 from lifecycle_magic.host.user_of_socket import is_own_user
 from lifecycle_magic.services.acceptor import Acceptor
-from lifecycle_magic.services.call_sources import Find, ProcessSource, SessionCalls
+from lifecycle_magic.services.call_sources import FindService, ProcessSource, SessionCalls
 from lifecycle_magic.services.caller_watch import caller_watch
-from lifecycle_magic.services.inside_connection import InsideConnection
+from lifecycle_magic.services.concurrent_connection import ConcurrentConnection
 from lifecycle_magic.services.serial_connection import SerialConnection
 from lifecycle_magic.threads.event_loop import EventLoop
 from lifecycle_magic.wire import hello
@@ -45,7 +45,7 @@ class PeerCalls:
         folder: Path,
         owner: Owner,
         event_loop: EventLoop,
-        find: Find,
+        find: FindService,
         serves: Callable[[str], bool],
         calls: SessionCalls,
     ) -> None:
@@ -83,11 +83,11 @@ class PeerCalls:
             self._served.write()
 
     @property
-    def connections(self) -> set[InsideConnection]:
+    def connections(self) -> set[ConcurrentConnection]:
         """The connections of other processes."""
         return self._acceptor.connections
 
-    def _admit(self, sock: socket.socket) -> InsideConnection | None:
+    def _admit(self, sock: socket.socket) -> ConcurrentConnection | None:
         if not is_own_user(sock):
             return None
         channel = Channel(sock, max_frame=hello.MAX_HELLO_BYTES)
@@ -97,7 +97,7 @@ class PeerCalls:
         sock.settimeout(None)
         if greeting.role == hello.SERIAL:
             return SerialConnection(channel, self._source, self._calls, self._callers)
-        connection = InsideConnection(channel, self._source, self._calls)
+        connection = ConcurrentConnection(channel, self._source, self._calls)
         if self._is_closed:  # its caller has read the record before
             connection.notify(Kind.LEAVING)
         return connection

@@ -3,7 +3,7 @@
 They come one after the other. So one thread does everything: it reads a call, sends it to a warm
 container, waits for the answer and sends that back. No other thread of this process is involved,
 as in `lifecycle_magic.calls.sync`. What this can't serve, such as a call for which no container is
-ready, goes the way of `lifecycle_magic.services.inside_connection`.
+ready, goes the way of `lifecycle_magic.services.concurrent_connection`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from lifecycle_magic.calls.sync import read_reply
 from lifecycle_magic.exception import Error, WireError
 from lifecycle_magic.services.call_sources import CallSource, SessionCalls
 from lifecycle_magic.services.caller_watch import CallerWatch
-from lifecycle_magic.services.inside_connection import InsideConnection
+from lifecycle_magic.services.concurrent_connection import ConcurrentConnection
 from lifecycle_magic.services.running_calls import checked_method
 from lifecycle_magic.wire.frames import Channel, Frame, Kind
 from lifecycle_magic.wire.nested import REMOTE, Ask, read_ask
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 __all__ = ["SerialConnection"]
 
 
-class SerialConnection(InsideConnection):
+class SerialConnection(ConcurrentConnection):
     """An admitted connection of the role SERIAL: see `lifecycle_magic.wire.nested`.
 
     ``callers`` notices when the caller closes the connection while its call runs.

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     # A session opens with the extension, and services come with the first class.
     from lifecycle_magic.handles.registry_entry import RegistryEntry
     from lifecycle_magic.services.circle_watch import CircleWatch
-    from lifecycle_magic.services.inside_calls import InsideCalls
+    from lifecycle_magic.services.container_calls import ContainerCalls
     from lifecycle_magic.services.kept_calls import KeptCalls
     from lifecycle_magic.services.peer_calls import PeerCalls
     from lifecycle_magic.services.service import Service
@@ -62,7 +62,7 @@ class ServedCalls:
         self._event_loop = event_loop
         self._services = services
         self._warn = warn
-        self._inside: InsideCalls | None = None
+        self._inside: ContainerCalls | None = None
         self._peers: PeerCalls | None = None
         self._kept: KeptCalls | None = None
         self._circle_watch: CircleWatch | None = None
@@ -77,14 +77,14 @@ class ServedCalls:
         return f"session {self.id} ({label_of_this_process()}, process {self._owner.pid})"
 
     @property
-    def inside_calls(self) -> InsideCalls:
+    def container_calls(self) -> ContainerCalls:
         """What serves the calls that containers make."""
         with self._lock:
             if self._inside is None:
-                from lifecycle_magic.services.inside_calls import InsideCalls
+                from lifecycle_magic.services.container_calls import ContainerCalls
 
                 find = self._find_service
-                self._inside = InsideCalls(self._folder, self._event_loop, find, self)
+                self._inside = ContainerCalls(self._folder, self._event_loop, find, self)
             return self._inside
 
     @property

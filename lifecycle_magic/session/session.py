@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from lifecycle_magic.container.kept import KeptContainer
     from lifecycle_magic.engines.base import Engine
     from lifecycle_magic.handles.registry_entry import RegistryEntry
-    from lifecycle_magic.services.inside_calls import InsideCalls
+    from lifecycle_magic.services.container_calls import ContainerCalls
     from lifecycle_magic.services.service import Service
 
 _log = logging.getLogger(__name__)
@@ -130,9 +130,9 @@ class Session:
         return [one for name, one in found.items() if name not in ("docker", "process")]
 
     @property
-    def inside_calls(self) -> InsideCalls:
+    def container_calls(self) -> ContainerCalls:
         """What serves the calls that containers make."""
-        return self.served_calls.inside_calls
+        return self.served_calls.container_calls
 
     def uses(self, name: str) -> bool:
         """Return whether this session has used the engine called ``name``."""

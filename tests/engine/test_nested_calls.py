@@ -203,7 +203,7 @@ def test_a_start_that_outlives_its_session_opens_no_socket(site_on_each: Site) -
     work = site_on_each.instance()
     assert work.echo.remote(1) == 1
     [container] = ours.containers()
-    calls, engine = ours.inside_calls, container.engine
+    calls, engine = ours.container_calls, container.engine
     assert calls.invite(engine, "Model") is not None
     calls.close()
     assert calls.invite(engine, "Model") is None

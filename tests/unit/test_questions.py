@@ -29,7 +29,7 @@ KEPT = {
     "named/handles.py:_calls",
     "session/registry.py:spec",
     "session/served_calls.py:circle_watch",
-    "session/served_calls.py:inside_calls",
+    "session/served_calls.py:container_calls",
     "session/served_calls.py:kept_calls",
     "session/served_calls.py:peer_calls",
     "threads/event_loop.py:reply_loop",

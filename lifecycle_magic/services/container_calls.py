@@ -21,15 +21,15 @@ from lifecycle_magic.engines.base import Engine, Listener
 from lifecycle_magic.exception import Error, InvalidError
 from lifecycle_magic.host.paths import file_name, private_folder
 from lifecycle_magic.services.acceptor import Acceptor
-from lifecycle_magic.services.call_sources import ContainerSource, Find, SessionCalls
-from lifecycle_magic.services.inside_connection import InsideConnection
+from lifecycle_magic.services.call_sources import ContainerSource, FindService, SessionCalls
+from lifecycle_magic.services.concurrent_connection import ConcurrentConnection
 from lifecycle_magic.threads.event_loop import EventLoop
 from lifecycle_magic.wire import hello
 from lifecycle_magic.wire.frames import Channel
 from lifecycle_magic.wire.nested import Invitation
 from lifecycle_magic.wire.proofs import key_id
 
-__all__ = ["SOCKET_NAME", "InsideCalls"]
+__all__ = ["SOCKET_NAME", "ContainerCalls"]
 
 _log = logging.getLogger(__name__)
 
@@ -37,14 +37,14 @@ SOCKET_NAME = "calls"
 """The name of the socket in a run folder."""
 
 
-class InsideCalls:
+class ContainerCalls:
     """The listeners and connections of one session.
 
     ``find`` returns the service of a class by its key.
     """
 
     def __init__(
-        self, folder: Path, event_loop: EventLoop, find: Find, calls: SessionCalls
+        self, folder: Path, event_loop: EventLoop, find: FindService, calls: SessionCalls
     ) -> None:
         self._folder = folder
         self._event_loop = event_loop
@@ -103,7 +103,7 @@ class InsideCalls:
 
     # --- connections -----------------------------------------------------------------------
 
-    def _admit(self, sock: socket.socket) -> InsideConnection | None:
+    def _admit(self, sock: socket.socket) -> ConcurrentConnection | None:
         channel = Channel(sock, max_frame=hello.MAX_HELLO_BYTES)
         greeting = hello.read_hello(channel)
         if greeting is None:
@@ -117,10 +117,10 @@ class InsideCalls:
         if hello.admit_hello(channel, greeting, token, any_python=True, is_key=True) is None:
             return None
         sock.settimeout(None)
-        return InsideConnection(channel, ContainerSource(container, self._find), self._calls)
+        return ConcurrentConnection(channel, ContainerSource(container, self._find), self._calls)
 
     @property
-    def connections(self) -> set[InsideConnection]:
+    def connections(self) -> set[ConcurrentConnection]:
         """The connections of containers."""
         return self._acceptor.connections
 

@@ -60,10 +60,10 @@ if TYPE_CHECKING:
     from lifecycle_magic.pool.pool import Pool
     from lifecycle_magic.spec.class_spec import MethodSpec
 
-__all__ = ["InsideConnection"]
+__all__ = ["ConcurrentConnection"]
 
 
-class InsideConnection(CallerConnection):
+class ConcurrentConnection(CallerConnection):
     """An admitted connection, whose calls ``source`` makes."""
 
     def __init__(self, channel: Channel, source: CallSource, session: SessionCalls) -> None:
