@@ -11,7 +11,6 @@ import functools
 import hashlib
 import json
 import os
-import secrets
 import sys
 import time
 from collections.abc import Mapping
@@ -19,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lifecycle_magic.host.paths import file_name, private_folder, state_root
+from lifecycle_magic.host.private_file import write_private
 
 __all__ = ["Layer", "Record", "describe", "explain", "keep", "last", "notebook"]
 
@@ -123,15 +123,12 @@ def last(engine: str, app: str, name: str) -> Record | None:
 
 def keep(engine: str, app: str, name: str, record: Record) -> None:
     """Store ``record`` as the last build of this notebook's class ``name``."""
-    path = _path(engine, app, name)
     content = {
         "at": record.at,
         "layers": [[layer.title, dict(layer.parts)] for layer in record.layers],
         "reasons": record.reasons,
     }
-    part = path.with_name(f".{path.name}-{secrets.token_hex(4)}")
-    part.write_text(json.dumps(content))
-    part.replace(path)
+    write_private(_path(engine, app, name), json.dumps(content))
 
 
 def _path(engine: str, app: str, name: str) -> Path:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from lifecycle_magic.engines.process.keeper import remove_tree
 from lifecycle_magic.host import checked_json, keep_record, run_files
+from lifecycle_magic.host.private_file import write_private
 
 __all__ = ["FILE_PATTERN", "ContainerRecord", "discard"]
 
@@ -43,10 +44,7 @@ class ContainerRecord:
 
     def write(self, run_dir: Path) -> None:
         """Write the record, either whole or not at all."""
-        path = self.path(run_dir)
-        part = path.with_name(f".{path.name}")
-        part.write_text(json.dumps(asdict(self)))
-        part.replace(path)
+        write_private(self.path(run_dir), json.dumps(asdict(self)))
 
     @classmethod
     def read(cls, run_dir: Path) -> ContainerRecord:

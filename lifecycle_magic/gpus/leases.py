@@ -12,7 +12,6 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import json
-import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -23,7 +22,8 @@ from lifecycle_magic.gpus.device import Gpu, GpuUse
 from lifecycle_magic.gpus.request import GpuRequest
 from lifecycle_magic.host import checked_json, run_files
 from lifecycle_magic.host.owner import Owner
-from lifecycle_magic.host.paths import private_folder
+from lifecycle_magic.host.paths import matching, private_folder
+from lifecycle_magic.host.private_file import write_private
 
 __all__ = ["Lease", "Leases"]
 
@@ -114,7 +114,7 @@ class Leases:
 
     def _held(self, *, remove: bool) -> list[Lease]:
         found = []
-        for path in sorted(self._folder.glob("*.json")):
+        for path in sorted(matching(self._folder, "*.json")):
             lease = _read(path)
             if lease is not None and lease.is_held():
                 found.append(lease)
@@ -127,10 +127,7 @@ class Leases:
 
     def _write(self, lease: Lease) -> None:
         private_folder(self._folder)
-        path = self._path(lease)
-        new = path.with_suffix(".new")
-        new.write_text(json.dumps(asdict(lease)))
-        os.replace(new, path)
+        write_private(self._path(lease), json.dumps(asdict(lease)))
 
     @contextlib.contextmanager
     def _locked(self, how: int) -> Iterator[None]:

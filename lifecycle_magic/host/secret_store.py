@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
 
 from lifecycle_magic.exception import InvalidError
-from lifecycle_magic.host import unfinished
-from lifecycle_magic.host.paths import private_folder, state_root
+from lifecycle_magic.host.paths import matching, private_folder, state_root
+from lifecycle_magic.host.private_file import write_private
 
 __all__ = ["create", "delete", "names", "read"]
 
@@ -19,17 +18,7 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}", re.ASCII)
 
 def create(name: str, values: Mapping[str, str]) -> None:
     """Store ``values`` under ``name``, in place of what was there."""
-    folder = _folder()
-    target = folder / f"{check_name(name)}.json"
-    part = folder / unfinished.temporary_name()
-    descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    try:
-        with os.fdopen(descriptor, "w") as file:
-            json.dump(dict(values), file)
-        part.replace(target)
-    except BaseException:
-        part.unlink(missing_ok=True)
-        raise
+    write_private(_folder() / f"{check_name(name)}.json", json.dumps(dict(values)))
 
 
 def read(name: str) -> dict[str, str] | None:
@@ -49,7 +38,7 @@ def read(name: str) -> dict[str, str] | None:
 
 def names() -> list[str]:
     """Return the names of all stored secrets, sorted."""
-    return sorted(path.stem for path in _folder().glob("[!.]*.json"))
+    return sorted(path.stem for path in matching(_folder(), "[!.]*.json"))
 
 
 def delete(name: str) -> bool:

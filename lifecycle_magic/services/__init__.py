@@ -6,7 +6,7 @@
 its session.
 
 Calls from inside containers arrive by `container_calls`, those of other processes by `peer_calls`.
-Each connection is an `concurrent_connection` or, for a thread that waits, a `serial_connection`; both
-send frames by `caller_connection`. `kept_calls` has the outcomes of spawned calls, `object_store`
-the queues and dictionaries.
+Each connection is a `concurrent_connection` or, for a thread that waits, a `serial_connection`;
+both send frames by `caller_connection`. `kept_calls` has the outcomes of spawned calls,
+`object_store` the queues and dictionaries.
 """

@@ -49,7 +49,7 @@ def sweep(root: Path, session: Engines) -> dict[Path, Exception]:
             _sweep_session(folder, session, History(root), ended, failed)
         except Exception as error:  # one folder must not prevent the cleaning of the others
             failed[folder] = error
-    for kind in ("run", "guest", "instances", "images"):
+    for kind in ("run", "guest", "instances", "images", "builds", "gpus", "secrets"):
         for path in unfinished.abandoned(root / kind):
             remove_tree(str(path))
     if ended or session.uses("docker"):
