@@ -9,7 +9,7 @@ from lifecycle_magic.callers.methods_with_aio import items_with_aio
 from lifecycle_magic.callers.object_calls import (
     EMPTY,
     Answer,
-    Asked,
+    ObjectRequest,
     SharedObject,
     asks,
     deletes,
@@ -73,18 +73,18 @@ class Dict(SharedObject):
     new = OldMember(lambda cls, **of_modal: cls.ephemeral(**of_modal))
 
     @asks
-    def get(self, key: Any, default: Any = None) -> Asked[Any]:
+    def get(self, key: Any, default: Any = None) -> ObjectRequest[Any]:
         """Return the value of ``key``, or ``default`` if there is none."""
-        return Asked("get", (_identity(key),), lambda answer: _value(answer, default))
+        return ObjectRequest("get", (_identity(key),), lambda answer: _value(answer, default))
 
     @asks
-    def put(self, key: Any, value: Any, *, skip_if_exists: bool = False) -> Asked[bool]:
+    def put(self, key: Any, value: Any, *, skip_if_exists: bool = False) -> ObjectRequest[bool]:
         """Set the value of ``key``. Return False if ``skip_if_exists`` kept an earlier value."""
         entries = [_entry(key, value)]
-        return Asked("put", (entries, bool(skip_if_exists)), lambda answer: bool(answer[1]))
+        return ObjectRequest("put", (entries, bool(skip_if_exists)), lambda answer: bool(answer[1]))
 
     @asks
-    def pop(self, key: Any, default: Any = _MISSING) -> Asked[Any]:
+    def pop(self, key: Any, default: Any = _MISSING) -> ObjectRequest[Any]:
         """Remove ``key`` and return its value, or ``default``. Raises `KeyError` without one."""
 
         def finish(answer: Answer) -> Any:
@@ -93,28 +93,30 @@ class Dict(SharedObject):
                 raise KeyError(key)
             return found
 
-        return Asked("pop", (_identity(key),), finish)
+        return ObjectRequest("pop", (_identity(key),), finish)
 
     @asks
-    def update(self, other: Mapping[Any, Any] | None = None, /, **kwargs: Any) -> Asked[None]:
+    def update(
+        self, other: Mapping[Any, Any] | None = None, /, **kwargs: Any
+    ) -> ObjectRequest[None]:
         """Set several values, all at once."""
         entries = [_entry(key, value) for key, value in {**dict(other or {}), **kwargs}.items()]
-        return Asked("put", (entries, False), lambda answer: None)
+        return ObjectRequest("put", (entries, False), lambda answer: None)
 
     @asks
-    def contains(self, key: Any) -> Asked[bool]:
+    def contains(self, key: Any) -> ObjectRequest[bool]:
         """Return whether there is a value of ``key``."""
-        return Asked("contains", (_identity(key),), lambda answer: bool(answer[1]))
+        return ObjectRequest("contains", (_identity(key),), lambda answer: bool(answer[1]))
 
     @asks
-    def len(self) -> Asked[int]:
+    def len(self) -> ObjectRequest[int]:
         """Return the number of keys."""
-        return Asked("len", (), lambda answer: int(answer[1]))
+        return ObjectRequest("len", (), lambda answer: int(answer[1]))
 
     @asks
-    def clear(self) -> Asked[None]:
+    def clear(self) -> ObjectRequest[None]:
         """Remove all keys."""
-        return Asked("clear", (), lambda answer: None)
+        return ObjectRequest("clear", (), lambda answer: None)
 
     @items_with_aio
     def keys(self) -> Iterator[Any]:

@@ -20,7 +20,8 @@ from lifecycle_magic.wire.pickling import dumps, loads
 
 __all__ = [
     "EMPTY", "EPHEMERAL", "FULL", "MISSING", "OK", "TOO_LARGE",
-    "Answer", "Asked", "Packed", "Request", "SharedObject", "asks", "deletes", "pack", "unpack",
+    "Answer", "ObjectRequest", "Packed", "Request", "SharedObject", "asks", "deletes",
+    "pack", "unpack",
 ]  # fmt: skip
 
 Packed = tuple[bytes, tuple[bytes, ...]]
@@ -180,7 +181,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
-class Asked(Generic[T]):
+class ObjectRequest(Generic[T]):
     """A request, and what makes the result of its answer."""
 
     def __init__(
@@ -192,7 +193,7 @@ class Asked(Generic[T]):
 
 
 def asks(
-    prepare: Callable[Concatenate[Any, P], Asked[T]],
+    prepare: Callable[Concatenate[Any, P], ObjectRequest[T]],
 ) -> MethodWithAio[P, T, Coroutine[Any, Any, T]]:
     """Make a method of a `SharedObject`, with a form for coroutines, from what prepares its
     request.

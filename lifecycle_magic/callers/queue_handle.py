@@ -13,7 +13,7 @@ from lifecycle_magic.callers.object_calls import (
     EMPTY,
     FULL,
     Answer,
-    Asked,
+    ObjectRequest,
     SharedObject,
     asks,
     deletes,
@@ -87,7 +87,7 @@ class Queue(SharedObject):
         *,
         partition: str | None = None,
         partition_ttl: float = _DAY,
-    ) -> Asked[None]:
+    ) -> ObjectRequest[None]:
         """Add an item. A full partition is waited for.
 
         Raises `queue.Full` after ``timeout`` seconds, and at once if ``block`` is false. Raises
@@ -105,7 +105,7 @@ class Queue(SharedObject):
         *,
         partition: str | None = None,
         partition_ttl: float = _DAY,
-    ) -> Asked[None]:
+    ) -> ObjectRequest[None]:
         """Add several items, all at once and in their order: see `put`."""
         return self._put(list(vs), block, timeout, partition, partition_ttl)
 
@@ -116,7 +116,7 @@ class Queue(SharedObject):
         timeout: float | None,
         partition: str | None,
         ttl: float,
-    ) -> Asked[None]:
+    ) -> ObjectRequest[None]:
         items = [pack(value, "Queue.put: an item") for value in values]
         arguments = (_partition(partition), items, bool(block), _seconds(timeout), float(ttl))
 
@@ -124,12 +124,12 @@ class Queue(SharedObject):
             if answer[0] == FULL:
                 raise queue.Full("the partition of the queue is full")
 
-        return Asked("put", arguments, finish)
+        return ObjectRequest("put", arguments, finish)
 
     @asks
     def get(
         self, block: bool = True, timeout: float | None = None, *, partition: str | None = None
-    ) -> Asked[Any]:
+    ) -> ObjectRequest[Any]:
         """Remove the first item and return it. An empty queue is waited for.
 
         Raises `queue.Empty` after ``timeout`` seconds. If ``block`` is false, an empty queue
@@ -145,7 +145,7 @@ class Queue(SharedObject):
         timeout: float | None = None,
         *,
         partition: str | None = None,
-    ) -> Asked[list[Any]]:
+    ) -> ObjectRequest[list[Any]]:
         """Remove up to ``n_values`` items and return them; at least one is waited for: see `get`.
 
         If ``block`` is false, an empty queue returns an empty list.
@@ -157,7 +157,7 @@ class Queue(SharedObject):
 
     def _get(
         self, count: int, block: bool, timeout: float | None, partition: str | None, shape: Any
-    ) -> Asked[Any]:
+    ) -> ObjectRequest[Any]:
         if not block and timeout is not None:
             warnings.warn("Queue.get(block=False) ignores its timeout", stacklevel=4)
         seconds = _seconds(timeout)
@@ -167,17 +167,17 @@ class Queue(SharedObject):
                 raise queue.Empty(f"no item came within {seconds:g} s")
             return shape([unpack(one) for one in answer[1]])
 
-        return Asked("get", (_partition(partition), count, bool(block), seconds), finish)
+        return ObjectRequest("get", (_partition(partition), count, bool(block), seconds), finish)
 
     @asks
-    def len(self, *, partition: str | None = None, total: bool = False) -> Asked[int]:
+    def len(self, *, partition: str | None = None, total: bool = False) -> ObjectRequest[int]:
         """Return the number of items of a partition, or of all with ``total``."""
-        return Asked("len", (_partition(partition), bool(total)), _value)
+        return ObjectRequest("len", (_partition(partition), bool(total)), _value)
 
     @asks
-    def clear(self, *, partition: str | None = None, all: bool = False) -> Asked[None]:
+    def clear(self, *, partition: str | None = None, all: bool = False) -> ObjectRequest[None]:
         """Remove all items of a partition, or of all partitions with ``all``."""
-        return Asked("clear", (_partition(partition), bool(all)), _nothing)
+        return ObjectRequest("clear", (_partition(partition), bool(all)), _nothing)
 
     @items_with_aio
     def iterate(

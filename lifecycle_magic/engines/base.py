@@ -94,7 +94,7 @@ class Ended:
 
 
 @dataclass(frozen=True)
-class Found:
+class FoundContainer:
     """A container that the engine still has, with its labels.
 
     One that was created and not started is neither ``running`` nor ``ended``. On a swarm, ``node``
@@ -349,7 +349,7 @@ class Engine(Protocol):
         Empty where an engine is one machine. Called only while a view shows it.
         """
 
-    def containers(self) -> list[Found]:
+    def containers(self) -> list[FoundContainer]:
         """Return every container of this package on this engine, of all sessions."""
 
     def kept(self) -> list[Kept]:

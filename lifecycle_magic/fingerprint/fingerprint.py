@@ -39,7 +39,7 @@ from lifecycle_magic.fingerprint import bytecode, origin, string_names
 from lifecycle_magic.fingerprint.class_hierarchy import ClassHierarchy
 from lifecycle_magic.fingerprint.image_only import MissingModule
 from lifecycle_magic.fingerprint.introspection import (
-    Asked,
+    CodeQueries,
     annotated_names,
     asked_by,
     subclasses_of,
@@ -119,7 +119,7 @@ class _Reader:
         self.parts = Parts(self.special, unites)
         self.hierarchy = ClassHierarchy(within, self.parts)
         self.local_modules = LocalModules(own if within is None else within.__module__, self.parts)
-        self._asked = Asked()
+        self._asked = CodeQueries()
         self._definitions: list[type | FunctionType] = []  # that were read
 
     def finish(self, root: bytes) -> Fingerprint:

@@ -14,29 +14,29 @@ from typing import Any, NamedTuple
 from lifecycle_magic.fingerprint.own_attributes import has_typed_fields
 from lifecycle_magic.wire.annotations import names_in
 
-__all__ = ["Asked", "annotated_names", "asked_by", "subclasses_of"]
+__all__ = ["CodeQueries", "annotated_names", "asked_by", "subclasses_of"]
 
 _TYPES = frozenset({"get_type_hints", "get_annotations", "eval_str"})
 
 
-class Asked(NamedTuple):
+class CodeQueries(NamedTuple):
     """What some code asks for: subclasses of classes, types of annotations."""
 
     subclasses: bool = False
     types: bool = False
 
-    def __or__(self, other: Any) -> Asked:
-        return Asked(self.subclasses or other.subclasses, self.types or other.types)
+    def __or__(self, other: Any) -> CodeQueries:
+        return CodeQueries(self.subclasses or other.subclasses, self.types or other.types)
 
 
 @functools.lru_cache(maxsize=4096)
-def asked_by(code: CodeType) -> Asked:
+def asked_by(code: CodeType) -> CodeQueries:
     """Return what ``code``, and the code nested in it, asks for."""
     words = {*code.co_names}
     for one in code.co_consts:
         if isinstance(one, tuple):  # names of keyword arguments
             words |= {word for word in one if isinstance(word, str)}
-    found = Asked("__subclasses__" in words, not words.isdisjoint(_TYPES))
+    found = CodeQueries("__subclasses__" in words, not words.isdisjoint(_TYPES))
     for one in code.co_consts:
         if isinstance(one, CodeType):
             found |= asked_by(one)

@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from lifecycle_magic.gpus.device import Gpu, GpuUse
 from lifecycle_magic.gpus.request import GpuRequest
 
-__all__ = ["Taken", "choose", "lacking"]
+__all__ = ["TakenDevices", "choose", "lacking"]
 
 _BUSY_BYTES = 1 << 30
 """A device on which other programs have more than that is taken last. A desktop needs less."""
 
 
 @dataclass(frozen=True)
-class Taken:
+class TakenDevices:
     """Devices that a container has, by id; ``memory`` (MiB) if it has only a share of one."""
 
     gpus: tuple[str, ...]
@@ -25,7 +25,7 @@ class Taken:
 def choose(
     requests: Sequence[GpuRequest],
     gpus: Sequence[Gpu],
-    taken: Sequence[Taken],
+    taken: Sequence[TakenDevices],
     uses: Mapping[str, GpuUse],
 ) -> tuple[Gpu, ...]:
     """Return free devices for the first alternative that has enough of them, otherwise nothing.
@@ -33,7 +33,7 @@ def choose(
     Of free devices those come first that no other program uses, as ``uses`` reports by id.
 
     >>> pair = Gpu("GPU-a", 0), Gpu("GPU-b", 1)
-    >>> [gpu.index for gpu in choose([GpuRequest("1")], pair, [Taken(("GPU-a",))], {})]
+    >>> [gpu.index for gpu in choose([GpuRequest("1")], pair, [TakenDevices(("GPU-a",))], {})]
     [1]
     """
     for request in requests:
@@ -53,7 +53,7 @@ def choose(
 def _shared(
     memory: int,
     gpus: Sequence[Gpu],
-    taken: Sequence[Taken],
+    taken: Sequence[TakenDevices],
     uses: Mapping[str, GpuUse],
 ) -> list[Gpu]:
     """Return one device with that much memory left: of shared ones the fullest, else a free one."""

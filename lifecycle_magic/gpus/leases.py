@@ -17,7 +17,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from lifecycle_magic.gpus.choice import Taken, choose
+from lifecycle_magic.gpus.choice import TakenDevices, choose
 from lifecycle_magic.gpus.device import Gpu, GpuUse
 from lifecycle_magic.gpus.request import GpuRequest
 from lifecycle_magic.host import checked_json, run_files
@@ -79,7 +79,7 @@ class Leases:
         """Lease devices for a container; return None if no alternative has enough free ones."""
         with self._locked(fcntl.LOCK_EX):
             held = self._held(remove=True)
-            taken = [Taken(one.gpus, one.memory) for one in held]
+            taken = [TakenDevices(one.gpus, one.memory) for one in held]
             found = choose(requests, gpus, taken, uses)
             if not found:
                 return None

@@ -37,7 +37,7 @@ from lifecycle_magic.wire.messages import Adopt, Adopted, Swap
 from lifecycle_magic.wire.pickling import loads
 from lifecycle_magic.wire.python_versions import python_minor
 
-__all__ = ["Found", "Keeping"]
+__all__ = ["AdoptionResult", "Keeping"]
 
 _log = logging.getLogger(__name__)
 
@@ -50,7 +50,7 @@ REPLACED = Ending(EndKind.DRAIN, "it was replaced by new code")
 
 
 @dataclasses.dataclass
-class Found:
+class AdoptionResult:
     """What a kernel before has left of a class: how many containers were adopted, and whether any
     got new code.
     """
@@ -141,7 +141,7 @@ class Keeping:
         pool_for: Callable[[Arguments], Pool],
         *,
         may_stay: bool = True,
-    ) -> Found:
+    ) -> AdoptionResult:
         """Adopt what a kernel before has left of this class, in the pools that ``pool_for``
         returns.
 
@@ -149,7 +149,7 @@ class Keeping:
         declared state. Containers that can't be adopted, and those of another state, end when a
         new one is ready, or at once if both do not fit into this machine.
         """
-        found = Found()
+        found = AdoptionResult()
         self._giving_up.clear()
         for record in self._claim(version):
             fits = may_stay and (record.state, record.image) == (version.spec.state_key, image)
@@ -201,7 +201,7 @@ class Keeping:
         record: KeepRecord,
         version: Version,
         pool_for: Callable[[Arguments], Pool],
-        found: Found,
+        found: AdoptionResult,
     ) -> bool:
         """Adopt a container of the declared state. Return False if that is impossible."""
         home: list[Pool] = []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from lifecycle_magic.engines.base import Engine
 from lifecycle_magic.exception import EngineError
-from lifecycle_magic.gpus.choice import Taken, choose
+from lifecycle_magic.gpus.choice import TakenDevices, choose
 from lifecycle_magic.gpus.leases import Leases
 from lifecycle_magic.host.keep_record import KeepRecord
 from lifecycle_magic.host.paths import state_root
@@ -37,7 +37,7 @@ def _lacks_gpus(new: Options, old: KeepRecord, engine: Engine) -> bool:
     held = Leases(state_root()).held() if requests else []
     if not any(lease.container == old.container for lease in held):
         return False
-    taken = [Taken(lease.gpus, lease.memory) for lease in held]
+    taken = [TakenDevices(lease.gpus, lease.memory) for lease in held]
     return not choose(requests, engine.gpus(), taken, {})
 
 

@@ -19,7 +19,7 @@ from lifecycle_magic.decorators.classes import is_class
 from lifecycle_magic.decorators.travel import TRAVELS, travel_own
 from lifecycle_magic.fingerprint import warning_filters
 from lifecycle_magic.fingerprint.introspection import (
-    Asked,
+    CodeQueries,
     annotated_names,
     asked_by,
     subclasses_of,
@@ -141,7 +141,7 @@ class _Packer(ByValue):
         self.referrers: dict[Key, tuple[Key | None, str]] = {}
         self._writing: Key | None = None
         self._follows_names = True
-        self._asked = Asked()
+        self._asked = CodeQueries()
         self._classes: dict[type, None] = {}  # the user's, in the order in which they were found
         self.releases = ApplicationReleases()
 

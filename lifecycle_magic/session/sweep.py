@@ -19,7 +19,7 @@ from lifecycle_magic.lifecycle.history import Entry, History
 from lifecycle_magic.lifecycle.report import Report
 
 if TYPE_CHECKING:
-    from lifecycle_magic.engines.base import Engine, Found
+    from lifecycle_magic.engines.base import Engine, FoundContainer
 
 __all__ = ["discard_left", "folders", "sweep"]
 
@@ -111,7 +111,7 @@ def discard_left(engine: Engine) -> None:
             engine.kill(one.id)
 
 
-def _owner(found: Found) -> Owner | None:
+def _owner(found: FoundContainer) -> Owner | None:
     from lifecycle_magic.engines.base import LABEL  # an engine has been used by now
 
     return Owner.of_label(found.labels.get(f"{LABEL}.owner", ""))

@@ -16,7 +16,7 @@ import h11
 
 from lifecycle_magic.web.gathering import GatheringProtocol
 
-__all__ = ["BoundedProtocol", "Connections", "Use"]
+__all__ = ["BoundedProtocol", "ConnectionUse", "Connections"]
 
 HEAD_BYTES = 1 << 16
 """The most bytes of a request's head."""
@@ -36,7 +36,7 @@ _BODY_HEADERS = (b"content-length", b"transfer-encoding")
 MAX_CONNECTIONS = 1000
 
 
-class Use(enum.Enum):
+class ConnectionUse(enum.Enum):
     """What a connection is used for at the moment."""
 
     UNUSED = enum.auto()  # no request came yet
@@ -54,12 +54,12 @@ class Connections:
 
     def __init__(self, limit: int | None = None) -> None:
         self.limit = _connection_limit() if limit is None else limit
-        self._open: dict[Any, Callable[[], Use]] = {}
+        self._open: dict[Any, Callable[[], ConnectionUse]] = {}
 
     def __len__(self) -> int:
         return len(self._open)
 
-    def add(self, transport: Any, use: Callable[[], Use]) -> None:
+    def add(self, transport: Any, use: Callable[[], ConnectionUse]) -> None:
         """Add a connection; ``use`` returns what it is used for at the moment."""
         if len(self._open) >= self.limit:
             oldest = self._choose_oldest()
@@ -79,9 +79,9 @@ class Connections:
         idle = None
         for transport, use in self._open.items():
             match use():
-                case Use.UNUSED:
+                case ConnectionUse.UNUSED:
                     return transport
-                case Use.IDLE:
+                case ConnectionUse.IDLE:
                     idle = idle or transport
         return idle
 
@@ -159,10 +159,10 @@ class BoundedProtocol(GatheringProtocol):
         """Return whether no request is being answered here."""
         return not self._is_websocket and (self.cycle is None or self.cycle.response_complete)
 
-    def _use(self) -> Use:
+    def _use(self) -> ConnectionUse:
         if not self._is_idle():
-            return Use.BUSY
-        return Use.UNUSED if self.cycle is None else Use.IDLE
+            return ConnectionUse.BUSY
+        return ConnectionUse.UNUSED if self.cycle is None else ConnectionUse.IDLE
 
     # --- the head of a request -------------------------------------------------------------
 

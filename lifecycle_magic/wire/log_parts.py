@@ -18,7 +18,7 @@ from lifecycle_magic.decorators.classes import is_class
 
 __all__ = [
     "HandlerParts",
-    "Part",
+    "LogPart",
     "Travels",
     "handler_parts",
     "is_of_notebook",
@@ -37,7 +37,7 @@ Travels = Callable[[Any], bool]
 """Return whether a value of the notebook can travel, with the names that its code reads."""
 
 
-class Part(NamedTuple):
+class LogPart(NamedTuple):
     """A filter or formatter. One of a library is pickled apart, for the image may lack the library.
 
     ``digest`` is of its content. Two parts are compared by it.
@@ -55,8 +55,8 @@ class HandlerParts(NamedTuple):
     state: dict[str, Any]
     stream: str | None
     level: int
-    formatter: Part | None
-    filters: list[Part]
+    formatter: LogPart | None
+    filters: list[LogPart]
     digest: bytes
 
 
@@ -73,19 +73,19 @@ def is_picklable(value: Any) -> bool:
     return _pickled(value) is not None
 
 
-def part_of(value: Any, travels: Travels = is_picklable) -> Part | None:
+def part_of(value: Any, travels: Travels = is_picklable) -> LogPart | None:
     """Return a filter or formatter as a part; None if it can't travel."""
     if is_of_notebook(value):
         trial = _pickled(value)
-        return Part(value, b"", _digest(trial)) if trial and travels(value) else None
+        return LogPart(value, b"", _digest(trial)) if trial and travels(value) else None
     try:
         pickled = pickle.dumps(value, 5)
     except Exception:  # any error of a library's type
         return None
-    return Part(None, pickled, _digest(pickled))
+    return LogPart(None, pickled, _digest(pickled))
 
 
-def make_part(part: Part) -> Any:
+def make_part(part: LogPart) -> Any:
     """Return the filter or formatter of a part. Raises what unpickling raises."""
     return pickle.loads(part.pickled) if part.pickled else part.value
 

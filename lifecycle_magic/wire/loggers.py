@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
 from lifecycle_magic.wire import log_parts
-from lifecycle_magic.wire.log_parts import HandlerParts, Part, Travels, is_picklable
+from lifecycle_magic.wire.log_parts import HandlerParts, LogPart, Travels, is_picklable
 
 __all__ = [
     "Configured",
@@ -34,12 +34,12 @@ class Settings(NamedTuple):
     level: int
     propagate: bool
     disabled: bool
-    filters: list[Part]
+    filters: list[LogPart]
     handlers: list[HandlerParts]
     kind: Any = None
 
 
-class General(NamedTuple):
+class LoggingSettings(NamedTuple):
     """What the notebook set up in the module `logging` itself."""
 
     disable: int
@@ -160,7 +160,7 @@ _KERNEL_LOGGERS = frozenset(
 )
 
 
-def set_up(settings: list[Settings], general: General | None = None) -> None:
+def set_up(settings: list[Settings], general: LoggingSettings | None = None) -> None:
     """Set up loggers where definitions arrive."""
     # Imported only where definitions arrive: the kernel reads levels without cloudpickle.
     from lifecycle_magic.wire import definition_load
@@ -193,7 +193,7 @@ def _made(parts: list[Any], name: str) -> list[Any]:
     """Return filters or handlers, without those whose library the image lacks."""
     found = []
     for part in parts:
-        make: Any = log_parts.make_part if isinstance(part, Part) else log_parts.make_handler
+        make: Any = log_parts.make_part if isinstance(part, LogPart) else log_parts.make_handler
         try:
             found.append(make(part))
         except Exception as error:  # whatever a library's code raises
@@ -219,8 +219,8 @@ def _logger_of(name: str, kind: Any) -> logging.Logger:
         logging.setLoggerClass(former)
 
 
-def _set_up_module(general: General) -> None:
-    before = _arrived.get("", General(0, {}, False, None, None))
+def _set_up_module(general: LoggingSettings) -> None:
+    before = _arrived.get("", LoggingSettings(0, {}, False, None, None))
     _arrived[""] = general
     if logging.root.manager.disable == before.disable:
         logging.disable(general.disable)
@@ -234,11 +234,11 @@ def _set_up_module(general: General) -> None:
         logging.setLoggerClass(general.kind or logging.Logger)
 
 
-def _general(travels: Travels = is_picklable) -> General:
+def _general(travels: Travels = is_picklable) -> LoggingSettings:
     module: Any = logging
     factory, kind = logging.getLogRecordFactory(), logging.getLoggerClass()
     levels = {k: v for k, v in module._levelToName.items() if _LEVELS.get(k) != v}
-    return General(
+    return LoggingSettings(
         logging.root.manager.disable,
         levels,
         module._warnings_showwarning is not None,

@@ -26,7 +26,7 @@ import cloudpickle
 from lifecycle_magic.container.container import Container
 from lifecycle_magic.container.endings import Ending, EndKind
 from lifecycle_magic.container.slots import Plan
-from lifecycle_magic.engines.base import Ended, Engine, Found, Launch, Listener
+from lifecycle_magic.engines.base import Ended, Engine, FoundContainer, Launch, Listener
 from lifecycle_magic.handles.methods import Method
 from lifecycle_magic.lifecycle.states import Event
 from lifecycle_magic.pool.pool import Pool
@@ -70,7 +70,7 @@ class ForkEngine:
         """``imports`` are there before a container starts, which makes the start faster."""
         self.root = Path(tempfile.mkdtemp(prefix="lm-fork-"))
         self._lock = threading.Lock()
-        self._launched: list[Found] = []
+        self._launched: list[FoundContainer] = []
         self._process = subprocess.Popen(
             [sys.executable, "-c", _PARENT, str(bundle.guest_folder()), *imports],
             stdin=subprocess.PIPE,
@@ -99,7 +99,7 @@ class ForkEngine:
             self._process.stdin.write(os.fsencode(launch.run_dir) + b"\n")
             self._process.stdin.flush()
             pid = self._process.stdout.readline().decode().strip()
-        self._launched.append(Found(pid, launch.name, launch.labels, running=True))
+        self._launched.append(FoundContainer(pid, launch.name, launch.labels, running=True))
         return pid
 
     def surroundings(
@@ -145,7 +145,7 @@ class ForkEngine:
     def ended(self, container: str) -> Ended | None:
         return None
 
-    def containers(self) -> list[Found]:
+    def containers(self) -> list[FoundContainer]:
         return [found for found in self._launched if Path(f"/proc/{found.id}").exists()]
 
 

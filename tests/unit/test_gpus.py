@@ -17,7 +17,7 @@ import pytest
 
 from lifecycle_magic.exception import InvalidError
 from lifecycle_magic.gpus import amd, inventory, request
-from lifecycle_magic.gpus.choice import Taken, choose, lacking
+from lifecycle_magic.gpus.choice import TakenDevices, choose, lacking
 from lifecycle_magic.gpus.device import Gpu, GpuUse
 from lifecycle_magic.gpus.environment import variables
 from lifecycle_magic.gpus.leases import Leases
@@ -201,7 +201,7 @@ def test_a_batch_systems_choice_is_kept(variable: str, seen: str) -> None:
 # --- which are chosen ----------------------------------------------------------------------------
 
 
-def chosen(written: Any, *taken: Taken, memory: int | None = None, **uses: int) -> str:
+def chosen(written: Any, *taken: TakenDevices, memory: int | None = None, **uses: int) -> str:
     used = {gpu.id: GpuUse(uses.get(f"gpu{gpu.index}", 0) << 20, 40 << 30) for gpu in CARDS}
     found = choose(request.read(written, memory), CARDS, taken, used)
     return "".join(str(gpu.index) for gpu in found)
@@ -209,12 +209,12 @@ def chosen(written: Any, *taken: Taken, memory: int | None = None, **uses: int) 
 
 def test_free_devices_are_taken_in_order_and_never_twice() -> None:
     assert chosen(1) == "0"
-    assert chosen(2, Taken((CARDS[0].id,))) == "12"
-    assert chosen(4, Taken((CARDS[0].id,))) == ""
+    assert chosen(2, TakenDevices((CARDS[0].id,))) == "12"
+    assert chosen(4, TakenDevices((CARDS[0].id,))) == ""
     assert chosen("all") == "0123"
-    assert chosen("all", Taken((CARDS[0].id,))) == ""
+    assert chosen("all", TakenDevices((CARDS[0].id,))) == ""
     assert chosen("device=1,3") == "13"
-    assert chosen("device=1,3", Taken((CARDS[3].id,))) == ""
+    assert chosen("device=1,3", TakenDevices((CARDS[3].id,))) == ""
 
 
 def test_a_device_that_other_programs_use_comes_last() -> None:
@@ -224,11 +224,11 @@ def test_a_device_that_other_programs_use_comes_last() -> None:
 
 def test_the_first_alternative_with_enough_devices_wins() -> None:
     assert chosen(["H100", "A100:2"]) == "01"
-    assert chosen(["A100:4", "A100:2"], Taken((CARDS[0].id,))) == "12"
+    assert chosen(["A100:4", "A100:2"], TakenDevices((CARDS[0].id,))) == "12"
 
 
 def test_shares_fill_one_device_before_the_next() -> None:
-    half = Taken((CARDS[1].id,), 20000)
+    half = TakenDevices((CARDS[1].id,), 20000)
     assert chosen("any", half, memory=20000) == "1"
     assert chosen("any", half, memory=21000) == "0"
     assert chosen("any", half, half, memory=1000) == "0"

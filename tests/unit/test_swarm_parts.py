@@ -18,7 +18,7 @@ import requests
 
 from lifecycle_magic.engines.base import Launch, Mount
 from lifecycle_magic.engines.relay import home as relay_home
-from lifecycle_magic.engines.relay.home import Expected, Home
+from lifecycle_magic.engines.relay.home import ExpectedContainer, Home
 from lifecycle_magic.engines.swarm import services
 from lifecycle_magic.engines.swarm.certificates import Authority
 from lifecycle_magic.engines.swarm.guest_configs import ConfigPart
@@ -92,7 +92,7 @@ class Listening:
         paths = [self.folder / "authority.pem", self.folder / "kernel.pem"]
         paths[0].write_text(self.authority.pem)
         paths[1].write_text(self.authority.identity(KERNEL_NAME, serves=True))
-        one = Expected(name, str(run), "", 1.0, token, -1)
+        one = ExpectedContainer(name, str(run), "", 1.0, token, -1)
         self.port = self._home.expect(one, "127.0.0.1", 0, str(paths[0]), str(paths[1]))
         assert not any(path.exists() for path in paths)
 
@@ -105,7 +105,7 @@ class Listening:
             for key, events in self._selector.select(0.02):
                 key.data(events)
 
-    def _on_connected(self, one: Expected, stream: TlsStream) -> None:
+    def _on_connected(self, one: ExpectedContainer, stream: TlsStream) -> None:
         self.admitted.append(one.container)
         stream.write(memoryview(b"hello"))
         stream.close()

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from lifecycle_magic.engines.base import Found
+from lifecycle_magic.engines.base import FoundContainer
 from lifecycle_magic.exception import EngineUnavailable
 from lifecycle_magic.host.owner import Owner
 from lifecycle_magic.lifecycle.failed_classes import FailedClass
@@ -123,8 +123,8 @@ class Has:
     def __init__(self, *names: str) -> None:
         self.names = names
 
-    def containers(self) -> list[Found]:
-        return [Found(name, name, {}, True) for name in self.names]
+    def containers(self) -> list[FoundContainer]:
+        return [FoundContainer(name, name, {}, True) for name in self.names]
 
 
 DEAD = Owner(1, "never", "another boot")

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Literal
 
 from lifecycle_magic.engines.base import (
     Ended,
-    Found,
+    FoundContainer,
     Honoured,
     Kept,
     Launch,
@@ -389,12 +389,12 @@ class DockerEngine:
         """Return nothing: the engine is one machine."""
         return ""
 
-    def containers(self) -> list[Found]:
+    def containers(self) -> list[FoundContainer]:
         """Return every container of this package on this engine, of all sessions."""
         with self._clients.use("list its containers") as api:
             found = api.containers(all=True, filters={"label": f"{ROLE}=container"})
         return [
-            Found(
+            FoundContainer(
                 id=one["Id"],
                 name=one["Names"][0].lstrip("/"),
                 labels=one["Labels"],

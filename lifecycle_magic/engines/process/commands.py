@@ -56,8 +56,8 @@ class Commands:
             run_steps.inside(root, workdir, follow=True).mkdir(parents=True, exist_ok=True)
 
     def of_step(
-        self, command: str, made: run_steps.Made, volumes: Sequence[Bind] = ()
-    ) -> run_steps.Prepared:
+        self, command: str, made: run_steps.StepsResult, volumes: Sequence[Bind] = ()
+    ) -> run_steps.PreparedCommand:
         """Return one of a recipe's shell commands, to run on what was ``made`` so far.
 
         Without a sandbox, ``volumes`` are used where they lie.
@@ -66,7 +66,7 @@ class Commands:
         env = {**self._environment(made.root, made.venv), **made.env}
         shell = ["/bin/sh", "-c", command]
         if self._bwrap is None:
-            return run_steps.Prepared(shell, env, Path(_own_folder(made.root, made.workdir)))
+            return run_steps.PreparedCommand(shell, env, Path(_own_folder(made.root, made.workdir)))
         box = Sandbox(
             root=str(made.root),
             workdir=made.workdir or sandbox.HOME,
@@ -74,7 +74,7 @@ class Commands:
             binds=(Bind(str(made.venv), sandbox.VENV, "rw"), *volumes),
             ends_with_parent=True,
         )
-        return run_steps.Prepared(
+        return run_steps.PreparedCommand(
             _in_sandbox(self._bwrap, box, shell, made.python.prefixes), env, made.root
         )
 

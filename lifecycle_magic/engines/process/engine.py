@@ -22,7 +22,7 @@ from typing import Literal
 from lifecycle_magic.engines import surroundings
 from lifecycle_magic.engines.base import (
     Ended,
-    Found,
+    FoundContainer,
     Honoured,
     Kept,
     Launch,
@@ -355,10 +355,10 @@ class ProcessEngine:
         used = sum(row.cpu for row in rows)
         return Usage(self._cpu.cores(container, now, used), process_table.memory(rows))
 
-    def containers(self) -> list[Found]:
+    def containers(self) -> list[FoundContainer]:
         """Return every recorded instance; one whose keeper has exited is not running."""
         return [
-            Found(one.name, one.name, one.labels, one.keeper.alive())
+            FoundContainer(one.name, one.name, one.labels, one.keeper.alive())
             for one in self._store.instances()
         ]
 

@@ -55,13 +55,13 @@ class Images:
             store.making("images", key) as folder,
             store.new_venv() as venv,
         ):
-            start = run_steps.Made(folder / "root", venv, python)
+            start = run_steps.StepsResult(folder / "root", venv, python)
             if below is None:
                 start.root.mkdir(mode=0o700)
             else:
                 start = self._copy_of(below, start, image)
 
-            def prepare(step: RunCommand, made: run_steps.Made) -> run_steps.Prepared:
+            def prepare(step: RunCommand, made: run_steps.StepsResult) -> run_steps.PreparedCommand:
                 remove_tree(str(folder / "volumes"))  # ephemeral ones of an earlier step
                 used = [Mount(path, volume) for path, volume in step.access.volumes]
                 binds = mounts.make(store, folder, folder, used)
@@ -76,7 +76,9 @@ class Images:
             store.replace(folder, store.place("images", key))
         return key
 
-    def _copy_of(self, below: str, made: run_steps.Made, image: Image) -> run_steps.Made:
+    def _copy_of(
+        self, below: str, made: run_steps.StepsResult, image: Image
+    ) -> run_steps.StepsResult:
         """Copy the image ``below`` to the folders of ``made`` and return the start of a build.
 
         Its environment is copied only if a step can change it.

@@ -38,7 +38,7 @@ _MOST_LINKS = 40  # as the kernel's own limit, path_resolution(7)
 
 
 @dataclass(frozen=True)
-class Made:
+class StepsResult:
     """The result of the steps so far: folders, Python, environment variables, working folder."""
 
     root: Path
@@ -49,7 +49,7 @@ class Made:
 
 
 @dataclass(frozen=True)
-class Prepared:
+class PreparedCommand:
     """A command that is ready to run."""
 
     command: list[str]
@@ -57,18 +57,18 @@ class Prepared:
     cwd: Path
 
 
-Prepare = Callable[[RunCommand, Made], Prepared]
+Prepare = Callable[[RunCommand, StepsResult], PreparedCommand]
 
 
 def run_steps(
     image: Image,
-    made: Made,
+    made: StepsResult,
     prepare: Prepare,
     on_step: OnStep,
     files: FileDigests | None = None,
     *,
     new: bool = True,
-) -> Made:
+) -> StepsResult:
     """Carry out every step of ``image`` and return the result.
 
     With ``new`` the environment is made first; otherwise it exists. ``files`` are the digests that
@@ -102,11 +102,11 @@ def change_environment(image: Image) -> bool:
 
 def _run_step(
     step: Step,
-    made: Made,
+    made: StepsResult,
     prepare: Prepare,
     say: Callable[[str], None],
     files: list[str] | None,
-) -> Made:
+) -> StepsResult:
     if isinstance(step, PipInstall):
         arguments = [*step.options(), "--", *step.packages]
         with _hidden(step, made, say) as (secrets, print_line):
@@ -147,7 +147,7 @@ def _run_step(
 
 @contextlib.contextmanager
 def _hidden(
-    step: Step, made: Made, say: Callable[[str], None]
+    step: Step, made: StepsResult, say: Callable[[str], None]
 ) -> Iterator[tuple[dict[str, str], Callable[[str], None]]]:
     """Yield the step's secrets and what prints its lines without them.
 

@@ -22,7 +22,7 @@ from lifecycle_magic.host import relay_lock
 from lifecycle_magic.wire.dial_home import TOKEN_BYTES
 from lifecycle_magic.wire.tls_stream import TlsStream
 
-__all__ = ["Expected", "Home"]
+__all__ = ["ExpectedContainer", "Home"]
 
 HELLO_SECONDS = 10.0
 """Seconds from a connection to the end of its token."""
@@ -34,7 +34,7 @@ _EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
 
 @dataclass
-class Expected:
+class ExpectedContainer:
     """A container that may connect. ``seconds`` is how long its end may take."""
 
     container: str
@@ -45,7 +45,7 @@ class Expected:
     lock: int
 
     @classmethod
-    def of(cls, asked: dict[str, object]) -> Expected:
+    def of(cls, asked: dict[str, object]) -> ExpectedContainer:
         """Return what a request describes. Raises `OSError` if another process waits for it."""
         run = str(asked["run"])
         return cls(
@@ -76,21 +76,23 @@ class Home:
     def __init__(
         self,
         selector: selectors.BaseSelector,
-        on_connected: Callable[[Expected, TlsStream], None],
+        on_connected: Callable[[ExpectedContainer, TlsStream], None],
     ) -> None:
         self._selector = selector
         self._on_connected = on_connected
-        self._expected: dict[str, Expected] = {}
+        self._expected: dict[str, ExpectedContainer] = {}
         self._newcomers: dict[int, _Newcomer] = {}  # the oldest first
         self._listener: socket.socket | None = None
         self._context: ssl.SSLContext | None = None
 
     @property
-    def expected(self) -> list[Expected]:
+    def expected(self) -> list[ExpectedContainer]:
         """Return the containers that have not connected yet."""
         return list(self._expected.values())
 
-    def expect(self, one: Expected, host: str, port: int, authority: str, identity: str) -> int:
+    def expect(
+        self, one: ExpectedContainer, host: str, port: int, authority: str, identity: str
+    ) -> int:
         """Admit a container, and listen unless it does already. Return the port.
 
         The files at ``authority`` and ``identity`` are removed. Raises `OSError`.
@@ -108,7 +110,7 @@ class Home:
         self._expected[one.container] = one
         return int(self._listener.getsockname()[1])
 
-    def forget(self, container: str) -> Expected | None:
+    def forget(self, container: str) -> ExpectedContainer | None:
         """Admit a container no more; return it if it had not connected yet."""
         return self._expected.pop(container, None)
 

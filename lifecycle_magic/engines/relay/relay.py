@@ -55,7 +55,7 @@ from lifecycle_magic.engines.relay.engine_http import (
     attach,
     request,
 )
-from lifecycle_magic.engines.relay.home import Expected, Home
+from lifecycle_magic.engines.relay.home import ExpectedContainer, Home
 from lifecycle_magic.engines.relay.kernels import KEPT, KeptSockets, KernelConnection
 from lifecycle_magic.engines.relay.removal import delete_service, remove_container, remove_service
 from lifecycle_magic.engines.relay.run_folder import pack_run_folder, write_file
@@ -291,7 +291,7 @@ class Relay:
         """Answer with the port to which the container of a service has to connect."""
         port, error = 0, ""
         try:
-            one = Expected.of(asked)
+            one = ExpectedContainer.of(asked)
             try:
                 settings = (str(asked["authority"]), str(asked["identity"]))
                 port = self._home.expect(one, str(asked["host"]), int(asked["port"]), *settings)
@@ -307,7 +307,7 @@ class Relay:
             )
         kernel.send(event="expected", number=asked["number"], error=error, port=port)
 
-    def _on_connected(self, one: Expected, stream: TlsStream) -> None:
+    def _on_connected(self, one: ExpectedContainer, stream: TlsStream) -> None:
         """Send a container that has connected what it needs."""
         try:
             first = b""

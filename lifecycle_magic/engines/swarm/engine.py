@@ -18,7 +18,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lifecycle_magic.engines.base import Ended, Found, Honoured, Launch, Usage
+from lifecycle_magic.engines.base import Ended, FoundContainer, Honoured, Launch, Usage
 from lifecycle_magic.engines.docker.client import message_of
 from lifecycle_magic.engines.docker.engine import DockerEngine
 from lifecycle_magic.engines.relay.locations import FarLocation
@@ -61,7 +61,10 @@ class SwarmEngine(DockerEngine):
         self._registry = Registry(self._clients)
         self._configs = GuestConfigs(self._clients)
         self._started: dict[str, tuple[RelayProcess, Launch]] = {}
-        self._listed: tuple[float, list[Found]] = (0.0, [])  # with the time of the question
+        self._listed: tuple[float, list[FoundContainer]] = (
+            0.0,
+            [],
+        )  # with the time of the question
         self._created = 0.0  # the time of the last service
         self._places: dict[str, str] = {}  # of containers that run
         self._nodes_known: tuple[float, list[Node]] = (0.0, [])
@@ -189,7 +192,7 @@ class SwarmEngine(DockerEngine):
         """Give a running container the modules that were written since its launch."""
         self._location.relay().put(container, run_dir)
 
-    def containers(self) -> list[Found]:
+    def containers(self) -> list[FoundContainer]:
         """Return the containers of this package in the swarm, and those of hooks on the manager.
 
         Many containers that start at once ask, each every second.

@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from lifecycle_magic.engines.base import Found
+from lifecycle_magic.engines.base import FoundContainer
 from lifecycle_magic.engines.docker.api import removed
 from lifecycle_magic.engines.docker.names import ROLE
 from lifecycle_magic.engines.swarm.guest_configs import STATE, state_key
@@ -92,7 +92,7 @@ def secret_content(authority: Authority, name: str, host: str, port: int, token:
     return json.dumps(content).encode()
 
 
-def list_services(api: Any, nodes: Mapping[str, str]) -> list[Found]:
+def list_services(api: Any, nodes: Mapping[str, str]) -> list[FoundContainer]:
     """Return the services of this package, and secrets that a service was never made for."""
     mine = {"label": f"{ROLE}=container"}
     listed = api.services(filters=mine)
@@ -104,7 +104,7 @@ def list_services(api: Any, nodes: Mapping[str, str]) -> list[Found]:
     for one in listed:
         task = tasks.get(one["ID"], Task("new", "", "", None))
         found.append(
-            Found(
+            FoundContainer(
                 id=one["Spec"]["Name"],
                 name=one["Spec"]["Name"],
                 labels=one["Spec"].get("Labels") or {},
@@ -122,7 +122,7 @@ def list_services(api: Any, nodes: Mapping[str, str]) -> list[Found]:
             labels = spec.get("Labels") or {}
             ours = labels.get(STATE) == here
             name = spec["Name"]
-            found.append(Found(name, name, labels, running=False, ended=True, ours=ours))
+            found.append(FoundContainer(name, name, labels, running=False, ended=True, ours=ours))
     return found
 
 

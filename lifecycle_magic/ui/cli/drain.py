@@ -25,14 +25,14 @@ from lifecycle_magic.host.paths import matching
 from lifecycle_magic.lifecycle.report import Report
 from lifecycle_magic.ui.panel.snapshot import RunFolder, run_folders
 
-__all__ = ["Drained", "drain"]
+__all__ = ["DrainResult", "drain"]
 
 POLL_SECONDS = 0.1
 """Time between two checks of what still runs."""
 
 
 @dataclass(frozen=True)
-class Drained:
+class DrainResult:
     """The result of a drain: ``left`` has a line for each container or process that still runs."""
 
     left: tuple[str, ...]
@@ -44,7 +44,7 @@ def drain(
     *,
     living: bool = True,
     say: Callable[[str], None] = lambda line: None,
-) -> Drained:
+) -> DrainResult:
     """Wait at most ``seconds`` until every container of the sessions below ``root`` has exited.
 
     With ``living``, sessions whose owner still runs are ended first; otherwise they and their
@@ -75,7 +75,7 @@ def drain(
         process_table.wait_gone(waited_for, min(POLL_SECONDS, left)) if waited_for else time.sleep(
             POLL_SECONDS
         )
-    return Drained((*map(_runs_on, running.values()), *map(_lives_on, waited_for)))
+    return DrainResult((*map(_runs_on, running.values()), *map(_lives_on, waited_for)))
 
 
 def _ends(owner: Owner | None, living: bool) -> bool:

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from lifecycle_magic.exception import InvalidError
-from lifecycle_magic.ui.modal_check.script import Script, Use
+from lifecycle_magic.ui.modal_check.script import NameUse, Script
 
-__all__ = ["Checked", "check", "text"]
+__all__ = ["CheckedFile", "check", "text"]
 
 _LABELS = {
     "ignored": "ignored",
@@ -22,11 +22,11 @@ _LABELS = {
 _MAGIC = re.compile(r"^(\s*)[%!?]")
 
 
-class Checked(NamedTuple):
+class CheckedFile(NamedTuple):
     """A file and the uses of Modal's names in it."""
 
     path: Path
-    uses: tuple[Use, ...]
+    uses: tuple[NameUse, ...]
 
     @property
     def changes(self) -> int:
@@ -34,7 +34,7 @@ class Checked(NamedTuple):
         return sum(one.verdict in ("refused", "unknown") for one in self.uses)
 
 
-def check(path: Path) -> Checked:
+def check(path: Path) -> CheckedFile:
     """Read a script or a notebook, without running it.
 
     Raises `InvalidError` for a file that can't be read as Python.
@@ -50,7 +50,7 @@ def check(path: Path) -> Checked:
         raise InvalidError(f"{path}, line {error.lineno} is no Python: {error.msg}") from None
     except (OSError, ValueError) as error:
         raise InvalidError(f"{path} can't be read: {error}") from None
-    return Checked(path, tuple(script.uses))
+    return CheckedFile(path, tuple(script.uses))
 
 
 def _cells(path: Path) -> list[str]:
@@ -78,7 +78,7 @@ def _python(line: str) -> str:
     return _MAGIC.sub(r"\1pass  # \g<0>", line)
 
 
-def text(checked: Checked) -> str:
+def text(checked: CheckedFile) -> str:
     """Return the lines for one file."""
     runs = sum(one.verdict in ("runs", "renamed") for one in checked.uses)
     shown = [one for one in checked.uses if one.verdict != "runs"]
@@ -94,6 +94,6 @@ def text(checked: Checked) -> str:
     return "\n".join(lines)
 
 
-def _place(use: Use) -> str:
+def _place(use: NameUse) -> str:
     line = f"line {use.line}"
     return line if use.cell is None else f"cell {use.cell}, {line}"

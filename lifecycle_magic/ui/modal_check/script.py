@@ -27,7 +27,7 @@ from lifecycle_magic.ui.modal_check.kinds import (
 )
 from lifecycle_magic.ui.modal_check.values import is_default, refused_arguments
 
-__all__ = ["Script", "Use"]
+__all__ = ["NameUse", "Script"]
 
 Found = Literal["runs", "renamed", "ignored", "refused", "unknown", "import"]
 
@@ -49,7 +49,7 @@ _HOOKS = {
 """Methods that were hooks in Modal."""
 
 
-class Use(NamedTuple):
+class NameUse(NamedTuple):
     """One use of a name of Modal's: where, and what becomes of it.
 
     ``cell`` is the number of a notebook's code cell. ``note`` is why the name does nothing, or
@@ -68,7 +68,7 @@ class Script:
     """The uses of Modal's names in the code that is `read`, in its order."""
 
     def __init__(self) -> None:
-        self.uses: list[Use] = []
+        self.uses: list[NameUse] = []
         self._names: Names = {}
         self._kept: Names = {}  # objects that are attributes of an app
         self._later: list[tuple[list[ast.stmt], Names]] = []
@@ -367,7 +367,7 @@ class Script:
         line, column = node.lineno, node.col_offset
         if isinstance(node, ast.Attribute):  # the name itself: a chain has many lines
             line, column = node.end_lineno or line, (node.end_col_offset or 0) - len(node.attr)
-        self.uses.append(Use(line, column + 1, name, verdict, note, self._cell))
+        self.uses.append(NameUse(line, column + 1, name, verdict, note, self._cell))
 
 
 _UNKNOWN = "it is not known here. Fix: remove it, or check its name"

@@ -13,13 +13,13 @@ import contextlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
-__all__ = ["Declaring", "declaring"]
+__all__ = ["DeclarationRewriter", "declaring"]
 
 NAME = "__lifecycle_declare__"
 """The name of the hidden decorator in the namespace while the cell runs."""
 
 
-class Declaring(ast.NodeTransformer):
+class DeclarationRewriter(ast.NodeTransformer):
     """A rewriter of the statements at a cell's top level; function bodies stay unchanged."""
 
     def visit_ClassDef(self, node: ast.ClassDef) -> ast.AST:
@@ -64,7 +64,7 @@ def declaring(shell: Any, declare: Callable[..., Any]) -> Iterator[None]:
     """Rewrite each cell that ``shell`` compiles in the ``with`` block, so that ``declare`` gets its
     classes. This includes the cells of other cell magics below ours.
     """
-    namespace, transformer = shell.user_ns, Declaring()
+    namespace, transformer = shell.user_ns, DeclarationRewriter()
     namespace[NAME] = declare
     shell.ast_transformers.append(transformer)
     try:
