@@ -50,12 +50,17 @@ _MODULE_OF = {
 }
 
 _OLD = {
+    "Conda": "images.old_images",
+    "DebianSlim": "images.old_images",
+    "DockerfileImage": "images.old_images",
+    "DockerhubImage": "images.old_images",
     "Mount": "images.mount",
     "NetworkFileSystem": "network_file_system",
+    "Server": "named.handles",
     "SharedVolume": "network_file_system",
     "Stub": "app.stub",
 }
-"""Classes that Modal had before, which code written for it may still name."""
+"""What code written for Modal may name and nobody needs here: most of it is of former times."""
 
 __all__ = ["__version__", *sorted(_MODULE_OF), "load_ipython_extension", "unload_ipython_extension"]
 

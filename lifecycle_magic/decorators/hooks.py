@@ -70,6 +70,11 @@ def enter(fn: Any = None, /, *, snap: bool = False, **unknown: object) -> Any:
     ...     @enter()
     ...     def load(self): self.model = 42
     """
+    if "checkpoint" in unknown:
+        from lifecycle_magic.modal_api.table import old_spelling  # not in a plain declaration
+
+        old_spelling("enter", "checkpoint=")
+        snap = bool(unknown.pop("checkpoint"))
     refuse_options("enter", unknown, "snap")
     return decorate("enter", fn, lambda target: mark(target, enter=True, snap=bool(snap)))
 

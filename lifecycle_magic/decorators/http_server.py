@@ -14,7 +14,7 @@ from lifecycle_magic.decorators.hooks import refuse_options
 from lifecycle_magic.decorators.marks import ATTRIBUTE, marks_of
 from lifecycle_magic.exception import InvalidError
 
-__all__ = ["SERVE", "http_server"]
+__all__ = ["ADDRESS_FORMS", "SERVE", "http_server"]
 
 T = TypeVar("T", bound=type)
 
@@ -73,3 +73,18 @@ def http_server(
 
 def _serve(self: Any) -> None:
     pass
+
+
+class _Regions(dict[str, str]):
+    """The address of a server by region: one on this machine answers for all."""
+
+    def __missing__(self, region: str) -> str:
+        return self["local"]
+
+
+ADDRESS_FORMS: dict[str, Callable[[str], Any]] = {
+    "get_url": lambda url: url,
+    "get_urls": lambda url: _Regions(local=url),
+    "_experimental_get_flash_urls": lambda url: [url],
+}
+"""What a class with ``@http_server`` answers to: the address of its server, in several forms."""

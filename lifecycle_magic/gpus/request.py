@@ -56,7 +56,7 @@ def read(value: Any, memory: int | None = None) -> tuple[GpuRequest, ...]:
     >>> [(one.model, one.count) for one in read(["H100:2", "A100-80GB", 1])]
     [('H100', 2), ('A100-80GB', 1), ('', 1)]
     """
-    if value is None:
+    if value is None or value is False:
         return () if memory is None else (GpuRequest("'any'", memory=memory),)
     several = isinstance(value, (list, tuple))
     alternatives = tuple(_one(one, memory) for one in (value if several else [value]))
@@ -66,6 +66,7 @@ def read(value: Any, memory: int | None = None) -> tuple[GpuRequest, ...]:
 
 
 def _one(value: Any, memory: int | None) -> GpuRequest:
+    value = "any" if value is True else value  # as Modal had it once
     if isinstance(value, int) and not isinstance(value, bool) and value > 0:
         return _checked(GpuRequest(str(value), value, memory=memory))
     if not isinstance(value, str) or not value.strip():

@@ -6,12 +6,11 @@ class, in another container as a handle.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from lifecycle_magic.callers.with_aio import with_thread
 from lifecycle_magic.decorators.hooks import batch_marks, concurrent_marks
-from lifecycle_magic.decorators.http_server import SERVE
+from lifecycle_magic.decorators.http_server import ADDRESS_FORMS, SERVE
 from lifecycle_magic.decorators.travel import travel_class
 from lifecycle_magic.handles.attributes import on_class
 from lifecycle_magic.handles.obj import Obj, short_repr
@@ -30,21 +29,6 @@ if TYPE_CHECKING:
 __all__ = ["Cls"]
 
 Self = TypeVar("Self")
-
-
-class _Regions(dict[str, str]):
-    """The address of a server by region: one on this machine answers for all."""
-
-    def __missing__(self, region: str) -> str:
-        return self["local"]
-
-
-_URLS: dict[str, Callable[[str], Any]] = {
-    "get_url": lambda url: url,
-    "get_urls": lambda url: _Regions(local=url),
-    "_experimental_get_flash_urls": lambda url: [url],
-}
-"""What a class with ``@http_server`` answers to: the address of its server, in several forms."""
 
 
 class _FromName:
@@ -141,8 +125,12 @@ class Cls:
         return hash(self._entry.key)
 
     def __getattr__(self, name: str) -> Any:
-        if name in _URLS and SERVE in self._spec.methods and not hasattr(self._spec.cls, name):
-            shape = _URLS[name]
+        if (
+            name in ADDRESS_FORMS
+            and SERVE in self._spec.methods
+            and not hasattr(self._spec.cls, name)
+        ):
+            shape = ADDRESS_FORMS[name]
             return with_thread(lambda: shape(getattr(self(), SERVE).web_url))
         try:
             return on_class(self._spec, name, self)

@@ -238,11 +238,12 @@ class Image(Bases, ModalSteps, OldSteps, Recipe):
         >>> image = Image.debian_slim().run_function(fetch, args=("weights",))
         """
         known = ("secrets", "volumes", "env", "cpu", "memory", "gpu", "block_network")
+        start, options = self.with_old_options(options)
         others = {name: options.pop(name) for name in [*options] if name not in known}
         takes = (*known, "args", "kwargs", "timeout", "force_build")
         check_keywords("Image.run_function", others, takes)
         given = dict(kwargs or {})
-        return self.with_steps(
+        return start.with_steps(
             RunFunction(raw_f, tuple(args), given, options, timeout, force_build)
         )
 

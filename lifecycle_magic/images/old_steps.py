@@ -104,6 +104,24 @@ class OldSteps:
         inner = remote_path.removeprefix("./")
         return f"/root/{'' if inner == '.' else inner}"
 
+    def with_old_options(self: Any, given: dict[str, Any]) -> tuple[Image, dict[str, Any]]:
+        """Return the image and the options of `run_function`, with former ones under new names."""
+        image: Image = self
+        options = dict(given)
+        for name in ("secret", "mounts", "network_file_systems", "shared_volumes"):
+            value = options.pop(name, None)
+            if not value:
+                continue
+            old_spelling("Image.run_function", f"{name}=")
+            if name == "secret":
+                options["secrets"] = [*options.get("secrets", ()), value]
+            elif name == "mounts":
+                for mount in value:
+                    image = mount.added_to(image)
+            else:
+                options["volumes"] = {**options.get("volumes", {}), **value}
+        return image, options
+
     def pip_install_private_repos(
         self: Any,
         *repositories: str,

@@ -84,12 +84,12 @@ IMAGES = Section(
                 "cloud= region=": "steps run on your own engine",
             },
         ),
-        *refused(
+        *renamed(
             "Image.run_function",
             {
-                "network_file_systems= shared_volumes=": "it has a successor. Fix: use "
-                "volumes={path: volume}",
-                "mounts=": "write .add_local_dir(...) or .add_local_file(...) before the step",
+                "network_file_systems= shared_volumes=": "volumes={path: volume}",
+                "mounts=": ".add_local_dir(...) or .add_local_file(...) before the step",
+                "secret=": "secrets=[...]",
             },
         ),
         *refused(

@@ -19,10 +19,15 @@ NAMES = Section(
         *runs("modal", "Retries Secret Volume exception"),
         *runs("modal", "current_input_id current_function_call_id"),
         *runs("modal", "enable_output", "output of containers is always shown"),
+        *runs("modal", "Server", "`Server.from_name(app, name)`"),
         *runs("modal", "interact", "breakpoint() and input() ask without it"),
         *renamed(
             "modal",
             {
+                "Conda": "Image.micromamba()",
+                "DebianSlim": "Image.debian_slim()",
+                "DockerfileImage": "Image.from_dockerfile(path)",
+                "DockerhubImage": "Image.from_registry(tag)",
                 "Mount": "image.add_local_dir(...), add_local_file(...) or "
                 "add_local_python_source(...)",
                 "NetworkFileSystem": "Volume.from_name(name), which the names stand for here",
@@ -38,6 +43,8 @@ NAMES = Section(
                 "CloudBucketMount": "mount the bucket on this machine, and use "
                 "Volume.from_path(folder)",
                 "container_app": "use the App itself: its objects are those of the program",
+                "lookup": "Function.from_name(app, name), or Cls.from_name(app, name)",
+                "ref": "Secret.from_name(name), or Volume.from_name(name)",
                 "create_package_mounts": "image.add_local_python_source(...)",
                 "Cron Period": _SCHEDULER,
                 "Environment": "there is one environment: this user on this machine",
@@ -47,7 +54,6 @@ NAMES = Section(
                 "SandboxSnapshot": "declare a class with a build hook, which keeps what it makes "
                 "in the image",
                 "SchedulerPlacement": "remove it: containers run on your own machine",
-                "Server": "declare a class with @app.cls(), and a method with @web_server(port)",
                 "Tunnel forward": _FORWARD,
                 "Workspace": "remove it: there is no account",
             },

@@ -24,8 +24,10 @@ OPTIONS = Section(
             "options",
             {
                 "cloud= region= routing_region= i6pn= scheduler_placement=": _OWN_MACHINE,
-                "enable_memory_snapshot=": "containers are kept warm, and spares have run enter "
-                "before",
+                "_allow_background_volume_commits= allow_background_volume_commits=": "writes are "
+                "visible at once",
+                "enable_memory_snapshot= checkpointing_enabled=": "containers are kept warm, and "
+                "spares have run enter before",
                 "ephemeral_disk=": "a container may use the disk of its engine",
                 "experimental_options= _experimental_restrict_output=": "they are for Modal's "
                 "cloud",
@@ -70,6 +72,7 @@ DECORATORS = Section(
     (
         *runs("modal", "enter exit method batched concurrent parameter is_local"),
         *runs("modal", "build", "it runs once, and what it writes is part of the image"),
+        *renamed("enter", {"checkpoint=": "snap=..."}),
         *runs("enter", "snap=", "`snap=True` hooks run before the other `enter` hooks"),
         *runs("method", "is_generator="),
         *runs("batched", "max_batch_size= wait_ms="),

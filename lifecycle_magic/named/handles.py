@@ -12,6 +12,8 @@ import inspect
 import re
 from typing import Any, NoReturn
 
+from lifecycle_magic.callers.with_aio import with_thread
+from lifecycle_magic.decorators.http_server import ADDRESS_FORMS, SERVE
 from lifecycle_magic.exception import Error, InvalidError
 from lifecycle_magic.modal_api.old_members import OldMember, looks_up
 from lifecycle_magic.modal_api.table import check_keywords, refuse, refuse_members
@@ -19,7 +21,7 @@ from lifecycle_magic.named.calls import NamedCalls, check_sort, describe, pickle
 from lifecycle_magic.named.description import signature_of
 from lifecycle_magic.named.reach import Name, own
 
-__all__ = ["Cls", "Function", "NamedClass", "NamedFunction", "NamedObject"]
+__all__ = ["Cls", "Function", "NamedClass", "NamedFunction", "NamedObject", "Server"]
 
 _WAYS = ("remote", "remote_gen", "map", "starmap", "for_each", "spawn", "get_web_url", "web_url")
 _OF_OPTIONS = ("with_options", "with_concurrency", "with_batching", "update_autoscaler")
@@ -55,6 +57,15 @@ class Function:
         return named_function(app_name, name, **unused)
 
     lookup = OldMember(looks_up)
+
+
+class Server:
+    """Servers of other sessions: see ``@app.server``."""
+
+    @staticmethod
+    def from_name(app_name: str, name: str, **unused: object) -> NamedClass:
+        """Return a handle of the server ``name`` of the app ``app_name``, with ``get_urls()``."""
+        return named_class(app_name, name, **unused)
 
 
 refuse_members(Cls)
@@ -141,6 +152,9 @@ class NamedClass:
             return getattr(mine, name)
         if name in _OF_OPTIONS:
             raise _elsewhere(self._name, name)
+        if name in ADDRESS_FORMS:
+            shape = ADDRESS_FORMS[name]
+            return with_thread(lambda: shape(getattr(self(), SERVE).web_url))
         refuse("Cls", name)
         raise AttributeError(
             f"{self._name}.{name}: the class itself is in the session that serves it. "

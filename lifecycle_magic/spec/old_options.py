@@ -46,7 +46,8 @@ def old_concurrency(target: T, options: Mapping[str, Any]) -> tuple[T, dict[str,
     if count is None:
         return target, given
     _warn("allow_concurrent_inputs")
-    return concurrent(max_inputs=count)(target), given
+    # True was a count, too: one input at once.
+    return concurrent(max_inputs=int(count) if count is True else count)(target), given
 
 
 Change = Callable[[str, Any, Any], Any]

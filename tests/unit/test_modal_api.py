@@ -23,6 +23,7 @@ from lifecycle_magic.decorators.http_server import http_server
 from lifecycle_magic.exception import InvalidError, NotFoundError
 from lifecycle_magic.modal_api import names, table
 from lifecycle_magic.modal_api.entries import Entry, Verdict
+from lifecycle_magic.spec.options import Options
 from lifecycle_magic.ui.cli.main import _parser
 from lifecycle_magic.ui.cli.run_options import notice_ignored
 
@@ -248,7 +249,7 @@ VALUES: dict[str, Any] = {
 VALUES_OF = {
     ("options", "max_inputs"): 1,
     ("Image.run_function", "kwargs"): {},
-    ("Image.run_function", "mounts"): ["mount"],
+    ("Image.run_function", "mounts"): [of_old("Mount")()],
     ("parameter", "init"): False,
 }
 
@@ -347,6 +348,7 @@ def test_a_keyword_that_runs_is_taken_without_a_notice(entry: Entry) -> None:
 @walked("keywords", "renamed")
 def test_an_old_keyword_runs_and_gives_one_warning(entry: Entry) -> None:
     [said] = give(entry)
+    said = said.removeprefix(f"{entry.owner}(").replace("=)", "=")
     assert said == f"{entry.name} is an old spelling: write {entry.note}"
 
 
@@ -577,6 +579,38 @@ def test_a_stub_declares_endpoints_with_one_decorator() -> None:
         ("wsgi_app", "here"),
     ]
     assert (marks["hook"].method, specs["hook"].options.cpu) == ("POST", 2)
+
+
+@pytest.mark.usefixtures("quiet")
+def test_former_options_and_images_mean_the_current_ones() -> None:
+    secret, volume = lm.Secret.from_name("walked"), lm.Volume.from_name("walked")
+    assert of_old("DebianSlim", "3.12") == lm.Image.debian_slim("3.12")
+    assert of_old("DockerhubImage", "debian") == lm.Image.from_registry("debian")
+    before = IMAGE.run_function(project, secret=secret, shared_volumes={"/data": volume})
+    [step] = before.steps
+    assert step.options == {"secrets": [secret], "volumes": {"/data": volume}}  # type: ignore[attr-defined]
+
+    @app.cls(gpu=True, allow_concurrent_inputs=True)
+    class Old:
+        @lm.enter(checkpoint=False)
+        def last(self) -> None: ...
+
+        @lm.enter(checkpoint=True)
+        def first(self) -> None: ...
+
+        @lm.method()
+        def get(self) -> int:
+            return 1
+
+    spec = Old._spec  # type: ignore[attr-defined]
+    assert (spec.enter, spec.max_inputs) == (("first", "last"), 1)
+    assert spec.options.gpu_requests() == Options.make("Old", gpu="any").gpu_requests()
+
+
+def test_a_server_by_name_asks_the_session_that_serves_it() -> None:
+    server = lm.Server.from_name("walked-elsewhere", "Files")
+    with pytest.raises(NotFoundError, match="no session of this user serves"):
+        server.get_urls()
 
 
 def test_former_ways_to_call_warn_when_they_are_called() -> None:

@@ -74,6 +74,7 @@ _RESULTS: dict[tuple[str, str], str] = {
     ("App", "include"): "App",
     ("Cls", "from_name"): "Cls",
     ("Cls", "lookup"): "Cls",
+    ("Server", "from_name"): "Cls",
     ("Cls", "with_options"): "Cls",
     ("Cls", "with_concurrency"): "Cls",
     ("Cls", "with_batching"): "Cls",
@@ -113,6 +114,8 @@ ELSEWHERE = (
 def made_by(called: Kind) -> Kind:
     """Return what a call of ``called`` returns."""
     if isinstance(called, Named):
+        if called.name in ("Conda", "DebianSlim", "DockerfileImage", "DockerhubImage"):
+            return Instance("Image")
         return Instance(called.name) if called.name in ("App", "Stub") else None
     if isinstance(called, Instance) and called.owner == "Cls":
         return Instance("Obj", called.methods, by_name=called.by_name)
