@@ -55,6 +55,18 @@ def make_cached_function(function: Any, parameters: dict[str, Any]) -> Any:
     return functools.lru_cache(**parameters)(function)
 
 
+def _partial_method(value: Any) -> Reduced:
+    # Python 3.14 makes none without its function, and so can't read its own pickle of one.
+    return make_partial_method, (value.func, value.args, value.keywords)
+
+
+def make_partial_method(function: Any, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
+    """Return a ``functools.partialmethod``."""
+    import functools
+
+    return functools.partialmethod(function, *args, **options)
+
+
 def fill_values(made: Any, values: dict[str, Any]) -> None:
     """Set the attributes of an object."""
     vars(made).update(values)
@@ -309,6 +321,7 @@ def _is_importable(value: Any) -> bool:
 _REDUCERS: dict[str, dict[str, Callable[[Any], Reduced | None]]] = {
     "cached_property": {"functools": _cached_property},
     "_lru_cache_wrapper": {"functools": _cached_function},
+    "partialmethod": {"functools": _partial_method},
     "NewType": {"typing": _new_type},
     "ForwardRef": {"typing": _forward_reference},  # Python 3.14 has it in `annotationlib`
     "ParamSpec": {"typing": _type_parameter},

@@ -266,3 +266,18 @@ def test_a_class_attribute_is_read_after_the_constants_that_its_code_needs() -> 
     space = unpacked(EARLY)
     given, own, x = space["M"]().go()
     assert (given.rate, own.rate, x) == (2.0, 0.1, 3)
+
+
+def test_types_evaluated_from_annotations_and_partial_methods_travel() -> None:
+    text = """
+import functools, typing, lifecycle_magic as lm
+class Node:
+    parent: typing.Optional["Node"] = None
+typing.get_type_hints(Node, globals())
+class M:
+    def scale(self, factor, x): return factor * x
+    triple = functools.partialmethod(scale, 3)
+    def go(self):
+        return self.triple(2), Node().parent
+"""
+    assert unpacked(text)["M"]().go() == (6, None)

@@ -16,7 +16,7 @@ from typing import Any
 
 from lifecycle_magic.decorators.classes import is_class
 from lifecycle_magic.guest.own_class import CALL_MARKERS
-from lifecycle_magic.wire import context_variables
+from lifecycle_magic.wire import context_variables, native_types
 from lifecycle_magic.wire.by_value import OF_ENUMS, is_enum, is_named, written_in
 from lifecycle_magic.wire.pydantic_models import declared, is_derived
 from lifecycle_magic.wire.value_digest import UnreadableValue, ValueDigester, digest
@@ -53,7 +53,7 @@ class ContentReader:
             return digest(b"pair", str(number).encode())
         kind = type(value)
         if kind is FunctionType or is_class(value) or kind is CellType:
-            if kind is not CellType and is_named(value):
+            if kind is not CellType and (is_named(value) or _is_native(value)):
                 return digest(b"named", f"{value.__module__}.{value.__qualname__}".encode())
             return self._definition(value)
         if kind is ModuleType:
@@ -107,6 +107,11 @@ class ContentReader:
 
     def _digest(self, kind: str, *parts: Any) -> bytes:
         return digest(kind.encode(), *map(self._values.encode, parts))
+
+
+def _is_native(value: Any) -> bool:
+    """Return whether a value is a type written in C, such as that of None: it has no definition."""
+    return is_class(value) and native_types.is_native(value)
 
 
 def is_cached(value: Any) -> bool:
