@@ -48,6 +48,10 @@ SETTLE = 10.0
 """Seconds in which output that a cell must show may still arrive."""
 
 
+NOT_ENDED = "it was killed: exit ended, but"
+"""What the product says of a container in which something hinders Python's end."""
+
+
 @dataclass
 class Outcome:
     """What one run of a cell showed: text (with the value of the last line), exception, cards."""
@@ -204,6 +208,9 @@ class Host:
                     cell = texts[action.name]
                     await self.cell(Cell(cell.name, cell.text, action.shown), step.title)
         await self.cell(Cell("(unload)", "%unload_ext lifecycle_magic\n"), "end")
+        end = self.outcomes[-1].text
+        if NOT_ENDED in end:
+            self.outcomes[-2].problem += f"a container did not end: {end}"
         return self.outcomes[1:-1]
 
     async def cell(self, cell: Cell, step: str) -> None:

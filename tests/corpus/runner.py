@@ -45,6 +45,7 @@ class Runner:
                     "IPYTHONDIR": str(folder / "ipython"),
                     "MPLBACKEND": "agg",
                 },
+                cwd=folder,  # Python imports from there first: not from a checkout
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,

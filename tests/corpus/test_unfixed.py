@@ -66,7 +66,7 @@ def test_three_programs_notice_the_fault(
     images.mkdir(mode=0o700, exist_ok=True)
     package = _changed_package(tmp_path / "package", UNFIXED[mechanism])
     noticed, quiet = [], []
-    with closing(Runner(tmp_path / "runs", images, package=package, seconds=30)) as runner:
+    with closing(Runner(tmp_path / "runs", images, package=package, seconds=60)) as runner:
         for program in _covering(mechanism):
             if len(noticed) == LEAST:
                 break

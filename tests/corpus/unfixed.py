@@ -43,7 +43,9 @@ _RELOADED = _change(
     """
 def _load_anew(self, data):
     import gc
-    old = self.cls
+    old, names = self.cls, vars(sys.modules["__main__"])
+    for name in [one for one in names if one[:2] != "__"]:
+        del names[name]
     self.load(data)
     for one in gc.get_objects():
         if type(one) is old:
@@ -104,7 +106,14 @@ _Packer._add_name = _without_handles
     "module state after an edit": (_RELOADED,),
     "class state after an edit": (_RELOADED,),
     "helper class after an edit": (_RELOADED,),
-    "bound methods after an edit": (_RELOADED,),
+    "bound methods after an edit": (
+        _RELOADED,
+        _change(
+            "fingerprint.class_hierarchy",
+            "ClassHierarchy",
+            "ClassHierarchy.refer_to_reads = lambda self, reads, owner: []",
+        ),
+    ),
     "environment of build hooks": (
         _change("spec.build_digest", "_environment", "_environment = lambda options: {}"),
     ),
@@ -183,18 +192,7 @@ def _module(name):
         _change("guest.user_code", "show_sources", f"show_sources = {_NOTHING}"),
     ),
     "cached values travel": (_reducers("cached_property", "_lru_cache_wrapper"),),
-    "singledispatch": (
-        _change(
-            "wire.generated",
-            "dispatcher reducer_of",
-            f"""
-dispatcher = {_NOTHING}
-_reducer_of = reducer_of
-def reducer_of(value):
-    return None if type(value).__name__ == "singledispatchmethod" else _reducer_of(value)
-""",
-        ),
-    ),
+    "singledispatch": (_reducers("WeakKeyDictionary", "ReferenceType"),),
     "NewType": (_reducers("NewType"),),
     "pydantic forward references": (
         _change("wire.pydantic_models", "is_derived", "is_derived = lambda name: False"),
