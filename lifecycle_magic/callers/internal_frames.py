@@ -136,6 +136,10 @@ def _is_bug(error: BaseException) -> bool:
         trace = trace.tb_next
     if last is None or isinstance(error, (Error, KeyboardInterrupt, SyntaxError)):
         return False
+    # A cancelled task gets this one wherever it waits; one that `wait_for` cancels, for example.
+    asyncio = sys.modules.get("asyncio")
+    if asyncio is not None and isinstance(error, asyncio.CancelledError):
+        return False
     code, at = last.tb_frame.f_code.co_code, last.tb_lasti
     return isinstance(error, AssertionError) or not 0 <= at < len(code) or code[at] != _RAISE
 

@@ -181,7 +181,12 @@ class Keeping:
                     continue
                 is_sure = notebook_identity.is_of_notebook(mine)
                 if not is_sure and record.state != version.spec.state_key:
-                    continue  # it may be of another program in this folder
+                    self._notices.show_once(
+                        f"{self._name}: {record.container} is kept with another state, maybe by "
+                        "another program in this folder, and waits on. "
+                        f"Fix: lifecycle-magic stop {record.container}"
+                    )
+                    continue
                 if one.running:
                     self._context.notice(
                         self._name,

@@ -4,11 +4,13 @@ apart."""
 from __future__ import annotations
 
 import _thread
+import asyncio
 import os
 import signal
 import threading
 import traceback
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from pathlib import Path
 
 import pytest
@@ -25,6 +27,7 @@ from lifecycle_magic.guest.interrupts import (
     InterruptTarget,
     request_interrupt,
 )
+from lifecycle_magic.threads.futures import await_future
 from lifecycle_magic.wire import messages
 
 pytestmark = pytest.mark.every_python
@@ -417,6 +420,21 @@ def test_a_bug_in_the_package_keeps_its_frames() -> None:
         "fails_inside",
         "feed",
     ]
+
+
+def test_a_cancelled_wait_keeps_no_frames() -> None:
+    async def main() -> BaseException:
+        try:
+            await asyncio.wait_for(await_future(Future()), 0.01)
+        except BaseException as error:
+            return error
+        raise AssertionError
+
+    error = asyncio.run(main())
+    strip_all(error)
+    for one in (error, error.__cause__ or error.__context__):
+        frames = traceback.extract_tb(one.__traceback__ if one is not None else None)
+        assert [frame.name for frame in frames if frame.name == "await_future"] == []
 
 
 def test_everything_keeps_its_frames_on_request(monkeypatch: pytest.MonkeyPatch) -> None:
