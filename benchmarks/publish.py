@@ -7,11 +7,12 @@ of wording, ``python -m benchmarks.publish`` makes them again without measuring.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from benchmarks import cold, plot
+from benchmarks import cold, plot, resting
 from benchmarks.figures import OURS, human, times_as_long
 
 RESULTS = Path(__file__).with_name("results.json")
@@ -46,6 +47,7 @@ _STEPS = {
     "edit a method, call it": "edit a method, call it",
     "edit enter, call: above enter's own time": "edit `enter`, call it: above `enter`'s own time",
     "edit enter, call, with a spare: above enter's own time": "the same with `buffer_containers=1`",
+    "adopt a kept container": "adopt a kept container in a new kernel",
     "kernel SIGKILLed, exit begins": "kernel killed with SIGKILL, `exit` begins",
 }
 
@@ -101,6 +103,7 @@ def section(results: Results) -> str:
             "What a method returns as it came, or changed in place, moves back without a copy; an",
             "array that it makes is copied once.",
             "",
+            *_tables(_payloads(results), _addresses(results)),
             *_steps(results),
             "",
             *_rest(results),
@@ -141,6 +144,43 @@ def _calls(results: Results) -> Iterator[str]:
             yield f"| {name} | {' | '.join(cells)} |"
 
 
+def _tables(*tables: Iterator[str]) -> Iterator[str]:
+    """Return the lines of those tables that have any, with an empty line after each."""
+    for lines in map(list, tables):
+        if lines:
+            yield from (*lines, "")
+
+
+_PAYLOAD = re.compile(r"echo \d+ MB: .+")
+
+
+def _payloads(results: Results) -> Iterator[str]:
+    """Return the values of libraries, there and back, beside a Ray actor."""
+    median = _medians(results)
+    works = [work for work in dict.fromkeys(w for w, _ in median) if _PAYLOAD.fullmatch(work)]
+    if works:
+        yield "| there and back | Docker | process | Ray actor |"
+        yield "| --- | --- | --- | --- |"
+    for work in works:
+        cells = (_cell(median.get((work, who))) for who in (*OURS, "ray"))
+        yield f"| {work.removeprefix('echo ')} | {' | '.join(cells)} |"
+
+
+def _addresses(results: Results) -> Iterator[str]:
+    """Return the calls that begin in the kernel, in a container and in another process."""
+    median = _medians(results)
+    works = [
+        work for work in dict.fromkeys(w for w, _ in median) if work.endswith("where it begins")
+    ]
+    ways = ("direct", "nested", "by name")
+    if works:
+        yield f"| | {' | '.join(f'{name}, {way}' for name in OURS for way in ways)} |"
+        yield "| --- |" + " --- |" * len(OURS) * len(ways)
+    for work in works:
+        cells = (_cell(median.get((work, f"{name}: {way}"))) for name in OURS for way in ways)
+        yield f"| {work} | {' | '.join(cells)} |"
+
+
 def _steps(results: Results) -> Iterator[str]:
     median = _medians(results)
     yield "| | Docker | process |"
@@ -177,8 +217,27 @@ def _rest(results: Results) -> Iterator[str]:
         most = max(a["value"] for a in idle)
         span = idle[0]["work"].removeprefix("CPU while idle for ")
         found.append(f"in {span} of idleness a container uses {most:.1f} ms of CPU")
+    found += _crowd(amount)
     if found:
         yield "; ".join(found) + "."
+
+
+def _crowd(amount: Mapping[tuple[str, str], Any]) -> Iterator[str]:
+    """Return what a kernel with many classes and containers takes, all of them idle."""
+    found = {
+        work.partition(",")[0]: one["value"]
+        for (work, who), one in amount.items()
+        if who.endswith(resting.CROWD)
+    }
+    if not found:
+        return
+    yield (
+        f"a kernel with {resting.CROWD} has for each of these containers "
+        f"{found['descriptors of the kernel']:.1f} descriptors, "
+        f"{found['threads of the kernel']:.1f} threads and "
+        f"{found['memory of the kernel']:.2f} MiB, and a container takes "
+        f"{found['memory of a container']:.1f} MiB (PSS)"
+    )
 
 
 def _web(results: Results) -> Iterator[str]:

@@ -64,6 +64,50 @@ else:
     print(0)
 """
 
+CLASSES, CONTAINERS = 20, 2
+"""The classes of the kernel with many, and the warm containers of each."""
+
+CROWD = f"{CLASSES} classes, {CLASSES * CONTAINERS} containers"
+
+_CROWD = """
+import os, threading, time
+import lifecycle_magic as lm
+from lifecycle_magic.lifecycle.states import WARM_STATES
+from lifecycle_magic.session import session
+
+def numbers():
+    return len(threading.enumerate()), len(os.listdir("/proc/self/fd"))
+
+def warm():
+    return [c for c in session.current().containers() if c.state in WARM_STATES]
+
+before = numbers()
+app = lm.App("bench-crowd")
+for number in range({classes}):
+    class Rests:
+        @lm.method()
+        def answer(self):
+            return 42
+    one = app.cls(
+        Rests, name=f"Rests{{number}}", engine={engine!r},
+        min_containers={each}, max_containers={each},
+    )()
+    one.answer.remote()
+deadline = time.monotonic() + 600
+while len(warm()) < {classes} * {each}:
+    if time.monotonic() > deadline:
+        raise RuntimeError("the containers did not start")
+    time.sleep(0.1)
+after = numbers()
+print(after[0] - before[0], after[1] - before[1])
+"""
+_PEERS = """
+import socket, struct
+for _one in warm():
+    _told = _one.slots[0].channel.sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
+    print(struct.unpack("3i", _told)[0])
+"""
+
 
 @dataclass(frozen=True)
 class Cost:
@@ -100,7 +144,41 @@ def measure(plan: Plan) -> Figures:
         before = {who: _cost(pids) for who, pids in groups.items()}
         time.sleep(seconds)
         after = {who: _cost(pids) for who, pids in groups.items()}
-    return Figures(amounts=tuple(_amounts(before, after, bare, seconds)), missing=tuple(missing))
+    figures = Figures(amounts=tuple(_amounts(before, after, bare, seconds)), missing=tuple(missing))
+    # Processes of this machine: a Docker engine elsewhere shows none of them.
+    return figures + _crowd(plan, seconds) if "process" in plan.engines else figures
+
+
+def _crowd(plan: Plan, seconds: float) -> Figures:
+    """Measure one kernel that holds many classes with warm containers, all of them idle."""
+    with _kernel() as kernel:
+        kernel.execute(_LOAD)
+        bare = _cost([kernel.pid])
+        program = _CROWD.format(classes=CLASSES, each=CONTAINERS, engine="process")
+        threads, descriptors = map(int, kernel.execute(program).split())
+        families = [_family(int(line)) for line in kernel.execute(_PEERS).split()]
+        every = [pid for family in families for pid in family]
+        time.sleep(SETTLE_SECONDS)
+        before = _cost([kernel.pid]), _cost(every)
+        time.sleep(seconds)
+        after = _cost([kernel.pid]), _cost(every)
+    count = len(families)
+    kernels, containers = ((b.cpu - a.cpu) * 1000 for a, b in zip(before, after, strict=True))
+    idle = f"CPU while idle for {seconds:g} s"
+    who = f"kernel, {CROWD}"
+    return Figures(
+        amounts=(
+            Amount(idle, who, kernels, "ms", 2 * MAX_CPU_MILLISECONDS),
+            Amount(f"{idle}, each", f"container of {CROWD}", containers / count, "ms",
+                   MAX_CPU_MILLISECONDS),
+            Amount("threads of the kernel, each container", who, threads / count, ""),
+            Amount("descriptors of the kernel, each container", who, descriptors / count, ""),
+            Amount("memory of the kernel, each container, PSS", who,
+                   (after[0].pss - bare.pss) / count, "MiB"),
+            Amount("memory of a container, PSS", f"container of {CROWD}",
+                   after[1].pss / count, "MiB"),
+        )
+    )  # fmt: skip
 
 
 def _amounts(
@@ -141,7 +219,7 @@ class _Kernel:
             if message["msg_type"] == "stream":
                 printed.append(message["content"]["text"])
 
-        reply = self._client.execute_interactive(code, output_hook=keep, timeout=120)["content"]
+        reply = self._client.execute_interactive(code, output_hook=keep, timeout=900)["content"]
         if reply["status"] != "ok":
             raise RuntimeError(f"{reply.get('ename')}: {reply.get('evalue')}")
         return "".join(printed)

@@ -150,6 +150,33 @@ def test_the_page_claims_nothing_of_bounds_that_were_not_measured(
     assert "- ray: it is not here" in text
 
 
+def test_the_page_has_values_of_libraries_nested_calls_and_many_containers(
+    figures: Any, publish: Any
+) -> None:
+    crowd = f"kernel, {publish.resting.CROWD}"
+    inside = f"container of {publish.resting.CROWD}"
+    found = figures.Figures(
+        (
+            figures.Sample("echo 100 MB: Arrow table", "docker", (0.01,)),
+            figures.Sample("echo 100 MB: Arrow table", "ray", (0.03,)),
+            figures.Sample("no-op call, by where it begins", "docker: direct", (30e-6,)),
+            figures.Sample("no-op call, by where it begins", "docker: nested", (90e-6,)),
+            figures.Sample("adopt a kept container", "docker", (0.05,)),
+        ),
+        amounts=(
+            figures.Amount("threads of the kernel, each container", crowd, 0.0, ""),
+            figures.Amount("descriptors of the kernel, each container", crowd, 5.0, ""),
+            figures.Amount("memory of the kernel, each container, PSS", crowd, 0.35, "MiB"),
+            figures.Amount("memory of a container, PSS", inside, 17.0, "MiB"),
+        ),
+    )
+    page = publish.section(json.loads(figures.as_json(found, {"cores": 2, "processor": "one"})))
+    assert "| 100 MB: Arrow table | 10 ms |  | 30 ms |" in page
+    assert "| no-op call, by where it begins | 30 µs | 90 µs |" in page
+    assert "| adopt a kept container in a new kernel | 50 ms |  |" in page
+    assert "5.0 descriptors, 0.0 threads and 0.35 MiB, and a container takes 17.0 MiB" in page
+
+
 def test_the_plot_draws_a_bar_for_each_contender(figures: Any, publish: Any) -> None:
     picture = ElementTree.fromstring(publish.plot.draw(results(figures, 0.01)))
     bars = picture.findall("{http://www.w3.org/2000/svg}rect")
