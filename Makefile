@@ -59,6 +59,8 @@ soak: install ## run the tests that repeat with their full counts: programs, edi
 		LIFECYCLE_MAGIC_NAMED_KILLS=60 LIFECYCLE_MAGIC_FAR_KILLS=200 \
 		$(BIN)/pytest tests/faults/test_random_moments.py tests/faults/test_far_moments.py \
 		tests/faults/test_named_moments.py tests/engine/test_resources.py -q $(ARGS)
+	@LIFECYCLE_MAGIC_ROOTLESS=all LIFECYCLE_MAGIC_CUTS=20 \
+		$(BIN)/pytest tests/engine/test_rootless.py tests/engine/test_far_engines.py -q $(ARGS)
 	@LIFECYCLE_MAGIC_SWARM_LOSSES=1 $(BIN)/pytest tests/engine/test_swarm.py -q $(ARGS)
 
 # Inputs that a decoder has not seen yet are kept in .hypothesis/corpus. Install atheris into .venv

@@ -27,6 +27,7 @@ from benchmarks import (
     cells,
     cold,
     ends,
+    far,
     imports,
     keep,
     maps,
@@ -55,6 +56,7 @@ BENCHMARKS: dict[str, Callable[[Plan], Figures]] = {
     "resting": resting.measure,
     "panel": panel.measure,
     "web": web.measure,
+    "far": far.measure,
     "swarm": swarm.measure,
 }
 ENGINES = ("docker", "process")

@@ -31,6 +31,7 @@ install_debian_packages() {
     local -a missing=()
     command -v bwrap >/dev/null || missing+=(bubblewrap)
     command -v podman >/dev/null || missing+=(podman netavark)
+    command -v rootlesskit >/dev/null || missing+=(uidmap slirp4netns rootlesskit)
     [[ -x /usr/sbin/sshd ]] || missing+=(openssh-server)
     command -v docker-registry >/dev/null || missing+=(docker-registry)
     command -v chromium >/dev/null || missing+=(chromium)

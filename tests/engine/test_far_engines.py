@@ -107,6 +107,10 @@ def declare(app: lm.App, diary: FarDiary, **options: Any) -> Any:
             return value
 
         @lm.method()
+        def large(self, size: int) -> bytes:
+            return bytes(size)
+
+        @lm.method()
         def hold(self) -> str:
             self.note("holding")
             while not os.path.exists("/notes/go"):
@@ -528,6 +532,19 @@ def test_an_interrupt_ends_the_call_and_the_container_stays(
         kernel.outcome(cell)
     assert kernel.run("print(Noted().count.remote())").strip() == "2"
     assert diary.events() == ["entered", "holding"]
+    # The end of ssh alone is named.
+    cell = kernel.begin("Noted().hold.remote()")
+    diary.wait("holding", 2)
+    [ssh] = [
+        one
+        for one in psutil.process_iter()
+        if one.name() == "ssh" and any(machine.socket in word for word in one.cmdline())
+    ]
+    ssh.kill()
+    with pytest.raises(CellFailed, match="the ssh connection has ended"):
+        kernel.outcome(cell)
+    diary.wait("exited")
+    assert kernel.run("print(Noted().count.remote())", timeout=120).strip() == "1"
     kernel.run("app.stop()")
 
 
@@ -624,6 +641,11 @@ def test_a_container_that_is_kept_there_is_listed_and_stopped(
     wait_for(lambda: machine.containers() == [], "the relay to remove the container")
 
 
+CUT_SECONDS = float(os.environ.get("LIFECYCLE_MAGIC_CUTS", 2))
+"""How long a short cut lasts; `make soak` takes 20 s, half of the lease."""
+
+
+@pytest.mark.timeout(180 + 6 * CUT_SECONDS)
 @pytest.mark.parametrize("way", WAYS)
 def test_a_short_cut_loses_nothing(machine: FarMachine, diary: FarDiary, way: str) -> None:
     app = lm.App("cut", engine=address(machine, way))
@@ -631,13 +653,36 @@ def test_a_short_cut_loses_nothing(machine: FarMachine, diary: FarDiary, way: st
     assert noted.count.remote() == 1
     data = os.urandom(20 << 20)
     call = noted.same.spawn(data)
-    with machine.cut():
-        time.sleep(2)  # the cut itself: nothing happens that could be waited for
-    assert call.get(timeout=60) == data
+    cut(machine)
+    assert call.get(timeout=90) == data
+    # A map, from its third result on.
+    results = noted.same.map(range(400))
+    first = [next(results) for _ in range(3)]
+    cut(machine)
+    assert first + list(results) == list(range(400))
+    # A result of which a part is there: the class is far from through with it when it has begun.
+    result = noted.large.spawn(50 << 20)
+    before = received_bytes(machine)
+    wait_for(lambda: received_bytes(machine) > before + (2 << 20), "a part of the result", 30, 0)
+    cut(machine)
+    after = received_bytes(machine)
+    assert result.get(timeout=90) == bytes(50 << 20)
+    assert received_bytes(machine) > after  # the cut was in the middle
     assert noted.count.remote() == 2
     app.stop()
     diary.wait("exited")
     assert diary.events() == ["entered", "exited"]
+
+
+def cut(machine: FarMachine) -> None:
+    """Cut the connection for a while."""
+    with machine.cut():
+        time.sleep(CUT_SECONDS)  # the cut itself: nothing happens that could be waited for
+
+
+def received_bytes(machine: FarMachine) -> int:
+    """Return how many bytes have come from the machine."""
+    return int(Path(f"/sys/class/net/{machine.name}/statistics/rx_bytes").read_text())
 
 
 def test_a_cut_for_ever_ends_with_exit_there_and_an_error_here(

@@ -87,7 +87,7 @@ class RelayedContainers:
         elif relay.is_alive:
             lost = relay.fate(container)
         else:
-            lost = "the relay process has exited"
+            lost = relay.ending
         if not lost or lost == STREAM_ENDED:  # a container that is killed ends its stream too
             found = ends.ended(self._clients, container)
             if found is not None:

@@ -86,6 +86,7 @@ class RelayConnection:
         self._numbers = 0
         self._answers: dict[int, _Answer] = {0: _Answer()}
         self._is_closed = False
+        self._ending = ""
         self._control = control
         _controls.add(control)
 
@@ -109,6 +110,11 @@ class RelayConnection:
     def is_alive(self) -> bool:
         """Return whether the relay still answers."""
         return not self._is_closed
+
+    @property
+    def ending(self) -> str:
+        """Return why the relay has exited, once it has."""
+        return self._ending or "the relay process has exited"
 
     def serve(self, container: str, run_dir: Path, guest: Path, seconds: float) -> str:
         """Attach to a created container, send it its files and start it.
@@ -227,6 +233,9 @@ class RelayConnection:
         self._end()
 
     def _on_line(self, message: dict[str, Any]) -> None:
+        if message["event"] == "end":
+            self._ending = str(message["error"])
+            return
         with self._lock:
             answer = self._answers.get(int(message.get("number", 0)))
         if answer is not None:
@@ -240,7 +249,7 @@ class RelayConnection:
             waiting = list(self._answers.values())
         for answer in waiting:
             if not answer.arrived.is_set():
-                answer.message = {"error": "the relay process has exited"}
+                answer.message = {"error": self.ending}
                 answer.arrived.set()
 
 

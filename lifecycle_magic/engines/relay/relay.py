@@ -22,6 +22,7 @@ object a line, and answers in the same way:
                                                      over the socket of a kept container: from now
                                                      on it belongs to this kernel
     {"event": "ready", "error": ""}                  is the first line: the tunnel is there
+    {"event": "end", "error": why}                   is the last one, if the relay ends by itself
 
 When the kernel exits, the socket ends. The relay passes that on at once, in a frame of its own,
 takes the reports of the containers' ends into their run folders, removes the containers, and exits.
@@ -44,6 +45,7 @@ import socket
 import sys
 import threading
 import time
+import traceback
 from typing import Any
 
 from lifecycle_magic.engines.relay import tunnel
@@ -125,20 +127,26 @@ class Relay:
 
         def wait() -> None:
             ssh.wait_for_end()
-            self._threads.call(self._on_cut)
+            self._threads.call(functools.partial(self._on_cut, ssh.ending()))
 
         threading.Thread(target=wait, daemon=True).start()
 
-    def _on_cut(self) -> None:
+    def _on_cut(self, why: str) -> None:
         self._is_cut = True
+        self.report_end(why)
         for one in list(self._served.values()):
-            one.mux.end("the ssh connection has ended")
+            one.mux.end(why)
 
     # --- the kernels -----------------------------------------------------------------------
 
     def report_ready(self, error: str) -> None:
         """Send the first line to the kernel that has started this relay."""
         self._main.send(event="ready", error=error)
+
+    def report_end(self, why: str) -> None:
+        """Send the last line to the kernels."""
+        for kernel in self._kernels:
+            kernel.send(event="end", error=why)
 
     def _is_kernel(self, file: object) -> bool:
         return any(file is kernel.sock for kernel in self._kernels)
@@ -178,7 +186,8 @@ class Relay:
         if asked["do"] == "serve":
             self._threads.start(lambda: self._serve(kernel, asked))
         elif asked["do"] == "put" and (found := self._served.get(asked["container"])):
-            found.mux.send_message(pack_run_folder(found.run)[32:])
+            with contextlib.suppress(OSError):  # the folder has gone: that container has ended
+                found.mux.send_message(pack_run_folder(found.run)[32:])
         elif asked["do"] == "keep" and (found := self._served.get(asked["container"])):
             self._keep(found, bool(asked["keep"]))
         elif asked["do"] == "expect":
@@ -418,6 +427,9 @@ def main() -> None:
             if ssh is not None:
                 relay.watch(ssh)
             relay.run()
+    except Exception:
+        relay.report_end(f"the relay process has failed: {traceback.format_exc(-1)}")
+        raise
     finally:
         if ssh is not None:
             ssh.close()

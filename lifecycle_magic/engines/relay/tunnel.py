@@ -87,6 +87,11 @@ class Tunnel:
         if self._process is not None:
             self._process.wait()
 
+    def ending(self) -> str:
+        """Return how ssh ended, with what it said."""
+        said = words(self._path)
+        return f"the ssh connection has ended{f': {said}' if said else ''}"
+
     def close(self) -> None:
         """End ssh and remove its socket with the folder that it is in."""
         if self._process is not None and self._process.poll() is None:

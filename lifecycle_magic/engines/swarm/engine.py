@@ -226,7 +226,7 @@ class SwarmEngine(DockerEngine):
         if container not in self._started:
             return super().ended(container)
         relay, launch = self._started[container]
-        lost = relay.fate(container) if relay.is_alive else "the relay process has exited"
+        lost = relay.fate(container) if relay.is_alive else relay.ending
         found = self._task_of(container)
         deadline = time.monotonic() + LAST_SECONDS
         while found is not None and not found.ended and lost in ("", STREAM_ENDED):
