@@ -316,6 +316,9 @@ class Engine(Protocol):
         Wait some seconds for a container that is just ending. Raises `EngineError`.
         """
 
+    def kept_report(self, container: str) -> bytes:
+        """Return the report that nobody received from a container that has ended, or nothing."""
+
     def leaves_behind(self, run_dir: Path) -> bool:
         """Return whether `clear_run_folder` has something to do."""
 

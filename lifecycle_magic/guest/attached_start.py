@@ -25,7 +25,7 @@ import ssl
 import sys
 import time
 
-from lifecycle_magic.guest import start
+from lifecycle_magic.guest import end_report, files, start
 from lifecycle_magic.guest.keeping import SOCKET
 from lifecycle_magic.wire.multiplexer import Multiplexer
 from lifecycle_magic.wire.mux_channel import Stream
@@ -152,6 +152,7 @@ class _Child:
         self._deadline: float | None = None  # for what is sent at the end
         self._said_bye = False
         self._is_done = False
+        self._was_heard = False  # the other end has answered the last message
         self._selector = selectors.DefaultSelector()
         self._mux = Multiplexer(
             stream,
@@ -186,6 +187,8 @@ class _Child:
             for key, events in self._selector.select(max(due, 0.0)):
                 key.data(events)
             self._end_if_idle()
+        if not self._was_heard and os.getppid() == 1:  # in a container of its own
+            self._keep_report()
         return 0
 
     def _accept(self, name: str) -> None:
@@ -235,7 +238,7 @@ class _Child:
                 os.kill(-1, signal.SIGKILL)
 
     def _on_bye(self) -> None:
-        self._is_done = self._said_bye
+        self._is_done = self._was_heard = self._said_bye
 
     def _on_end(self, why: str) -> None:
         self._lose()
@@ -265,6 +268,12 @@ class _Child:
         self._said_bye = True
         self._mux.send_message(self._report())
         self._mux.send(FrameKind.BYE)
+
+    def _keep_report(self) -> None:
+        """Leave the report to a later session, which finds it in the ended container."""
+        if report := self._report():
+            with contextlib.suppress(OSError), open(files.create(end_report.KEPT), "wb") as file:
+                file.write(report)
 
     def _report(self) -> bytes:
         path = os.path.join(self._run, "report.json")

@@ -10,6 +10,9 @@ from typing import Any
 
 from lifecycle_magic.guest import files, memory, signals
 
+KEPT = "/.lifecycle-report.json"
+"""Where a report stays in a container that could not send it, for its run folder is in memory."""
+
 MAX_HOOKS = 200
 """Exit hooks that are reported. A class has far fewer."""
 

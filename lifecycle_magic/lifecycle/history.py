@@ -120,18 +120,24 @@ class History:
             # Another process replaced the file while this one waited for the lock.
 
     def entries(self) -> list[Entry]:
-        """Return all entries, the oldest first. Invalid lines are skipped."""
+        """Return all entries, the oldest first. Invalid lines are skipped.
+
+        A report that arrived late stands for the entry that was written without it.
+        """
         try:
             lines = self._path.read_text(errors="replace").split("\n")
         except FileNotFoundError:
             return []
-        found = []
+        found: dict[tuple[str, str], Entry] = {}
         for line in lines:
             try:
-                found.append(Entry.read(json.loads(line)))
+                entry = Entry.read(json.loads(line))
             except (ValueError, RecursionError):
                 continue
-        return found
+            key = entry.session, entry.container
+            found.pop(key, None)
+            found[key] = entry
+        return list(found.values())
 
 
 def _private(path: str, flags: int) -> int:

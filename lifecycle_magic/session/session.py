@@ -109,7 +109,10 @@ class Session:
                 self._engines[name] = engine
                 if engine.name not in ("docker", "process"):  # the sweep has not looked there
                     threading.Thread(
-                        target=_sweep_engine, args=(engine,), name="lifecycle-sweep", daemon=True
+                        target=self._sweep_engine,
+                        args=(engine,),
+                        name="lifecycle-sweep",
+                        daemon=True,
                     ).start()
             line = self._unannounced.pop(name, "") if announce else ""
             if line:
@@ -235,17 +238,17 @@ class Session:
         self._sweeper.join()
         self._sweep()
 
+    def _sweep_engine(self, engine: Engine) -> None:
+        self._sweeper.join()  # what it says of a container is less than the container's own report
+        with contextlib.suppress(Exception):  # it may be closed or unreachable any time
+            discard_left(engine, self.history)
+
     def _sweep(self) -> None:
         try:
             for folder, error in sweep(self.root, self).items():
                 self.notice(None, f"could not clean up {folder}: {error}", "warning")
         except Exception as error:
             self.notice(None, f"could not clean up after earlier sessions: {error}", "warning")
-
-
-def _sweep_engine(engine: Engine) -> None:
-    with contextlib.suppress(Exception):  # it may be closed or unreachable any time
-        discard_left(engine)
 
 
 def wait_gone(containers: Iterable[Container]) -> None:

@@ -5,6 +5,7 @@ removed.
 from __future__ import annotations
 
 import contextlib
+import json
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -54,7 +55,7 @@ def sweep(root: Path, session: Engines) -> dict[Path, Exception]:
             remove_tree(str(path))
     if ended or session.uses("docker"):
         with contextlib.suppress(EngineError):  # if the engine is down, a later sweep does it
-            _discard_ended(session.engine("docker", announce=False), ended)
+            _discard_ended(session.engine("docker", announce=False), ended, History(root))
     return failed
 
 
@@ -89,17 +90,22 @@ def _sweep_session(
         remove_tree(str(folder))
 
 
-def _discard_ended(engine: Engine, names: set[str]) -> None:
+def _discard_ended(engine: Engine, names: set[str], history: History) -> None:
     """Remove the containers called ``names``, and exited ones whose kernel died before it could."""
     for one in engine.containers():
         owner = _owner(one)
         orphan = one.ended and owner is not None and not owner.alive()
+        if orphan and (entry := _late_entry(engine, one)) is not None:
+            history.add(entry)
         if one.name in names or orphan:
             engine.discard(one.id)
 
 
-def discard_left(engine: Engine) -> None:
+def discard_left(engine: Engine, history: History) -> None:
     """Remove the containers that kernels of this machine left on an engine on another one.
+
+    The report of one that could not send it, because its relay died with the kernel, goes into the
+    history, in the place of the entry without a report.
 
     Those that run end by themselves, one that waits for a place has nothing to end, and those of
     other machines are theirs.
@@ -108,7 +114,23 @@ def discard_left(engine: Engine) -> None:
         owner = _owner(one)
         ours = owner is not None and (owner.of_this_boot or one.ours) and not owner.alive()
         if ours and (not one.running or one.waits):
+            if one.ended and (entry := _late_entry(engine, one)) is not None:
+                history.add(entry)
             engine.kill(one.id)
+
+
+def _late_entry(engine: Engine, one: FoundContainer) -> Entry | None:
+    from lifecycle_magic.engines.base import LABEL
+
+    try:
+        content = json.loads(engine.kept_report(one.id))
+        report = Report.read({**content, "container": one.name})
+    except (ValueError, TypeError, RecursionError):
+        return None
+    if report.in_order and not report.entered:
+        return None  # a spare, which ran nothing
+    session, cls = (one.labels.get(f"{LABEL}.{name}", "") for name in ("session", "class"))
+    return Entry.from_report(session, cls, engine.name, report)
 
 
 def _owner(found: FoundContainer) -> Owner | None:

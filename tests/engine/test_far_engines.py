@@ -575,8 +575,20 @@ def test_without_its_relay_a_call_fails_and_exit_runs(
     assert failed.value.name == "ContainerDied"
     diary.wait("exited")
     assert kernel.run("print(Noted().count.remote())", timeout=120).strip() == "1"
-    kernel.run("app.stop()")
+    # A kernel that is killed with its relay: the report waits in the container.
+    [relay] = [one for one in relays(machine) if one.pid not in before]
+    [name] = machine.containers()
+    relay.suspend()
+    kernel.kill()
+    relay.kill()
     diary.wait("exited", 2)
+    session.current().swept()
+    assert [one.state for one in entries(name)] == ["failed"]
+    with docker_app(address(machine, way)) as one:
+        assert one.remote() == 1
+        wait_for(lambda: [one.state for one in entries(name)] == ["exited"], "the late report")
+    [entry] = entries(name)
+    assert [hook.hook for hook in entry.hooks] == ["close"]
 
 
 @pytest.mark.parametrize("way", WAYS)

@@ -367,6 +367,10 @@ class DockerEngine:
         if names := run_folder.foreign_folders(run_dir):
             ends.clear_run_folder(self._clients, container, names)
 
+    def kept_report(self, container: str) -> bytes:
+        """Return the report that nobody received from a container that has ended, or nothing."""
+        return run_folder.kept_report(self._clients, container)
+
     def leaves_behind(self, run_dir: Path) -> bool:
         """Return whether root made folders in the run folder."""
         return bool(run_folder.foreign_folders(run_dir))

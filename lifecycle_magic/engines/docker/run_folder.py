@@ -13,12 +13,15 @@ import tarfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lifecycle_magic.engines.docker.client import Clients
 from lifecycle_magic.engines.docker.launch import RUN
+from lifecycle_magic.guest import end_report
+from lifecycle_magic.host.run_files import MAX_BYTES
 
 if TYPE_CHECKING:
     from docker import APIClient
 
-__all__ = ["foreign_folders", "replace_folders"]
+__all__ = ["foreign_folders", "kept_report", "replace_folders"]
 
 MAX_FOLDERS = 1000
 """Folders that are looked at. The engine removes what has more of them."""
@@ -44,6 +47,28 @@ def replace_folders(api: APIClient, container: str, names: list[str]) -> None:
         for name in names:
             file.addfile(tarfile.TarInfo(name))
     api.put_archive(container, RUN, archive.getvalue())
+
+
+def kept_report(clients: Clients, container: str) -> bytes:
+    """Return the report that an ended container could not send, or nothing."""
+    import docker.errors
+
+    data = bytearray()
+    with clients.use("read the report of a container") as api:
+        try:
+            for chunk in api.get_archive(container, end_report.KEPT)[0]:
+                data += chunk
+                if len(data) > MAX_BYTES:  # code in a container may write there too
+                    return b""
+        except docker.errors.APIError:  # there is none
+            return b""
+    try:
+        with tarfile.open(fileobj=io.BytesIO(data)) as tar:
+            member = tar.next()
+            file = tar.extractfile(member) if member is not None and member.isreg() else None
+            return file.read() if file is not None else b""
+    except (tarfile.TarError, KeyError):
+        return b""
 
 
 def _has_foreign(top: str) -> bool:

@@ -294,6 +294,10 @@ class ProcessEngine:
     def take_over(self, container: str, launch: Launch) -> None:
         """Do nothing: the instance finds its boot file itself."""
 
+    def kept_report(self, container: str) -> bytes:
+        """Return nothing: a report is in the run folder."""
+        return b""
+
     def leaves_behind(self, run_dir: Path) -> bool:
         """Return False: all that a guest writes is this user's."""
         return False
