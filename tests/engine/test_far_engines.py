@@ -28,7 +28,13 @@ from kernel.harness import CellFailed, OwnKernel, own_kernel, wait_for
 
 import lifecycle_magic as lm
 from lifecycle_magic.engines.choose import docker_engine
-from lifecycle_magic.exception import ContainerDied, EngineUnavailable, InvalidError
+from lifecycle_magic.exception import (
+    BuildError,
+    ContainerDied,
+    EngineError,
+    EngineUnavailable,
+    InvalidError,
+)
 from lifecycle_magic.host.paths import state_root
 from lifecycle_magic.lifecycle.history import History
 from lifecycle_magic.session import session
@@ -443,6 +449,23 @@ def test_tls_errors_name_the_certificate_or_the_fix(
     monkeypatch.setenv("DOCKER_CERT_PATH", str(machine.certificates))
     with docker_app(machine.tcp) as one:
         assert one.remote() == 1
+
+
+def test_what_the_engine_there_lacks_is_named_and_the_next_class_works(
+    machine: FarMachine,
+) -> None:
+    app = lm.App("lacking", engine=machine.tcp)
+
+    def number() -> int:
+        return 1
+
+    registry = lm.Image.from_registry("127.0.0.1:9/none/such:1")  # nobody listens there
+    with pytest.raises(BuildError, match=r"127\.0\.0\.1:9/none/such:1.*connection refused"):
+        app.function(name="unknown", image=registry)(number).remote()
+    with pytest.raises(EngineError, match=r"(?i)gpu"):
+        app.function(name="gpu", gpu=1)(number).remote()
+    assert app.function(name="plain")(number).remote() == 1
+    app.stop()
 
 
 def test_a_name_that_is_no_engine_is_refused_at_the_declaration() -> None:
