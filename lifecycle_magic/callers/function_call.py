@@ -36,7 +36,7 @@ __all__ = ["FunctionCall", "gather"]
 T_co = TypeVar("T_co", covariant=True)
 
 
-_keep: Callable[[Future[Any], str], str] | None = None
+_keep: Callable[[Future[Any], str, int], str] | None = None
 """Keeps the outcome of a call in this process's session and returns its id. The session sets it."""
 
 
@@ -72,6 +72,7 @@ class FunctionCall(Generic[T_co]):
 
     gather: CallWithAio  # `gather`, below
     _object_id = ""
+    _number = 0  # of its input in this process's session
     prompts: PromptQueue | None = None  # what its method asks the user, where this is waited for
 
     def __init__(
@@ -184,7 +185,7 @@ class FunctionCall(Generic[T_co]):
         if not self._object_id:
             if _keep is None:
                 raise InvalidError(f"{self._where}: the call has no id, as no session runs it")
-            self._object_id = _keep(self._future, self._where)
+            self._object_id = _keep(self._future, self._where, self._number)
         return self._object_id
 
     @object_id.setter

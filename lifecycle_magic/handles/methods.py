@@ -187,11 +187,16 @@ class Method:
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
     ) -> FunctionCall[Any]:
+        check_wait = pool.deadlocks.check_wait
         if self._spec.batched:
             future = self._submit(self._batcher(pool).submit, args, kwargs)
-        else:
-            future = self._submit(SpawnedCall(pool, self._name, args, kwargs).submit)
-        return FunctionCall(future, self._where, pool.deadlocks.check_wait)
+            return FunctionCall(future, self._where, check_wait)
+        input = SpawnedCall(pool, self._name, args, kwargs)
+        started: FunctionCall[Any] = FunctionCall(
+            self._submit(input.submit), self._where, check_wait
+        )
+        started._number = input.id
+        return started
 
     def _start_awaitable(
         self, pool: Pool, args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -204,6 +209,7 @@ class Method:
         input = AwaitableCall(pool, self._name, args, kwargs)
         started = AsyncCall(self._submit(input.submit), self._where, check_wait)
         started.prompts = input.prompts
+        started._number = input.id
         return started
 
     def _submit(self, submit: Callable[..., Future[Any]], *given: Any) -> Future[Any]:

@@ -230,6 +230,7 @@ class ConcurrentConnection(CallerConnection):
             running.input.future.add_done_callback(lambda done: self._answer(ask.number, done))
             if ask.id:  # afterwards: the outcome is copied
                 self._session.kept_calls.follow(ask.id, running.input.future)
+                self._session.kept_calls.also(ask.id, running.input.id)
         running.start()
         if awaited:
             self._await(ask.number)

@@ -10,6 +10,7 @@ from concurrent.futures import Future, InvalidStateError
 from typing import Any, NamedTuple
 
 from lifecycle_magic.calls.forwarded import ForwardedAnswer
+from lifecycle_magic.decorators.current_call import call_id
 from lifecycle_magic.exception import NotFoundError
 from lifecycle_magic.wire.pickling import copy_buffers
 
@@ -49,9 +50,18 @@ class KeptCalls:
         self._lock = threading.Lock()
         self._arrived = threading.Condition(self._lock)
 
-    def add(self, future: Future[Any], where: str, id: str = "") -> str:
-        """Keep a call, and return its id."""
-        id = id or f"fc-{self._session}-{next(self._numbers)}"
+    def add(self, future: Future[Any], where: str, id: str = "", number: int = 0) -> str:
+        """Keep a call, and return its id.
+
+        ``number`` is that of its input, by which the running method knows the call. A call of a
+        batch has none, so its id is of another kind.
+        """
+        if not id:
+            id = (
+                call_id(self._session, number)
+                if number
+                else f"fc-{self._session}-b{next(self._numbers)}"
+            )
         with self._lock:
             self._calls[id] = KeptCall(future, where)
             self._arrived.notify_all()
@@ -61,6 +71,12 @@ class KeptCalls:
                     self._sizes.pop(one, None)
                     self._drop(one)
         return id
+
+    def also(self, id: str, number: int) -> None:
+        """Keep the call ``id`` of a container under the id that its method knows, too."""
+        with self._lock:
+            if id in self._calls:
+                self._calls[call_id(self._session, number)] = self._calls[id]
 
     def open(self, id: str, where: str) -> None:
         """Keep a call that has not begun: `follow` or `fail` says what becomes of it."""

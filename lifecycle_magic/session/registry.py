@@ -197,8 +197,8 @@ def _handle(key: str) -> Cls | None:
 travel.find_handles_by(_handle)
 
 
-def _keep_call(future: Future[Any], where: str) -> str:
-    return sessions.current().served_calls.kept_calls.add(future, where)
+def _keep_call(future: Future[Any], where: str, number: int) -> str:
+    return sessions.current().served_calls.kept_calls.add(future, where, number=number)
 
 
 function_call._keep = _keep_call

@@ -89,6 +89,11 @@ def test_each_input_has_an_id_of_its_own(site_on_each: Site) -> None:
         def before(self) -> tuple[str | None, str | None]:
             return self.loaded
 
+        @lm.method()
+        def start(self) -> str:
+            spawned: str = self.ids.spawn().object_id  # type: ignore[attr-defined]
+            return spawned
+
     model = Model()
     assert ids() == model.before.remote() == model.ids.local() == (None, None)
     found = [model.ids.remote(), *model.ids.map(range(3)), model.ids_async.spawn().get()]
@@ -99,6 +104,10 @@ def test_each_input_has_an_id_of_its_own(site_on_each: Site) -> None:
     for one, call in found:
         assert str(one).startswith("in-")
         assert str(call) == str(one).replace("in-", "fc-")
+    spawned = model.ids.spawn()
+    assert spawned.get()[1] == spawned.object_id
+    _, known = lm.FunctionCall.from_id(model.start.remote()).get()
+    assert lm.FunctionCall.from_id(known).get()[1] == known
 
 
 @pytest.mark.process

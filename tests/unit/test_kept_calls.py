@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from lifecycle_magic.calls.forwarded import ForwardedAnswer
+from lifecycle_magic.decorators.current_call import call_id
 from lifecycle_magic.exception import NotFoundError
 from lifecycle_magic.services import kept_calls
 from lifecycle_magic.services.kept_calls import KeptCalls
@@ -94,3 +95,20 @@ def test_only_a_call_that_may_be_on_its_way_is_waited_for(monkeypatch: pytest.Mo
     monkeypatch.setattr(kept_calls, "ARRIVAL_SECONDS", 0)
     with pytest.raises(NotFoundError):
         kept.find("fc-ab-0011aabb-9")  # never made
+
+
+def test_the_id_of_a_call_is_the_one_that_its_method_knows() -> None:
+    kept = KeptCalls("ab")
+    future: Future[Any] = Future()
+    assert kept.add(future, "Model().get", number=7) == call_id("ab", 7)
+    assert kept.find(call_id("ab", 7)).future is future
+    kept.open("fc-ab-1-1", "Model().get")
+    kept.also("fc-ab-1-1", 8)
+    assert kept.find(call_id("ab", 8)) is kept.find("fc-ab-1-1")
+
+
+def test_a_call_of_a_batch_has_an_id_that_no_input_has() -> None:
+    kept = KeptCalls("ab")
+    ids = {kept.add(Future(), "Model().get") for _ in range(3)}
+    assert len(ids) == 3
+    assert not ids & {call_id("ab", number) for number in range(9)}
