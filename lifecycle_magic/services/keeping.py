@@ -20,8 +20,9 @@ from lifecycle_magic.container import adoption, kept
 from lifecycle_magic.container.container import Container
 from lifecycle_magic.container.control import KeepTerms
 from lifecycle_magic.container.endings import Ending, EndKind
+from lifecycle_magic.container.record import ContainerRecord
 from lifecycle_magic.container.worker_answers import load_code
-from lifecycle_magic.engines.base import Launch
+from lifecycle_magic.engines.base import Engine, Launch
 from lifecycle_magic.exception import EngineError, Error
 from lifecycle_magic.host import keep_record
 from lifecycle_magic.host.keep_record import KeepRecord
@@ -170,6 +171,8 @@ class Keeping:
             for one in kept.find_all(root, session):
                 record = one.record
                 if (record.key, record.notebook, record.engine) != (self._key, mine, engine):
+                    continue
+                if not _is_of_engine(record, version.engine):
                     continue
                 if (record.protocol, record.python) != (PROTOCOL, python_minor()):
                     self._notices.show_once(
@@ -337,3 +340,14 @@ class Keeping:
             former, self._former = self._former, []
         for container in former:
             container.end(ending)
+
+
+def _is_of_engine(record: KeepRecord, engine: Engine) -> bool:
+    """Return whether the engine at this address runs the container: DOCKER_HOST may have changed
+    since.
+    """
+    try:
+        address = ContainerRecord.read(record.run_dir).address
+    except (OSError, ValueError):
+        return False  # it is being removed
+    return address in (None, engine.address)

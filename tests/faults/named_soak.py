@@ -23,14 +23,20 @@ from engine.other_process import OtherProcess
 import lifecycle_magic as lm
 from lifecycle_magic.engines.process.engine import ProcessEngine
 from lifecycle_magic.engines.process.store import Store
-from lifecycle_magic.exception import ContainerDied, InputCancelled, InvalidError, NotFoundError
+from lifecycle_magic.exception import (
+    ContainerDied,
+    InputCancelled,
+    InvalidError,
+    NotFoundError,
+    StartError,
+)
 from lifecycle_magic.host.paths import state_root
 
 CODE = """
 import os, signal, uuid
 import lifecycle_magic as lm
 
-NOTES = PLACE
+NOTES, HERE = PLACE, NAME
 app = lm.App(NAME)
 
 options = dict(volumes={NOTES: lm.Volume.from_path(NOTES)}, max_containers=2)
@@ -63,8 +69,8 @@ def declare(extra):
         @lm.method()
         def beside(self, x):
             self.note()
-            other = Second if type(self).__name__ == "Model" else Model
-            return other().echo.remote(x) + 1
+            other = "Second" if type(self).__name__ == "Model" else "Model"
+            return lm.Cls.from_name(HERE, other)().echo.remote(x) + 1
 
         @lm.method()
         def count(self, to):
@@ -87,8 +93,6 @@ def declare(extra):
     @app.cls(**options)
     class Second(Base):
         pass
-
-    globals().update(Model=Model, Second=Second)
 
 declare(0)
 from lifecycle_magic.session import session
@@ -132,6 +136,10 @@ class Soak:
             self.counts[form] += 1
         except ALLOWED as error:
             self.counts[type(error).__name__] += 1
+        except StartError as error:  # its container was stopped before it was ready
+            self.counts["StartError"] += 1
+            if "was interrupted" not in str(error):
+                self.wrong.append(traceback.format_exc())
         except InvalidError as error:  # for a moment, two processes of a name live
             if "sessions serve" not in str(error) and "would wait forever" not in str(error):
                 self.wrong.append(traceback.format_exc())
