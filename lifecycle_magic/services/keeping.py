@@ -30,6 +30,7 @@ from lifecycle_magic.host.paths import state_root
 from lifecycle_magic.pool.pool import Pool
 from lifecycle_magic.services import machine_room, notebook_identity
 from lifecycle_magic.services.context import Notices, SessionContext
+from lifecycle_magic.services.edits import Change
 from lifecycle_magic.services.launcher import Launcher
 from lifecycle_magic.services.version import Version
 from lifecycle_magic.spec.constructor import Arguments
@@ -38,7 +39,7 @@ from lifecycle_magic.wire.messages import Adopt, Adopted, Swap
 from lifecycle_magic.wire.pickling import loads
 from lifecycle_magic.wire.python_versions import python_minor
 
-__all__ = ["AdoptionResult", "Keeping"]
+__all__ = ["Keeping"]
 
 _log = logging.getLogger(__name__)
 
@@ -52,9 +53,7 @@ REPLACED = Ending(EndKind.DRAIN, "it was replaced by new code")
 
 @dataclasses.dataclass
 class AdoptionResult:
-    """What a kernel before has left of a class: how many containers were adopted, and whether any
-    got new code.
-    """
+    """The containers adopted from a kernel before: how many, and whether any got new code."""
 
     adopted: int = 0
     swapped: bool = False
@@ -142,21 +141,33 @@ class Keeping:
         pool_for: Callable[[Arguments], Pool],
         *,
         may_stay: bool = True,
-    ) -> AdoptionResult:
+    ) -> Change:
         """Adopt what a kernel before has left of this class, in the pools that ``pool_for``
-        returns.
+        returns. These then start or stop containers as their limits say.
 
         ``may_stay`` unset, as by ``--fresh``, replaces the containers although they have the
         declared state. Containers that can't be adopted, and those of another state, end when a
         new one is ready, or at once if both do not fit into this machine.
         """
         found = AdoptionResult()
+        opened: set[Pool] = set()
+
+        def open_pool(arguments: Arguments) -> Pool:
+            pool = pool_for(arguments)
+            opened.add(pool)
+            return pool
+
         self._giving_up.clear()
         for record in self._claim(version):
             fits = may_stay and (record.state, record.image) == (version.spec.state_key, image)
-            if not fits or not self._adopt_into_pool(record, version, pool_for, found):
+            if not fits or not self._adopt_into_pool(record, version, open_pool, found):
                 self._let_go(record, version)
-        return found
+        if not found.adopted:
+            return Change.NEW
+        self.record_warm()
+        for pool in opened:
+            pool.fit_limits()
+        return Change.ADOPTED_AND_SWAPPED if found.swapped else Change.ADOPTED
 
     def _claim(self, version: Version) -> list[KeepRecord]:
         """Make this session the owner of the containers that a kernel before has kept."""

@@ -25,7 +25,7 @@ from lifecycle_magic.pool.pool import CallStats, Pool
 from lifecycle_magic.pool.replacement import replace
 from lifecycle_magic.pool.sizing import Limits
 from lifecycle_magic.services import class_source
-from lifecycle_magic.services.constructor_change import match_pools
+from lifecycle_magic.services.class_pools import ClassPools
 from lifecycle_magic.services.context import Notices, SessionContext
 from lifecycle_magic.services.edits import Change, changed_since, headline
 from lifecycle_magic.services.failed_deployment import FailedDeployment
@@ -36,7 +36,6 @@ from lifecycle_magic.services.serving import Serving
 from lifecycle_magic.services.version import Version
 from lifecycle_magic.spec.class_spec import ClassSpec
 from lifecycle_magic.spec.constructor import Arguments
-from lifecycle_magic.threads.sigint import run_forwarding
 from lifecycle_magic.web.site import ServedAddress
 from lifecycle_magic.wire.messages import Swap, SwapConflict
 
@@ -59,8 +58,6 @@ class Service:
         self.serving = Serving(app, session.site, self.open_pool)
         self.version: Version | None = None
         self.engine = ""  # the name of the engine that was used last, for any version
-        self.pools: dict[str, Pool] = {}
-        self._arguments: dict[Pool, Arguments] = {}  # the constructor's arguments, per pool
         self.stats = CallStats()  # of all pools, with those that were stopped
         self.external_changes: tuple[str, ...] = ()
         """What the last deployment found changed outside the class: base image, module files."""
@@ -73,6 +70,7 @@ class Service:
         self._keeping = Keeping(session, self._launcher, self._notices, name, key)
         self._pending: ClassSpec | None = None
         self._lock = threading.RLock()
+        self._pools = ClassPools(self._lock, self._new_pool)
         self._deploying = threading.Lock()
         self._stops = 0  # the number of calls of `stop`
         self._failed: FailedDeployment | None = None  # the last deployment, if it failed
@@ -96,11 +94,14 @@ class Service:
         failed = self._failed
         return failed.error if failed is not None and self.version is None else None
 
+    @property
+    def pools(self) -> dict[str, Pool]:
+        """The pools by the key of their constructor arguments."""
+        return self._pools.by_key
+
     def mark_stale(self) -> None:
         """Mark all pools as stale, so that each handle looks up its pool before its next call."""
-        with self._lock:
-            for pool in self.pools.values():
-                pool.stale = True
+        self._pools.mark_stale()
 
     def deploy(self, spec: ClassSpec, *, fresh: bool = False, rebuild: bool = False) -> Change:
         """Make ``spec`` the current version and update the running containers.
@@ -197,7 +198,7 @@ class Service:
         if old is not None and may_stay and not moved:
             if old.spec.code_key == spec.code_key and not self._have_sources_changed(old, spec):
                 self._redeclare(old, spec)
-                self._adopt_limits(spec)
+                self._pools.set_limits(spec)
                 return Change.UNCHANGED
             if self._swap(old, spec):
                 return Change.SWAPPED
@@ -209,46 +210,25 @@ class Service:
             self.version = new  # the panel shows it during the build
             try:
                 image = self._images.ensure(new, force=rebuild)
-                return self._adopt_kept(new, image, may_stay=not (fresh or rebuild))
+                pool_for = functools.partial(self._pools.find, spec)
+                return self._keeping.adopt(new, image, pool_for, may_stay=not (fresh or rebuild))
             except BaseException:
                 self.version = None
                 raise
         self._images.ensure(new, force=rebuild)
         self._replace(old, new)
-        self._adopt_limits(spec)
+        self._pools.set_limits(spec)
         return Change.REPLACED
-
-    def _adopt_kept(self, version: Version, image: str, *, may_stay: bool) -> Change:
-        """Adopt the containers that a kernel of this notebook before has kept."""
-        opened: set[Pool] = set()
-
-        def pool_for(arguments: Arguments) -> Pool:
-            pool = self._pool_for(version, arguments)
-            opened.add(pool)
-            return pool
-
-        found = self._keeping.adopt(version, image, pool_for, may_stay=may_stay)
-        if not found.adopted:
-            return Change.NEW
-        self._keeping.record_warm()
-        for pool in opened:
-            pool.fit_limits()
-        return Change.ADOPTED_AND_SWAPPED if found.swapped else Change.ADOPTED
 
     def _replace(self, old: Version, new: Version) -> None:
         """Start containers of ``new``, then drain those of ``old``; on an error keep the old."""
         why = "it was replaced by new code"
         _log.debug("%s: new containers", new.spec.name)
-        with self._lock:
-            former = self.pools, self._arguments
-            matched = match_pools(self._arguments, new.spec)
-            self.pools, self._arguments = matched.pools, matched.arguments
-        self.version = new
         try:
-            replace([pool for pool in matched.pools.values() if pool.containers], why)
+            with self._pools.matched_to(new.spec) as matched:
+                self.version = new
+                replace([pool for pool in matched.pools.values() if pool.containers], why)
         except BaseException:
-            with self._lock:
-                self.pools, self._arguments = former
             self.version = old
             raise
         for pool in matched.unmatched:
@@ -279,18 +259,8 @@ class Service:
         self._images.reuse(old, new)
         swap = Swap(new.code.cls, spec.exit, spec.web, spec.code_key)
         self.version = new
-        pools = list(self.pools.values())
-
-        def swap_all(swap: Swap) -> None:
-            for pool in pools:
-                pool.swap(swap)
-
-        def interrupt() -> None:
-            for pool in pools:
-                pool.interrupt_swap()
-
         try:
-            run_forwarding(interrupt, swap_all, swap)
+            self._pools.swap(swap)
         except SwapConflict as conflict:
             self._conflict = str(conflict)
             self.session.notice(
@@ -308,7 +278,7 @@ class Service:
             )
             self.version = old
             return False
-        self._adopt_limits(spec)
+        self._pools.set_limits(spec)
         return True
 
     def _have_sources_changed(self, old: Version, spec: ClassSpec) -> bool:
@@ -316,12 +286,6 @@ class Service:
         if spec.options.image is None or not spec.options.image.python_sources:
             return False
         return self._version(spec).code.modules != old.code.modules
-
-    def _adopt_limits(self, spec: ClassSpec) -> None:
-        """Apply new scaling options; that needs no new container."""
-        limits, options = Limits.of(spec), spec.options
-        for pool in list(self.pools.values()):
-            pool.set_limits(limits=limits, timeout=options.timeout, retries=options.retries)
 
     @property
     def declared(self) -> type | None:
@@ -354,31 +318,25 @@ class Service:
             self._deploy_pending()
         version = self.version
         assert version is not None
-        return self._pool_for(version, version.spec.arguments(args, kwargs))
+        return self._pools.find(version.spec, version.spec.arguments(args, kwargs))
 
-    def _pool_for(self, version: Version, arguments: Arguments) -> Pool:
-        with self._lock:
-            pool = self.pools.get(arguments.key)
-            if pool is None:
-                options = version.spec.options
-                pool = Pool(
-                    self.name,
-                    lambda on_exited: self._container(
-                        self._arguments.get(made, arguments), on_exited
-                    ),
-                    self.session.event_loop,
-                    limits=Limits.of(version.spec),
-                    timeout=options.timeout,
-                    retries=options.retries,
-                    stats=self.stats,
-                )
-                made = self.pools[arguments.key] = pool
-                self._arguments[made] = arguments
-                pool.on_warm = functools.partial(self._record_warm, made)
-                pool.on_limits = functools.partial(self._protect, made)
-                self._launcher.spare.open()
-            pool.stale, pool.declared = False, version.spec
-            return pool
+    def _new_pool(self, spec: ClassSpec, arguments: Arguments) -> Pool:
+        def make(on_exited: Callable[[Container], None]) -> Container:
+            return self._container(self._pools.arguments(pool, arguments), on_exited)
+
+        pool = Pool(
+            self.name,
+            make,
+            self.session.event_loop,
+            limits=Limits.of(spec),
+            timeout=spec.options.timeout,
+            retries=spec.options.retries,
+            stats=self.stats,
+        )
+        pool.on_warm = functools.partial(self._record_warm, pool)
+        pool.on_limits = functools.partial(self._protect, pool)
+        self._launcher.spare.open()
+        return pool
 
     def _container(self, arguments: Arguments, on_exited: Callable[[Container], None]) -> Container:
         version = self.version
@@ -431,10 +389,7 @@ class Service:
         stopping = self.containers()  # before the request to stop: some exit at once
         self._images.stop(why)
         self._keeping.stop(why)
-        with self._lock:
-            pools, self.pools = list(self.pools.values()), {}
-            self._arguments = {}
-        for pool in pools:
+        for pool in self._pools.take_all():
             pool.close(why)
         self._launcher.spare.close()
         return [*stopping, *(one for one in self.containers() if one not in stopping)]
