@@ -1,15 +1,15 @@
-"""Every error the product raises on its own account.
+"""The errors of this package.
 
 Error:
     ├── InvalidError (ValueError)            a declaration, option or argument that can't work
-    ├── EngineError (RuntimeError)           an engine that refuses, fails or went away
+    ├── EngineError (RuntimeError)           an engine refused, failed or stopped
     │   └── EngineUnavailable                no engine answers
     ├── NotFoundError (LookupError)          nothing has this name
     ├── BuildError (RuntimeError)            an image step or a build hook failed
-    ├── StartError (RuntimeError)            a container did not come up
-    │   ├── HandshakeError                   the far side is not what we launched
+    ├── StartError (RuntimeError)            a container failed to start
+    │   ├── HandshakeError                   the other side is not what was launched
     │   └── StartTimeout (TimeoutError)      start and enter took longer than startup_timeout
-    ├── ContainerDied (RuntimeError)         a container went while it was running an input
+    ├── ContainerDied (RuntimeError)         a container exited while running a call
     ├── WireError (ConnectionError)          a frame that can't be right
     ├── SerializationError (TypeError)       an argument or a result that can't be pickled
     ├── MethodTimeout (TimeoutError)         one attempt of an input took longer than timeout
@@ -19,6 +19,10 @@ Error:
 An exception that a method raises is none of these: it arrives as its own type. Each
 class here also inherits the builtin that a caller would catch, and each takes one message,
 so all of them survive pickling.
+
+>>> import lifecycle_magic as lm
+>>> issubclass(lm.exception.BuildError, lm.Error)
+True
 """
 
 from __future__ import annotations
@@ -43,7 +47,11 @@ __all__ = [
 
 
 class Error(Exception):
-    """Base of all errors that lifecycle_magic raises on its own account."""
+    """The base of all errors of this package. Exceptions of methods keep their own types.
+
+    >>> isinstance(InvalidError("cpu=0: it has to be positive"), Error)
+    True
+    """
 
 
 class InvalidError(Error, ValueError):
@@ -51,7 +59,7 @@ class InvalidError(Error, ValueError):
 
 
 class EngineError(Error, RuntimeError):
-    """The engine refused, failed, or went away in the middle of something."""
+    """The engine refused something, failed, or stopped while it was used."""
 
 
 class EngineUnavailable(EngineError):
@@ -71,7 +79,7 @@ class StartError(Error, RuntimeError):
 
 
 class HandshakeError(StartError):
-    """What dialled home has a wrong token, protocol version or Python minor."""
+    """The other side of a new connection has a wrong token, protocol version or Python minor."""
 
 
 class StartTimeout(StartError, TimeoutError):
@@ -143,7 +151,7 @@ NEVER_RAISED = (
 """Further names there: a handler for one of them may stay, and never runs."""
 
 REFUSED = {"simulate_preemption": "Fix: remove it, nothing preempts containers here"}
-"""What else ``modal.exception`` has, and what to write instead."""
+"""The other names of ``modal.exception``, and what to write instead."""
 
 
 def __getattr__(name: str) -> type[BaseException]:

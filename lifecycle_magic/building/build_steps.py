@@ -59,7 +59,7 @@ class Build:
 
     @property
     def is_running(self) -> bool:
-        """Whether a step runs now."""
+        """Return whether a step runs now."""
         return any(step.seconds is None for step in self._steps.values())
 
     def take(self, event: BuildStep) -> Step | None:

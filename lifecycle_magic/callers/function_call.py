@@ -287,7 +287,7 @@ _REPORTED = (ContainerDied, InputCancelled, StartError)
 
 
 def _report_lost(where: str, future: Future[Any]) -> None:
-    """Print the exception of a call whose result nobody can ask for."""
+    """Print the exception of a call whose result no code can ask for."""
     error = None if future.cancelled() else future.exception()
     if error is None or isinstance(error, _REPORTED) or sys.is_finalizing():
         return

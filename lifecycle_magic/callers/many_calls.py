@@ -21,7 +21,7 @@ Arguments = tuple[tuple[Any, ...], dict[str, Any]]
 
 @dataclass(frozen=True)
 class MapRequest:
-    """What one call asks for. ``progress`` shows how many of the inputs have a result.
+    """The request of one call. ``progress`` shows how many of the inputs have a result.
 
     The inputs are the rows of ``columns``, which for coroutines may also be async iterables. With
     ``unpack`` they are the tuples of arguments in the only column. ``kwargs`` are added to each.

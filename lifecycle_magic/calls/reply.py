@@ -1,4 +1,4 @@
-"""What the frames that a worker sends mean to the call that it runs.
+"""The meaning of a worker's frames for the call that it runs.
 
 `ReplyReader` is pure: it reads frames and facts, and decides. Three drivers receive the frames,
 each in its own way of waiting: `lifecycle_magic.calls.sync.read_reply` blocks the calling thread,

@@ -167,7 +167,7 @@ class Container:
             self._move(to, ADOPTED if self.wake is not None else "")
 
     def become_warm(self) -> bool:
-        """Move from entering to idle. Return False if it exits or was told to exit."""
+        """Move from entering to idle. Return False if it exits or has to exit."""
         with self._lock:
             entered = self.state is State.ENTERING and self.cause.killed is None
             if entered:

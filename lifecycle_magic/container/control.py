@@ -31,7 +31,7 @@ __all__ = [
 
 
 class KeepTerms(NamedTuple):
-    """How a container waits for another kernel. Times are in seconds.
+    """The terms on which a container waits for another kernel. Times are in seconds.
 
     It waits ``seconds``, or only ``idle`` if that is less. Inputs of the kernel that has exited may
     run for ``running``; None means the container's own bound. ``token`` proves to the container

@@ -20,7 +20,7 @@ __all__ = ["DISCONNECTED", "RULES", "SINGLE_USE", "EndKind", "EndRule", "Ending"
 
 
 class EndKind(enum.Enum):
-    """How a container ends; `RULES` defines each kind."""
+    """The kind of an ending; `RULES` defines each kind."""
 
     DRAIN = "drain"
     STOP = "stop"
@@ -41,7 +41,7 @@ class Ending:
 
 @dataclass(frozen=True)
 class EndRule:
-    """What one kind of ending does.
+    """The effect of one kind of ending.
 
     ``states``: where it begins. ``calls``: what happens to the running calls. ``runs_exit``:
     whether ``exit`` runs if the container entered. ``callers_get``: the exception of the calls

@@ -1,4 +1,4 @@
-"""What is a class, and the class that a function is made into."""
+"""The test for a class, and the class that a function is made into."""
 
 from __future__ import annotations
 

@@ -142,7 +142,7 @@ OnStep = Callable[[StepOutput], None]
 
 @dataclass(frozen=True)
 class Honoured:
-    """What an engine can't do of a launch, each in a sentence that names the option.
+    """Options of a launch that an engine can't honour, each in a sentence that names the option.
 
     ``refused`` stops the launch; ``ignored`` is shown in the card and the launch continues.
     """

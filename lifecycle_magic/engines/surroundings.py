@@ -1,4 +1,4 @@
-"""What this machine has that ordinary code relies on: time zone, umask, proxies, debugger."""
+"""Settings of this machine that ordinary code relies on: time zone, umask, proxies, debugger."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What ``gpu=`` asks for: a number of devices, a model, ids, or a share of one device's memory.
+"""The devices that ``gpu=`` asks for: a number, a model, ids, or a share of one device's memory.
 
 The forms are Modal's (``"A100"``, ``"A100-80GB:2"``, ``"any"``, a list of alternatives) and those
 of ``docker run --gpus`` (a count, ``"all"``, ``"device=0,2"``).

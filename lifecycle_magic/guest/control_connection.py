@@ -29,12 +29,12 @@ class ControlConnection:
 
     @property
     def is_open(self) -> bool:
-        """Whether there is a kernel."""
+        """Return whether a kernel is connected."""
         return self._sock is not None
 
     @property
     def is_behind(self) -> bool:
-        """Whether so much waits for the kernel that output is not to be added."""
+        """Return whether so much waits for the kernel that output is not to be added."""
         return len(self._backlog) >= MAX_BACKLOG_BYTES
 
     def open(self, sock: socket.socket) -> None:

@@ -38,7 +38,7 @@ _NUMBER = struct.Struct("=Q")
 
 
 class ReadCount:
-    """How often the supervisor has read output, in memory that it shares with the worker.
+    """The count of the supervisor's reads of output, in memory that it shares with the worker.
 
     It counts before it reads: to the worker, what has left a pipe has been counted.
     """

@@ -50,7 +50,7 @@ _DONE = Answer(Kind.END)
 
 
 class MethodKind(NamedTuple):
-    """Whether a method is ``async def``, and whether it yields its values."""
+    """The kind of a method: whether it is ``async def``, and whether it yields its values."""
 
     is_async: bool
     is_generator: bool

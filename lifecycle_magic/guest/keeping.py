@@ -62,7 +62,7 @@ class Adopted(NamedTuple):
 
 
 class _Terms(NamedTuple):
-    """What the kernel has said. ``idle`` is the time after which an idle container stops."""
+    """The kernel's terms. ``idle`` is the time after which an idle container stops."""
 
     token: str
     seconds: float
@@ -159,7 +159,7 @@ class Keeping:
         return self._since is not None
 
     def begin(self) -> bool:
-        """Wait for another kernel, as this one has exited. Return False if nobody wants that."""
+        """Wait for another kernel, as this one has exited. Return False if no terms allow it."""
         if self._terms is None or self._listener is None:
             return False
         self._since = time.monotonic()

@@ -44,7 +44,7 @@ class ManyForeignCalls(ManyCalls):
 
 
 class _Step(Enum):
-    """What a map needs before it goes on."""
+    """The next event that a map waits for."""
 
     INPUT = "input"
     END_OF_CALL = "end of call"

@@ -10,7 +10,7 @@ from lifecycle_magic.guest.print_journal import PrintJournal
 
 
 class Pipes:
-    """What supervisor and worker share: pipes and pages of memory, created before the fork."""
+    """Pipes and pages of memory between supervisor and worker, created before the fork."""
 
     def __init__(self) -> None:
         self.notes, self.notes_w = os.pipe()

@@ -54,7 +54,7 @@ class PrintJournal:
 
     @property
     def has_text(self) -> bool:
-        """Whether the worker has text to send. Its supervisor may ask while it runs."""
+        """Return whether the worker has text to send. Its supervisor may ask while it runs."""
         return self._head[_SIZE] != 0
 
     def append(self, stream: str, slot: int, data: bytes) -> None:

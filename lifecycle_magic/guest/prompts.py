@@ -37,7 +37,7 @@ _numbers = itertools.count(1)
 
 
 class Conversation:
-    """What one call has asked for: prompts that are open, and debuggers that ran.
+    """The questions of one call: prompts that are open, and debuggers that ran.
 
     ``had_end``: the user ended the input.
     """

@@ -35,7 +35,7 @@ __all__ = ["Answer", "Reach", "SessionLeft", "Target", "begin", "connection", "f
 
 
 class Target(NamedTuple):
-    """What a call reaches: a method of the class ``key``, made with pickled ``arguments``."""
+    """The target of a call: a method of the class ``key``, made with pickled ``arguments``."""
 
     key: str
     arguments: bytes
@@ -61,7 +61,7 @@ Show = Callable[[str, str], None]
 
 
 class _Receiver(NamedTuple):
-    """What gets the answers to a call, what shows its output, and where it was made."""
+    """The receiver of a call's answers and output, and the place where the call was made."""
 
     receive: Callable[[Answer], None]
     show: Show | None

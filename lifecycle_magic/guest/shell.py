@@ -1,4 +1,4 @@
-"""What ``lifecycle-magic shell`` runs in a container: a command, or a shell with a terminal.
+"""The program of ``lifecycle-magic shell`` in a container: a command, or a shell with a terminal.
 
 Standard library only. Queues and what comes out of them belong to the caller.
 """

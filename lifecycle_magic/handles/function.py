@@ -83,7 +83,7 @@ class Function:
 
     @property
     def is_generator(self) -> bool:
-        """Whether the function yields its values."""
+        """Return whether the function yields its values."""
         return self._cls._spec.methods[CALL].is_generator
 
     def hydrate(self, client: object = None) -> Function:

@@ -16,7 +16,7 @@ __all__ = ["RegistryEntry"]
 
 
 class RegistryEntry(Protocol):
-    """What the name of a handle stands for: see `lifecycle_magic.session.registry`."""
+    """The class that a handle's name stands for: see `lifecycle_magic.session.registry`."""
 
     key: str
 

@@ -28,7 +28,7 @@ _PREFIX = "keep-"
 
 @dataclass(frozen=True)
 class KeepRecord:
-    """What is known of a container that may wait for another kernel.
+    """The record of a container that may wait for another kernel.
 
     ``key`` is the key of its class ``cls`` in a session. ``notebook`` identifies the notebook, or
     the folder of a program without one. ``state`` is the digest of what needs a new container when

@@ -1,4 +1,4 @@
-"""What the living sessions of this user serve by name: a record in the folder of each session.
+"""Classes that living sessions of this user serve by name: a record in the folder of each session.
 
 The record says how to connect: next to it are the socket and the token, readable by this user
 alone. A reader trusts a record only if this user owns it.

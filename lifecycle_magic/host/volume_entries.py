@@ -14,7 +14,7 @@ __all__ = ["FileEntry", "FileEntryType", "pattern_of", "translated", "type_of"]
 
 
 class FileEntryType(enum.IntEnum):
-    """What an entry of a volume is."""
+    """The type of an entry of a volume."""
 
     UNSPECIFIED = 0
     FILE = 1

@@ -1,4 +1,4 @@
-"""What an image starts from: Debian with Python, an image by its name, a Dockerfile."""
+"""The bases of images: Debian with Python, an image by its name, a Dockerfile."""
 
 from __future__ import annotations
 

@@ -75,14 +75,14 @@ def check_unchanged(step: Step, sent: Sequence[str], keyed: Sequence[str]) -> No
 
 
 class PlainStep:
-    """What a step has that is never forced, and given nothing."""
+    """The members of a step that is never forced and needs no volumes or secrets."""
 
     force = False
     access = NO_ACCESS
 
 
 class NoFiles:
-    """What a step has that needs no file of this host."""
+    """The members of a step that needs no file of this host."""
 
     def files(self) -> Iterator[LocalFile]:
         return iter(())

@@ -1,4 +1,4 @@
-"""What the package logs about its own work, for a bug report.
+"""The package's log of its own work, for a bug report.
 
 Every module logs to the logger of its own name, below ``lifecycle_magic``: state changes of
 containers, notices, requests to engines and decisions, all at level DEBUG, so that a cell that

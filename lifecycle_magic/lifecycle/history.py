@@ -1,4 +1,4 @@
-"""How containers ended, kept across sessions: one JSON line each, at most `MAX_ENTRIES` of them."""
+"""The ends of containers, kept across sessions: one JSON line each, at most `MAX_ENTRIES`."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ class History:
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[BinaryIO]:
-        """Open the file for appending, with nobody else at it."""
+        """Open the file for appending, which no other process has open meanwhile."""
         while True:
             with open(self._path, "a+b", opener=_private) as file:
                 fcntl.flock(file, fcntl.LOCK_EX)

@@ -1,4 +1,4 @@
-"""How a container ended: its supervisor's report, and one sentence from the best source."""
+"""The end of a container: its supervisor's report, and one sentence from the best source."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What Modal's objects have: apps, handles, calls, volumes, secrets, queues and dictionaries."""
+"""Members of Modal's objects: apps, handles, calls, volumes, secrets, queues and dictionaries."""
 
 from __future__ import annotations
 

@@ -19,4 +19,7 @@ def enable_output(show_progress: bool = True) -> Iterator[None]:
 
 
 def interact() -> None:
-    """Do nothing: ``breakpoint()`` and ``input()`` in a method ask where its call is waited for."""
+    """Do nothing: ``breakpoint()`` and ``input()`` in a method ask where its call is waited for.
+
+    >>> interact()
+    """

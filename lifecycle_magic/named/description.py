@@ -1,4 +1,4 @@
-"""What a session says about a class that it serves: enough to call its methods and to show help.
+"""The description of a class that a session serves: enough to call its methods and to show help.
 
 Values of the user's own types are described by their text, because the types may not exist where
 the description is read.

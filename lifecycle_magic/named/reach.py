@@ -1,4 +1,4 @@
-"""How this process reaches a class by the names of its app and its own.
+"""The way from this process to a class by the names of its app and its own.
 
 A container asks its session, which knows what it serves itself and passes other calls on. Other
 processes have a `Route` of their own: `lifecycle_magic.session.route` sets it.
@@ -38,7 +38,7 @@ class Name(NamedTuple):
 
 
 class Route(Protocol):
-    """How a process that is no container reaches sessions."""
+    """The way from a process that is no container to other sessions."""
 
     def own(self, name: Name) -> Any:
         """Return this process's own class handle of that name, or None."""

@@ -37,7 +37,7 @@ def update_autoscaler(pool: Pool, changes: dict[str, Any]) -> None:
 
 
 class CurrentStats(NamedTuple):
-    """How busy a function or method is: the inputs that wait, and the containers."""
+    """The load of a function or method: the inputs that wait, and the containers."""
 
     backlog: int
     num_total_runners: int

@@ -1,4 +1,4 @@
-"""What a pool knows of the calls that it serves: a claim for one slot."""
+"""The claim of a call for one slot, which is all that a pool knows of calls."""
 
 from __future__ import annotations
 

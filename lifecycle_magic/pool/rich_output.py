@@ -1,4 +1,4 @@
-"""What a method displays, shown by this process's IPython."""
+"""Displays of a method, shown by this process's IPython."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a pool has at one moment, guarded by one lock."""
+"""The state of a pool, guarded by one lock."""
 
 from __future__ import annotations
 

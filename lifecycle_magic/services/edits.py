@@ -1,4 +1,4 @@
-"""What a deployment changed, and why, in the words of a card."""
+"""The changes of a deployment and their reasons, in the words of a card."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether a new container and the one that it replaces fit into their machine together."""
+"""Room on a machine for a new container together with the one that it replaces."""
 
 from __future__ import annotations
 

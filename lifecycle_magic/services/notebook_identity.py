@@ -1,4 +1,4 @@
-"""What identifies the notebook, so that its next kernel finds the containers of the one before."""
+"""The notebook's identity, by which its next kernel finds the containers of the one before."""
 
 from __future__ import annotations
 

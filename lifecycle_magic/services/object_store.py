@@ -43,7 +43,7 @@ find: Callable[[], ObjectStore]
 
 
 class Timer(Protocol):
-    """What `CallLater` returns."""
+    """The timer that `CallLater` returns."""
 
     def cancel(self) -> None:
         """Do not call the callback any more."""

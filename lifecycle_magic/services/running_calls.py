@@ -1,4 +1,4 @@
-"""What runs for a connection: a call, a generator, an input of a batch, or a wait for a call."""
+"""Work for a connection: a call, a generator, an input of a batch, or a wait for a call."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ __all__ = ["record"]
 
 
 class Notify(Protocol):
-    """What shows a line to the user, as `lifecycle_magic.session.session.Session.notice`."""
+    """The function that shows a line: `lifecycle_magic.session.session.Session.notice`."""
 
     def __call__(
         self, cls: str | None, text: str, level: Literal["info", "warning"] = "info", /

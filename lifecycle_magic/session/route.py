@@ -1,4 +1,4 @@
-"""How this process reaches classes by name: its own ones, or those of other sessions."""
+"""The way from this process to classes by name: its own ones, or those of other sessions."""
 
 from __future__ import annotations
 

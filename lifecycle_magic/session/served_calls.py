@@ -1,4 +1,4 @@
-"""What a session serves to callers outside of its process: its containers, and other processes.
+"""The service of a session for callers outside of its process: its containers, and other processes.
 
 Containers call the classes whose handles were sent to them, by key. Other processes of this user
 call the classes of apps that have a name, by name.
@@ -78,7 +78,7 @@ class ServedCalls:
 
     @property
     def container_calls(self) -> ContainerCalls:
-        """What serves the calls that containers make."""
+        """The service for calls that containers make."""
         with self._lock:
             if self._inside is None:
                 from lifecycle_magic.services.container_calls import ContainerCalls
@@ -89,7 +89,7 @@ class ServedCalls:
 
     @property
     def peer_calls(self) -> PeerCalls:
-        """What serves the calls that other processes make."""
+        """The service for calls that other processes make."""
         with self._lock:
             if self._peers is None:
                 from lifecycle_magic.services.peer_calls import PeerCalls
@@ -116,7 +116,7 @@ class ServedCalls:
 
     @property
     def circle_watch(self) -> CircleWatch:
-        """What finds calls that wait for each other through other sessions."""
+        """The search for calls that wait for each other through other sessions."""
         with self._lock:
             if self._circle_watch is None:
                 from lifecycle_magic.services.circle_watch import CircleWatch

@@ -134,7 +134,7 @@ class Session:
 
     @property
     def container_calls(self) -> ContainerCalls:
-        """What serves the calls that containers make."""
+        """The service for calls that containers make."""
         return self.served_calls.container_calls
 
     def uses(self, name: str) -> bool:
@@ -252,7 +252,7 @@ class Session:
 
 
 def wait_gone(containers: Iterable[Container]) -> None:
-    """Wait for containers that were told to exit.
+    """Wait for containers that have to exit.
 
     Their supervisors limit the time. This function kills those that have not exited 20 seconds
     later.

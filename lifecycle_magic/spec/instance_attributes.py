@@ -1,4 +1,4 @@
-"""What is known of an instance's attributes without creating an instance.
+"""An instance's attributes, as far as they are known without creating an instance.
 
 An argument that the constructor stores as it is (``self.size = size``) can be read from the
 arguments, if no other code of the class writes that attribute. All of it is found in code objects;

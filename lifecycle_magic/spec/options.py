@@ -41,7 +41,7 @@ MAX_KEEP_SECONDS = 86_400.0
 
 
 class Declared(NamedTuple):
-    """What is declared of one option.
+    """The declaration of one option.
 
     ``value`` names its value in a flag of the magic; None means that the magic has no flag of that
     name, "" that it is a switch. ``digest`` returns what counts of a value for the identity of a

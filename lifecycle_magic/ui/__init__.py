@@ -1,1 +1,1 @@
-"""What users see: cards, tables, the panel and the command line."""
+"""The user interface: cards, tables, the panel and the command line."""

@@ -21,7 +21,7 @@ _NOTEBOOK: frozenset[Place] = frozenset({"notebook"})
 _TERMINAL: frozenset[Place] = frozenset({"terminal"})
 
 LOG_LINES = 50
-"""How many lines ``logs`` prints by default."""
+"""The number of lines that ``logs`` prints by default."""
 _HISTORY_ENTRIES = 20
 
 
@@ -80,7 +80,7 @@ class Command:
 
     @property
     def takes_name(self) -> bool:
-        """Whether the command takes the name of a class or container."""
+        """Return whether the command takes the name of a class or container."""
         return any(one.flag in ("name", "names") for one in self.arguments)
 
     def usage(self, place: Place) -> str:

@@ -1,4 +1,4 @@
-"""What is reachable by name on this machine: ``%lifecycle apps`` and ``lifecycle-magic apps``."""
+"""Classes reachable by name on this machine: ``%lifecycle apps`` and ``lifecycle-magic apps``."""
 
 from __future__ import annotations
 

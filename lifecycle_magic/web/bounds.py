@@ -37,7 +37,7 @@ MAX_CONNECTIONS = 1000
 
 
 class ConnectionUse(enum.Enum):
-    """What a connection is used for at the moment."""
+    """The current use of a connection."""
 
     UNUSED = enum.auto()  # no request came yet
     IDLE = enum.auto()  # its last request was answered

@@ -74,7 +74,7 @@ class Upstream:
 
     @property
     def input_started(self) -> bool:
-        """Whether a container has got the request."""
+        """Return whether a container has got the request."""
         return self._tunnel.input_started
 
     async def run(self) -> None:

@@ -49,7 +49,7 @@ class LogPart(NamedTuple):
 
 
 class HandlerParts(NamedTuple):
-    """What makes a handler: its class, attributes, and the name of the stream that it writes to."""
+    """The parts of a handler: its class, its attributes and the name of its stream."""
 
     kind: Any
     state: dict[str, Any]

@@ -28,7 +28,7 @@ Read = Callable[[Any], Any]
 
 
 class Settings(NamedTuple):
-    """What the notebook set up in one logger. ``kind`` is its class, if the notebook defines it."""
+    """The notebook's settings of one logger. ``kind`` is its class, if the notebook defines it."""
 
     name: str
     level: int
@@ -40,7 +40,7 @@ class Settings(NamedTuple):
 
 
 class LoggingSettings(NamedTuple):
-    """What the notebook set up in the module `logging` itself."""
+    """The notebook's settings of the module `logging` itself."""
 
     disable: int
     levels: dict[int, str]

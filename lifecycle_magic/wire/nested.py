@@ -70,7 +70,7 @@ _TYPES = [int, str, bytes, str, str, int, str, str]  # of the fields of an Ask
 
 
 class Invitation(NamedTuple):
-    """What a container needs to connect to its session: the address, and a key of its own.
+    """The means of a container to connect to its session: the address, and a key of its own.
 
     ``token`` is that key, which is never sent (`lifecycle_magic.wire.proofs`). ``address`` is
     ``unix:<name in the run folder>`` or ``tcp:<host>:<port>``. ``key`` is that of the container's

@@ -1,4 +1,4 @@
-"""What shows how far a map is: a bar in a terminal, one output in a notebook, nothing elsewhere."""
+"""The progress of a map: a bar in a terminal, one output in a notebook, nothing elsewhere."""
 
 from __future__ import annotations
 

@@ -34,7 +34,7 @@ _RUNNING = (State.IDLE, State.BUSY)
 
 @dataclass(frozen=True)
 class ProgressView:
-    """What is shown: numbers of inputs, times in seconds, numbers of containers.
+    """The shown progress: numbers of inputs, times in seconds, numbers of containers.
 
     ``total`` is None if the map does not know it. ``working`` are the seconds since the first
     container was there. ``ending`` is empty while the map runs; "done" afterwards, or what ended

@@ -99,7 +99,7 @@ def of_environment() -> Fixed:
 
 @dataclass(frozen=True)
 class EngineVersion:
-    """What answers at an address: ``product`` with its ``version``, and its version of the API."""
+    """The engine at an address: ``product`` with its ``version``, and its version of the API."""
 
     product: str
     version: str

@@ -130,7 +130,7 @@ class Clients:
 
     @property
     def version(self) -> EngineVersion:
-        """What answers. Raises `EngineUnavailable` if nothing does."""
+        """Return a description of the engine. Raises `EngineUnavailable` if nothing does."""
         if self._version is None:
             with self.use("tell its version"):
                 pass

@@ -35,8 +35,8 @@ _REMOVERS = 4  # threads: the engine takes 20 to 200 ms for each container
 def ended(clients: Clients, container: str) -> Ended | None:
     """Return how a container ended, or None if it still runs or nothing is known of it.
 
-    Wait up to `LAST_SECONDS` for one that is just ending. Of a container that somebody removed,
-    the engine's memory of its last 256 events is asked.
+    Wait up to `LAST_SECONDS` for one that is just ending. Of a container that was removed
+    meanwhile, the engine's memory of its last 256 events is asked.
     """
     import docker.errors
 

@@ -1,4 +1,4 @@
-"""What a container needs on its engine before it is created: volumes, and folders of this machine.
+"""The needs of a container before it is created: volumes, and folders of this machine.
 
 Docker refuses a container whose folder is missing and gives a new volume the labels of its mount.
 Podman makes the folder and drops the labels.

@@ -1,8 +1,8 @@
-"""Whether a Docker engine shares files with this process: tried, and remembered for each engine.
+"""The test whether a Docker engine shares files with this process, remembered for each engine.
 
-No address tells: an ssh tunnel is a Unix socket, the engine of Docker Desktop has one too and lives
-in a virtual machine, and an engine behind TCP may be on this machine. So a container that is never
-started gets a folder of this machine, and its content is asked for.
+No address shows that: an ssh tunnel is a Unix socket, the engine of Docker Desktop has one too and
+lives in a virtual machine, and an engine behind TCP may be on this machine. So a container that is
+never started gets a folder of this machine, and its content is asked for.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What the process engine keeps between sessions: images and named volumes, and their removal."""
+"""Images and named volumes that the process engine keeps between sessions, and their removal."""
 
 from __future__ import annotations
 

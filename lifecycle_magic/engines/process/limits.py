@@ -1,4 +1,4 @@
-"""What the process engine can't honour of an image and a launch, each reported by name.
+"""Options of an image or a launch that the process engine can't honour, each reported by name.
 
 This module is pure: what is known of the machine is in `Host`. Options that a class relies on to be
 correct (a mount, a blocked network) are refused; options that only limit it are ignored and

@@ -79,7 +79,7 @@ class Bind:
 
 @dataclass(frozen=True)
 class Sandbox:
-    """What one sandboxed process sees. ``shm_size`` is MiB; None sets no limit on ``/dev/shm``.
+    """The view of one sandboxed process. ``shm_size`` is MiB; None sets no limit on ``/dev/shm``.
 
     ``ends_with_parent``: the kernel kills it when the thread that started it ends; for builds.
     """

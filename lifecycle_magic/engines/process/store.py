@@ -1,4 +1,4 @@
-"""What the process engine keeps on disk, below the state root.
+"""The files of the process engine, below the state root.
 
     venvs/<id>/                 an environment, shared read-only by every image made from it
     images/<key>/root/          the snapshot: what the recipe and the build hooks wrote

@@ -51,7 +51,7 @@ os.register_at_fork(after_in_child=_in_forked_child)
 
 @dataclass(frozen=True)
 class RelaySettings:
-    """What a relay is started with: the engine's address and, for a tunnel to it, ssh's command.
+    """The settings of a relay: the engine's address and, for a tunnel to it, ssh's command.
 
     ``tls`` are the paths of the authority, the certificate and the key.
     """

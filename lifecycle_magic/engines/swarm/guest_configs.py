@@ -54,7 +54,7 @@ class GuestConfigs:
         return self._made[guest]
 
     def forget(self) -> None:
-        """Make them again when they are asked for: somebody removed one."""
+        """Make them again when they are asked for: another program removed one."""
         self._made.clear()
 
     def remove_unused(self) -> list[str]:

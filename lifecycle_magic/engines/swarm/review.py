@@ -1,4 +1,4 @@
-"""What a swarm can't do of a launch, and where its volumes put it: pure functions."""
+"""Options that a swarm can't honour, and nodes that volumes require: pure functions."""
 
 from __future__ import annotations
 

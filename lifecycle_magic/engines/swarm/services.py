@@ -142,7 +142,7 @@ def _tasks_of(api: Any, services: Sequence[Mapping[str, Any]]) -> list[dict[str,
 
 
 def last_task(api: Any, service: str, nodes: Mapping[str, str]) -> Task | None:
-    """Return the last task of a service; None if somebody removed the service."""
+    """Return the last task of a service; None if the service was removed."""
     import docker.errors
 
     try:

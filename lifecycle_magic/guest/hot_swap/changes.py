@@ -1,4 +1,4 @@
-"""What an edit changes in the declarations, by the live objects that it changes."""
+"""The changes of an edit in the declarations, by the live objects concerned."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _CALLED_BY_NAME = frozenset({"__init__", "__new__", "__init_subclass__", "__post
 
 @dataclass
 class Changes:
-    """What differs between two declarations.
+    """The differences of two declarations.
 
     ``names`` are a namespace and a name in it. ``functions`` are ids of live objects. ``classes``
     has the names of changed attributes by the ids of live classes. ``members`` has all attributes

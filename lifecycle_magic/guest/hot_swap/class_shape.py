@@ -1,4 +1,4 @@
-"""What no live class can change: its slots, metaclass, bases, members and registered subclasses."""
+"""Parts that no live class can change: slots, metaclass, bases, members, registered subclasses."""
 
 from __future__ import annotations
 

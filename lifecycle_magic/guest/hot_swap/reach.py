@@ -1,4 +1,4 @@
-"""Whether code reads, directly or through other code and values, anything that an edit changes."""
+"""The search for code that reads, directly or through other values, what an edit changes."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _LEAVES = (
 
 
 class Reach:
-    """What live code reads, followed by name as Python resolves names.
+    """The names that live code reads, followed by name as Python resolves names.
 
     A name read from a value of an unknown type may be any attribute of that name of the user's
     classes. A class whose name the code reads counts with its special methods, and with all of its

@@ -29,14 +29,14 @@ class EntryParameter(NamedTuple):
 
 
 class Arguments(NamedTuple):
-    """What to call a function with."""
+    """The arguments for a function."""
 
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
 
 
 class _Conversion(NamedTuple):
-    """How the words of an option become a value: each by ``convert``, and many to a list."""
+    """The conversion of an option's words to a value: each by ``convert``, and many to a list."""
 
     convert: Callable[[str], Any]
     label: str

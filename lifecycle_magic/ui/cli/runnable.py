@@ -1,4 +1,4 @@
-"""What ``lifecycle-magic run`` can call: entry points, functions, and methods of classes.
+"""Targets of ``lifecycle-magic run``: entry points, functions, and methods of classes.
 
 script.py                 the only entry point, or without one the only function or method
 script.py::name           an entry point or a function

@@ -1,4 +1,4 @@
-"""What this package has itself under a name of Modal's, beside what the list of them says."""
+"""This package's own objects under names of Modal's, beside those in the list of names."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an expression stands for, as far as the text of a script shows it."""
+"""The object that an expression stands for, as far as the text of a script shows it."""
 
 from __future__ import annotations
 

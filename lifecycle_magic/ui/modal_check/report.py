@@ -1,4 +1,4 @@
-"""What is printed of the scripts: a line for each name that needs one, and how many run."""
+"""The report about the scripts: a line for each name that needs one, and how many run."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ __all__ = ["StaleNames"]
 
 
 class StaleNames:
-    """What the cells of one notebook assign, and which of these names were reported.
+    """The names that the cells of one notebook assign, and which of these names were reported.
 
     A function or value that a cell assigns anew reaches a class when the cell of the class runs
     again. Each name is reported once after each run of that cell.

@@ -1,4 +1,4 @@
-"""How containers ended, as text: a line for each container and each exit hook."""
+"""The ends of containers as text: a line for each container and each exit hook."""
 
 from __future__ import annotations
 
