@@ -78,6 +78,13 @@ def on_instance(spec, name, handle, args, kwargs, local):
 )
 
 
+_HIDDEN_MARKS = _change(
+    "spec.class_checks",
+    "check_hidden_marks hides_marks",
+    f"check_hidden_marks = {_NOTHING}\nhides_marks = lambda cls: False",
+)
+
+
 def _reducers(*names: str) -> Change:
     code = "".join(f"del _REDUCERS[{name!r}]\n" for name in names)
     return _change("wire.reducers", "_REDUCERS", code)
@@ -117,7 +124,7 @@ _Packer._add_name = _without_handles
     "environment of build hooks": (
         _change("spec.build_digest", "_environment", "_environment = lambda options: {}"),
     ),
-    "property on a handle": (_MADE_HERE,),
+    "property on a handle": (_MADE_HERE, _HIDDEN_MARKS),
     "assignment to a handle": (
         _change("handles.obj", "Obj", f"Obj._refuse = {_NOTHING}"),
         _change(
@@ -142,7 +149,8 @@ _Packer._add_name = _without_handles
 _read = read
 def read(code, self_name=None):
     reads = _read(code, self_name)
-    reads.canonical = [code.co_firstlineno, repr(code.co_consts[:1]), *reads.canonical]
+    lines = [line for _, _, line in code.co_lines()]
+    reads.canonical = [lines, repr(code.co_consts[:1]), *reads.canonical]
     return reads
 """,
         ),
@@ -228,17 +236,15 @@ def _module(name):
             """
 _apply = apply
 def apply(around, run):
-    _apply(around._replace(zone=None, umask=None), run)
+    env = {name: value for name, value in around.env.items() if name != "TZ"}
+    os.environ.pop("TZ", None)
+    _apply(around._replace(zone=None, umask=None, env=env), run)
 """,
         ),
     ),
     "this machine by name": (_change("wire.surroundings", "HOST", "HOST = 'elsewhere.internal'"),),
     "forgotten decorator": (
-        _change(
-            "spec.class_checks",
-            "check_hidden_marks hides_marks",
-            f"check_hidden_marks = {_NOTHING}\nhides_marks = lambda cls: False",
-        ),
+        _HIDDEN_MARKS,
         _change("handles.attributes", "Plain", "Plain = lambda where, value, call, *rest: call"),
     ),
     "hasattr on a handle": (
