@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from typing import Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
-from lifecycle_magic.container.container import Container
 from lifecycle_magic.container.record import discard
 from lifecycle_magic.lifecycle.history import Entry, History
+
+if TYPE_CHECKING:
+    from lifecycle_magic.container.container import Container
 
 __all__ = ["record"]
 

@@ -49,7 +49,7 @@ host host.checked_json host.disk_full host.docker_contexts host.keep_record host
 lifecycle lifecycle.bus lifecycle.diagnostics lifecycle.history lifecycle.logs lifecycle.report
     lifecycle.states
 services services.object_store
-session session.served_calls session.session session.shortages session.sweep
+session session.exit_records session.served_calls session.session session.shortages session.sweep
 spec spec.number_checks spec.old_options spec.option_checks spec.options spec.unknown_options
 threads threads.event_loop threads.futures
 ui ui.command_table ui.notebook ui.notebook.cell_classes ui.notebook.magic
