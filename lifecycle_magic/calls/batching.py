@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from lifecycle_magic.calls.detached import DetachedCall
 from lifecycle_magic.calls.prompts import Prompt, refuse
+from lifecycle_magic.decorators.classes import title
 from lifecycle_magic.errors.remote import alike
 from lifecycle_magic.exception import InvalidError
 from lifecycle_magic.wire.pickling import Snapshot
@@ -78,7 +79,7 @@ class Batcher:
             # Now, because the caller may change them before the batch is sent.
             given = {name: Snapshot(value) for name, value in bound.arguments.items()}
         except Exception as error:
-            where = f"{self._pool.name}.{self._method.name}"
+            where = title(self._pool, self._method.name)
             raise arguments_error(where, args, kwargs, error) from None
         future: Future[Any] = Future()
         one = QueuedInput(future, given, contextvars.copy_context())
@@ -142,7 +143,7 @@ class Batcher:
             _fail(
                 futures,
                 InvalidError(
-                    f"{self._pool.name}.{self._method.name} got a batch of {len(futures)} and "
+                    f"{title(self._pool, self._method.name)} got a batch of {len(futures)} and "
                     f"returned {got}. Fix: return a list with one element per input"
                 ),
             )

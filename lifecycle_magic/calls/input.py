@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from lifecycle_magic.calls.prompts import refuse
 from lifecycle_magic.container.endings import Ending, EndKind
 from lifecycle_magic.container.slots import Slot
+from lifecycle_magic.decorators.classes import title
 from lifecycle_magic.exception import (
     ContainerDied,
     Error,
@@ -120,7 +121,7 @@ class Input:
                 (self.id, method, prepare_args(args), prepare_kwargs(kwargs))
             )
         except Exception as error:
-            raise arguments_error(f"{pool.name}.{method}", args, kwargs, error) from None
+            raise arguments_error(title(pool, method), args, kwargs, error) from None
         if self.buffers and (
             self.copies_buffers or (self.copies_buffers is None and pool.retries is not None)
         ):
@@ -215,7 +216,7 @@ class Input:
 
     @property
     def where(self) -> str:
-        return f"{self.pool.name}.{self.method}"
+        return title(self.pool, self.method)
 
     def not_started_error(self) -> InputCancelled:
         return InputCancelled(f"{self.where} was interrupted before it began")

@@ -146,7 +146,7 @@ class ReplyReader:
 
     def _rebuilding_error(self, error: BaseException) -> SerializationError:
         return SerializationError(
-            f"{self.slot.container.plan.cls}.{self.input.method} returned a value that can't be "
+            f"{self.slot.container.plan.title(self.input.method)} returned a value that can't be "
             f"rebuilt here: {name_of(type(error))}: {message(error).rstrip('.')}. "
             f"Fix: {rebuilding.advice(error, _INSTALL)}"
         )

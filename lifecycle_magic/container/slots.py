@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
+from lifecycle_magic.decorators.classes import CALL
 from lifecycle_magic.engines.base import Launch
 from lifecycle_magic.exception import WireError
 from lifecycle_magic.wire.frames import Channel, Frame, Kind
@@ -33,6 +34,7 @@ class Plan:
     ``service`` is the key of its class in the session. ``build_hook`` names the hook that the
     container runs for an image, if that is its only purpose. ``any_python``: its code is readable
     in every supported Python. ``adopted``: the container runs already, without a kernel.
+    ``is_function``: the class was made of a function, whose name it has.
     """
 
     cls: str
@@ -46,6 +48,11 @@ class Plan:
     build_hook: str = ""
     any_python: bool = False
     adopted: bool = False
+    is_function: bool = False
+
+    def title(self, method: str) -> str:
+        """Return what users call a method in errors: ``Model.go``, or the name of a function."""
+        return self.cls if self.is_function and method == CALL else f"{self.cls}.{method}"
 
 
 class RunningInput(Protocol):

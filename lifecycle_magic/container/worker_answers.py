@@ -131,7 +131,7 @@ def death_error(container: Container, method: str = "") -> ContainerDied:
     """
     tail = container.cause.report.tail if container.cause.report is not None else ""
     last = f"\nIts last lines:\n{tail}" if tail else ""
-    where = f"{container.plan.cls}.{method}" if method else container.plan.cls
+    where = container.plan.title(method) if method else container.plan.cls
     return ContainerDied(
         f"the container of {where} exited while the call was running: "
         f"{container.explain_exit()}{last}"
@@ -164,4 +164,4 @@ def read_failure(
         return broken(container, str(error))
     if found.frames:
         container.kept_frames = KeptFrames(found.frames, time.time())
-    return rebuild(found, f"{container.plan.cls}.{method}", stays=stays), None
+    return rebuild(found, container.plan.title(method), stays=stays), None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, TypeGuard
 
-__all__ = ["CALL", "is_class"]
+__all__ = ["CALL", "is_class", "title"]
 
 CALL = "call"
 """The one method of the class that an ``@app.function`` is made into."""
@@ -20,3 +20,10 @@ def is_class(value: Any) -> TypeGuard[type[Any]]:
     (True, False)
     """
     return issubclass(type(value), type)
+
+
+def title(pool: Any, method: str) -> str:
+    """Return what users call a method of a pool in errors: ``Model.go``, or a function's name."""
+    spec = getattr(pool, "declared", None)
+    is_function = method == CALL and spec is not None and spec.is_function
+    return str(pool.name) if is_function else f"{pool.name}.{method}"

@@ -50,10 +50,11 @@ class Obj:
         return bound
 
     def _method(self, name: str) -> Method:
+        spec = self._cls._spec
         return Method(
             name,
             lambda: self._newest(name),
-            f"{self._cls._spec.name}().{name}",
+            spec.name if spec.is_function else f"{spec.name}().{name}",
             self._pool,
             lambda: self._local().get(),
             lambda: self._local().get_async(),

@@ -259,6 +259,7 @@ class Launcher:
             service=self._key,
             build_hook=hook,
             any_python=version.any_python,
+            is_function=spec.is_function,
         )
 
     def _cores(self, cpu: float | None, engine: Engine) -> float | None:

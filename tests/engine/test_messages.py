@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import builtins
 import importlib
+import os
 import sys
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -128,6 +130,26 @@ def test_constructor_arguments_that_can_not_travel_are_named_with_the_path(taker
     assert f"b['k'][0] {LOCK}" in str(raised.value)
     with pytest.raises(InvalidError, match=r"a is nested too deeply to be pickled\. Fix: "):
         taker(deep())
+
+
+def test_errors_call_a_function_by_its_name_alone(site_on_each: Site) -> None:
+    @site_on_each.app.function(timeout=0.5)
+    def answer(how: str) -> None:
+        if how == "sleep":
+            time.sleep(60)
+        elif how == "exit":
+            os._exit(4)
+        raise StopIteration
+
+    with pytest.raises(lm.exception.MethodTimeout, match=r"^answer took longer than"):
+        answer.remote("sleep")
+    with pytest.raises(lm.exception.ContainerDied, match=r"^the container of answer exited"):
+        answer.remote("exit")
+    with pytest.raises(lm.exception.RemoteError, match=r"^answer raised StopIteration"):
+        list(answer.map(["raise"]))
+    with pytest.raises(SerializationError, match=r"^answer: argument 1"):
+        answer.remote(threading.Lock())
+    assert repr(answer.spawn("raise")).startswith("<call of answer: ")
 
 
 def test_functions_of_a_namespace_without_a_name_run_in_containers(site_on_each: Site) -> None:

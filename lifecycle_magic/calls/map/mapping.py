@@ -21,6 +21,7 @@ from lifecycle_magic.callers.many_calls import Arguments
 from lifecycle_magic.calls.map.batch_pump import BatchPump, Submit
 from lifecycle_magic.calls.map.pump import Pump
 from lifecycle_magic.calls.prompts import ask_or_interrupt
+from lifecycle_magic.decorators.classes import title
 from lifecycle_magic.exception import InvalidError, SerializationError
 from lifecycle_magic.threads.sigint import deferred
 
@@ -191,7 +192,7 @@ class MapRun:
 
     def _check_wait(self, *, awaits: bool = False) -> None:
         """Raise `InvalidError` if the running code keeps every slot from the map's inputs."""
-        self.pool.deadlocks.check_wait(f"{self.pool.name}.{self.method}", awaits=awaits)
+        self.pool.deadlocks.check_wait(title(self.pool, self.method), awaits=awaits)
 
     def _has_room(self) -> bool:
         with self._changed:
