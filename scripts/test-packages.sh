@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # What only tests need: large libraries in a folder of their own, and Debian packages (the sandbox of the
-# process engine, a browser, Podman). As root on Debian it installs the packages that are missing; elsewhere it
+# process engine, a browser, Podman, PostgreSQL). As root on Debian it installs the packages that are missing; elsewhere it
 # names them, and the tests that need them skip.
 #
 #     scripts/test-packages.sh [libraries] [debian]      default: both
@@ -35,6 +35,7 @@ install_debian_packages() {
     [[ -x /usr/sbin/sshd ]] || missing+=(openssh-server)
     command -v docker-registry >/dev/null || missing+=(docker-registry)
     command -v chromium >/dev/null || missing+=(chromium)
+    compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null || missing+=(postgresql)
     # Without any font the browser draws empty boxes.
     [[ -n $(find /usr/share/fonts -name '*.ttf' -print -quit 2>/dev/null) ]] || missing+=(fonts-dejavu-core)
     ((${#missing[@]})) || return 0
@@ -42,8 +43,14 @@ install_debian_packages() {
     if [[ $(id -u) == 0 ]] && grep -q '^ID=debian' /etc/os-release 2>/dev/null; then
         printf 'test-packages: installing %s\n' "${missing[*]}"
         export DEBIAN_FRONTEND=noninteractive
+        # Tests start a PostgreSQL of their own: the package need not make and start one.
+        local clusters=/etc/postgresql-common/createcluster.conf
+        if [[ " ${missing[*]} " == *" postgresql "* && ! -e $clusters ]]; then
+            mkdir -p "${clusters%/*}"
+            printf 'create_main_cluster = false\n' >"$clusters"
+        fi
         apt-get update -qq
-        apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
+        apt-get install -y -qq --no-install-recommends -o Dpkg::Options::=--force-confold "${missing[@]}" >/dev/null
     else
         printf 'test-packages: missing here, and only root on Debian can install them: %s\n' "${missing[*]}"
     fi

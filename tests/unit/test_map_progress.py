@@ -22,6 +22,7 @@ SHOWN = {
         VIEW, total=500, working=2.0, elapsed=2.5, ending="done"
     ),
     "500 of 2,000, 10/s, after 1 min 0 s, the loop was left": replace(VIEW, ending="left"),
+    "500 of 500, 10/s, in 1 min 0 s": replace(VIEW, total=500, ending="left"),  # by zip()
     "500 of 2,000, 10/s, after 1 min 0 s, interrupted": replace(VIEW, ending="interrupted"),
     "500 of 2,000, 10/s, after 1 min 0 s, ended by ValueError": replace(VIEW, ending="ValueError"),
     "500 of 360,000, 0.01/s, 9986 h 6 min left, 2 containers": replace(

@@ -63,6 +63,14 @@ class ProgressView:
             return None
         return (self.total - self.done) / self.rate
 
+    @property
+    def outcome(self) -> str:
+        """How the map ended; a loop that was left after its last result is done.
+
+        ``zip`` and ``islice`` leave a loop there: they do not ask for what comes after the last one.
+        """
+        return "done" if self.ending == "left" and self.done == self.total else self.ending
+
 
 class ProgressOutput:
     """The output of one map, as a context manager that returns the function for each result."""
@@ -166,7 +174,7 @@ def as_html(view: ProgressView) -> str:
     if not view.ending and view.total != 0:
         value = "" if view.total is None else f" value='{view.done}' max='{view.total}'"
         bar = f"<progress{value}></progress>"
-    kind = view.ending if view.ending in ("", "done", "left") else "failed"
+    kind = view.outcome if view.outcome in ("", "done", "left") else "failed"
     title = f"<b>{html.escape(view.where)}</b>"
     return f"<div class='lm-map lm-{kind or 'running'}'>{_STYLE}{title}{bar}{facts}</div>"
 
@@ -179,8 +187,8 @@ def _facts(view: ProgressView) -> list[str]:
     if view.rate:
         facts.append(f"{view.rate:,.3g}/s" if view.rate < 100 else f"{view.rate:,.0f}/s")
     if view.ending:
-        facts.append(f"{'in' if view.ending == 'done' else 'after'} {_seconds(view.elapsed)}")
-        if view.ending != "done":
+        facts.append(f"{'in' if view.outcome == 'done' else 'after'} {_seconds(view.elapsed)}")
+        if view.outcome != "done":
             facts.append(_ENDINGS.get(view.ending, f"ended by {view.ending}"))
         return facts
     if view.left is not None:
