@@ -196,7 +196,7 @@ class _Build:
             reasons = ("it was built before, but the engine no longer has it",)
         if before is not None:
             for reason in reasons:
-                self._publish(Notice(self._spec.name, reason, time.time()))
+                self._publish(Notice(self._spec.name, reason, time.time(), service=self._service))
         return reasons
 
     def _forced(self, force: bool) -> int:
@@ -320,6 +320,7 @@ class _Build:
                         self._spec.name,
                         f"{self._spec.name}: waiting for another kernel that builds the same image",
                         time.time(),
+                        service=self._service,
                     )
                 )
                 fcntl.flock(file, fcntl.LOCK_EX)

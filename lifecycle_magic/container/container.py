@@ -437,7 +437,8 @@ class Container:
 
     def publish_warning(self, text: str) -> None:
         """Publish a warning, which the card, the panel and the log show."""
-        self._publish(Notice(self.plan.cls, text, time.time(), "warning"))
+        plan = self.plan
+        self._publish(Notice(plan.cls, text, time.time(), "warning", plan.service))
 
     def explain_exit(self) -> str:
         """Return in one sentence why the container has exited."""

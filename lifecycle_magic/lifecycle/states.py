@@ -115,13 +115,26 @@ class BuildStep:
 @dataclass(frozen=True, slots=True)
 class Notice:
     """Information for the user that is no error, such as what was capped, replaced, kept or
-    swept.
+    swept. ``service`` is the key of the class in the session, which has the app's name too.
     """
 
     cls: str | None
     text: str
     at: float
     level: Literal["info", "warning"] = "info"
+    service: str = ""
+
+    @property
+    def whole(self) -> str:
+        """The text with the names of app and class in front, once.
+
+        >>> Notice("Model", "Model: LIMIT changed", 0.0, service="shop/Model").whole
+        'shop/Model: LIMIT changed'
+        >>> Notice("Model", "LIMIT changed", 0.0, service="cell/Model").whole
+        'Model: LIMIT changed'
+        """
+        name = self.service.partition("?")[0].removeprefix("cell/") or self.cls
+        return with_class(name, self.text.removeprefix(f"{self.cls}: ") if self.cls else self.text)
 
 
 def with_class(cls: str | None, text: str) -> str:

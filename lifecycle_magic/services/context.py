@@ -36,24 +36,29 @@ class SessionContext(Protocol):
     def container_calls(self) -> ContainerCalls: ...
     def engine(self, wanted: str | None = None) -> Engine: ...
     def notice(
-        self, cls: str | None, text: str, level: Literal["info", "warning"] = "info"
+        self,
+        cls: str | None,
+        text: str,
+        level: Literal["info", "warning"] = "info",
+        service: str = "",
     ) -> None: ...
     def record_exit(self, container: Container, engine: str) -> None: ...
 
 
 class Notices:
-    """Notices about the class called ``name``, each shown only once.
+    """Notices about the class called ``name``, each shown only once. ``key`` is its own.
 
     Most are about every container of the class, and would repeat with each start.
     """
 
-    def __init__(self, context: SessionContext, name: str) -> None:
+    def __init__(self, context: SessionContext, name: str, key: str) -> None:
         self._context = context
         self._name = name
+        self._key = key
         self._shown: set[str] = set()
 
     def show_once(self, text: str, level: Literal["info", "warning"] = "info") -> None:
         """Show a notice, unless the same one was shown before."""
         if text not in self._shown:
             self._shown.add(text)
-            self._context.notice(self._name, text, level)
+            self._context.notice(self._name, text, level, self._key)

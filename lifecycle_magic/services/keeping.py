@@ -206,6 +206,7 @@ class Keeping:
                         self._name,
                         f"{self._name}: waiting for a call of the previous kernel in "
                         f"{record.container}",
+                        service=self._key,
                     )
                 taken = dataclasses.replace(
                     record, owner=self._context.owner, session=self._context.id
@@ -241,7 +242,8 @@ class Keeping:
             pool = pool_for(arguments)
         except Exception as error:
             _log.debug("%s is not adopted: %s", record.container, error)
-            self._context.notice(self._name, f"{self._name}: a new container, because {error}")
+            text = f"{self._name}: a new container, because {error}"
+            self._context.notice(self._name, text, service=self._key)
             self._end_later(container)
             return True
         if not container.become_warm():
@@ -311,6 +313,7 @@ class Keeping:
                 self._name,
                 f"{self._name}: the container of the previous kernel runs its exit first, because "
                 f"{lacking}",
+                service=self._key,
             )
             container, _ = self._connect(record, version, [])
             if container is not None:

@@ -64,7 +64,7 @@ class Service:
         self.last_edit: RunningClass | None = None
         """What the last deployment changed, and why."""
         self._conflict = ""  # why the last deployment could not keep the live instances
-        self._notices = Notices(session, name)
+        self._notices = Notices(session, name, key)
         self._launcher = Launcher(session, name, key, self._notices)
         self._images = ServiceImages(session, self._launcher, self._notices, name, app, key)
         self._keeping = Keeping(session, self._launcher, self._notices, name, key)
@@ -266,6 +266,7 @@ class Service:
             self.session.notice(
                 self.name,
                 f"{self.name}: new containers, because {conflict}",
+                service=self.key,
             )
             self.version = old
             return False
@@ -275,6 +276,7 @@ class Service:
                 self.name,
                 f"{self.name}: new containers, because the new code failed in a running "
                 f"one: {error}",
+                service=self.key,
             )
             self.version = old
             return False

@@ -19,7 +19,12 @@ class Notify(Protocol):
     """The function that shows a line: `lifecycle_magic.session.session.Session.notice`."""
 
     def __call__(
-        self, cls: str | None, text: str, level: Literal["info", "warning"] = "info", /
+        self,
+        cls: str | None,
+        text: str,
+        level: Literal["info", "warning"] = "info",
+        service: str = "",
+        /,
     ) -> None: ...
 
 
@@ -35,15 +40,16 @@ def record(
     try:
         history.add(entry)
     except OSError as error:  # for example a full disk
-        notify(entry.cls, f"{entry.cls}: {entry.why}. This is not in the history: {error}")
+        text = f"{entry.cls}: {entry.why}. This is not in the history: {error}"
+        notify(entry.cls, text, "info", entry.service)
     discard(run_dir)
     for hook in entry.hooks:
         if hook.error:
             what = f"exit hook {hook.hook} of {entry.cls} raised:\n{hook.error}"
-            notify(entry.cls, what, "warning")
+            notify(entry.cls, what, "warning", entry.service)
     report = container.cause.report
     if report is not None and report.killed:
-        notify(entry.cls, f"{entry.cls}: {entry.why}", "warning")
+        notify(entry.cls, f"{entry.cls}: {entry.why}", "warning", entry.service)
 
 
 def _entry(container: Container, engine: str, session: str) -> Entry:

@@ -31,7 +31,7 @@ from lifecycle_magic.lifecycle import diagnostics
 from lifecycle_magic.lifecycle.bus import Bus
 from lifecycle_magic.lifecycle.history import History
 from lifecycle_magic.lifecycle.logs import Logs
-from lifecycle_magic.lifecycle.states import BuildStep, LogLine, Notice, with_class
+from lifecycle_magic.lifecycle.states import BuildStep, LogLine, Notice
 from lifecycle_magic.services import object_store
 from lifecycle_magic.session import exit_records
 from lifecycle_magic.session.served_calls import ServedCalls, named
@@ -142,10 +142,15 @@ class Session:
         return any(engine.name == name for engine in list(self._engines.values()))
 
     def notice(
-        self, cls: str | None, text: str, level: Literal["info", "warning"] = "info"
+        self,
+        cls: str | None,
+        text: str,
+        level: Literal["info", "warning"] = "info",
+        service: str = "",
     ) -> None:
-        _log.debug("%s", with_class(cls, text))
-        self.bus.publish(Notice(cls, text, time.time(), level))
+        notice = Notice(cls, text, time.time(), level, service)
+        _log.debug("%s", notice.whole)
+        self.bus.publish(notice)
 
     # --- containers ------------------------------------------------------------------------
 
@@ -189,7 +194,8 @@ class Session:
 
         records = [one.record for one in found]
         for one in kept.stop_all(records, why):
-            self.notice(one.cls, f"{one.cls}: {one.container} has not exited yet", "warning")
+            text = f"{one.cls}: {one.container} has not exited yet"
+            self.notice(one.cls, text, "warning", one.key)
         if records:
             self.swept()
         return [one.container for one in records]

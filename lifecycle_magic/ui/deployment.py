@@ -92,7 +92,8 @@ class DeploymentProgress:
     def take(self, event: Event) -> bool:
         """Apply one event; return whether it is more than another line of a step's output."""
         if isinstance(event, Notice):
-            if event.cls not in (None, self._name) or event.text in self._notices:
+            is_other = event.service not in ("", self._service)
+            if is_other or event.cls not in (None, self._name) or event.text in self._notices:
                 return False
             self._notices.append(event.text)
             return True

@@ -66,7 +66,7 @@ def declared(app: lm.App, notes: str, *, hook: bool = False) -> Any:
             Work(notes).hold("bake")
 
     Built.__name__ = Built.__qualname__ = "Model"
-    return app.cls(volumes={notes: lm.Volume.from_path(notes)})(Built if hook else Model)()
+    return app.cls(memory=4096, volumes={notes: lm.Volume.from_path(notes)})(Built if hook else Model)()
 
 
 def test_two_classes_of_one_name_have_rows_builds_ends_and_logs_of_their_own(
@@ -102,6 +102,9 @@ def test_two_classes_of_one_name_have_rows_builds_ends_and_logs_of_their_own(
     rows = str(commands.run("ps", current))
     assert first_key in rows
     assert second_key in rows
+    notices = "\n".join(one["text"] for one in panel.state["notices"])
+    for key in (first_key, second_key):  # this engine limits no memory
+        assert re.search(rf"^{key}: .*memory", notices, re.MULTILINE), notices
 
 
 def test_figures_of_a_class_outlive_its_containers(site: Site, panel: Panel) -> None:

@@ -186,7 +186,7 @@ def test_notices_are_bounded_in_number_and_length():
     for n in range(50):
         notices.take(Notice("Model", f"{n} " + "x" * 10_000, 1.0, "warning"))
     assert len(notices.latest) == MAX_NOTICES
-    assert notices.latest[-1].text.startswith("49 ")
+    assert notices.latest[-1].text.startswith("Model: 49 ")
     assert all(len(said.text) <= MAX_NOTICE_CHARS for said in notices.latest)
 
 
@@ -334,7 +334,7 @@ def test_a_notice_and_a_build_reach_the_panel(feed: Feed, told: Told, session: S
     session.notice("Model", "cpu=64 is more than this machine has")
     feed.look()
     assert told.state["classes"][0]["build"][0]["status"] == "running"
-    assert told.state["notices"][0]["text"] == "cpu=64 is more than this machine has"
+    assert told.state["notices"][0]["text"] == "Model: cpu=64 is more than this machine has"
 
 
 def test_a_panel_that_opens_after_a_build_shows_its_steps(session: Session, told: Told):

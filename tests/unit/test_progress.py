@@ -103,6 +103,9 @@ def test_a_class_of_the_same_name_in_another_app_is_not_shown():
     ours = BuildStep("Model", 1, 3, "running", "load()", 101.0, service="cell/Model")
     assert not progress.take(theirs)
     assert progress.take(ours)
+    assert progress.take(Notice("Model", "swept", 101.0, service="cell/Model"))
+    assert not progress.take(Notice("Model", "kept", 101.0, service="second/Model"))
+    assert progress.view().notices == ("swept",)
     assert progress.view().rows == (StepRow("load()", "running"),)
 
 

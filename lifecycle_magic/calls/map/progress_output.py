@@ -67,7 +67,7 @@ class ProgressView:
     def outcome(self) -> str:
         """How the map ended; a loop that was left after its last result is done.
 
-        ``zip`` and ``islice`` leave a loop there: they do not ask for what comes after the last one.
+        ``zip`` and ``islice`` leave a loop there: they ask for nothing after the last one.
         """
         return "done" if self.ending == "left" and self.done == self.total else self.ending
 

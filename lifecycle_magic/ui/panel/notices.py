@@ -35,7 +35,7 @@ class Notices:
 
     def take(self, notice: Notice) -> None:
         """Add a notice of the session."""
-        self.add(notice.cls, notice.text, notice.at, notice.level)
+        self.add(notice.cls, notice.whole, notice.at, notice.level)
 
     def add(
         self,
