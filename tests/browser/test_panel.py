@@ -49,6 +49,12 @@ class Model:
         print("closing")
 """
 
+HOLD = """
+import os, time
+while not os.path.exists({file!r}):
+    time.sleep(0.02)
+"""
+
 
 def button(part: Locator, name: str) -> Locator:
     return part.get_by_role("button", name=name, exact=True)
@@ -150,14 +156,21 @@ def test_it_follows_a_container_all_the_way_and_stops_it_in_the_middle_of_a_cell
 ):
     if engine == "docker":
         request.getfixturevalue("need_docker")
-    enter, never = tmp_path / "enter", tmp_path / "never"
-    cell = MODEL.replace("_cls", f"_cls --engine {engine} --volume {tmp_path}:{tmp_path}").replace(
+    start, enter, never = tmp_path / "start", tmp_path / "enter", tmp_path / "never"
+    # Python imports it before the guest's first line.
+    (tmp_path / "sitecustomize.py").write_text(HOLD.format(file=str(start)))
+    options = f"--engine {engine} --volume {tmp_path}:{tmp_path} --env PYTHONPATH={tmp_path}"
+    cell = MODEL.replace("_cls", f"_cls {options}").replace(
         'print("loading weights")', f"self.wait({str(enter)!r})"
     )
+    cell = cell.replace('print("closing")', f"self.wait({str(tmp_path / 'exit')!r})")
     notebook = open_notebook(PANEL, cell, f"Model().wait.remote({str(never)!r})")
     notebook.run(0)
 
     notebook.begin(1)
+    expect(row(notebook, "starting")).to_have_count(1)
+    accessible(notebook)
+    start.touch()
     expect(row(notebook, "entering")).to_have_count(1)
     enter.touch()
     expect(row(notebook, "idle")).to_have_count(1)
@@ -170,6 +183,9 @@ def test_it_follows_a_container_all_the_way_and_stops_it_in_the_middle_of_a_cell
     told = confirm(notebook, "Stop Model")
     assert "What load() made is lost. 1 running call is cancelled first, then close() runs." in told
     assert "stopped in the panel" in notebook.failure(2)
+    expect(row(notebook, "exiting")).to_have_count(1)
+    accessible(notebook)
+    (tmp_path / "exit").touch()
     expect(row(notebook, "exited")).to_contain_text("close() took")
     expect(button(notebook.panel, "Warm Model")).to_be_visible()
     accessible(notebook)
