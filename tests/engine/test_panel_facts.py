@@ -66,7 +66,8 @@ def declared(app: lm.App, notes: str, *, hook: bool = False) -> Any:
             Work(notes).hold("bake")
 
     Built.__name__ = Built.__qualname__ = "Model"
-    return app.cls(memory=4096, volumes={notes: lm.Volume.from_path(notes)})(Built if hook else Model)()
+    declare = app.cls(memory=4096, volumes={notes: lm.Volume.from_path(notes)})
+    return declare(Built if hook else Model)()
 
 
 def test_two_classes_of_one_name_have_rows_builds_ends_and_logs_of_their_own(
