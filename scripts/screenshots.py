@@ -1,4 +1,4 @@
-"""Take the screenshots of the panel for docs/: JupyterLab and containers, in light and dark.
+"""Take the screenshots for docs/: the first cells and the panel in JupyterLab, in light and dark.
 
     .venv/bin/python scripts/screenshots.py [FOLDER]
 
@@ -17,6 +17,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 from browser.lab import FLAGS, Lab, Notebook, dress, lab  # noqa: E402
+from engine.pages import blocks  # noqa: E402
 from playwright.sync_api import Browser, expect, sync_playwright  # noqa: E402
 
 SCALE = 1.5
@@ -113,8 +114,47 @@ def main() -> None:
     folder = Path(tempfile.mkdtemp(prefix="lm-shots-"))
     with lab(folder, "docker") as server, sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium, args=FLAGS)
+        take_first_cells(server, browser, out)
         take(server, browser, out)
         browser.close()
+
+
+def take_first_cells(server: Lab, browser: Browser, out: Path) -> None:
+    """Run the cells of docs/guides/first.md up to the edited one, and take them."""
+    cells = [block.code for block in blocks(ROOT / "docs" / "guides" / "first.md")]
+    cells = [cell for cell in cells if not cell.startswith(("pip ", "%lifecycle "))]
+    window = browser.new_context(device_scale_factor=SCALE)
+    window.set_default_timeout(90_000)
+    page = window.new_page()
+    page.goto(f"{server.url}/lab?token={server.token}&reset")
+    page.wait_for_function("() => Boolean(window.jupyterapp)")
+    page.evaluate("async () => { await window.jupyterapp.restored; }")
+    dress(page, width=900)
+    book = Notebook(server, page, cells)
+    for number, cell in enumerate(cells):
+        book.begin(number)
+        is_error = cell.strip() in ('Words().count("to be")', "Words().count.remote(42)")
+        if is_error and "sorted" not in "".join(cells[:number]):
+            book.failure(number)
+        else:
+            book.wait(number)
+    page.evaluate("() => document.activeElement.blur()")
+    for theme in ("light", "dark"):
+        dress(page, width=900, theme=f"JupyterLab {theme.title()}")
+        page.set_viewport_size({"width": 900, "height": 1800})
+        page.mouse.move(0, 0)
+        page.evaluate(
+            "for (const one of document.querySelectorAll('.jp-WindowedPanel-outer'))"
+            " one.scrollTop = 0;"
+        )
+        cells_shown = book.root.locator(".jp-CodeCell")
+        top, end = cells_shown.first.bounding_box(), cells_shown.last.bounding_box()
+        assert top is not None
+        assert end is not None
+        height = end["y"] + end["height"] - top["y"]
+        page.screenshot(path=out / f"first-{theme}.png", clip={**top, "height": height})
+    book.close()
+    window.close()
 
 
 def take(server: Lab, browser: Browser, out: Path) -> None:

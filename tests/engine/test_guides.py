@@ -22,6 +22,7 @@ ONE_ENGINE = {
     "secrets-volumes": "docker",
     "web": "docker",
     "engines": "process",
+    "first": "process",
     "hooks": "process",
     "index": "process",
     "modal": "process",
