@@ -73,7 +73,7 @@ class SwarmNode:
             f"mount -t tmpfs tmpfs $hidden || exit; done; hostname {self.hostname}; "
             f"exec dockerd --data-root={folder}/data --exec-root={folder}/exec "
             f"--pidfile={folder}/pid --host=unix://{self.socket} {gpus} "
-            f"--insecure-registry={self.swarm.registry}"
+            f"--insecure-registry={self.swarm.net}.0/24"
         )
         with open(folder / "engine.log", "ab") as log:
             self._engine = subprocess.Popen(

@@ -8,11 +8,13 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -22,6 +24,7 @@ from typing import Any
 import docker
 import psutil
 import pytest
+from conftest import BASE_IMAGE
 from engine.swarm_work import Diary
 from kernel.harness import wait_for
 from swarm_machines import SwarmMachines, swarm_machines
@@ -41,6 +44,7 @@ from lifecycle_magic.exception import (
 from lifecycle_magic.host.paths import state_root
 from lifecycle_magic.lifecycle.history import History
 from lifecycle_magic.session import session
+from lifecycle_magic.ui.cli.main import main
 from lifecycle_magic.ui.panel import snapshot
 
 pytestmark = [pytest.mark.docker, pytest.mark.slow, pytest.mark.xdist_group("swarm")]
@@ -465,6 +469,85 @@ def test_a_node_that_can_not_pull_says_so(
             swarm.start_registry()
     assert declare(app, name="Pulled", **options)().same.remote(1) == 1
     app.stop()
+
+
+def test_prune_removes_what_was_pushed_for_images_that_are_gone(swarm: SwarmMachines) -> None:
+    image = lm.Image.debian_slim().run_commands("echo pushed > /pushed")
+    app = lm.App("pushed", engine="swarm")
+    assert declare(app, name="Pushed", image=image)().same.remote(1) == 1
+    app.stop()
+    session.close("its images are to go")
+    wait_for(swarm.is_empty, "the removal of services and secrets")
+    with contextlib.closing(swarm_engine("swarm")) as engine:
+        engine.young = 0.0
+        swarm.stop_registry()
+        try:
+            told = [one for one in engine.prune(keep=frozenset()) if "nothing of" in one]
+        finally:
+            swarm.start_registry()
+        assert told
+        assert all("did not answer" in one for one in told)
+        references = {one.removeprefix("nothing of ").partition(": ")[0] for one in told}
+        assert all(has_manifest(swarm, one) for one in references)
+        again = [one for one in engine.prune(keep=frozenset()) if swarm.registry in one]
+        assert sorted(again) == [f"image {one} of the registry" for one in sorted(references)]
+        assert not any(has_manifest(swarm, one) for one in references)
+        assert not [one for one in engine.prune(keep=frozenset()) if swarm.registry in one]
+
+
+REGISTRY_OF_DEBIAN = """
+FROM {base}
+COPY docker-registry /usr/bin/docker-registry
+RUN printf 'version: 0.1\\nstorage: {{filesystem: {{rootdirectory: /var/lib/registry}}}}\\n\\
+http: {{addr: ":5000"}}\\n' > /registry.yml
+CMD ["/usr/bin/docker-registry", "serve", "/registry.yml"]
+"""
+
+
+def test_a_registry_is_started_when_asked_for(
+    swarm: SwarmMachines,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (tmp_path / "Dockerfile").write_text(REGISTRY_OF_DEBIAN.format(base=BASE_IMAGE))
+    shutil.copy(str(shutil.which("docker-registry")), tmp_path)
+    with contextlib.closing(swarm.manager.client()) as client:
+        client.images.build(path=str(tmp_path), tag="registry-of-debian", rm=True)
+    words = ["swarm", "registry"]
+    assert main([*words, "--image", "no-such-registry", "--port", "5001", "--one-node"]) == 1
+    assert "the registry does not start: No such image" in capsys.readouterr().err
+    assert main([*words, "--remove"]) == 1
+    assert main([*words, "--image", "registry-of-debian", "--port", "5001", "--one-node"]) == 0
+    try:
+        address = f"{swarm.manager.address}:5001"
+        told = capsys.readouterr().out
+        assert f"export LIFECYCLE_MAGIC_REGISTRY={address}" in told
+        assert "It asks for no password" in told
+        assert main([*words, "--image", "registry-of-debian"]) == 1
+        assert "Fix: use it" in capsys.readouterr().err
+        monkeypatch.setenv("LIFECYCLE_MAGIC_REGISTRY", address)
+        app = lm.App("own-registry", engine="swarm")
+        assert declare(app, name="There", placement=["node.role==worker"])().same.remote(1) == 1
+        app.stop()
+    finally:
+        assert main([*words, "--remove"]) == 0
+
+
+def has_manifest(swarm: SwarmMachines, reference: str) -> bool:
+    """Whether the registry has an image."""
+    digest = reference.partition("@")[2]
+    asked = urllib.request.Request(
+        f"http://{swarm.registry}/v2/classes/manifests/{digest}",
+        headers={"Accept": "application/vnd.docker.distribution.manifest.v2+json"},
+    )
+    try:
+        urllib.request.urlopen(asked).close()
+    except urllib.error.HTTPError as error:
+        if error.code == 404:
+            return False
+        raise
+    return True
 
 
 # --- losses that take a lease: `make soak` --------------------------------------------------------

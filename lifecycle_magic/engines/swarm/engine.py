@@ -23,7 +23,7 @@ from lifecycle_magic.engines.docker.client import message_of
 from lifecycle_magic.engines.docker.engine import DockerEngine
 from lifecycle_magic.engines.relay.locations import FarLocation
 from lifecycle_magic.engines.relay.process import HomeSettings, RelayProcess, packed_guest
-from lifecycle_magic.engines.swarm import services
+from lifecycle_magic.engines.swarm import registry_service, services
 from lifecycle_magic.engines.swarm.certificates import Authority
 from lifecycle_magic.engines.swarm.guest_configs import GuestConfigs
 from lifecycle_magic.engines.swarm.home_address import home_address
@@ -282,10 +282,25 @@ class SwarmEngine(DockerEngine):
     def clear_run_folder(self, container: str, run_dir: Path) -> None:
         """Do nothing: a container has no folder of this machine."""
 
+    def start_registry(self, image: str, port: int, *, one_node: bool, timeout: float) -> str:
+        """Start a registry in the swarm; return its address as ``LIFECYCLE_MAGIC_REGISTRY``."""
+        registry_service.start(
+            self._clients, image, port, manager=self._node_id, one_node=one_node, timeout=timeout
+        )
+        host = str(self._swarm().get("NodeAddr") or "") if one_node else "127.0.0.1"
+        return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+    def stop_registry(self) -> None:
+        """Remove the registry that `start_registry` started."""
+        registry_service.stop(self._clients)
+
     def usage(self, container: str) -> Usage | None:
         """Return the usage of a hook's container. No manager knows that of other nodes'."""
         return None if services.is_name(container) else super().usage(container)
 
     def prune(self, *, keep: frozenset[str]) -> list[str]:
-        """Remove what `DockerEngine.prune` removes, and objects with guests that nothing uses."""
-        return [*super().prune(keep=keep), *self._configs.remove_unused()]
+        """Remove what `DockerEngine.prune` removes, then guests that no service uses, and what was
+        pushed of images that are gone.
+        """
+        gone = super().prune(keep=keep)
+        return [*gone, *self._configs.remove_unused(), *self._registry.remove_unused()]

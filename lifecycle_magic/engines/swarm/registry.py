@@ -6,7 +6,8 @@ import os
 import threading
 from typing import TYPE_CHECKING, Any
 
-from lifecycle_magic.engines.docker.api import inspect_image
+from lifecycle_magic.engines.docker.api import image_id, inspect_image
+from lifecycle_magic.engines.swarm import pushed_images
 from lifecycle_magic.exception import EngineError
 
 if TYPE_CHECKING:
@@ -38,9 +39,8 @@ class Registry:
                 raise EngineError(
                     f"the {nodes} nodes of the swarm get a class's image from a registry, and none "
                     f"is named. Fix: set {VARIABLE} to one that all nodes reach, as in "
-                    f"{VARIABLE}=registry.example.org:5000/classes; `docker service create --name "
-                    "registry -p 5000:5000 registry:2` starts one in the swarm, for "
-                    f"{VARIABLE}=127.0.0.1:5000"
+                    f"{VARIABLE}=registry.example.org:5000/classes; `lifecycle-magic swarm "
+                    f"registry` starts one in the swarm, for {VARIABLE}=127.0.0.1:5000"
                 )
             return image
         key = repository, image
@@ -63,7 +63,20 @@ class Registry:
             name = f"{repository}:{tag}"
             api.tag(image, repository, tag)
             digest = _digest_of_push(api.push(name, stream=True, decode=True), name)
-            return f"{repository}@{digest}"
+            reference = f"{repository}@{digest}"
+            pushed_images.note(image, reference)
+            return reference
+
+    def remove_unused(self) -> list[str]:
+        """Remove what was pushed from here and is no image of the engine any more.
+
+        Return what was removed, and what could not be, with the reason.
+        """
+        with self._lock:
+            self._pushed.clear()
+            return pushed_images.remove_unused(
+                lambda image: image_id(self._clients, image) is not None
+            )
 
 
 def _repository() -> str:

@@ -35,6 +35,9 @@ EXAMPLES = {
     "secret": """
   lifecycle-magic secret create hf HF_TOKEN=-   asks for the value
   lifecycle-magic secret create aws --from-dotenv .env""",
+    "swarm": """
+  lifecycle-magic swarm registry                a registry that gives the nodes images of classes
+  lifecycle-magic swarm registry --remove""",
     "doctor": """
   lifecycle-magic doctor                        this machine
   lifecycle-magic doctor --modal app.py         what a script written for Modal has to change""",
