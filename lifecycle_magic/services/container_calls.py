@@ -113,8 +113,15 @@ class ContainerCalls:
             hello.refuse(channel, hello.WRONG_TOKEN)
             return None
         token = self._keys[container]
+        listener = self._listeners.get(container.engine)
         # The container's data connections were admitted before this one.
-        if hello.admit_hello(channel, greeting, token, any_python=True, is_key=True) is None:
+        admitted = hello.admit_hello(
+            *(channel, greeting, token),
+            any_python=True,
+            is_key=True,
+            shares=listener is not None and listener.shares_files,
+        )
+        if admitted is None:
             return None
         sock.settimeout(None)
         return ConcurrentConnection(channel, ContainerSource(container, self._find), self._calls)

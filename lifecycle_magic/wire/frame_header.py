@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import struct
 
-PROTOCOL = 8
+PROTOCOL = 9
 """Version of everything in this package. Both sides must have the same version."""
 
 HEADER = struct.Struct("<2sBBHHQ")

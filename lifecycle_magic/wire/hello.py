@@ -6,7 +6,8 @@ other process is refused before it could be unpickled.
 
 The token of a start is valid once. Calls may need several connections, so their token is a key that
 is never sent: the hello has its id, and the answer is a challenge for which the caller returns a
-proof (`lifecycle_magic.wire.proofs`). A second answer follows.
+proof (`lifecycle_magic.wire.proofs`). A second answer follows. If that says so, both ends share
+memory, and the caller's next byte has the descriptor for it (`lifecycle_magic.wire.shared`).
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from lifecycle_magic.wire.frame_header import HEADER, MAX_FRAME_BYTES, PROTOCOL
 from lifecycle_magic.wire.frames import INBOX_BYTES, Channel, Kind
 from lifecycle_magic.wire.proofs import key_id, proof
 from lifecycle_magic.wire.python_versions import enable_sources, is_supported, python_minor
+from lifecycle_magic.wire.shared import accept_offer, can_share, offer
 
 MAX_HELLO_BYTES = 4096
 CONTROL = "control"
@@ -119,6 +121,8 @@ def introduce(
         raise HandshakeError(str((answer or {}).get("why", "the kernel closed the connection")))
     if answer.get("python") != python_minor():
         enable_sources()
+    if answer.get("memory"):
+        channel.shared = offer(sock)
     channel.max_frame = Channel(sock).max_frame
     return channel
 
@@ -162,9 +166,18 @@ def read_hello(channel: Channel) -> Hello | None:
 
 
 def admit_hello(
-    channel: Channel, hello: Hello, token: str, *, any_python: bool = False, is_key: bool = False
+    channel: Channel,
+    hello: Hello,
+    token: str,
+    *,
+    any_python: bool = False,
+    is_key: bool = False,
+    shares: bool = False,
 ) -> tuple[Hello, Channel] | None:
-    """Do what `admit` does, once the hello was read. ``is_key``: the connection is for calls."""
+    """Do what `admit` does, once the hello was read.
+
+    ``is_key``: the connection is for calls. ``shares``: memory is shared over it.
+    """
     if is_key != (hello.role in _PROVEN_ROLES) or not _knows(channel, hello, token):
         refuse(channel, WRONG_TOKEN)
         return None
@@ -185,8 +198,7 @@ def admit_hello(
             f"Image.debian_slim(python_version={hello.python!r}), or remove that step"
         )
     else:
-        _write(channel, {"ok": True, "python": python_minor()})
-        channel.max_frame = MAX_FRAME_BYTES
+        _welcome(channel, shares=shares)
         return hello, channel
     refuse(channel, why)
     raise HandshakeError(why)
@@ -207,10 +219,17 @@ def admit_named(channel: Channel, hello: Hello, token: str) -> bool:
             f"session has Python {python_minor()} and speaks protocol {PROTOCOL}",
         )
     else:
-        _write(channel, {"ok": True, "python": python_minor()})
-        channel.max_frame = MAX_FRAME_BYTES
+        _welcome(channel, shares=can_share())
         return True
     return False
+
+
+def _welcome(channel: Channel, *, shares: bool) -> None:
+    """Tell the other end that it is admitted, and share memory with it if both can."""
+    _write(channel, {"ok": True, "python": python_minor(), "memory": shares})
+    if shares:
+        channel.shared = accept_offer(channel.sock)
+    channel.max_frame = MAX_FRAME_BYTES
 
 
 def _knows(channel: Channel, hello: Hello, token: str) -> bool:

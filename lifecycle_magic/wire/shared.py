@@ -232,3 +232,49 @@ class Shared:
         self.leases.close()
         self.mine.clear()
         self.theirs.clear()
+
+
+def can_share() -> bool:
+    """Return whether this process can share memory over a Unix socket."""
+    return sys.platform == "linux" and hasattr(os, "memfd_create")
+
+
+def offer(sock: socket.socket, limit: int = SEGMENT_LIMIT_BYTES) -> Shared | None:
+    """Offer to share memory over the Unix socket ``sock``, whose other end calls `accept_offer`.
+
+    Return this side of it; None if no descriptor is left, and the other end then gets None too.
+    """
+    if sys.platform != "linux":
+        raise NotImplementedError("only Linux can do this")
+    try:
+        mine, theirs = socket.socketpair()
+    except OSError:
+        sock.sendall(b"\0")
+        return None
+    with theirs:
+        socket.send_fds(sock, [b"\0"], [theirs.fileno()])
+    return Shared(mine, limit)
+
+
+def accept_offer(sock: socket.socket, limit: int = SEGMENT_LIMIT_BYTES) -> Shared | None:
+    """Read what `offer` sends; None if it offers nothing, or this process has no descriptor left.
+
+    Nothing may have been read beyond the frame before. Raises `OSError` if the connection ends.
+    """
+    if sys.platform != "linux":
+        raise NotImplementedError("only Linux can do this")
+    with descriptors.room():
+        data, fds, _, _ = socket.recv_fds(sock, 1, 1, socket.MSG_CMSG_CLOEXEC)
+    sides = []
+    for fd in fds:
+        try:
+            sides.append(socket.socket(fileno=fd))
+        except OSError:  # no socket
+            os.close(fd)
+    if len(sides) == 1 and sides[0].family == socket.AF_UNIX:
+        return Shared(sides[0], limit)
+    for side in sides:
+        side.close()
+    if not data:
+        raise ConnectionResetError("the connection ended inside the handshake")
+    return None

@@ -4,6 +4,7 @@ unpickled."""
 from __future__ import annotations
 
 import json
+import os
 import socket
 import stat
 import threading
@@ -14,7 +15,7 @@ from typing import Any
 import pytest
 
 from lifecycle_magic.exception import HandshakeError
-from lifecycle_magic.wire import hello
+from lifecycle_magic.wire import hello, shared
 from lifecycle_magic.wire.frame_header import PROTOCOL
 from lifecycle_magic.wire.frames import Channel, Kind
 from lifecycle_magic.wire.shared import Shared
@@ -185,6 +186,67 @@ def test_a_caller_proves_that_it_knows_the_key(
     assert admitted == (token == TOKEN)
     if token != TOKEN:
         assert "wrong token" in found[1]
+    else:
+        found[1].close()
+        channel.close()
+
+
+@pytest.mark.skipif(not shared.can_share(), reason="memory is shared on Linux alone")
+@pytest.mark.parametrize("role", [hello.NAMED, hello.SERIAL, hello.CALLS])
+def test_large_values_of_calls_are_shared_memory(
+    ends: tuple[socket.socket, socket.socket], role: str
+) -> None:
+    guest, kernel = ends
+    caller, session = _connected(guest, kernel, role)
+    for sender, receiver in ((caller, session), (session, caller)):
+        sender.send(Kind.ASK, b"it", [bytearray(b"x" * (8 << 20))])  # no socket takes that much
+        frame = receiver.receive()
+        assert frame is not None
+        assert bytes(frame.payload) == b"it"
+        assert frame.buffers[0] == b"x" * (8 << 20)
+        assert list(receiver.shared.theirs), "a segment"
+        del frame
+    caller.close()
+    session.close()
+
+
+def _connected(
+    guest: socket.socket, kernel: socket.socket, role: str, *, shares: bool = True
+) -> tuple[Channel, Channel]:
+    found = _introduced(guest, TOKEN, role)
+    channel = Channel(kernel)
+    greeting = hello.read_hello(channel)
+    assert greeting is not None
+    if role == hello.CALLS:
+        assert hello.admit_hello(channel, greeting, TOKEN, is_key=True, shares=shares)
+    else:
+        assert hello.admit_named(channel, greeting, TOKEN)
+    found[0].join()
+    return found[1], channel
+
+
+def test_a_connection_that_shares_no_memory_carries_large_values(
+    ends: tuple[socket.socket, socket.socket],
+) -> None:
+    guest, kernel = ends
+    caller, session = _connected(guest, kernel, hello.CALLS, shares=False)
+    assert caller.shared is session.shared is None
+
+
+@pytest.mark.skipif(not shared.can_share(), reason="memory is shared on Linux alone")
+@pytest.mark.parametrize("given", ["nothing", "a file", "the end"])
+def test_what_is_no_offer_of_shared_memory_is_taken_for_none(
+    ends: tuple[socket.socket, socket.socket], given: str
+) -> None:
+    guest, kernel = ends
+    if given == "the end":
+        guest.close()
+        with pytest.raises(ConnectionResetError):
+            shared.accept_offer(kernel)
+        return
+    with open(os.devnull) as file:
+        socket.send_fds(guest, [b"\0"], [file.fileno()] if given == "a file" else [])
+    assert shared.accept_offer(kernel) is None
 
 
 def test_what_was_sent_for_one_connection_opens_no_other_one(tmp_path: Path) -> None:
@@ -217,6 +279,8 @@ def test_what_was_sent_for_one_connection_opens_no_other_one(tmp_path: Path) -> 
                 found[0].join()
                 assert len(sent) == 2
                 assert TOKEN.encode() not in b"".join(sent)
+                found[1].close()
+            channel.close()
 
 
 def test_a_proof_for_one_role_is_none_for_another_one() -> None:

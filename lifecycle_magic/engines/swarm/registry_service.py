@@ -74,7 +74,7 @@ def _spec(image: str, port: int, manager: str, mode: str) -> dict[str, Any]:
         mounts=[Mount("/var/lib/registry", NAME)],
     )
     placement = Placement(constraints=[f"node.id=={manager}"])  # where its volume is
-    published = {port: (_LISTENS_AT, "tcp", mode)}
+    published: Any = {port: (_LISTENS_AT, "tcp", mode)}
     return {
         "name": NAME,
         "task_template": TaskTemplate(container, placement=placement),

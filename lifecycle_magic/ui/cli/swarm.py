@@ -59,7 +59,8 @@ def run(given: argparse.Namespace) -> int:
         else ""
     )
     print(
-        f"The registry runs. It asks for no password: whoever reaches port {given.port} of a node "
-        f"can read and write images.{trusted}\n\n    export {VARIABLE}={address}"
+        "The registry runs. It asks for no password: everybody who reaches port "
+        f"{given.port} of a node can read and write images.{trusted}\n"
+        f"\n    export {VARIABLE}={address}"
     )
     return 0
