@@ -165,7 +165,8 @@ class Serving:
                 if len(chosen) >= MAX_INSTANCES:
                     raise TooManyInstances
                 instance = _Instance((), kwargs)
-                found = chosen[key] = self._target_of(opened, spec, instance), instance
+                made = dataclasses.replace(self._target_of(opened, spec, instance), instance=key)
+                found = chosen[key] = made, instance
             return found[0]
 
         return dataclasses.replace(target, choose=choose)

@@ -19,7 +19,6 @@ import hmac
 import re
 import time
 import traceback
-import weakref
 from collections.abc import Iterable
 from typing import Any
 
@@ -82,8 +81,9 @@ class Endpoint:
     def retarget(self, target: Target) -> None:
         """Send all following requests to ``target``."""
         self.target = target
-        # Until when a target starts nothing, as times of the monotonic clock.
-        self._unavailable_until = weakref.WeakKeyDictionary[Target, float]()
+        # Until when an instance starts nothing, as times of the monotonic clock. By its key: while
+        # a request waits for the first start, the address may get another target.
+        self._unavailable_until: dict[str, float] = {}
         self._app: Any = self._authorized
         if target.marks.cors:
             from starlette.middleware.cors import CORSMiddleware
@@ -157,7 +157,7 @@ class Endpoint:
             except TooManyInstances:
                 await self._refuse_unavailable(scope, send)
                 return
-        if time.monotonic() < self._unavailable_until.get(target, 0.0):
+        if time.monotonic() < self._unavailable_until.get(target.instance, 0.0):
             await self._refuse_unavailable(scope, send)
             return
         if scope["type"] == "http":
@@ -243,7 +243,7 @@ class Endpoint:
         await refuse(scope, send, status, text, more)
 
     def _report_start_failure(self, target: Target, error: Exception) -> None:
-        self._unavailable_until[target] = time.monotonic() + RETRY_AFTER_SECONDS
+        self._unavailable_until[target.instance] = time.monotonic() + RETRY_AFTER_SECONDS
         target.show("stderr", f"{target.where} can't answer: {_error_text(error)}\n")
 
     async def _refuse_unavailable(self, scope: Message, send: Send) -> None:

@@ -24,7 +24,8 @@ class Target:
     it is available at once, otherwise None. ``show`` gets the method's output: the name of the
     stream and the text. ``choose`` returns the target that answers a request with this query, this
     one or another instance of the class; it raises `InvalidError` for a query that is refused, and
-    `TooManyInstances`.
+    `TooManyInstances`. ``instance`` is the key of that instance's arguments, empty for the
+    address's own.
     """
 
     where: str
@@ -34,3 +35,4 @@ class Target:
     ready: Callable[[], Pool | None]
     show: Callable[[str, str], None]
     choose: Callable[[str], Target] | None = None
+    instance: str = ""

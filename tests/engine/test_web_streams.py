@@ -280,7 +280,7 @@ def test_a_large_body_is_uploaded_completely_in_little_memory(
     url = getattr(streams, app).web_url
     before = streams.peak.remote(), peak()
     sent = street.client.post(
-        url + ("sum" if app == "web" else ""),
+        url + ("/sum" if app == "web" else ""),
         content=(piece for _ in range(mib)),
         headers={"Content-Length": str(mib * MIB)},
     )

@@ -423,7 +423,7 @@ class Site:
 
 def test_an_address_that_answers_http_is_in_the_card_and_in_ps(notebook: Notebook):
     shown = notebook.ok(SITE)
-    found = re.search(r"app answers at (http://127\.0\.0\.1:\d+/)", shown.card)
+    found = re.search(r"app answers at (http://127\.0\.0\.1:\d+)", shown.card)
     assert found
     assert f"href='{found[1]}'" in shown.page
     with urllib.request.urlopen(found[1], timeout=PATIENCE) as answer:

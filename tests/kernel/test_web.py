@@ -91,7 +91,7 @@ def urls(kernel: Any, engine: str, diary: Diary) -> list[str]:
     """The addresses of ``slow`` and ``app``, of which one has answered."""
     kernel.run(preamble(engine, diary) + SERVED)
     told = kernel.run("print(Web().slow.web_url, Web().app.web_url)").split()
-    answer = httpx.get(told[1] + "hi/you", timeout=120, trust_env=False)
+    answer = httpx.get(told[1] + "/hi/you", timeout=120, trust_env=False)
     assert answer.json() == {"hi": "you"}
     return told
 
@@ -158,7 +158,7 @@ def test_requests_are_answered_while_a_cell_computes(
     )
     diary.wait("computing")
     for name in "abc":
-        assert httpx.get(f"{app}hi/{name}", trust_env=False, timeout=PATIENCE).status_code == 200
+        assert httpx.get(f"{app}/hi/{name}", trust_env=False, timeout=PATIENCE).status_code == 200
     stop.touch()
     kernel.outcome(cell)
 
@@ -221,7 +221,7 @@ def test_addresses_are_reached_through_jupyter_server_proxy(
             schema = client.get(base + "openapi.json").json()
             assert "/hi/{name}" in schema["paths"]
             assert schema["servers"][0]["url"] == f"/proxy/{port}"
-        url = base.replace("http", "ws") + f"/ws?token={token}"
+        url = base.replace("http", "ws") + f"ws?token={token}"
         with websockets.sync.client.connect(
             url, proxy=None, additional_headers={"Authorization": f"token {token}"}
         ) as socket:
