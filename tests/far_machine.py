@@ -172,10 +172,10 @@ class FarMachine:
         with contextlib.closing(self.client()) as client:
             client.images.load(source.images.get(BASE_IMAGE).save(named=BASE_IMAGE))
 
-    def containers(self) -> list[str]:
-        """Return the names of all containers there, also of those that have ended."""
+    def containers(self, *, ended: bool = True) -> list[str]:
+        """Return the names of the containers there, also of those that have ended."""
         with contextlib.closing(self.client()) as client:
-            return [name for one in client.api.containers(all=True) for name in one["Names"]]
+            return [name for one in client.api.containers(all=ended) for name in one["Names"]]
 
     @contextlib.contextmanager
     def cut(self) -> Iterator[None]:

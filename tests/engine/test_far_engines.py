@@ -605,6 +605,7 @@ def test_without_its_relay_a_call_fails_and_exit_runs(
     kernel.kill()
     relay.kill()
     diary.wait("exited", 2)
+    wait_for(lambda: not machine.containers(ended=False), "the end of the container")
     session.current().swept()
     assert [one.state for one in entries(name)] == ["failed"]
     with docker_app(address(machine, way)) as one:
