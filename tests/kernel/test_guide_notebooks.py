@@ -1,7 +1,7 @@
 """The guides that are notebooks, on each engine and on real data.
 
-``LIFECYCLE_MAGIC_GUIDES=full`` runs them as they stand; otherwise their cells tagged as parameters
-have small values.
+``LIFECYCLE_MAGIC_GUIDES=full`` runs them as they stand, on both engines. Otherwise each runs on
+one engine, and its cells tagged as parameters have small values.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ SMALL = {
     "embeddings": "count = 96",
     "search": "costs, gammas, folds = [1, 10], [0.001, 0.01], 3",
 }
+ENGINES = {"embeddings": "process", "etl": "docker", "search": "docker"}
 FULL = os.environ.get("LIFECYCLE_MAGIC_GUIDES") == "full"
 BUILD_SECONDS = 300
 
@@ -33,6 +34,11 @@ pytestmark = [
     # On processes they share layers with the quickstart, whose image has scikit-learn too.
     pytest.mark.xdist_group("quickstart"),
 ]
+
+
+def skip_unless_chosen(name: str, engine: str) -> None:
+    if engine != ENGINES[name] and not FULL:
+        pytest.skip("make soak runs it on both engines")
 
 
 @contextlib.contextmanager
@@ -55,6 +61,7 @@ def ran(name: str, engine: str, tmp: Path, **environment: str) -> Iterator[tuple
 
 
 def test_sentences_are_found_by_meaning(engine_name: str, tmp_path: Path) -> None:
+    skip_unless_chosen("embeddings", engine_name)
     with ran("embeddings", engine_name, tmp_path) as (kernel, printed):
         count = 10_000 if FULL else 96
         found = re.search(rf"{count} sentences in (\d+) batches, the largest of (\d+)", printed)
@@ -81,6 +88,7 @@ def test_sentences_are_found_by_meaning(engine_name: str, tmp_path: Path) -> Non
 def test_the_connection_to_postgresql_closes_after_the_kernel_was_killed(
     engine_name: str, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
+    skip_unless_chosen("etl", engine_name)
     if engine_name == "process":
         request.getfixturevalue("need_bwrap")
     host, here = (
@@ -106,6 +114,7 @@ def test_the_connection_to_postgresql_closes_after_the_kernel_was_killed(
 def test_a_map_finds_the_parameters_that_grid_search_finds(
     engine_name: str, tmp_path: Path
 ) -> None:
+    skip_unless_chosen("search", engine_name)
     with ran("search", engine_name, tmp_path) as (kernel, printed):
         lines = re.findall(r"^C=\S+ gamma=\S+: 0\.9\d+$", printed, re.MULTILINE)
         assert len(lines) == 2, printed
