@@ -29,7 +29,18 @@ from kernel.harness import (
 )
 from kernel.kept import count, declare, listed, model
 
+from lifecycle_magic.host.keep_record import find_all
+
 pytestmark = [pytest.mark.kernel, pytest.mark.timeout(240)]
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_kept(state_dir: Path) -> Iterator[None]:
+    """End what the last kernel of a test has left, once that is dead."""
+    yield
+    for record in find_all(state_dir):
+        command = [sys.executable, "-m", "lifecycle_magic", "stop", record.container]
+        subprocess.run(command, check=False, stdout=subprocess.DEVNULL)
 
 
 @pytest.fixture
