@@ -40,9 +40,9 @@ class CallerWatch(Protocol):
 
 def caller_watch(event_loop: EventLoop) -> CallerWatch:
     """Return the watch that this system can do."""
-    if sys.platform != "linux":
-        return LookingWatch(event_loop)
-    return EpollWatch(event_loop)
+    if sys.platform == "linux":
+        return EpollWatch(event_loop)
+    return LookingWatch(event_loop)
 
 
 class LookingWatch:
