@@ -40,6 +40,7 @@ from lifecycle_magic.guest.print_buffer import PrintBuffer
 from lifecycle_magic.guest.processes import descendants
 from lifecycle_magic.guest.user_code import UserCode
 from lifecycle_magic.guest.user_loop import UserLoop
+from lifecycle_magic.guest.variables import set_variables
 from lifecycle_magic.wire import begun_page, clock, ticket_fifo
 from lifecycle_magic.wire.begun_page import BegunPage
 from lifecycle_magic.wire.frames import Channel, Kind
@@ -157,7 +158,7 @@ class Worker:
         try:
             target.begin(ENTERING)
             setup: Setup = loads(frame.payload)
-            os.environ.update({**_of_modal(), **setup.env})
+            set_variables(setup.env)
             self.keeps_frames = setup.keeps_frames
             session_address.set_session(setup.session, self._run)
             current_call.set_source(setup.session_id, _running_call)
@@ -388,14 +389,3 @@ def _begun(run: str, slots: int) -> BegunPage | None:
         return BegunPage(begun_page.path(run), slots)
     except OSError:
         return None  # as above
-
-
-def _of_modal() -> dict[str, str]:
-    """Return variables that programs for Modal read: an id of the container, and its place."""
-    return {
-        "MODAL_IS_REMOTE": "1",
-        "MODAL_TASK_ID": f"ta-{os.urandom(11).hex()}",
-        "MODAL_ENVIRONMENT": "main",
-        "MODAL_CLOUD_PROVIDER": "local",
-        "MODAL_REGION": "local",
-    }

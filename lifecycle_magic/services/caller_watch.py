@@ -40,9 +40,12 @@ class CallerWatch(Protocol):
 
 def caller_watch(event_loop: EventLoop) -> CallerWatch:
     """Return the watch that this system can do."""
+    watch: CallerWatch
     if sys.platform == "linux":
-        return EpollWatch(event_loop)
-    return LookingWatch(event_loop)
+        watch = EpollWatch(event_loop)
+    else:
+        watch = LookingWatch(event_loop)
+    return watch
 
 
 class LookingWatch:

@@ -8,9 +8,11 @@ import json
 import os
 import stat
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import docker
@@ -108,6 +110,22 @@ def test_a_zone_of_the_class_wins(site_on_each: Site) -> None:
         probe = site_on_each.instance(Probe, env={"TZ": "Asia/Kolkata"})
         with zone("Asia/Kolkata"):
             assert probe.clock.remote() == clock()
+
+
+def test_modules_are_found_in_the_folders_of_pythonpath(site_on_each: Site) -> None:
+    folder = site_on_each.folder.path
+    (Path(folder) / "found_by_its_path.py").write_text("VALUE = 'of the volume'")
+
+    class Finder:
+        @lm.method()
+        def find(self) -> tuple[str, list[int]]:
+            import importlib
+
+            found = importlib.import_module("found_by_its_path").VALUE
+            return found, [at for at, one in enumerate(sys.path) if one == folder]
+
+    cls = site_on_each.cls(Finder, env={"PYTHONPATH": f"/nowhere:{folder}::{folder}"})
+    assert cls().find.remote() == ("of the volume", [2])
 
 
 @pytest.mark.parametrize("umask", [0o022, 0o002, 0o077])
