@@ -157,12 +157,18 @@ def test_it_follows_a_container_all_the_way_and_stops_it_in_the_middle_of_a_cell
     if engine == "docker":
         request.getfixturevalue("need_docker")
     start, enter, never = tmp_path / "start", tmp_path / "enter", tmp_path / "never"
-    # Python imports it before the guest's first line.
+    # Python imports it before the guest's first line, if the image has the variable: those of the
+    # class arrive with the class.
     (tmp_path / "sitecustomize.py").write_text(HOLD.format(file=str(start)))
-    options = f"--engine {engine} --volume {tmp_path}:{tmp_path} --env PYTHONPATH={tmp_path}"
-    cell = MODEL.replace("_cls", f"_cls {options}").replace(
-        'print("loading weights")', f"self.wait({str(enter)!r})"
+    image = f"lm.Image.debian_slim().env({{'PYTHONPATH': {str(tmp_path)!r}}})"
+    options = (
+        f"image={image}, volumes={{{str(tmp_path)!r}: lm.Volume.from_path({str(tmp_path)!r})}}"
     )
+    cell = MODEL.replace("%%lifecycle_cls --exit-grace 20\n", "").replace(
+        "class Model", f"@lm.App(engine={engine!r}).cls(exit_grace=20, {options})\nclass Model"
+    )
+    cell = cell.replace('print("loading weights")', f"self.wait({str(enter)!r})")
+    cell += "\nModel().say.remote('up')"
     cell = cell.replace('print("closing")', f"self.wait({str(tmp_path / 'exit')!r})")
     notebook = open_notebook(PANEL, cell, f"Model().wait.remote({str(never)!r})")
     notebook.run(0)
