@@ -35,8 +35,9 @@ from lifecycle_magic.services.web_applications import (
 )
 from lifecycle_magic.wire import definition_load, loggers, unpicklable
 from lifecycle_magic.wire.by_value import ByValue
+from lifecycle_magic.wire.reading_values import despite_filters
 from lifecycle_magic.wire.reducers import Reduced
-from lifecycle_magic.wire.warning_filters import Declared
+from lifecycle_magic.wire.warning_filters import Declared, Raw
 
 __all__ = ["Packed", "pack"]
 
@@ -72,6 +73,11 @@ def pack(cls: type, *, python: str | None = "") -> Packed:
     if it is not known. Raises `UnpicklableError`, with the path, for a value that can't be pickled.
     """
     class_ids.install()
+    filters = warning_filters.filters(cls)
+    return despite_filters(lambda: _pack(cls, python, filters))
+
+
+def _pack(cls: type, python: str | None, filters: list[Raw] | None) -> Packed:
     sources = {"sources": python != "", "strict": bool(python)}
     finder = _Packer(io.BytesIO(), cls, **sources)
     finder.write_class()
@@ -89,7 +95,7 @@ def pack(cls: type, *, python: str | None = "") -> Packed:
         began = file.tell()
         packer.write_name(key)
         sizes[key[1]] = max(file.tell() - began, sizes.get(key[1], 0))
-    if (filters := warning_filters.filters(cls)) is not None:  # last: libraries set theirs first
+    if filters is not None:  # last: libraries set theirs first
         packer.dump((MAIN, _FILTERS, Declared(filters)))
     packer.dump(None)
     packer.write_class(_sources(finder.files))
@@ -182,13 +188,16 @@ class _Packer(ByValue):
 
     def can_travel(self, value: Any) -> bool:
         """Return whether a value can be pickled, with the names that its code reads."""
-        trial = _Packer(io.BytesIO(), self._cls, **self._options)
         try:
-            trial.dump(value)
-            trial.write_pending()
+            despite_filters(lambda: self._pack_alone(value))
         except Exception:  # any error of the user's code
             return False
         return True
+
+    def _pack_alone(self, value: Any) -> None:
+        trial = _Packer(io.BytesIO(), self._cls, **self._options)
+        trial.dump(value)
+        trial.write_pending()
 
     def write_class(self, sources: dict[str, str] | None = None) -> None:
         """Write the class, with the text of its source files."""
@@ -222,7 +231,7 @@ class _Packer(ByValue):
         its own code reads.
         """
         try:
-            self._pickle_alone(value)
+            despite_filters(lambda: self._pickle_alone(value))
         except Exception:  # any error of the user's code
             return False
         return True

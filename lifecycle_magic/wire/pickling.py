@@ -17,6 +17,7 @@ from typing import Any
 from lifecycle_magic.wire.buffers import OUT_OF_BAND_BYTES, LargeBytes
 from lifecycle_magic.wire.dispatch_table import DispatchTable
 from lifecycle_magic.wire.frame_header import MAX_BUFFERS
+from lifecycle_magic.wire.reading_values import despite_filters
 
 OUT_OF_BAND_ARGUMENT_BYTES = 1 << 18
 """Size from which a ``bytes`` or ``bytearray`` that is itself an argument or a result travels like
@@ -60,8 +61,12 @@ def dumps(obj: Any) -> tuple[bytes, list[Buffer]]:
             return parts[0] if len(parts) == 1 else b"".join(parts), buffers
     except Exception:
         pass  # cloudpickle may know how
-    buffers.clear()
-    return dumps_by_value(obj, keep), buffers
+
+    def by_value() -> bytes:
+        buffers.clear()
+        return _by_value(obj, keep)
+
+    return despite_filters(by_value), buffers
 
 
 def _needs_by_value(part: bytes) -> bool:
@@ -135,13 +140,17 @@ def prepare_kwargs(kwargs: dict[str, Any]) -> dict[str, Any]:
     return {name: _prepare(value) for name, value in kwargs.items()} if kwargs else kwargs
 
 
-def dumps_by_value(
-    obj: Any, buffer_callback: Callable[[pickle.PickleBuffer], Any] | None = None
-) -> bytes:
+def dumps_by_value(obj: Any) -> bytes:
     """Return ``obj`` as a pickle made by cloudpickle, in which code keeps the name of its file.
 
     Raises what `dumps` raises.
     """
+    return despite_filters(lambda: _by_value(obj))
+
+
+def _by_value(
+    obj: Any, buffer_callback: Callable[[pickle.PickleBuffer], Any] | None = None
+) -> bytes:
     # cloudpickle is imported when it is first needed.
     from lifecycle_magic.wire.by_value import ByValue
 

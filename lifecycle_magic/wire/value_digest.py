@@ -18,6 +18,7 @@ from collections.abc import Callable
 from types import BuiltinFunctionType, MappingProxyType, MethodType, ModuleType
 from typing import Any
 
+from lifecycle_magic.wire.reading_values import despite_filters
 from lifecycle_magic.wire.reducers import reducer_of, replaced_by_kernel
 
 __all__ = ["UnreadableValue", "ValueDigester", "digest"]
@@ -163,7 +164,9 @@ class ValueDigester:
         kind = type(value)
         try:
             own = copyreg.dispatch_table.get(kind)
-            reduced = own(value) if own is not None else value.__reduce_ex__(5)
+            reduced = despite_filters(
+                lambda: own(value) if own is not None else value.__reduce_ex__(5)
+            )
         except Exception as error:  # any error of a type that can't be taken apart
             reduced = _reduced_by_us(value)
             if reduced is None:

@@ -56,7 +56,7 @@ ui ui.command_table ui.notebook ui.notebook.cell_classes ui.notebook.magic
     ui.notebook.options_line ui.notebook.run_cell ui.notebook.stale_names
 web web.address web.port_users web.site
 wire wire.buffers wire.descriptors wire.dispatch_table wire.exceptions wire.frame_header wire.nested
-    wire.pickling wire.surroundings
+    wire.pickling wire.reading_values wire.surroundings
 """
 
 

@@ -7,6 +7,7 @@ import os
 import pickle
 import subprocess
 import sys
+import warnings
 from collections import OrderedDict
 from contextvars import ContextVar
 from typing import Any
@@ -269,3 +270,24 @@ def test_what_annotations_of_web_methods_name_travels() -> None:
 def test_an_application_that_is_a_global_travels() -> None:
     _, app = there_and_back(in_main(FASTAPI)["Model"]).web(None)
     assert any(getattr(route, "path", "") == "/" for route in app.routes)
+
+
+class _Warns:
+    def __reduce__(self) -> tuple[type, tuple[()]]:
+        warnings.warn("it is going away", FutureWarning, stacklevel=2)
+        return _Warns, ()
+
+
+def test_filters_that_make_warnings_errors_keep_no_value_from_travelling() -> None:
+    before = list(warnings.filters)
+    assert isinstance(loads(dumps([_Warns()])[0])[0], _Warns)  # pytest makes errors of warnings
+    assert list(warnings.filters) == before
+
+
+def test_a_warning_that_a_value_raises_itself_is_raised() -> None:
+    class Raises:
+        def __reduce__(self) -> Any:
+            raise FutureWarning("no")
+
+    with pytest.raises(FutureWarning, match="no"):
+        dumps(Raises())

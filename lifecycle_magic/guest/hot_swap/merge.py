@@ -10,7 +10,6 @@ the container has to be replaced. Everything is checked before anything changes.
 from __future__ import annotations
 
 import sys
-import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from types import FunctionType
@@ -60,11 +59,7 @@ def merge(cls: type, spaces: places.Spaces, declared: bytes, data: bytes) -> Mer
     plan = _Plan(
         cls, spaces, base, new, has_caches=make_cached_function.__name__.encode() in declared
     )
-    # The user's filters are for the user's code. Here values are taken apart to compare them, and
-    # some kinds warn of that, as `itertools.count` does from Python 3.12 on.
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        plan.check()
+    plan.check()
     return _install(plan, spaces, data)
 
 
