@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import socket
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -28,3 +29,14 @@ def client() -> Iterator[docker.DockerClient | str]:
     finally:
         if not isinstance(found, str):
             found.close()
+
+
+def pings(path: str) -> bool:
+    """Whether an engine answers at the socket ``path``."""
+    with socket.socket(socket.AF_UNIX) as ping:  # docker-py leaves its own open if nothing answers
+        try:
+            ping.connect(path)
+            ping.sendall(b"GET /_ping HTTP/1.0\r\n\r\n")
+            return b" 200 " in ping.recv(64)
+        except OSError:
+            return False

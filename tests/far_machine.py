@@ -17,6 +17,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import answering
 import docker
 import psutil
 from conftest import BASE_IMAGE, missing
@@ -112,13 +113,7 @@ class FarMachine:
     def _answers(self) -> bool:
         if self.engine.poll() is not None:
             raise OSError((self.folder / "engine.log").read_text()[-2000:])
-        with socket.socket(socket.AF_UNIX) as ping:
-            try:
-                ping.connect(self.socket)
-                ping.sendall(b"GET /_ping HTTP/1.0\r\n\r\n")
-                return b" 200 " in ping.recv(64)
-            except OSError:
-                return False
+        return answering.pings(self.socket)
 
     def _make_certificates(self) -> None:
         """Make an authority, and certificates of the engine and of its clients."""

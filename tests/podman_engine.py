@@ -9,12 +9,12 @@ import contextlib
 import os
 import resource
 import shutil
-import socket
 import subprocess
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import answering
 import docker
 import docker.errors
 import requests
@@ -85,13 +85,7 @@ class Podman:
         assert self._service is not None
         if self._service.poll() is not None:
             raise OSError((self.folder / "log").read_text()[-2000:])
-        with socket.socket(socket.AF_UNIX) as ping:
-            try:
-                ping.connect(self.url.removeprefix("unix://"))
-                ping.sendall(b"GET /_ping HTTP/1.0\r\n\r\n")
-                return b" 200 " in ping.recv(64)
-            except OSError:
-                return False
+        return answering.pings(self.url.removeprefix("unix://"))
 
     def client(self) -> docker.DockerClient:
         return docker.DockerClient(base_url=self.url, timeout=60)

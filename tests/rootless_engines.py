@@ -14,12 +14,12 @@ import secrets
 import shlex
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import answering
 import docker
 import psutil
 import pytest
@@ -130,13 +130,7 @@ class RootlessEngine:
         assert self._service is not None
         if self._service.poll() is not None:
             raise OSError((self.folder / "log").read_text()[-2000:])
-        with socket.socket(socket.AF_UNIX) as ping:
-            try:
-                ping.connect(self.url.removeprefix("unix://"))
-                ping.sendall(b"GET /_ping HTTP/1.0\r\n\r\n")
-                return b" 200 " in ping.recv(64)
-            except OSError:
-                return False
+        return answering.pings(self.url.removeprefix("unix://"))
 
     def load(self, source: docker.DockerClient) -> None:
         """Give it the base image that another engine has."""

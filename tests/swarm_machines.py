@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import answering
 import docker
 from conftest import BASE_IMAGE, missing
 from far_machine import remove_traces
@@ -91,13 +92,7 @@ class SwarmNode:
         """Return whether its engine answers. Raises `OSError` if it has exited."""
         if self._engine is None or self._engine.poll() is not None:
             raise OSError((self.folder / "engine.log").read_text()[-2000:])
-        with socket.socket(socket.AF_UNIX) as ping:
-            try:
-                ping.connect(self.socket)
-                ping.sendall(b"GET /_ping HTTP/1.0\r\n\r\n")
-                return b" 200 " in ping.recv(64)
-            except OSError:
-                return False
+        return answering.pings(self.socket)
 
     def client(self) -> docker.DockerClient:
         return docker.DockerClient(base_url=f"unix://{self.socket}")

@@ -5,11 +5,11 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-import socket
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
+import answering
 import docker
 import psutil
 import pytest
@@ -66,14 +66,7 @@ class OwnEngine:
     def _answers(self) -> bool:
         if self.process.poll() is not None:
             pytest.skip(f"no second engine can run here; its log is {self.folder}/log")
-        # docker-py leaves its sockets open when nothing answers.
-        with socket.socket(socket.AF_UNIX) as ping:
-            try:
-                ping.connect(self.url.removeprefix("unix://"))
-                ping.sendall(b"GET /_ping HTTP/1.0\r\n\r\n")
-                return b" 200 " in ping.recv(64)
-            except OSError:
-                return False
+        return answering.pings(self.url.removeprefix("unix://"))
 
     def client(self) -> docker.DockerClient:
         return docker.DockerClient(base_url=self.url)
