@@ -7,7 +7,6 @@ that library does the same.
 from __future__ import annotations
 
 import hashlib
-import io
 import logging
 import pickle
 import sys
@@ -15,6 +14,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from lifecycle_magic.decorators.classes import is_class
+from lifecycle_magic.wire.reading_values import despite_filters
 
 __all__ = [
     "HandlerParts",
@@ -79,7 +79,7 @@ def part_of(value: Any, travels: Travels = is_picklable) -> LogPart | None:
         trial = _pickled(value)
         return LogPart(value, b"", _digest(trial)) if trial and travels(value) else None
     try:
-        pickled = pickle.dumps(value, 5)
+        pickled = despite_filters(lambda: pickle.dumps(value, 5))
     except Exception:  # any error of a library's type
         return None
     return LogPart(None, pickled, _digest(pickled))
@@ -148,14 +148,12 @@ def stream_name(stream: object) -> str | None:
 
 
 def _pickled(value: Any) -> bytes | None:
-    from lifecycle_magic.wire.by_value import ByValue
+    from lifecycle_magic.wire.pickling import dumps_by_value
 
-    file = io.BytesIO()
     try:
-        ByValue(file).dump(value)
+        return dumps_by_value(value)
     except Exception:  # any error of the user's type
         return None
-    return file.getvalue()
 
 
 def _digest(*pieces: bytes) -> bytes:

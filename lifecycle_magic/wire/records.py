@@ -29,6 +29,7 @@ from lifecycle_magic.wire.exceptions import (
     type_name,
 )
 from lifecycle_magic.wire.messages import ExceptionRecord, TracebackEntry
+from lifecycle_magic.wire.reading_values import despite_filters
 
 __all__ = ["Rebuilder", "UnpickledValue", "record"]
 
@@ -160,11 +161,14 @@ class _Recorder:
             return self._pickle(State(shown, {}, {})), (*lost, "all of its attributes")
 
     def _pickle(self, value: Any, root: BaseException | None = None) -> bytes:
-        file = _Bounded()
-        pickler = _indexing_pickler_class()(file)
-        pickler.index, pickler.root = self.index, root
-        pickler.dump(value)
-        return file.getvalue()
+        def pickled() -> bytes:
+            file = _Bounded()
+            pickler = _indexing_pickler_class()(file)
+            pickler.index, pickler.root = self.index, root
+            pickler.dump(value)
+            return file.getvalue()
+
+        return despite_filters(pickled)
 
 
 @functools.cache
@@ -187,12 +191,15 @@ def _pickled_class(cls: type) -> bytes | str:
     """Return the pickled class, or why it can't be pickled."""
     from lifecycle_magic.wire.by_value import ByValue
 
-    file = _Bounded()
-    try:
+    def pickled() -> bytes:
+        file = _Bounded()
         ByValue(file).dump(cls)
+        return file.getvalue()
+
+    try:
+        return despite_filters(pickled)
     except BaseException as error:
         return _reason(error)
-    return file.getvalue()
 
 
 def _shown(value: Any) -> str:
