@@ -76,7 +76,7 @@ def main() -> int:
         figures = Figures(missing=tuple(missing))
         broken = []
         for name in chosen.only:
-            print(f"measuring {name} …", file=sys.stderr)
+            print(f"measuring {name} …, after {time.monotonic() - began:.0f} s", file=sys.stderr)
             try:
                 figures += BENCHMARKS[name](plan)
             except Exception as error:  # costs its own figures, and not the hour of all others

@@ -104,15 +104,24 @@ class Unable(Exception):
     """A contender can't do this work; the message says why."""
 
 
+ENOUGH = 15.0
+"""Seconds after which no further round of a work begins."""
+
+
 def alternate(work: str, runs: Mapping[str, Run], *, rounds: int, times: int) -> Figures:
     """Let each contender do the work ``times`` times in turn, ``rounds`` times.
 
     Taking turns spreads other load of the machine over all contenders. The first turn of each is a
-    warm-up and is not counted. A contender that raises `Unable` is left out and listed as missing.
+    warm-up and is not counted. Work that takes seconds ends after fewer rounds: after `ENOUGH`
+    seconds, but not before two rounds. A contender that raises `Unable` is left out and listed as
+    missing.
     """
     seconds: dict[str, list[float]] = {who: [] for who in runs}
     missing = []
+    began = time.monotonic()
     for turn in range(rounds + 1):
+        if turn > 2 and time.monotonic() - began > ENOUGH:
+            break
         for who in list(seconds):
             try:
                 took = runs[who](times)

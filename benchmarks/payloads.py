@@ -6,9 +6,11 @@ containers and the peer share. So every side has the same versions, and no image
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import sys
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -68,9 +70,18 @@ class Echo:
 
 
 def measure(plan: Plan) -> Figures:
-    """Return a sample of each value for each engine and Ray, and the bounds on them."""
+    """Return a sample of each value for each engine and Ray, and the bounds on them.
+
+    They are measured in a process of their own: a pandas that was imported without Arrow makes
+    frames of other strings, and Ray would get others than we.
+    """
     if not LIBRARIES.is_dir():
         return Figures(missing=("payloads: no libraries: run scripts/test-packages.sh",))
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as fresh:
+        return fresh.submit(_measure_all, plan).result()
+
+
+def _measure_all(plan: Plan) -> Figures:
     with ExitStack() as stack:
         stack.enter_context(_libraries())
         ours = {}
