@@ -1,7 +1,7 @@
 """The kernel's view of one live container: its start, connections, slots and exit.
 
-container       its state and its inputs, under one lock
-start           launch, handshake and ``enter``
+container       its state, its start and its inputs, under one lock
+start           a whole start: launch, handshake and ``enter``
 handshake       who may connect, and how
 newcomers       connections that have not proved where they come from
 connections     its sockets until they are closed
@@ -11,6 +11,7 @@ worker_answers  what its worker answers to setup and new code
 prompt_answers  what the user enters for its code
 idle_memory     the release of unused shared memory
 endings         the ways to end it, as a table
+shutdown        the end itself, from the request to the exit
 exit_cause      why it has exited
 record          what other processes read of it
 registry        all containers of this process, which a forked child closes
