@@ -20,18 +20,12 @@ from __future__ import annotations
 import selectors
 import socket
 import time
-from collections import deque
 from collections.abc import Callable, Collection
 
 from lifecycle_magic.exception import WireError
 from lifecycle_magic.wire.mux_channel import WINDOW_BYTES, MuxChannel, Stream, select
-from lifecycle_magic.wire.mux_frames import (
-    MAX_PAYLOAD_BYTES,
-    FrameKind,
-    FrameReader,
-    MuxFrame,
-    pack_frame,
-)
+from lifecycle_magic.wire.mux_frames import MAX_PAYLOAD_BYTES, FrameKind, FrameReader, MuxFrame
+from lifecycle_magic.wire.mux_queue import FrameQueue
 
 __all__ = ["LEASE_SECONDS", "MAX_CHANNELS", "PING_SECONDS", "STREAM_ENDED", "Multiplexer"]
 
@@ -45,10 +39,6 @@ STREAM_ENDED = "the stream has ended"
 
 MAX_CHANNELS = 2048
 """Channels that are open at a time. More are refused."""
-
-MAX_QUEUE_BYTES = 256 << 10
-"""Bytes of frames that wait for the stream. Beyond, no socket is read: what waits is fair to all
-channels, and a short frame is at most that many bytes late."""
 
 _READ, _WRITE = selectors.EVENT_READ, selectors.EVENT_WRITE
 
@@ -94,8 +84,7 @@ class Multiplexer:
         self._channels: dict[int, MuxChannel] = {}
         self._last_number = 0
         self._message = bytearray()
-        self._queue: deque[memoryview] = deque([memoryview(first)] if first else [])
-        self._queued = len(first)
+        self._queue = FrameQueue(first)
         self._paused: set[int] = set()  # channels that are not read while the queue is long
         self._watched = 0
         self._heard = self._pinged = time.monotonic()
@@ -193,28 +182,19 @@ class Multiplexer:
 
     def _send(self, kind: FrameKind, channel: int = 0, payload: bytes = b"") -> None:
         if not self.ended:
-            data = pack_frame(kind, channel, payload)
-            self._queue.append(memoryview(data))
-            self._queued += len(data)
+            self._queue.add(kind, channel, payload)
 
     def _flush(self) -> None:
         """Send what the stream takes now."""
-        try:
-            while self._queue and not self.ended:
-                sent = self._stream.write(self._queue[0])
-                if not sent:
-                    break
-                self._queued -= sent
-                if sent == len(self._queue[0]):
-                    self._queue.popleft()
-                else:
-                    self._queue[0] = self._queue[0][sent:]
-        except OSError as error:
-            self.end(f"the stream broke: {error.strerror or error}")
         if self.ended:
             return
+        try:
+            self._queue.write_to(self._stream)
+        except OSError as error:
+            self.end(f"the stream broke: {error.strerror or error}")
+            return
         self._watch_stream(_READ | (_WRITE if self._queue else 0))
-        if self._paused and self._queued < MAX_QUEUE_BYTES // 2:
+        if self._paused and self._queue.has_room:
             paused, self._paused = self._paused, set()
             for number in paused:
                 if (channel := self._channels.get(number)) is not None:
@@ -326,7 +306,7 @@ class Multiplexer:
             self._read_socket(channel)
 
     def _read_socket(self, channel: MuxChannel) -> None:
-        if self._queued >= MAX_QUEUE_BYTES or not channel.credit:
+        if self._queue.is_full or not channel.credit:
             self._watch(channel)
             return
         try:
@@ -395,7 +375,7 @@ class Multiplexer:
             return
         events = _WRITE if channel.pending else 0
         if not channel.read_ended and channel.credit:
-            if self._queued < MAX_QUEUE_BYTES:
+            if not self._queue.is_full:
                 events |= _READ
             else:
                 self._paused.add(channel.number)
