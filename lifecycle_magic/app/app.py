@@ -350,21 +350,7 @@ class App:
     def stop(self, **unused: object) -> None:
         """Stop every container of this app, and wait until each has run its ``exit``."""
         check_keywords("App.stop", unused)
-        from lifecycle_magic.host import keep_record, paths
-        from lifecycle_magic.session import session
-
-        opened = session.opened()
-        if (
-            opened is None
-            and self._declarations.entries
-            and keep_record.find_all(paths.state_root())
-        ):
-            opened = session.current()  # earlier kernels have kept containers, maybe of this app
-        if opened is not None:
-            keys = [key for key in opened.services if self._declarations.has(key)]
-            session.wait_gone(opened.stop(keys, "app.stop()"))
-            kept = [one for one in opened.kept() if self._declarations.has(one.record.key)]
-            opened.stop_kept(kept, "app.stop()")
+        self._declarations.stop("app.stop()")
 
     def adopt_name(self, name: str) -> None:
         """Give an app without a name this one, under which other processes find its classes."""

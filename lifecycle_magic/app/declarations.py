@@ -49,6 +49,19 @@ class Declarations:
         """Return whether the service ``key`` of a session runs one of the classes, or a variant."""
         return key.partition("?")[0] in self.entries
 
+    def stop(self, why: str) -> None:
+        """Stop the containers of the classes, kept ones too, and wait until they have exited."""
+        from lifecycle_magic.host import keep_record, paths
+        from lifecycle_magic.session import session
+
+        opened = session.opened()
+        if opened is None and self.entries and keep_record.find_all(paths.state_root()):
+            opened = session.current()  # earlier kernels have kept containers, maybe of these
+        if opened is not None:
+            keys = [key for key in opened.services if self.has(key)]
+            session.wait_gone(opened.stop(keys, why))
+            opened.stop_kept([one for one in opened.kept() if self.has(one.record.key)], why)
+
     def functions(self) -> dict[str, Function]:
         """Return the handles of the functions, by name."""
         from lifecycle_magic.handles.cls import Cls
