@@ -108,7 +108,7 @@ def _docker() -> Finding:
             "unix": "containers connect to a Unix socket",
             "relay": "containers are reached through the engine's API",
         }
-        return Finding("Docker", "ok", f"{found}; {ways[engine._transport]}")
+        return Finding("Docker", "ok", f"{found}; {ways[engine.transport]}")
     except EngineError as error:
         return Finding("Docker", "warn", str(error), "start Docker Engine, if you want to use it")
     finally:

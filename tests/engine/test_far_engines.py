@@ -340,7 +340,7 @@ def test_whether_files_are_shared_is_tried(machine: FarMachine) -> None:
     ):
         with contextlib.closing(docker_engine(url)) as engine:
             engine.check()
-            assert engine._transport == way
+            assert engine.transport == way
 
 
 # --- what is refused ------------------------------------------------------------------------------

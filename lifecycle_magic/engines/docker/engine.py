@@ -11,7 +11,6 @@ engine shares files is tried. No port is open anywhere.
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import os
 import time
@@ -31,7 +30,7 @@ from lifecycle_magic.engines.base import (
 )
 from lifecycle_magic.engines.cpu_meter import CpuMeter
 from lifecycle_magic.engines.docker import commit as docker_commit
-from lifecycle_magic.engines.docker import ends, facts, needed, run_folder, shared_files, usage
+from lifecycle_magic.engines.docker import ends, needed, run_folder, usage
 from lifecycle_magic.engines.docker import kept as docker_kept
 from lifecycle_magic.engines.docker import launch as docker_launch
 from lifecycle_magic.engines.docker import surroundings as docker_surroundings
@@ -42,16 +41,15 @@ from lifecycle_magic.engines.docker.api import (
     remove_container,
 )
 from lifecycle_magic.engines.docker.client import Clients
-from lifecycle_magic.engines.docker.facts import Facts
 from lifecycle_magic.engines.docker.images import Images
 from lifecycle_magic.engines.docker.launch import RUN, Transport
 from lifecycle_magic.engines.docker.local_process import local_process
 from lifecycle_magic.engines.docker.names import ROLE
+from lifecycle_magic.engines.docker.profile import EngineProfile
 from lifecycle_magic.engines.docker.relayed import RelayedContainers
 from lifecycle_magic.engines.docker.volumes import DockerVolumes
 from lifecycle_magic.engines.listener import unix_socket
 from lifecycle_magic.engines.relay.locations import FarLocation
-from lifecycle_magic.exception import EngineUnavailable
 from lifecycle_magic.gpus import inventory
 from lifecycle_magic.gpus.device import Gpu
 from lifecycle_magic.host import machine_memory
@@ -87,11 +85,10 @@ class DockerEngine:
     ) -> None:
         self.name = name
         self.young = young
-        self._way: Transport | None = transport
         self._far = location
         self._clients = Clients(location or OfEnvironment())
         self._images = Images(self._clients)
-        self._known: Facts | None = None
+        self._profile = EngineProfile(self._clients, location, transport)
         self._cpu = CpuMeter()
         self._remover = ends.Remover(self._clients)
 
@@ -103,61 +100,22 @@ class DockerEngine:
 
     def check(self) -> str:
         """Return one line that describes the engine; raises `EngineUnavailable`."""
-        self._known = self._read_facts()
-        product = "Podman" if self._known.is_podman else "Docker"
-        return f"{product} {self._known.version} at {self.address}"
+        facts = self._profile.refresh()
+        product = "Podman" if facts.is_podman else "Docker"
+        return f"{product} {facts.version} at {self.address}"
 
     def manages_several_nodes(self) -> bool:
         """Return whether the engine manages a swarm of more than one machine."""
-        return self._facts.managed_nodes > 1
-
-    @property
-    def _facts(self) -> Facts:
-        if self._known is None:
-            self._known = self._read_facts()
-        return self._known
-
-    def _read_facts(self) -> Facts:
-        try:
-            return facts.read(self._clients)
-        except EngineUnavailable as error:
-            # What is wrong at the other end of a tunnel is known to ssh alone.
-            words = self._far.words() if self._far is not None else ""
-            if not words or words in str(error):
-                raise
-            raise EngineUnavailable(f"{error}. ssh: {words}") from None
+        return self._profile.facts.managed_nodes > 1
 
     @property
     def cores(self) -> int:
-        return self._facts.cores
+        return self._profile.facts.cores
 
     @property
-    def _transport(self) -> Transport:
-        if self._way is None:
-            shared: bool | None = False
-            if shared_files.can_share_sockets(self._facts):
-                shared = shared_files.are_shared(self._clients, self._facts)
-            if shared is None:  # asked again when there is an image to try with
-                return "unix" if self._far is None else "relay"
-            self._way = "unix" if shared else "relay"
-        return self._way
-
-    def _sees(self, launch: Launch) -> bool:
-        """Return whether the engine sees the folders of this machine that ``launch`` mounts."""
-        if self._transport == "unix" or all(one.volume.kind != "path" for one in launch.mounts):
-            return True
-        return bool(shared_files.are_shared(self._clients, self._facts))
-
-    @property
-    def _of_containers(self) -> Facts:
-        """The facts as containers find them.
-
-        Where the engine shares no files, its machine is not the kernel's. Docker Desktop itself
-        gives containers a name for the kernel's.
-        """
-        if self._transport != "relay" or self._facts.desktop:
-            return self._facts
-        return dataclasses.replace(self._facts, host_gateway=False)
+    def transport(self) -> Transport:
+        """How containers connect: by a Unix socket in a shared folder, or by way of a relay."""
+        return self._profile.transport
 
     @functools.cached_property
     def _relayed(self) -> RelayedContainers:
@@ -170,9 +128,14 @@ class DockerEngine:
         if launch is None:
             return Honoured()
         gpus = self.gpus() if launch.gpu else ()
-        facts = self._of_containers
+        profile = self._profile
         return docker_launch.review(
-            launch, facts, self._transport, self.address, gpus, sees_folders=self._sees(launch)
+            launch,
+            profile.facts_of_containers,
+            profile.transport,
+            self.address,
+            gpus,
+            sees_folders=profile.sees_folders(launch),
         )
 
     def close(self) -> None:
@@ -214,9 +177,15 @@ class DockerEngine:
         An exception in the calling thread, an interrupt too, ends the build and leaves no
         container.
         """
-        shares = self._transport != "relay"
+        shares = self.transport != "relay"
         return self._images.build(
-            image, key, on_step, files, self._of_containers, below, shares_files=shares
+            image,
+            key,
+            on_step,
+            files,
+            self._profile.facts_of_containers,
+            below,
+            shares_files=shares,
         )
 
     def commit(self, container: str, key: str) -> str:
@@ -247,7 +216,7 @@ class DockerEngine:
 
     def listen(self, run_dir: Path) -> Listener:
         """Open the socket that a container with this run folder will dial."""
-        if self._transport == "unix":
+        if self.transport == "unix":
             return Listener(unix_socket(run_dir / "sock"), f"unix:{RUN}/sock")
         return Listener(unix_socket(run_dir / "sock"), f"relay:{RUN}/sock")
 
@@ -260,28 +229,26 @@ class DockerEngine:
     ) -> tuple[Surroundings | None, tuple[str, ...]]:
         """Return what the worker takes over from this machine, and what the card says of it."""
         user = self._images.user(launch.image)
-        return docker_surroundings.of(launch, self._facts, user, env, hook=hook)
+        return docker_surroundings.of(launch, self._profile.facts, user, env, hook=hook)
 
     def launch(self, launch: Launch) -> str:
         """Start the guest and return the container's id."""
         import docker.errors
 
         with self._clients.use(f"start the container {launch.name}") as api:
-            needed.require_volumes(api, launch.mounts, self._facts)
-            needed.require_folders(launch.mounts, self._facts)
+            needed.require_volumes(api, launch.mounts, self._profile.facts)
+            needed.require_folders(launch.mounts, self._profile.facts)
             try:
-                if self._transport == "relay":
-                    container = self._relayed.start(api, launch, self._of_containers)
+                if self.transport == "relay":
+                    container = self._relayed.start(api, launch, self._profile.facts_of_containers)
                 else:
                     container = self._start(api, launch)
             except docker.errors.APIError as error:
                 if "bind source path does not exist" in str(error.explanation):
-                    shared_files.forget(self._clients, self._facts)
-                    self._way = None
+                    self._profile.forget_transport()
                 if "host-gateway" not in str(error.explanation):
                     raise
-                # An engine without a bridge of its own has no address for its machine.
-                self._known = dataclasses.replace(self._facts, host_gateway=False)
+                self._profile.forget_host_gateway()
                 container = self._start(api, launch)
         self._cpu.begin(container, time.time())
         return container
@@ -292,7 +259,7 @@ class DockerEngine:
 
         try:
             container = create_container(
-                api, docker_launch.config(launch, self._facts), launch.name
+                api, docker_launch.config(launch, self._profile.facts), launch.name
             )
         except docker.errors.APIError:
             raise
@@ -310,13 +277,13 @@ class DockerEngine:
         """Return the bytes of memory of the engine's machine, and those that are free if it is this
         one.
         """
-        if self._transport == "relay":
-            return self._facts.memory or None, None
+        if self.transport == "relay":
+            return self._profile.facts.memory or None, None
         return machine_memory.of_this_machine()
 
     def gpus(self) -> tuple[Gpu, ...]:
         """Return the GPUs of this machine; nothing for an engine on another one."""
-        if self._transport == "relay":
+        if self.transport == "relay":
             return ()
         return inventory.visible(inventory.find(), os.environ)
 
@@ -324,7 +291,7 @@ class DockerEngine:
         """Return process 1 of a container, if this kernel sees the engine's processes."""
         import docker.errors
 
-        if self._transport != "unix":
+        if self.transport != "unix":
             return None
         with self._clients.use("find the process of a container") as api:
             try:
@@ -343,23 +310,23 @@ class DockerEngine:
     def ended(self, container: str) -> Ended | None:
         """Return how a container ended; one that is just ending is waited for, up to 5 s."""
         self._cpu.forget(container)
-        if self._transport == "relay":
+        if self.transport == "relay":
             return self._relayed.ended(container)
         return ends.ended(self._clients, container)
 
     def send_run_folder(self, container: str, run_dir: Path) -> None:
         """Give a running container the modules that were written since its launch."""
-        if self._transport == "relay":
+        if self.transport == "relay":
             self._relayed.send_run_folder(container, run_dir)
 
     def keep(self, container: str, is_kept: bool) -> None:
         """Let a container outlive this process, or not any more, where a relay leads to it."""
-        if self._transport == "relay":
+        if self.transport == "relay":
             self._relayed.keep(container, is_kept)
 
     def take_over(self, container: str, launch: Launch) -> None:
         """Become the process that a kept container belongs to; raises `EngineError`."""
-        if self._transport == "relay":
+        if self.transport == "relay":
             self._relayed.take_over(container, launch)
 
     def clear_run_folder(self, container: str, run_dir: Path) -> None:
@@ -378,7 +345,7 @@ class DockerEngine:
     def discard(self, container: str) -> None:
         """Remove a container that has ended, or is just ending. Return at once."""
         self._cpu.forget(container)
-        if self._transport == "relay":
+        if self.transport == "relay":
             self._relayed.discard(container)
         else:
             self._remover.add(container)
@@ -387,7 +354,7 @@ class DockerEngine:
         """Return the CPU use since the previous call, or the start, and memory without page
         cache.
         """
-        return usage.measure(self._clients, self._cpu, container, self._facts.memory)
+        return usage.measure(self._clients, self._cpu, container, self._profile.facts.memory)
 
     def place(self, container: str) -> str:
         """Return nothing: the engine is one machine."""

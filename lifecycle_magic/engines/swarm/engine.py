@@ -83,7 +83,7 @@ class SwarmEngine(DockerEngine):
         nodes = self.nodes(anew=True)
         ready = sum(node.ready for node in nodes)
         told = f"{ready} nodes" if ready == len(nodes) else f"{ready} of {len(nodes)} nodes ready"
-        return f"Docker Swarm {self._facts.version} at {self.address}, {told}"
+        return f"Docker Swarm {self._profile.facts.version} at {self.address}, {told}"
 
     def _swarm(self) -> dict[str, Any]:
         with self._clients.use("tell about its swarm") as api:
