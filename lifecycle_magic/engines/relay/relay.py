@@ -57,10 +57,11 @@ from lifecycle_magic.engines.relay.engine_http import (
     attach,
     request,
 )
-from lifecycle_magic.engines.relay.home import ExpectedContainer, Home
+from lifecycle_magic.engines.relay.home import ExpectedContainer
 from lifecycle_magic.engines.relay.kernels import KEPT, KeptSockets, KernelConnection
-from lifecycle_magic.engines.relay.removal import delete_service, remove_container, remove_service
+from lifecycle_magic.engines.relay.removal import remove_container
 from lifecycle_magic.engines.relay.run_folder import pack_run_folder, write_file
+from lifecycle_magic.engines.relay.service_containers import ServiceContainers
 from lifecycle_magic.exception import EngineError
 from lifecycle_magic.host import relay_lock
 from lifecycle_magic.wire.hello import dial
@@ -106,8 +107,9 @@ class Relay:
         self._threads = BackgroundThreads(self._selector)
         self._fates: dict[str, str] = {}  # why streams ended before their containers said so
         self._is_cut = False  # the tunnel has ended
-        self._home = Home(self._selector, self._on_connected)
-        self._services: set[str] = set()  # names of those that were expected, until their removal
+        self._services = ServiceContainers(
+            self._selector, self._threads, self._request, self._add_service
+        )
         self._watch_kernel(self._main)
 
     def run(self) -> None:
@@ -115,7 +117,7 @@ class Relay:
         while self._served or self._threads.running or (self._kernels and not self._is_cut):
             now = time.monotonic()
             waits = [one.mux.tick(now) for one in list(self._served.values())]
-            late = self._home.tick(now)
+            late = self._services.tick(now)
             due = min(waits if late is None else [*waits, late], default=None)
             ready = self._selector.select(due)
             # The end of the kernel first: containers then learn it before they lose connections.
@@ -191,7 +193,9 @@ class Relay:
         elif asked["do"] == "keep" and (found := self._served.get(asked["container"])):
             self._keep(found, bool(asked["keep"]))
         elif asked["do"] == "expect":
-            self._expect(kernel, asked)
+            port, error = self._services.expect(asked)
+            number = asked["number"]
+            kernel.send(event="expected", number=number, error=error, port=port)
         elif asked["do"] == "kill":
             self._kill(asked["container"])
         elif asked["do"] == "fate":
@@ -224,12 +228,8 @@ class Relay:
         for one in list(self._served.values()):
             if one.kernel is kernel:
                 self._part(one)
-        if kernel is not self._main:
-            return
-        for waiting in self._home.expected:
-            self._forget(waiting.container)
-            self._threads.start(functools.partial(self._delete, waiting.container))
-        self._home.close()
+        if kernel is self._main:
+            self._services.close()
 
     def _part(self, one: _Served) -> None:
         """Let a container know that its kernel has exited, and remove it after its end."""
@@ -289,71 +289,19 @@ class Relay:
         """
         deadline = time.monotonic() + seconds + REMOVE_SECONDS
         if container in self._services:
-            remove_service(self._request, container, deadline, lambda: self._is_cut)
-            self._threads.call(lambda: self._end_service(container))
+            self._services.remove(container, deadline, lambda: self._is_cut)
         else:
             remove_container(self._request, container, deadline, lambda: self._is_cut)
 
-    # --- services, whose containers connect by themselves ----------------------------------
+    # --- streams ---------------------------------------------------------------------------
 
-    def _expect(self, kernel: KernelConnection, asked: dict[str, Any]) -> None:
-        """Answer with the port to which the container of a service has to connect."""
-        port, error = 0, ""
-        try:
-            one = ExpectedContainer.of(asked)
-            try:
-                settings = (str(asked["authority"]), str(asked["identity"]))
-                port = self._home.expect(one, str(asked["host"]), int(asked["port"]), *settings)
-                self._services.add(one.container)
-            except BaseException:
-                os.close(one.lock)
-                raise
-        except OSError as failed:
-            error = (
-                f"can't listen for containers of the swarm at {asked['host'] or 'any address'}"
-                f"{':' + str(asked['port']) if asked['port'] else ''}: {failed}. Fix: name a free "
-                "port in LIFECYCLE_MAGIC_ADDRESS, or none"
-            )
-        kernel.send(event="expected", number=asked["number"], error=error, port=port)
-
-    def _on_connected(self, one: ExpectedContainer, stream: TlsStream) -> None:
-        """Send a container that has connected what it needs."""
-        try:
-            first = b""
-            if one.guest:
-                with open(one.guest, "rb") as file:
-                    first = file.read()
-            first += pack_run_folder(one.run)
-        except OSError:  # its run folder has gone: the kernel does not want it any more
-            os.close(one.lock)
-            stream.close()
-            return
+    def _add_service(self, one: ExpectedContainer, stream: TlsStream, first: bytes) -> None:
         self._add(_Served(one.container, one.run, one.seconds, one.lock, self._main), stream, first)
 
-    def _forget(self, service: str) -> None:
-        """Let a container connect no more."""
-        if (waiting := self._home.forget(service)) is not None:
-            os.close(waiting.lock)
-
     def _kill(self, service: str) -> None:
-        self._forget(service)
         if (found := self._served.get(service)) is not None:
             found.mux.send(FrameKind.KILL)
-        self._threads.start(lambda: self._delete(service))
-
-    def _delete(self, service: str) -> None:
-        """Delete a service as it is. On a thread."""
-        delete_service(self._request, service)
-        self._threads.call(lambda: self._end_service(service))
-
-    def _end_service(self, service: str) -> None:
-        """Close the port with the last service."""
-        self._forget(service)
-        self._services.discard(service)
-        if not self._services:
-            self._home.close()
-
-    # --- streams ---------------------------------------------------------------------------
+        self._services.delete(service)
 
     def _add(self, one: _Served, stream: Attached | TlsStream, first: bytes) -> None:
         one.stream = stream
