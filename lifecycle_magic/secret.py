@@ -148,7 +148,7 @@ class Secret:
         found = stored
         if found is None and self._required:
             found = {key: os.environ[key] for key in self._required if key in os.environ}
-            _tell_once(self._name, found)
+            _warn_once(self._name, found)
         missing = [key for key in self._required if key not in (found or {})]
         if found is None or missing:
             lacks = f" has no {', '.join(missing)}" if stored is not None else " is not stored here"
@@ -239,13 +239,13 @@ class SecretObjects:
 Secret.objects = SecretObjects()
 refuse_members(Secret)
 
-_told: set[str] = set()
+_warned: set[str] = set()
 
 
-def _tell_once(name: str, found: Mapping[str, str]) -> None:
+def _warn_once(name: str, found: Mapping[str, str]) -> None:
     """Warn, once for each secret, that its variables are those of this process."""
-    if found and name not in _told:
-        _told.add(name)
+    if found and name not in _warned:
+        _warned.add(name)
         warnings.warn(
             f"Secret.from_name({name!r}) is not stored here: {', '.join(sorted(found))} of this "
             f"process's environment is used. lifecycle-magic secret create {name} stores it",

@@ -56,7 +56,7 @@ def figures() -> dict[str, str]:
         "imports of private names from another module": f"{private}",
         "docstrings": f"{len(docs)}",
         "docstrings that begin with *what*, *whether*, *how* or *who*": share(questions, len(docs)),
-        "docstrings with *told*, *nobody* and the like": share(puzzling, len(docs)),
+        "docstrings with words that puzzle readers": share(puzzling, len(docs)),
     }
 
 

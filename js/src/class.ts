@@ -173,8 +173,8 @@ export class ClassRow implements Part {
     const here = all.filter(([name]) => !this.hooks.has(name)).map(([, life]) => life);
     text(this.name, facts.name);
     this.name.title = facts.name;
-    const told = [facts.name, facts.app && `of app ${facts.app}`, facts.variant && "with its own options"].filter(Boolean).join(" ");
-    attribute(this.element, "aria-label", told);
+    const label = [facts.name, facts.app && `of app ${facts.app}`, facts.variant && "with its own options"].filter(Boolean).join(" ");
+    attribute(this.element, "aria-label", label);
     shown(this.variant, facts.variant);
     this.updateChips(facts, here, live);
     this.figures.calls.update(facts.calls.toLocaleString("en-US"));
@@ -195,13 +195,13 @@ export class ClassRow implements Part {
     const building = facts.build.some((step) => step.status === "running");
     shown(this.buttons.warm, here.length === 0 && !facts.needs_arguments && !building);
     for (const [verb, element] of Object.entries(this.buttons)) {
-      attribute(element, "aria-label", `${LABEL[verb as Verb]} ${told}`);
+      attribute(element, "aria-label", `${LABEL[verb as Verb]} ${label}`);
     }
-    attribute(this.logs, "aria-label", `Logs of ${told}`);
-    attribute(this.table, "aria-label", `Containers of ${told}`);
+    attribute(this.logs, "aria-label", `Logs of ${label}`);
+    attribute(this.table, "aria-label", `Containers of ${label}`);
     attribute(this.scroll, "tabindex", containers.length > OPEN ? "0" : null);
     attribute(this.scroll, "role", containers.length > OPEN ? "region" : null);
-    attribute(this.scroll, "aria-label", containers.length > OPEN ? `Containers of ${told}` : null);
+    attribute(this.scroll, "aria-label", containers.length > OPEN ? `Containers of ${label}` : null);
     shown(this.none, containers.length === 0);
     shown(this.scroll, containers.length > 0);
     text(this.none, this.whyNone(facts));
@@ -291,11 +291,11 @@ export class ClassRow implements Part {
     const ended = hooks.length && verb !== "restart" ? endOfBuild(hooks) : "";
     const losses = [ended, serving.length || !ended ? loss(verb, this.facts, serving) : ""].filter(Boolean).join(" ");
     const no = button("Keep", `Keep ${what}`, close);
-    const told = h("p", {}, h("strong", {}, `${LABEL[verb]} ${what}?`), ` ${losses}`);
-    told.id = `${this.id}-lost`;
-    attribute(this.ask, "aria-describedby", told.id);
+    const warning = h("p", {}, h("strong", {}, `${LABEL[verb]} ${what}?`), ` ${losses}`);
+    warning.id = `${this.id}-lost`;
+    attribute(this.ask, "aria-describedby", warning.id);
     attribute(this.ask, "aria-label", `${LABEL[verb]} ${what}?`);
-    this.ask.replaceChildren(told, yes, no);
+    this.ask.replaceChildren(warning, yes, no);
     this.ask.onkeydown = (event) => {
       if (event.key === "Escape") {
         event.stopPropagation();

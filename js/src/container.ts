@@ -38,16 +38,16 @@ class Gauge implements Part {
   update(
     figure: number | null,
     limit: number | null,
-    told: (value: number) => string,
+    format: (value: number) => string,
     times: readonly number[],
     figures: readonly (number | null)[],
     now: number,
   ): void {
     const near = figure !== null && limit !== null && figure > 0.9 * limit;
-    text(this.figure, figure === null ? "–" : told(figure) + (near ? " !" : ""));
+    text(this.figure, figure === null ? "–" : format(figure) + (near ? " !" : ""));
     attribute(this.element, "data-near", near ? "yes" : null);
     attribute(this.element, "title", near ? "close to its limit" : null);
-    text(this.limit, figure !== null && limit !== null ? ` of ${told(limit)}` : "");
+    text(this.limit, figure !== null && limit !== null ? ` of ${format(limit)}` : "");
     const most = figures.reduce<number>((top, one) => Math.max(top, one ?? 0), 0);
     const line = path(times, figures, now, limit ?? Math.max(most * 1.25, 1e-3), WIDTH, HEIGHT);
     attribute(this.line, "d", line);

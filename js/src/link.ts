@@ -22,7 +22,7 @@ export class Link {
   /** Seconds to add to this page's clock to get the kernel's time. */
   offset = 0;
   private heard: number;
-  private told = -Infinity;
+  private announced = -Infinity;
   private visible = false;
   private counter = 0;
 
@@ -61,22 +61,22 @@ export class Link {
     if (visible === this.visible) return;
     this.visible = visible;
     if (visible && this.bond !== "gone") this.heard = this.clock(); // no beats are sent to a hidden panel
-    this.say();
+    this.announce();
   }
 
   /** Renew and detect silence, once a second. Return whether the bond changed. */
   tick(): boolean {
     if (!this.visible) return false;
-    if (this.clock() - this.told >= RENEW) this.say();
+    if (this.clock() - this.announced >= RENEW) this.announce();
     const before = this.bond;
     if (this.bond === "live" && this.silence > SILENT) this.bond = "silent";
     if (this.bond === "waiting" && this.silence > FIRST) this.bond = "silent";
     return this.bond !== before;
   }
 
-  private say(): void {
+  private announce(): void {
     if (this.bond === "gone" || this.bond === "over") return;
-    this.told = this.clock();
+    this.announced = this.clock();
     this.counter += 1;
     this.model.set("look", { client: this.client, visible: this.visible, count: this.counter });
     this.model.save_changes();

@@ -180,8 +180,8 @@ export class LogView implements Part {
   private count(): void {
     const found = this.search.value ? this.matches() : [];
     const at = this.place(found);
-    const told = at >= 0 ? `${at + 1} of ${found.length}` : `${found.length}`;
-    text(this.hits, !this.search.value ? "" : found.length ? told : "no match");
+    const count = at >= 0 ? `${at + 1} of ${found.length}` : `${found.length}`;
+    text(this.hits, !this.search.value ? "" : found.length ? count : "no match");
   }
 
   /** Go to the next or previous match; at first, to the last match. */

@@ -162,7 +162,7 @@ export class View {
       if (group) group.push(one);
       else containers.set(one.cls, [one]);
     }
-    const lives = new Map(Object.entries(model.get("lives")).map(([name, told]) => [name, asLife(told)]));
+    const lives = new Map(Object.entries(model.get("lives")).map(([name, life]) => [name, asLife(life)]));
     const pages = [model.get("samples_old"), model.get("samples_new")];
     const cores = model.get("session").cores ?? 1;
     this.settle();

@@ -13,8 +13,8 @@ export interface Place {
 export function here(): Place {
   let base = "";
   try {
-    const told = JSON.parse(document.getElementById("jupyter-config-data")?.textContent ?? "{}") as { baseUrl?: string };
-    if (told.baseUrl) base = new URL(told.baseUrl, location.href).href;
+    const config = JSON.parse(document.getElementById("jupyter-config-data")?.textContent ?? "{}") as { baseUrl?: string };
+    if (config.baseUrl) base = new URL(config.baseUrl, location.href).href;
   } catch {
     // not a JupyterLab page
   }

@@ -130,7 +130,7 @@ def _is_bug(error: BaseException) -> bool:
         frame = trace.tb_frame
         ours = frame.f_code.co_filename.startswith(PACKAGE)
         if frame.f_code is _RAISES_OUTCOME:
-            last = None  # what follows tells where it was raised before it got into the future
+            last = None  # what follows shows where it was raised before it got into the future
         elif ours or not frame.f_code.co_filename.startswith(_STANDARD):
             last = trace if ours and frame.f_globals.get("__name__") != REMOTE else None
         trace = trace.tb_next

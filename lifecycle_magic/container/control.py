@@ -1,7 +1,7 @@
 """The kernel's end of a control connection: messages from and to a container's supervisor.
 
 Messages are small JSON lines; inputs and answers use the slots. The connection is open while both
-ends live, so its end tells each side that the other has exited.
+ends live, so its end shows each side that the other has exited.
 """
 
 from __future__ import annotations

@@ -78,7 +78,7 @@ def start_spare(container: Container) -> None:
 def _mark_ready(container: Container) -> None:
     if container.become_warm():
         return
-    # It exited, or was told to exit, at this very moment.
+    # It exited, or was asked to exit, at this very moment.
     container.exited.wait(container.plan.grace + REPORT_WAIT_SECONDS)
     raise StartError(
         f"the container of {container.plan.cls} exited once it was ready: "

@@ -84,7 +84,7 @@ def docker_engine(name: str) -> DockerEngine:
 
 
 def swarm_engine(name: str, found: Fixed | None = None) -> SwarmEngine:
-    """Return the engine of the swarm that a manager at ``found``, or that ``name`` tells, is in."""
+    """Return the engine of the swarm that a manager at ``found``, or that ``name`` gives, is in."""
     from lifecycle_magic.engines.docker import address
     from lifecycle_magic.engines.relay.locations import FarLocation
     from lifecycle_magic.engines.swarm.engine import SwarmEngine

@@ -11,7 +11,7 @@ received for the lease. The supervisor then runs ``exit`` as for a kernel that e
 the child at its own end, for the end of process 1 would kill the child with what it has to send.
 
 A container with ``keep`` waits for another kernel only while the stream lasts: without it, none can
-reach the container. A pipe of which the child alone has the writing end tells the supervisor.
+reach the container. A pipe of which the child alone has the writing end notifies the supervisor.
 """
 
 from __future__ import annotations

@@ -30,7 +30,7 @@ class Definitions(NamedTuple):
 
 
 def add_definitions(spawn: types.ModuleType) -> None:
-    """Change `multiprocessing.spawn`, so that children get the definitions with what it tells
+    """Change `multiprocessing.spawn`, so that children get the definitions with what it passes
     them.
     """
     inner = spawn.get_preparation_data

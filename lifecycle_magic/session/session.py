@@ -267,7 +267,7 @@ def wait_gone(containers: Iterable[Container]) -> None:
 
     for container in containers:
         if not container.exited.wait(container.plan.grace + 20):
-            why = f"it had not exited {container.plan.grace + 20:g} s after it was told to exit"
+            why = f"it had not exited {container.plan.grace + 20:g} s after it was asked to exit"
             container.end(Ending(EndKind.KILL, why), wait=True)
             container.exited.wait(10)
 

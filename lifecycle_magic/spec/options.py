@@ -239,7 +239,7 @@ class Options:
             raise InvalidError(f"{where}: gpu={options.gpu!r} {error}") from None
         if options.keep is not None and options.engine == "swarm":
             raise InvalidError(
-                f"{where}: keep={options.keep:g} can't be had on a swarm, whose containers may be "
+                f"{where}: keep={options.keep:g} does not work on a swarm, whose containers may be "
                 "on any of its machines when the next kernel looks for them. Fix: remove keep, or "
                 "use another engine"
             )

@@ -56,7 +56,8 @@ def read_query(
             found[name] = _value(spec, name, text)
         elif own is not None and name not in own:
             takes = ", ".join([*names, *(one for one in own if one not in names)])
-            raise InvalidError(f"Nothing here takes {name!r:.60}; there are {takes}.")
+            only = f", only {takes}" if takes else ""
+            raise InvalidError(f"There is no argument {name!r:.60} here{only}.")
     if fixed is not None:
         for name, value in found.items():
             if name in fixed and fixed[name] != value and not (own and name in own):

@@ -162,7 +162,7 @@ def _swarm(name: str) -> Finding:
     with closing(swarm_engine(name)) as engine:
         engine.check()
         nodes = engine.nodes()
-        told = [
+        rows = [
             f"{node.name} {node.note}, {node.cores} cores, {size(node.memory)}"
             + "".join(f", {count} {kind}" for kind, count in sorted(node.kinds.items()))
             for node in nodes
@@ -172,7 +172,7 @@ def _swarm(name: str) -> Finding:
     counts = [f"{node.name} runs {sum(one.node == node.name for one in found)}" for node in nodes]
     waiting = [f"{one.name} waits: {one.note}" for one in found if one.running and one.note]
     registry = os.environ.get("LIFECYCLE_MAGIC_REGISTRY", "")
-    details = "; ".join([*told, ", ".join(counts), *waiting])
+    details = "; ".join([*rows, ", ".join(counts), *waiting])
     if not registry and len(nodes) > 1:
         fix = "set LIFECYCLE_MAGIC_REGISTRY to a registry that all nodes reach"
         return Finding("swarm", "warn", f"{details}; no registry for images", fix)

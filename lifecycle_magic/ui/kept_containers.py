@@ -20,7 +20,7 @@ from lifecycle_magic.ui.panel.text import plain, size
 if TYPE_CHECKING:
     from lifecycle_magic.session.session import Session
 
-__all__ = ["held", "prepare", "told"]
+__all__ = ["held", "prepare", "waiting"]
 
 
 MODULES = (
@@ -32,7 +32,7 @@ MODULES = (
 """What the first cell loads, with all that these modules import."""
 
 
-def told(root: Path) -> str:
+def waiting(root: Path) -> str:
     """Return a line for each kept container, and how to use or to end them; "" without any."""
     lines = [f"  {_named(one)}: {kept_state(one)}" for one in kept.find_all(root)]
     if not lines:

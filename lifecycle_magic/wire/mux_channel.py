@@ -45,7 +45,7 @@ class MuxChannel:
         self.credit = WINDOW_BYTES  # bytes that may be sent to the other end
         self.read_ended = False  # the socket has no more to read
         self.peer_ended = False  # the other end sends no more
-        self.shut = False  # and the socket was told
+        self.shut = False  # and the socket was shut down for writing
         self.watched = 0
 
 

@@ -258,7 +258,7 @@ class _Source:
                 alone = (
                     not isinstance(node, ast.Lambda) or len(codes) == len(self._by_key[key]) == 1
                 )
-                self._known[number] = codes[0] if alone else self._told_apart(node)
+                self._known[number] = codes[0] if alone else self._lambda_code(node)
             return self._known[number]
 
     def path(self, number: int) -> tuple[tuple[str, int], ...]:
@@ -279,7 +279,7 @@ class _Source:
             found.setdefault((code.co_name, code.co_firstlineno), []).append(code)
         return found
 
-    def _told_apart(self, node: Any) -> types.CodeType:
+    def _lambda_code(self, node: Any) -> types.CodeType:
         """Return the code of one of several lambdas of a line: it alone is compiled as if it
         stood on another line.
         """

@@ -226,7 +226,7 @@ def test_a_volume_that_must_be_there_and_is_not_is_not_made(
     need_docker: docker.DockerClient, in_docker: DockerBench
 ) -> None:
     volume = Volume.from_name(f"test-{secrets.token_hex(6)}", create_if_missing=False)
-    with pytest.raises(EngineError, match="is not there"):
+    with pytest.raises(EngineError, match="does not exist"):
         in_docker.engine.launch(in_docker.describe(mounts=(Mount("/weights", volume),)))
     with pytest.raises(docker.errors.NotFound):
         need_docker.volumes.get(f"{VOLUME_PREFIX}{volume.name}")

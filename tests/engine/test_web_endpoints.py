@@ -552,7 +552,7 @@ def test_a_query_chooses_the_instance_of_a_class_with_parameters(street: Street)
     for query, said in (
         ({"x": 1}, "needs size"),
         ({"size": "big"}, "size is int, not 'big'"),
-        ({"size": 1, "colour": "red"}, "Nothing here takes 'colour'"),
+        ({"size": 1, "colour": "red"}, "There is no argument 'colour' here"),
     ):
         answer = ask(**query)
         assert (answer.status_code, said in answer.text) == (400, True)

@@ -53,7 +53,7 @@ def test_values_are_read_as_the_types_that_the_class_declares() -> None:
         ("name=a&size=1.5", "size is int, not '1.5'"),
         ("name=a&fast=perhaps", "fast is bool, not 'perhaps'"),
         ("name=a&raw=b", "raw can't be given in a query: it is bytes"),
-        ("name=a&colour=red", "Nothing here takes 'colour'; there are name, size"),
+        ("name=a&colour=red", "There is no argument 'colour' here, only name, size"),
     ],
 )
 def test_a_query_that_fits_no_instance_is_refused(query: str, said: str) -> None:

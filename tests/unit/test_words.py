@@ -21,6 +21,8 @@ WORDS = (
     "tells of",
     "to be had",
     "of ours",
+    "told",
+    "tells",
 )
 _GAP = r"[\s#*]+"  # a line break of a comment too
 _PATTERN = re.compile(
@@ -29,7 +31,7 @@ _PATTERN = re.compile(
 
 
 def _files() -> list[Path]:
-    found = [ROOT / "README.md", *ROOT.glob("docs/*.md")]
+    found = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *ROOT.glob("docs/**/*.md")]
     for folder, suffixes in (("lifecycle_magic", {".py"}), ("js/src", {".ts", ".css"})):
         found += [path for path in (ROOT / folder).rglob("*") if path.suffix in suffixes]
     return sorted(found)

@@ -132,7 +132,7 @@ class Clients:
     def version(self) -> EngineVersion:
         """Return a description of the engine. Raises `EngineUnavailable` if nothing does."""
         if self._version is None:
-            with self.use("tell its version"):
+            with self.use("report its version"):
                 pass
         assert self._version is not None
         return self._version
@@ -159,7 +159,7 @@ def translated(doing: str, location: Location) -> Iterator[None]:
     except (requests.exceptions.Timeout, urllib3.exceptions.TimeoutError):
         raise EngineError(
             f"the engine at {location.shown} did not {doing} in time: it may be overloaded; "
-            "docker ps tells whether it answers"
+            "check it with docker ps"
         ) from None
     except (
         requests.exceptions.RequestException,

@@ -40,7 +40,7 @@ def ended(clients: Clients, container: str) -> Ended | None:
     """
     import docker.errors
 
-    with clients.use("tell how a container ended") as api:
+    with clients.use("find out how a container ended") as api:
         try:
             _await_end(api, container)
             state = api.inspect_container(container)["State"]
@@ -129,8 +129,8 @@ def _from_events(api: APIClient, container: str) -> Ended | None:
             oom = True
         elif action == "die":
             over = True
-            told = event["Actor"]["Attributes"]
-            code = int(told.get("exitCode") or told.get("containerExitCode") or 0)
+            facts = event["Actor"]["Attributes"]
+            code = int(facts.get("exitCode") or facts.get("containerExitCode") or 0)
         elif action in ("destroy", "remove"):
             over = True
             break

@@ -95,7 +95,7 @@ def read(clients: Clients) -> Facts:
             f"{spoken.version} with version {spoken.api} of the API, and 1.40 is needed. "
             "Fix: update it to Docker 19.03 or newer"
         )
-    with clients.use("tell about itself") as api:
+    with clients.use("describe itself") as api:
         facts = Facts.of(api.info(), api.api_version, is_podman=spoken.is_podman)
     if facts.os_type != "linux":
         raise EngineUnavailable(

@@ -21,7 +21,7 @@ _KERNEL = f"{sys.version_info.major}.{sys.version_info.minor}"
 _MINORS, _NO_COMMAND = 60, 125  # exit codes: 3.x is 60 + x; from 125 on they are the engine's own
 _PYTHON = re.compile(r"python|conda|pypy|\buv\b(?! pip)")
 
-# Tells the minor version by the exit code: nothing has to be read from a log.
+# Reports the minor version by the exit code: nothing has to be read from a log.
 _PROBE = f"import sys; sys.exit(sys.version_info[0] == 3 and {_MINORS} + sys.version_info[1])"
 
 
@@ -79,7 +79,7 @@ def check_base(image: Image, minor: int | None, arch: str, engine_arch: str) -> 
     if minor is None and arch and engine_arch and arch != engine_arch:
         raise BuildError(
             f"{base} is for the platform linux/{arch}, and this engine runs linux/{engine_arch}: "
-            f"name an image that is there for linux/{engine_arch}, such as Image.debian_slim(), "
+            f"name an image that exists for linux/{engine_arch}, such as Image.debian_slim(), "
             f"or remove this one (docker rmi) and pull it with --platform linux/{engine_arch}"
         )
     others = (step for step in image.steps if not isinstance(step, PipInstall))

@@ -36,7 +36,7 @@ def require_volumes(api: APIClient, mounts: Sequence[Mount], facts: Facts) -> No
             api.inspect_volume(volume_name(mount))
         except docker.errors.NotFound:
             raise EngineError(
-                f"the volume {mount.volume.name!r} for {mount.path} is not there, and "
+                f"the volume {mount.volume.name!r} for {mount.path} does not exist, and "
                 "create_if_missing is False: check its name, or have it created"
             ) from None
 

@@ -106,11 +106,9 @@ def of_launch(launch: Launch, host: Host) -> Honoured:
     if launch.block_network and not host.sandboxed:
         refused.append(f"block_network=True needs a sandbox: {host.sandbox_fix}")
     elif launch.block_network and not host.unix:
-        refused.append(
-            "block_network=True needs a Unix socket, and this engine was told to use TCP"
-        )
+        refused.append("block_network=True needs a Unix socket, and this engine uses TCP")
     if launch.keep and not host.unix:
-        refused.append("keep needs a Unix socket, and this engine was told to use TCP")
+        refused.append("keep needs a Unix socket, and this engine uses TCP")
     if launch.gpu and not host.gpus:
         refused.append(f"{launch.gpu[0]}: no GPU is on this machine. Fix: omit gpu=")
     elif launch.gpu and (missing := lacking(launch.gpu, host.gpus)):

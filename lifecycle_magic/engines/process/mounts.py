@@ -29,7 +29,7 @@ def make(store: Store, folder: Path, place: Path, mounts: Sequence[Mount]) -> li
             (store.folder("volumes") / source.name).mkdir(mode=0o700, exist_ok=True)
         elif not source.is_dir():
             raise EngineError(
-                f"the volume {mount.volume} for {mount.path} is not there: "
+                f"the volume {mount.volume} for {mount.path} does not exist: "
                 f"make the folder {source}, or omit create_if_missing=False"
             )
         mode: Literal["ro", "rw"] = "ro" if mount.volume.is_read_only else "rw"

@@ -153,8 +153,8 @@ def _checked(fixed: Fixed):  # type: ignore[no-untyped-def]
         raise InvalidError(f"engine={fixed.url!r}: a name can't begin with a hyphen")
     if where.scheme != "ssh" and fixed.tls is None and is_far(fixed.url):
         raise InvalidError(
-            f"engine={fixed.url!r}: without TLS, anybody on the way reads and changes what is sent "
-            "there, secrets included. Fix: set DOCKER_CERT_PATH to the folder with ca.pem, "
+            f"engine={fixed.url!r}: without TLS, others on the way can read and change what is "
+            "sent there, secrets included. Fix: set DOCKER_CERT_PATH to the folder with ca.pem, "
             "cert.pem and key.pem, or write ssh://user@host"
         )
     return where

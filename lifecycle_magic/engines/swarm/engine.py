@@ -82,11 +82,13 @@ class SwarmEngine(DockerEngine):
         services.require_manager(self._swarm(), self.address)
         nodes = self.nodes(anew=True)
         ready = sum(node.ready for node in nodes)
-        told = f"{ready} nodes" if ready == len(nodes) else f"{ready} of {len(nodes)} nodes ready"
-        return f"Docker Swarm {self._profile.facts.version} at {self.address}, {told}"
+        counted = (
+            f"{ready} nodes" if ready == len(nodes) else f"{ready} of {len(nodes)} nodes ready"
+        )
+        return f"Docker Swarm {self._profile.facts.version} at {self.address}, {counted}"
 
     def _swarm(self) -> dict[str, Any]:
-        with self._clients.use("tell about its swarm") as api:
+        with self._clients.use("describe its swarm") as api:
             return dict(api.info().get("Swarm") or {})
 
     def nodes(self, *, anew: bool = False) -> list[Node]:
@@ -247,7 +249,7 @@ class SwarmEngine(DockerEngine):
 
     def _task_of(self, container: str) -> services.Task | None:
         names = {node.id: node.name for node in self.nodes()}
-        with self._clients.use("tell how a service ended") as api:
+        with self._clients.use("find out how a service ended") as api:
             return services.last_task(api, container, names)
 
     def _keep_output(self, container: str, run_dir: Path) -> None:

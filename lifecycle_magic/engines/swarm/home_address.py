@@ -44,11 +44,11 @@ def home_address(url: str, node: str) -> HomeAddress:
     target = where.hostname if where.scheme in ("tcp", "https") and where.hostname else node
     found = _source_to(target)
     if found is None or ipaddress.ip_address(found).is_loopback:
-        told = (
+        reason = (
             f"the route to {target} begins at {found}" if found else f"no route leads to {target}"
         )
         raise EngineError(
-            f"no address of this machine is known that the swarm's nodes reach: {told}. {_FIX}"
+            f"no address of this machine is known that the swarm's nodes reach: {reason}. {_FIX}"
         )
     return HomeAddress(found, 0, found)
 

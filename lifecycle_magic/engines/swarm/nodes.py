@@ -30,12 +30,12 @@ class Node:
     note: str
 
     @classmethod
-    def of(cls, told: Mapping[str, Any]) -> Node:
+    def of(cls, answer: Mapping[str, Any]) -> Node:
         """Return a node as in the engine's ``/nodes``."""
-        described = told.get("Description") or {}
+        described = answer.get("Description") or {}
         resources = described.get("Resources") or {}
-        state = (told.get("Status") or {}).get("State", "unknown")
-        availability = told["Spec"].get("Availability", "active")
+        state = (answer.get("Status") or {}).get("State", "unknown")
+        availability = answer["Spec"].get("Availability", "active")
         kinds: dict[str, int] = {}
         for one in resources.get("GenericResources") or ():
             if named := one.get("NamedResourceSpec"):
@@ -43,13 +43,13 @@ class Node:
             elif counted := one.get("DiscreteResourceSpec"):
                 kinds[counted["Kind"]] = kinds.get(counted["Kind"], 0) + counted["Value"]
         return cls(
-            id=told["ID"],
-            name=described.get("Hostname") or told["ID"],
+            id=answer["ID"],
+            name=described.get("Hostname") or answer["ID"],
             ready=state == "ready" and availability == "active",
             cores=int(resources.get("NanoCPUs", 0) / _NANO) or 1,
             memory=int(resources.get("MemoryBytes", 0)),
             kinds=kinds,
-            labels=told["Spec"].get("Labels") or {},
+            labels=answer["Spec"].get("Labels") or {},
             note=state if state != "ready" else availability,
         )
 

@@ -43,16 +43,16 @@ def remove_unused(is_there: Callable[[str], bool]) -> list[str]:
 
     The records of images that a registry did not remove stay, for the next time.
     """
-    told = []
+    removed = []
     for pushed in _all():
         if is_there(pushed.image):
             continue
         if failure := _delete(pushed.reference):
-            told.append(f"nothing of {pushed.reference}: {failure}")
+            removed.append(f"nothing of {pushed.reference}: {failure}")
             continue
         pushed.record.unlink(missing_ok=True)
-        told.append(f"image {pushed.reference} of the registry")
-    return told
+        removed.append(f"image {pushed.reference} of the registry")
+    return removed
 
 
 def _folder() -> Path:

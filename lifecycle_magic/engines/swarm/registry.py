@@ -107,4 +107,4 @@ def _digest_of_push(stream: Any, name: str) -> str:
             )
         if digest := (line.get("aux") or {}).get("Digest"):
             return str(digest)
-    raise EngineError(f"the registry did not tell the digest of {name}")
+    raise EngineError(f"the registry reported no digest of {name}")

@@ -40,14 +40,14 @@ class Task(NamedTuple):
         return self.state in _ENDED
 
     @classmethod
-    def of(cls, told: Mapping[str, Any], nodes: Mapping[str, str]) -> Task:
+    def of(cls, answer: Mapping[str, Any], nodes: Mapping[str, str]) -> Task:
         """Return a task as the engine lists it; ``nodes`` are names by ids."""
-        status = told["Status"]
+        status = answer["Status"]
         state = str(status["State"])
-        node = nodes.get(told.get("NodeID") or "", "")
+        node = nodes.get(answer.get("NodeID") or "", "")
         container = status.get("ContainerStatus") or {}
         note = str(status.get("Err") or "")
-        if node and state not in (*_ENDED, "running") and told.get("DesiredState") == "shutdown":
+        if node and state not in (*_ENDED, "running") and answer.get("DesiredState") == "shutdown":
             state, note = "orphaned", f"{node} was lost before it started"
         if not note and state == "preparing":
             note = f"{node or 'its node'} pulls the image"
@@ -146,12 +146,12 @@ def last_task(api: Any, service: str, nodes: Mapping[str, str]) -> Task | None:
     import docker.errors
 
     try:
-        told = api.tasks(filters={"service": service})
+        answer = api.tasks(filters={"service": service})
     except docker.errors.APIError as error:
         if error.status_code != 404:
             raise
         return None
-    last = max(told, key=lambda one: one["CreatedAt"], default=None)
+    last = max(answer, key=lambda one: one["CreatedAt"], default=None)
     return None if last is None else Task.of(last, nodes)
 
 

@@ -15,8 +15,8 @@ __all__ = ["add_arguments", "run"]
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of ``swarm`` to its parser."""
     actions = parser.add_subparsers(dest="action", metavar="registry", required=True)
-    told = "start a registry in the swarm, which gives the nodes the images of classes"
-    registry = actions.add_parser("registry", help=told, description=told)
+    summary = "start a registry in the swarm, which gives the nodes the images of classes"
+    registry = actions.add_parser("registry", help=summary, description=summary)
     registry.add_argument(
         "--engine",
         default=os.environ.get("LIFECYCLE_MAGIC_ENGINE") or "swarm",

@@ -27,7 +27,7 @@ def write(
     *,
     modal: bool = False,
 ) -> str:
-    """Write the script of these classes to ``target``, and return what to tell the user.
+    """Write the script of these classes to ``target``, and return what to print.
 
     ``folder`` is for a Dockerfile with a server, ``modal`` for a script that runs on Modal. Raises
     `InvalidError` if it can't be written, or if another file is there.

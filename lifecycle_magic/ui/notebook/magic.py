@@ -34,7 +34,7 @@ def load(shell: Any) -> None:
     if keep_record.find_all(paths.state_root()):
         from lifecycle_magic.ui import kept_containers
 
-        print(kept_containers.told(paths.state_root()), end="")
+        print(kept_containers.waiting(paths.state_root()), end="")
         kept_containers.prepare(session.current())
 
 

@@ -59,7 +59,7 @@ class Panel(anywidget.AnyWidget):
     def __init__(self, session: Session) -> None:
         self._lock = threading.RLock()
         self._of = session
-        self._feed = Feed(session, self._told, lambda: sessions.opened() is session)
+        self._feed = Feed(session, self._show, lambda: sessions.opened() is session)
         super().__init__(session=self._feed.about())
         _answer_while_cells_run(self.comm)
         self.on_msg(self._asked)
@@ -67,7 +67,7 @@ class Panel(anywidget.AnyWidget):
 
     # --- sending ---------------------------------------------------------------------------------
 
-    def _told(self, changes: Mapping[str, Any]) -> None:
+    def _show(self, changes: Mapping[str, Any]) -> None:
         with self._lock, self.hold_sync():
             for name, value in changes.items():
                 setattr(self, name, value)
