@@ -59,8 +59,8 @@ class Newcomers:
     def admit(self, timeout: float) -> tuple[hello.Hello, Channel] | None:
         """Return the next admitted connection, or None after ``timeout`` seconds.
 
-        Raises `HandshakeError` as `hello.admit` does, and `OSError` if this process can open no
-        further descriptor although no newcomer holds one.
+        Raises `HandshakeError` as `hello.admit_channel` does, and `OSError` if this process can
+        open no further descriptor although no newcomer holds one.
         """
         end = time.monotonic() + timeout
         while (now := time.monotonic()) < end:

@@ -78,14 +78,13 @@ class Fingerprint:
     modules: Mapping[str, str] = field(default_factory=dict)
 
 
-def of_function(fn: Any, *, within: type | None = None) -> Fingerprint:
-    """Return the fingerprint of a function, with what ``fn`` reaches of ``within`` through
-    ``self``.
+def of_function(fn: Any) -> Fingerprint:
+    """Return the fingerprint of a function.
 
     >>> of_function(lambda x: x + 1).digest == of_function(lambda x: x + 1).digest
     True
     """
-    reader = _Reader(within, getattr(fn, "__module__", None))
+    reader = _Reader(None, getattr(fn, "__module__", None))
     return reader.finish(reader.encode(fn))
 
 

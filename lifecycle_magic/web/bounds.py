@@ -45,15 +45,15 @@ class ConnectionUse(enum.Enum):
 
 
 class Connections:
-    """The open connections of one kernel, at most ``limit``; by default a quarter of descriptors.
+    """The open connections of one kernel, at most ``limit``: a quarter of descriptors.
 
     At the limit, a new connection replaces the oldest that has sent no request yet; if there is
     none, the oldest that waits for its next request. If all connections have a request that is
     being answered, the new connection is closed.
     """
 
-    def __init__(self, limit: int | None = None) -> None:
-        self.limit = _connection_limit() if limit is None else limit
+    def __init__(self) -> None:
+        self.limit = _connection_limit()
         self._open: dict[Any, Callable[[], ConnectionUse]] = {}
 
     def __len__(self) -> int:

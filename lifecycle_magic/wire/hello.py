@@ -127,25 +127,16 @@ def introduce(
     return channel
 
 
-def admit(
-    sock: socket.socket, token: str, *, any_python: bool = False
+def admit_channel(
+    channel: Channel, token: str, *, any_python: bool = False
 ) -> tuple[Hello, Channel] | None:
-    """Do the kernel's side of the handshake.
+    """Do the kernel's side of the handshake on a channel, which accepts no frame larger than
+    `MAX_HELLO_BYTES` and may have read a part of the hello already.
 
     Return ``(Hello, Channel)`` for a container with the right token, otherwise None. A process with
     the wrong token gets the reason and is disconnected. That is not the container's fault, so
     nothing is raised. The right token with another protocol raises `HandshakeError`, and so does
     another Python minor, unless ``any_python`` says that code was packed for every supported one.
-    """
-    return admit_channel(Channel(sock, max_frame=MAX_HELLO_BYTES), token, any_python=any_python)
-
-
-def admit_channel(
-    channel: Channel, token: str, *, any_python: bool = False
-) -> tuple[Hello, Channel] | None:
-    """Do what `admit` does, on a channel that may have read a part of the hello already.
-
-    The channel must accept no frame larger than `MAX_HELLO_BYTES`.
     """
     hello = read_hello(channel)
     return admit_hello(channel, hello, token, any_python=any_python) if hello is not None else None
@@ -174,7 +165,7 @@ def admit_hello(
     is_key: bool = False,
     shares: bool = False,
 ) -> tuple[Hello, Channel] | None:
-    """Do what `admit` does, once the hello was read.
+    """Do what `admit_channel` does, once the hello was read.
 
     ``is_key``: the connection is for calls. ``shares``: memory is shared over it.
     """

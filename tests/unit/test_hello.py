@@ -48,6 +48,11 @@ class Dialler(threading.Thread):
         self.refusal = json.loads(bytes(answer.payload)).get("why", "")
 
 
+def admit(sock: socket.socket) -> tuple[hello.Hello, Channel] | None:
+    """Do the kernel's side of the handshake on a new connection."""
+    return hello.admit_channel(Channel(sock, max_frame=hello.MAX_HELLO_BYTES), TOKEN)
+
+
 RIGHT = hello.Hello(TOKEN, hello.DATA, 2, PROTOCOL, hello.python_minor())
 
 
@@ -56,7 +61,7 @@ def test_a_container_with_the_right_token_gets_in(
 ) -> None:
     guest, kernel = ends
     dialler = Dialler(guest, RIGHT)
-    admitted = hello.admit(kernel, TOKEN)
+    admitted = admit(kernel)
     dialler.join()
     assert admitted is not None
     assert (admitted[0].role, admitted[0].slot) == (hello.DATA, 2)
@@ -68,7 +73,7 @@ def test_a_wrong_token_is_refused_and_is_no_error_of_the_package(
 ) -> None:
     guest, kernel = ends
     dialler = Dialler(guest, RIGHT._replace(token="guessed"))
-    assert hello.admit(kernel, TOKEN) is None
+    assert admit(kernel) is None
     dialler.join()
     assert "wrong token" in dialler.refusal
 
@@ -86,7 +91,7 @@ def test_another_protocol_or_python_is_refused_by_name(
     guest, kernel = ends
     dialler = Dialler(guest, told)
     with pytest.raises(HandshakeError, match=named):
-        hello.admit(kernel, TOKEN)
+        admit(kernel)
     dialler.join()
     assert named in dialler.refusal
 
@@ -105,7 +110,7 @@ def test_what_is_no_hello_is_refused(
 ) -> None:
     guest, kernel = ends
     Channel(guest).send(Kind.HELLO, sent)
-    assert hello.admit(kernel, TOKEN) is None
+    assert admit(kernel) is None
 
 
 def test_a_first_frame_that_is_too_long_is_refused(
@@ -113,13 +118,13 @@ def test_a_first_frame_that_is_too_long_is_refused(
 ) -> None:
     guest, kernel = ends
     guest.sendall(b"LM\x01\x00" + b"\x00" * 4 + (1 << 40).to_bytes(8, "little"))
-    assert hello.admit(kernel, TOKEN) is None
+    assert admit(kernel) is None
 
 
 def test_a_silent_caller_is_refused(ends: tuple[socket.socket, socket.socket]) -> None:
     guest, kernel = ends
     guest.shutdown(socket.SHUT_WR)
-    assert hello.admit(kernel, TOKEN) is None
+    assert admit(kernel) is None
 
 
 def test_the_boot_file_is_private_and_is_removed_after_it_was_read(tmp_path: Path) -> None:
@@ -309,7 +314,7 @@ def test_a_start_takes_no_connection_for_calls(ends: tuple[socket.socket, socket
     guest, kernel = ends
     told = RIGHT._replace(role=hello.CALLS, token=hello.key_id(TOKEN))
     dialler = Dialler(guest, told)
-    assert hello.admit(kernel, TOKEN) is None
+    assert admit(kernel) is None
     dialler.join()
     assert "wrong token" in dialler.refusal
 
@@ -323,7 +328,7 @@ def test_memory_that_is_passed_right_behind_the_answer_arrives() -> None:
 
             def sendall(self, data: Any, flags: int = 0) -> None:
                 super().sendall(data, flags)
-                admitted = hello.admit(near, TOKEN)
+                admitted = admit(near)
                 assert admitted is not None
                 shared = Shared(near)
                 self.name = shared.place([memoryview(b"weights")])

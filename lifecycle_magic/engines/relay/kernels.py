@@ -76,7 +76,6 @@ class KeptSockets:
         self._run = run
         self._selector = selector
         self._on_request = on_request
-        self._on_kernel = on_kernel
         self._waiting: deque[socket.socket] = deque()
         self._carried: list[socket.socket] = []
         self._listeners: list[socket.socket] = []

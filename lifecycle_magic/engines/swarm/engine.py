@@ -55,8 +55,8 @@ class SwarmEngine(DockerEngine):
     builds, pushes and has the volumes.
     """
 
-    def __init__(self, name: str, location: FarLocation, *, young: float = 600.0) -> None:
-        super().__init__(name, location, transport="relay", young=young)
+    def __init__(self, name: str, location: FarLocation) -> None:
+        super().__init__(name, location, transport="relay")
         self._location = location
         self._registry = Registry(self._clients)
         self._configs = GuestConfigs(self._clients)

@@ -53,7 +53,6 @@ class Draft:
         self.key = self.entry.key
         self.handle = Cls(self)
         self.card: Card | None = None
-        self.was_deployed = False
         self.has_failed = False
 
     @property
@@ -89,7 +88,6 @@ class Draft:
         self.has_failed = True  # until it has succeeded
         self.card = self._deploy(self)
         self.has_failed = False
-        self.was_deployed = True
 
     def accept(self) -> None:
         """Make this the newest declaration of its name, which its service runs or will run."""
