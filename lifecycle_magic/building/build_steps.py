@@ -15,11 +15,11 @@ from typing import Literal
 from lifecycle_magic.engines.output_tail import OutputTail
 from lifecycle_magic.lifecycle.states import BuildStep, Event
 
-__all__ = ["Build", "Builds", "Step"]
+__all__ = ["Build", "Builds", "StepProgress"]
 
 
 @dataclass(frozen=True)
-class Step:
+class StepProgress:
     """A step of an image build.
 
     ``began`` is in seconds since the epoch; ``seconds`` is the duration, None while the step runs;
@@ -50,10 +50,10 @@ class Build:
     def __init__(self) -> None:
         self.total = 0  # the number of steps, as far as known
         self.output = OutputTail()  # of the step that began last
-        self._steps: dict[int, Step] = {}
+        self._steps: dict[int, StepProgress] = {}
 
     @property
-    def steps(self) -> tuple[Step, ...]:
+    def steps(self) -> tuple[StepProgress, ...]:
         """The known steps, in their order."""
         return tuple(self._steps[number] for number in sorted(self._steps))
 
@@ -62,7 +62,7 @@ class Build:
         """Return whether a step runs now."""
         return any(step.seconds is None for step in self._steps.values())
 
-    def take(self, event: BuildStep) -> Step | None:
+    def take(self, event: BuildStep) -> StepProgress | None:
         """Apply one event and return its step, None for output of a step that does not run."""
         known = self._steps.get(event.step)
         if event.status == "output":
@@ -79,15 +79,15 @@ class Build:
         if event.status == "running":
             # A known step is tried again in another way.
             began = event.at if known is None else known.began
-            return self._set(Step(event.step, event.text, "running", began))
+            return self._set(StepProgress(event.step, event.text, "running", began))
         began = event.at if known is None else known.began
         seconds = max(0.0, event.at - began) if event.seconds is None else event.seconds
         detail = known.detail if known is not None and event.status == "failed" else ""
         return self._set(
-            Step(event.step, event.text, event.status, event.at - seconds, seconds, detail)
+            StepProgress(event.step, event.text, event.status, event.at - seconds, seconds, detail)
         )
 
-    def _set(self, step: Step) -> Step:
+    def _set(self, step: StepProgress) -> StepProgress:
         self._steps[step.number] = step
         return step
 
@@ -99,14 +99,14 @@ class Builds:
         self._builds: dict[str, Build] = {}
         self._lock = threading.Lock()
 
-    def take(self, event: Event) -> Step | None:
+    def take(self, event: Event) -> StepProgress | None:
         """Apply one event and return its step, None for other events and stray output."""
         if not isinstance(event, BuildStep):
             return None
         with self._lock:
             return self._builds.setdefault(event.service, Build()).take(event)
 
-    def last(self, key: str) -> tuple[tuple[Step, ...], int]:
+    def last(self, key: str) -> tuple[tuple[StepProgress, ...], int]:
         """Return the known steps of the class's last build, and their total number."""
         with self._lock:
             build = self._builds.get(key)

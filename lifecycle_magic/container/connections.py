@@ -6,7 +6,7 @@ import socket
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from lifecycle_magic.container.control import ControlConnection, SupervisorMessage
+from lifecycle_magic.container.control import SupervisorConnection, SupervisorMessage
 from lifecycle_magic.container.handshake import Handshake
 from lifecycle_magic.container.idle_memory import IdleMemory
 from lifecycle_magic.container.slots import Slot
@@ -31,7 +31,7 @@ class Connections:
 
     def __init__(self) -> None:
         self.slots: list[Slot] = []
-        self.control: ControlConnection | None = None  # until its end
+        self.control: SupervisorConnection | None = None  # until its end
         self.begun: BegunPageReader | None = None
         self.show_start: Callable[[str, str], None] | None = None  # while enter runs
         self._sockets: list[socket.socket] = []  # all of them, including the listener
@@ -72,7 +72,7 @@ class Connections:
             Slot(container, channel, TicketFifo(path) if path else None)
             for channel, path in zip(data, self._tickets, strict=True)
         ]
-        self.control = ControlConnection(sock, event_loop, on_message, on_end)
+        self.control = SupervisorConnection(sock, event_loop, on_message, on_end)
         self.control.watch()
 
     def show_in_cell(self, stream: str, text: str) -> None:

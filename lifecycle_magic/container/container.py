@@ -34,7 +34,7 @@ from lifecycle_magic.container.handshake import NOT_CONNECTED, startup_timeout_e
 from lifecycle_magic.container.prompt_answers import PromptAnswers
 from lifecycle_magic.container.shutdown import Shutdown
 from lifecycle_magic.container.slots import Plan, RunningInput, Slot
-from lifecycle_magic.container.worker_answers import REPORT_WAIT_SECONDS, KeptFrames
+from lifecycle_magic.container.worker_answers import REPORT_WAIT_SECONDS, FramesReference
 from lifecycle_magic.engines.base import Engine
 from lifecycle_magic.exception import StartError
 from lifecycle_magic.lifecycle.states import (
@@ -50,7 +50,7 @@ from lifecycle_magic.wire.messages import Swap
 
 if TYPE_CHECKING:
     from lifecycle_magic.gpus.device import Gpu
-    from lifecycle_magic.gpus.leases import Lease, Leases
+    from lifecycle_magic.gpus.leases import GpuLease, GpuLeases
 
 _log = logging.getLogger(__name__)
 
@@ -100,7 +100,7 @@ class Container:
         self.connections = Connections()
         self.prompt_answers = PromptAnswers()
         self.gpus = ContainerGpus()
-        self.kept_frames: KeptFrames | None = None  # of the last exception there
+        self.kept_frames: FramesReference | None = None  # of the last exception there
         self.is_launching = False  # the engine was asked to start it and has not returned its id
         self._shutdown = Shutdown(self)
         self._is_silent = False  # its exit was awaited for REPORT_WAIT_SECONDS, in vain
@@ -183,7 +183,7 @@ class Container:
             self.check_not_killed()
         self.connections.watch(self, self._on_message, self._shutdown.on_disconnected)
 
-    def hold_gpus(self, leases: Leases, lease: Lease, devices: Sequence[Gpu]) -> None:
+    def hold_gpus(self, leases: GpuLeases, lease: GpuLease, devices: Sequence[Gpu]) -> None:
         """Hold leased GPUs until the exit. Raises if the container was killed meanwhile."""
         with self.lock:
             self.gpus.set(leases, lease, devices)

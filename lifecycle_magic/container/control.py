@@ -20,11 +20,11 @@ from lifecycle_magic.threads.event_loop import EventLoop
 from lifecycle_magic.wire import clock
 
 __all__ = [
-    "ControlConnection",
     "ExitStarted",
     "KeepTerms",
     "PrintedOutput",
     "SettleRequest",
+    "SupervisorConnection",
     "SupervisorMessage",
     "read",
 ]
@@ -71,7 +71,7 @@ SupervisorMessage = PrintedOutput | ExitStarted | SettleRequest | Report
 """A message of a supervisor. Its report is the last one."""
 
 
-class ControlConnection:
+class SupervisorConnection:
     """A control connection, from `watch` until the supervisor has exited.
 
     ``on_message`` gets each message and ``on_end`` is called once, both on the event loop's thread.

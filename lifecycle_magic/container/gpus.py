@@ -17,7 +17,7 @@ from lifecycle_magic.lifecycle.states import WARM_STATES
 if TYPE_CHECKING:
     from lifecycle_magic.container.container import Container
     from lifecycle_magic.gpus.device import Gpu
-    from lifecycle_magic.gpus.leases import Lease, Leases
+    from lifecycle_magic.gpus.leases import GpuLease, GpuLeases
 
 __all__ = ["ContainerGpus", "NotNeeded", "end_holders", "follow", "take"]
 
@@ -44,15 +44,15 @@ class ContainerGpus:
         self.devices: tuple[Gpu, ...] = ()
         self.is_wanted: Callable[[], bool] = lambda: True
         self.on_shortage: Callable[[], bool] = lambda: False
-        self._leases: Leases | None = None
-        self._lease: Lease | None = None
+        self._leases: GpuLeases | None = None
+        self._lease: GpuLease | None = None
 
     @property
     def share(self) -> int | None:
         """Return the MiB of a device that the container shares; None if it has all of it."""
         return self._lease.memory if self._lease is not None else None
 
-    def set(self, leases: Leases, lease: Lease, devices: Sequence[Gpu]) -> None:
+    def set(self, leases: GpuLeases, lease: GpuLease, devices: Sequence[Gpu]) -> None:
         """Hold a lease."""
         self._leases, self._lease, self.devices = leases, lease, tuple(devices)
 
@@ -76,9 +76,9 @@ def follow(container: Container) -> None:
     """Have an adopted container hold the lease that it has from the kernel before."""
     if not container.plan.launch.gpu:
         return
-    from lifecycle_magic.gpus.leases import Leases
+    from lifecycle_magic.gpus.leases import GpuLeases
 
-    leases = Leases(state_root())
+    leases = GpuLeases(state_root())
     for lease in leases.held():
         if lease.container == container.name and lease.process is not None:
             mine = leases.set_process(replace(lease, owner=Owner.me()), lease.process)
@@ -96,12 +96,12 @@ def take(container: Container, show: Callable[[str, str], None], seconds: float)
     if not launch.gpu:
         return
     from lifecycle_magic.gpus import inventory
-    from lifecycle_magic.gpus.leases import Leases
+    from lifecycle_magic.gpus.leases import GpuLeases
 
     gpus = container.engine.gpus()
     if not gpus:
         return  # the engine chooses
-    leases = Leases(state_root())
+    leases = GpuLeases(state_root())
     uses = inventory.uses() if len(gpus) > 1 else {}
     deadline = time.monotonic() + seconds
     shown, show_at = False, time.monotonic() + QUIET_SECONDS
@@ -143,7 +143,7 @@ def end_holders(containers: Sequence[Container], why: str) -> bool:
     return bool(holders)
 
 
-def _missing(container: Container, gpus: Sequence[Gpu], leases: Leases) -> str:
+def _missing(container: Container, gpus: Sequence[Gpu], leases: GpuLeases) -> str:
     """Return what is asked for, who holds it, and how to free or share it."""
     asked = " or ".join(map(str, container.plan.launch.gpu))
     by_id = {gpu.id: gpu for gpu in gpus}

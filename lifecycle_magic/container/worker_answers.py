@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "REPORT_WAIT_SECONDS",
-    "KeptFrames",
+    "FramesReference",
     "broken",
     "death_error",
     "load_code",
@@ -31,7 +31,7 @@ __all__ = [
 __all__ += ["run_enter"]
 
 
-class KeptFrames(NamedTuple):
+class FramesReference(NamedTuple):
     """The frames of the last exception of a method that a container keeps.
 
     ``at`` is when the exception arrived, in seconds since the epoch.
@@ -163,5 +163,5 @@ def read_failure(
     except WireError as error:
         return broken(container, str(error))
     if found.frames:
-        container.kept_frames = KeptFrames(found.frames, time.time())
+        container.kept_frames = FramesReference(found.frames, time.time())
     return rebuild(found, container.plan.title(method), stays=stays), None

@@ -28,7 +28,7 @@ LABEL = "lifecycle-magic"  # every label of this package is LABEL + ".<name>"
 
 
 @dataclass(frozen=True)
-class Mount:
+class VolumeMount:
     """A volume at an absolute path inside the container."""
 
     path: str
@@ -54,7 +54,7 @@ class Launch:
     run_dir: Path
     guest_dir: Path
     labels: Mapping[str, str]
-    mounts: tuple[Mount, ...] = ()
+    mounts: tuple[VolumeMount, ...] = ()
     cpu: float | None = None
     memory: int | None = None
     gpu: tuple[GpuRequest, ...] = ()

@@ -25,13 +25,13 @@ from lifecycle_magic.host.owner import Owner
 from lifecycle_magic.host.paths import matching, private_folder
 from lifecycle_magic.host.private_file import write_private
 
-__all__ = ["Lease", "Leases"]
+__all__ = ["GpuLease", "GpuLeases"]
 
 _MAX_GPUS = 1024
 
 
 @dataclass(frozen=True)
-class Lease:
+class GpuLease:
     """The GPUs of one container.
 
     ``gpus`` are ids; ``memory`` (MiB) is set for a share of one device. ``owner`` is the kernel,
@@ -61,7 +61,7 @@ class Lease:
         return f"{self.container} of {self.cls}{whose}"
 
 
-class Leases:
+class GpuLeases:
     """The leases below the state folder ``root``. Safe from any thread and any process."""
 
     def __init__(self, root: Path) -> None:
@@ -75,7 +75,7 @@ class Leases:
         container: str,
         cls: str,
         uses: Mapping[str, GpuUse],
-    ) -> tuple[Lease, tuple[Gpu, ...]] | None:
+    ) -> tuple[GpuLease, tuple[Gpu, ...]] | None:
         """Lease devices for a container; return None if no alternative has enough free ones."""
         with self._locked(fcntl.LOCK_EX):
             held = self._held(remove=True)
@@ -85,18 +85,18 @@ class Leases:
                 return None
             ids = tuple(gpu.id for gpu in found)
             share = requests[0].memory  # of all alternatives
-            lease = Lease(container, cls, ids, share, Owner.me(), since=time.time())
+            lease = GpuLease(container, cls, ids, share, Owner.me(), since=time.time())
             self._write(lease)
             return lease, found
 
-    def set_process(self, lease: Lease, process: Owner) -> Lease:
+    def set_process(self, lease: GpuLease, process: Owner) -> GpuLease:
         """Record the process that lives as long as the container, and return the new lease."""
         lease = replace(lease, process=process)
         with self._locked(fcntl.LOCK_EX):
             self._write(lease)
         return lease
 
-    def release(self, lease: Lease) -> None:
+    def release(self, lease: GpuLease) -> None:
         """Give the devices back, once the container's own process has ended too."""
         with self._locked(fcntl.LOCK_EX):
             lease = replace(lease, released=True)
@@ -105,14 +105,14 @@ class Leases:
             else:
                 self._path(lease).unlink(missing_ok=True)
 
-    def held(self) -> list[Lease]:
+    def held(self) -> list[GpuLease]:
         """Return the leases that are held now, oldest first."""
         if not self._folder.is_dir():
             return []
         with self._locked(fcntl.LOCK_SH):
             return self._held(remove=False)
 
-    def _held(self, *, remove: bool) -> list[Lease]:
+    def _held(self, *, remove: bool) -> list[GpuLease]:
         found = []
         for path in sorted(matching(self._folder, "*.json")):
             lease = _read(path)
@@ -122,10 +122,10 @@ class Leases:
                 path.unlink(missing_ok=True)
         return sorted(found, key=lambda one: (one.since, one.container))
 
-    def _path(self, lease: Lease) -> Path:
+    def _path(self, lease: GpuLease) -> Path:
         return self._folder / f"{lease.container}.json"
 
-    def _write(self, lease: Lease) -> None:
+    def _write(self, lease: GpuLease) -> None:
         private_folder(self._folder)
         write_private(self._path(lease), json.dumps(asdict(lease)))
 
@@ -140,13 +140,13 @@ class Leases:
                 fcntl.flock(file, fcntl.LOCK_UN)  # a forked child has the same open file
 
 
-def _read(path: Path) -> Lease | None:
+def _read(path: Path) -> GpuLease | None:
     try:
         record = run_files.read_object(path)
         if not isinstance(record.get("gpus"), list):
             raise ValueError("a lease without a list of GPUs")
         process = record.get("process")
-        return Lease(
+        return GpuLease(
             container=path.stem,
             cls=checked_json.string("cls", record.get("cls")),
             gpus=tuple(checked_json.string("gpus", one) for one in record["gpus"][:_MAX_GPUS]),

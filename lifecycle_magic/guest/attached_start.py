@@ -28,7 +28,7 @@ import time
 from lifecycle_magic.guest import end_report, files, start
 from lifecycle_magic.guest.keeping import SOCKET
 from lifecycle_magic.wire.multiplexer import Multiplexer
-from lifecycle_magic.wire.mux_channel import Stream
+from lifecycle_magic.wire.mux_channel import NonblockingStream
 from lifecycle_magic.wire.mux_frames import FrameKind
 from lifecycle_magic.wire.packed_files import unpack
 from lifecycle_magic.wire.tls_stream import TlsStream
@@ -142,7 +142,12 @@ class _Child:
     """
 
     def __init__(
-        self, run: str, listeners: dict[str, socket.socket], over: int, lost: int, stream: Stream
+        self,
+        run: str,
+        listeners: dict[str, socket.socket],
+        over: int,
+        lost: int,
+        stream: NonblockingStream,
     ) -> None:
         self._run = run
         self._listeners = listeners

@@ -148,7 +148,7 @@ class ForeignCalls:
         if not self._kind().is_async:
             return items
         other = foreign_items.stream_async(self._reach, self._where, args, kwargs)
-        return foreign_items.EitherItems(items, other)
+        return foreign_items.ForeignItems(items, other)
 
     def _remote_gen_aio(self, *args: Any, **kwargs: Any) -> AsyncIterator[Any]:
         """Return an asynchronous iterator over the items that the method yields."""

@@ -11,7 +11,7 @@ from lifecycle_magic.guest.session_connection import Answer, Reach, begin
 from lifecycle_magic.wire.frames import Kind
 from lifecycle_magic.wire.nested import ITEMS
 
-__all__ = ["EitherItems", "stream", "stream_async"]
+__all__ = ["ForeignItems", "stream", "stream_async"]
 
 
 def stream(
@@ -65,7 +65,7 @@ async def stream_async(
                 used.send(Kind.ABANDON, number)
 
 
-class EitherItems:
+class ForeignItems:
     """The items of an ``async def`` generator method, for a ``for`` or for an ``async for``."""
 
     def __init__(

@@ -10,7 +10,7 @@ from typing import Any
 
 from lifecycle_magic.exception import Error
 from lifecycle_magic.guest.answers import Wait, value_of
-from lifecycle_magic.guest.session_connection import Answer, Target, connection
+from lifecycle_magic.guest.session_connection import Answer, CallTarget, connection
 from lifecycle_magic.wire.frames import Kind
 from lifecycle_magic.wire.nested import OBJECTS, REMOTE
 
@@ -40,7 +40,7 @@ def start(request: tuple[Any, ...]) -> Future[Any]:
             pass  # cancelled meanwhile
 
     used = connection()
-    number = used.ask(Target(OBJECTS, b"", "", where), REMOTE, request, {}, receive)
+    number = used.ask(CallTarget(OBJECTS, b"", "", where), REMOTE, request, {}, receive)
 
     def on_done(done: Future[Any]) -> None:
         if done.cancelled():

@@ -19,7 +19,7 @@ from lifecycle_magic.guest.method_calls import CALL_METHODS, NO_ARGUMENTS, calls
 from lifecycle_magic.guest.session_address import session
 
 if TYPE_CHECKING:
-    from lifecycle_magic.guest.session_connection import Target
+    from lifecycle_magic.guest.session_connection import CallTarget
 
 __all__ = ["ForeignClass", "ForeignFunction", "ForeignObject", "handle_of", "object_transport"]
 
@@ -160,9 +160,9 @@ class ForeignObject:
             self._local_instance = made
         return self._local_instance
 
-    def _target(self, name: str) -> Target:
+    def _target(self, name: str) -> CallTarget:
         """Return what a call of the method reaches."""
-        from lifecycle_magic.guest.session_connection import Target
+        from lifecycle_magic.guest.session_connection import CallTarget
 
         given = self._pickled
         if given is None:
@@ -172,7 +172,7 @@ class ForeignObject:
             if buffers:
                 given = dumps_by_value((self._args, self._kwargs))
             self._pickled = given
-        return Target(self._cls._key, given, name, f"{self._cls.__name__}().{name}")
+        return CallTarget(self._cls._key, given, name, f"{self._cls.__name__}().{name}")
 
     def __reduce__(self) -> tuple[Any, ...]:
         return travel_object, (self._cls.__wrapped__, self._args, self._kwargs, self._cls._key)
@@ -250,10 +250,10 @@ class ForeignFunction:
         vars(self)[name] = found
         return found
 
-    def _target(self) -> Target:
-        from lifecycle_magic.guest.session_connection import Target
+    def _target(self) -> CallTarget:
+        from lifecycle_magic.guest.session_connection import CallTarget
 
-        return Target(self._key, NO_ARGUMENTS, "call", self.__name__)
+        return CallTarget(self._key, NO_ARGUMENTS, "call", self.__name__)
 
     def __call__(self, *args: Any, **kwargs: Any) -> NoReturn:
         name = self.__name__

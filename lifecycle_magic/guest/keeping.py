@@ -33,7 +33,7 @@ from lifecycle_magic.wire import ticket_fifo
 from lifecycle_magic.wire.hello import BootFile
 from lifecycle_magic.wire.ticket_fifo import TicketFifo
 
-__all__ = ["SOCKET", "Adopted", "Keeping"]
+__all__ = ["SOCKET", "AdoptingKernel", "Keeping"]
 
 SOCKET = "kept"
 """The name of the socket in the run folder."""
@@ -54,7 +54,7 @@ LONGEST_INPUT_SECONDS = 86_400.0
 _CREDENTIALS_BYTES = 12  # pid, uid, gid: struct ucred of unix(7)
 
 
-class Adopted(NamedTuple):
+class AdoptingKernel(NamedTuple):
     """The connections to the kernel that has adopted the container."""
 
     boot: BootFile
@@ -109,7 +109,7 @@ class Keeping:
         self._adopter: _Request | None = None  # waits for the end of the running inputs
         self._connecting = False
         self._is_over = False  # the container stops
-        self._outcome: Adopted | None = None  # set by the thread that connects
+        self._outcome: AdoptingKernel | None = None  # set by the thread that connects
 
     # --- what the kernel says ----------------------------------------------------------------
 
@@ -190,7 +190,7 @@ class Keeping:
             request, self._adopter = self._adopter, None
             self._begin_connecting(request)
 
-    def take_adopted(self) -> Adopted | None:
+    def take_adopted(self) -> AdoptingKernel | None:
         """Return the connections to a kernel once there are some, and end the wait."""
         found, self._outcome = self._outcome, None
         if found is not None:
@@ -358,7 +358,7 @@ class Keeping:
                 raise ValueError("the kernel expects another number of connections")
             connected = connect(boot, CONNECT_SECONDS, to_pass_on=True)
             connected.set_timeout(None)
-            self._outcome = Adopted(boot, connected)
+            self._outcome = AdoptingKernel(boot, connected)
         except (OSError, RuntimeError, ValueError, TypeError) as error:
             if connected is not None:
                 connected.close()

@@ -10,7 +10,7 @@ from lifecycle_magic.decorators.marks import Marks
 
 if TYPE_CHECKING:
     from lifecycle_magic.guest.foreign_calls import ForeignCalls
-    from lifecycle_magic.guest.session_connection import Target
+    from lifecycle_magic.guest.session_connection import CallTarget
 
 __all__ = ["CALL_METHODS", "NO_ARGUMENTS", "calls_of"]
 
@@ -19,7 +19,7 @@ NO_ARGUMENTS = pickle.dumps(((), {}), 5)
 
 
 def calls_of(
-    find: Callable[[], Target], where: str, function: Any, marks: Marks | None
+    find: Callable[[], CallTarget], where: str, function: Any, marks: Marks | None
 ) -> ForeignCalls:
     """Return the ways to call a method. ``function`` is its plain function, with its marks."""
     import inspect

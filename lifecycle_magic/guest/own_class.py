@@ -18,7 +18,7 @@ from lifecycle_magic.guest.method_calls import CALL_METHODS, NO_ARGUMENTS, calls
 from lifecycle_magic.guest.session_address import session
 
 if TYPE_CHECKING:
-    from lifecycle_magic.guest.session_connection import Target
+    from lifecycle_magic.guest.session_connection import CallTarget
 
 __all__ = ["CALL_MARKERS", "OwnCall", "RefusedCall", "own_classes", "set_own_class"]
 
@@ -120,10 +120,10 @@ class OwnCall:
         is_function = _function_of(cls) is not None
         where = cls.__name__ if is_function else f"{cls.__name__}().{name}"
 
-        def target() -> Target:
-            from lifecycle_magic.guest.session_connection import Target
+        def target() -> CallTarget:
+            from lifecycle_magic.guest.session_connection import CallTarget
 
-            return Target(key, NO_ARGUMENTS, name, where)
+            return CallTarget(key, NO_ARGUMENTS, name, where)
 
         marks = marks_of(getattr(function, "__func__", function))
         return getattr(calls_of(target, where, function, marks), self._way)

@@ -124,7 +124,7 @@ def ask(prompt: str, *, is_secret: bool) -> str | None:
     lane.show_output()
     number, waiting = next(_numbers), Wait()
     used = session_connection.connection()
-    target = session_connection.Target(PROMPTS, b"", str(number), "input()")
+    target = session_connection.CallTarget(PROMPTS, b"", str(number), "input()")
     asked = used.ask(target, REMOTE, (), {}, waiting.receive)
     try:
         with lane.target:

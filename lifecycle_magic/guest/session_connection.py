@@ -31,10 +31,10 @@ from lifecycle_magic.wire.pickling import dumps
 if TYPE_CHECKING:
     from lifecycle_magic.guest.lane import Lane
 
-__all__ = ["Answer", "Reach", "SessionLeft", "Target", "begin", "connection", "forget_session"]
+__all__ = ["Answer", "CallTarget", "Reach", "SessionLeft", "begin", "connection", "forget_session"]
 
 
-class Target(NamedTuple):
+class CallTarget(NamedTuple):
     """The target of a call: a method of the class ``key``, made with pickled ``arguments``."""
 
     key: str
@@ -72,7 +72,7 @@ class SessionLeft(Exception):
     """The session takes no new calls, because another one has replaced it."""
 
 
-Reach = Callable[[], "tuple[SessionConnection, Target]"]
+Reach = Callable[[], "tuple[SessionConnection, CallTarget]"]
 """Returns where a call goes: over which connection, and to what."""
 
 
@@ -149,7 +149,7 @@ class SessionConnection:
 
     def ask(
         self,
-        target: Target,
+        target: CallTarget,
         form: str,
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
@@ -165,7 +165,9 @@ class SessionConnection:
         ask = Ask(0, target.key, target.arguments, target.method, form, slot)
         return self.start(ask, [data, *buffers], receive, self._shower())
 
-    def call(self, target: Target, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Answer | None:
+    def call(
+        self, target: CallTarget, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Answer | None:
         """Make a call and wait for its answer, on a connection of its own.
 
         None if there is no such connection: `ask` makes the call.

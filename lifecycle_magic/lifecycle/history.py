@@ -19,7 +19,7 @@ MAX_ENTRIES = 500
 
 
 @dataclass(frozen=True)
-class Entry:
+class HistoryEntry:
     """One container that has exited. Times are seconds since the epoch.
 
     ``service`` is the key of its class in the session. ``build_hook`` is the hook that the
@@ -49,7 +49,7 @@ class Entry:
         service: str = "",
         build_hook: str = "",
         memory: int | None = None,
-    ) -> Entry:
+    ) -> HistoryEntry:
         """Return the entry for a supervisor's report. ``memory`` is the class's limit, in MiB."""
         well = report.entered and report.in_order
         return cls(
@@ -68,7 +68,7 @@ class Entry:
         )
 
     @classmethod
-    def read(cls, content: Any) -> Entry:
+    def read(cls, content: Any) -> HistoryEntry:
         """Return the entry in decoded JSON. Raises `ValueError` if it is invalid."""
         if not isinstance(content, dict) or not isinstance(content.get("hooks"), (list, tuple)):
             raise ValueError("a line that is no history entry")
@@ -93,7 +93,7 @@ class History:
     def __init__(self, root: Path) -> None:
         self._path = root / "history.jsonl"
 
-    def add(self, entry: Entry) -> None:
+    def add(self, entry: HistoryEntry) -> None:
         """Append an entry; drop the oldest when the file holds twice `MAX_ENTRIES`."""
         with self._locked() as file:
             file.write(json.dumps(asdict(entry)).encode() + b"\n")
@@ -119,7 +119,7 @@ class History:
                         return
             # Another process replaced the file while this one waited for the lock.
 
-    def entries(self) -> list[Entry]:
+    def entries(self) -> list[HistoryEntry]:
         """Return all entries, the oldest first. Invalid lines are skipped.
 
         A report that arrived late stands for the entry that was written without it.
@@ -128,10 +128,10 @@ class History:
             lines = self._path.read_text(errors="replace").split("\n")
         except FileNotFoundError:
             return []
-        found: dict[tuple[str, str], Entry] = {}
+        found: dict[tuple[str, str], HistoryEntry] = {}
         for line in lines:
             try:
-                entry = Entry.read(json.loads(line))
+                entry = HistoryEntry.read(json.loads(line))
             except (ValueError, RecursionError):
                 continue
             key = entry.session, entry.container

@@ -1,4 +1,4 @@
-"""`Entry`: a name of Modal's API and what becomes of it here.
+"""`ApiEntry`: a name of Modal's API and what becomes of it here.
 
 The *owner* of a name is where it is found: ``modal`` for ``modal.App``, ``modal.gpu`` for what a
 module has, ``App`` for what an app has, ``Image.pip_install`` for the keywords of a method (their
@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Literal, NamedTuple
 
-__all__ = ["Entry", "Section", "Verdict", "ignored", "refused", "renamed", "runs"]
+__all__ = ["ApiEntry", "Section", "Verdict", "ignored", "refused", "renamed", "runs"]
 
 Verdict = Literal["runs", "renamed", "ignored", "refused"]
 """``runs``: as in Modal. ``renamed``: an old spelling, which runs after one warning that shows the
@@ -22,7 +22,7 @@ new one. ``ignored``: does nothing, and one notice says so. ``refused``: an erro
 instead."""
 
 
-class Entry(NamedTuple):
+class ApiEntry(NamedTuple):
     """A name, and what becomes of it: ``note`` is its new spelling, why it does nothing, or what to
     write instead.
     """
@@ -48,31 +48,31 @@ class Section(NamedTuple):
     """A part of the API, for a table of its own."""
 
     title: str
-    entries: tuple[Entry, ...]
+    entries: tuple[ApiEntry, ...]
 
 
-def runs(owner: str, names: str, note: str = "") -> Iterator[Entry]:
+def runs(owner: str, names: str, note: str = "") -> Iterator[ApiEntry]:
     """Yield entries that run: ``names`` are separated by blanks, ``note`` is a difference."""
     for name in names.split():
-        yield Entry(owner, name, "runs", note)
+        yield ApiEntry(owner, name, "runs", note)
 
 
-def renamed(owner: str, notes: Mapping[str, str]) -> Iterator[Entry]:
+def renamed(owner: str, notes: Mapping[str, str]) -> Iterator[ApiEntry]:
     """Yield old spellings: names, several separated by blanks, with the new spelling."""
     return _each(owner, "renamed", notes)
 
 
-def ignored(owner: str, notes: Mapping[str, str]) -> Iterator[Entry]:
+def ignored(owner: str, notes: Mapping[str, str]) -> Iterator[ApiEntry]:
     """Yield entries that do nothing: names, several separated by blanks, with the reason."""
     return _each(owner, "ignored", notes)
 
 
-def refused(owner: str, notes: Mapping[str, str]) -> Iterator[Entry]:
+def refused(owner: str, notes: Mapping[str, str]) -> Iterator[ApiEntry]:
     """Yield entries that raise an error: names, several separated by blanks, with the fix."""
     return _each(owner, "refused", notes)
 
 
-def _each(owner: str, verdict: Verdict, notes: Mapping[str, str]) -> Iterator[Entry]:
+def _each(owner: str, verdict: Verdict, notes: Mapping[str, str]) -> Iterator[ApiEntry]:
     for names, note in notes.items():
         for name in names.split():
-            yield Entry(owner, name, verdict, note)
+            yield ApiEntry(owner, name, verdict, note)

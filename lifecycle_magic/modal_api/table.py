@@ -12,7 +12,7 @@ from typing import Any
 from lifecycle_magic import exception
 from lifecycle_magic.exception import InvalidError
 from lifecycle_magic.modal_api import command_line, images, names, objects, options
-from lifecycle_magic.modal_api.entries import Entry, Section, Verdict, refused, runs
+from lifecycle_magic.modal_api.entries import ApiEntry, Section, Verdict, refused, runs
 
 __all__ = [
     "check_keywords",
@@ -64,11 +64,11 @@ def sections() -> tuple[Section, ...]:
 
 
 @functools.cache
-def _by_name() -> dict[tuple[str, str], Entry]:
+def _by_name() -> dict[tuple[str, str], ApiEntry]:
     return {(one.owner, one.name): one for part in sections() for one in part.entries}
 
 
-def find(owner: str, name: str) -> Entry | None:
+def find(owner: str, name: str) -> ApiEntry | None:
     """Return what is known of a name, None if Modal does not have it.
 
     For the keyword of a method, the keywords of all methods of its class and those that are

@@ -8,7 +8,7 @@ from lifecycle_magic.decorators.travel import is_local
 from lifecycle_magic.exception import InvalidError, NotFoundError
 from lifecycle_magic.guest.answers import Wait, value_of
 from lifecycle_magic.guest.foreign_calls import ForeignCalls, MethodKind, runs_loop
-from lifecycle_magic.guest.session_connection import SessionConnection, SessionLeft, Target
+from lifecycle_magic.guest.session_connection import CallTarget, SessionConnection, SessionLeft
 from lifecycle_magic.named.description import Description, MethodFacts
 from lifecycle_magic.named.reach import Name, forget, reach
 from lifecycle_magic.wire.frames import Kind
@@ -36,7 +36,7 @@ def describe(name: Name) -> tuple[SessionConnection, str, Description]:
 
 def _ask(used: SessionConnection, key: str, name: Name) -> Description:
     waiting = Wait()
-    target = Target(key, b"", "", str(name))
+    target = CallTarget(key, b"", "", str(name))
     number = used.ask(target, DESCRIBE, (), {}, waiting.receive)
     try:
         answer = waiting.wait()
@@ -68,9 +68,9 @@ class NamedCalls(ForeignCalls):
         self._method = method
         self._arguments = arguments
         self._is_function = is_function
-        self._found: tuple[SessionConnection, Target, Description] | None = None
+        self._found: tuple[SessionConnection, CallTarget, Description] | None = None
 
-    def _find(self) -> tuple[SessionConnection, Target]:
+    def _find(self) -> tuple[SessionConnection, CallTarget]:
         known = self._found
         if known is not None:
             used, target, found = known
@@ -80,7 +80,7 @@ class NamedCalls(ForeignCalls):
                 return used, target
         used, key, found = describe(self._name)
         check_sort(self._name, found, self._is_function)
-        target = Target(key, self._arguments, self._method, self._where)
+        target = CallTarget(key, self._arguments, self._method, self._where)
         self._found = used, target, found
         return used, target
 

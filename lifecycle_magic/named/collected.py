@@ -10,7 +10,7 @@ from lifecycle_magic.callers.function_call import FunctionCall
 from lifecycle_magic.exception import InvalidError, NotFoundError
 from lifecycle_magic.guest.answers import value_of
 from lifecycle_magic.guest.foreign_calls import ForeignCall
-from lifecycle_magic.guest.session_connection import Answer, SessionLeft, Target
+from lifecycle_magic.guest.session_connection import Answer, CallTarget, SessionLeft
 from lifecycle_magic.named.reach import kept_here, reach_session
 from lifecycle_magic.wire.frames import Kind
 from lifecycle_magic.wire.nested import COLLECT
@@ -50,7 +50,7 @@ def find(id: str) -> FunctionCall[Any]:
     try:
         if used is None:
             raise SessionLeft
-        number = used.ask(Target(session, b"", id, id), COLLECT, (), {}, receive)
+        number = used.ask(CallTarget(session, b"", id, id), COLLECT, (), {}, receive)
     except SessionLeft:
         raise NotFoundError(f"{id}: session {session}, which ran the call, has ended") from None
 

@@ -13,9 +13,9 @@ from typing import Any, Protocol
 from lifecycle_magic.exception import Error, InvalidError, WireError
 from lifecycle_magic.guest.session_connection import (
     Answer,
+    CallTarget,
     SessionConnection,
     Show,
-    Target,
     pickle_arguments,
 )
 from lifecycle_magic.host.served import Served
@@ -32,7 +32,7 @@ from lifecycle_magic.wire.nested import pack_input
 from lifecycle_magic.wire.python_versions import python_minor
 from lifecycle_magic.wire.unpicklable import arguments_error
 
-__all__ = ["Listener", "PeerConnection", "Unreachable", "connect"]
+__all__ = ["DeclarationListener", "PeerConnection", "Unreachable", "connect"]
 
 _END_SECONDS = 2.0
 """Seconds after the end of one connection in which the others of an ended session end, too."""
@@ -44,7 +44,7 @@ class Unreachable(Error):
     """A session does not answer. It may have ended since its record was read."""
 
 
-class Listener(Protocol):
+class DeclarationListener(Protocol):
     """What is notified when a class is declared again: see `PeerConnection.listeners`."""
 
     def on_change(self) -> None:
@@ -55,7 +55,7 @@ class PeerConnection(SessionConnection):
     """An open connection to the session ``served``. What its calls print is shown here."""
 
     def __init__(self, channel: Channel, served: Served) -> None:
-        self.listeners: weakref.WeakSet[Listener] = weakref.WeakSet()
+        self.listeners: weakref.WeakSet[DeclarationListener] = weakref.WeakSet()
         self.served = served
         self.end = f"{served.who}, which served it, has ended"
         self._serial = SerialConnections(
@@ -64,7 +64,9 @@ class PeerConnection(SessionConnection):
         self._ended = threading.Event()
         super().__init__(channel, served.session)
 
-    def call(self, target: Target, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Answer | None:
+    def call(
+        self, target: CallTarget, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Answer | None:
         try:
             payload, buffers = run_with(
                 to_another_session, True, pack_input, target.method, args, kwargs

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import Any
 
 from lifecycle_magic.exception import Error, WireError
-from lifecycle_magic.guest.session_connection import Answer, Target
+from lifecycle_magic.guest.session_connection import Answer, CallTarget
 from lifecycle_magic.pool.printing import show
 from lifecycle_magic.threads.sigint import run_forwarding
 from lifecycle_magic.wire.frames import INBOX_BYTES, Channel, Kind
@@ -54,7 +54,7 @@ class SerialConnections:
         self._lock = threading.Lock()
         self._is_closed = False
 
-    def call(self, target: Target, payload: bytes, buffers: list[Buffer]) -> Answer | None:
+    def call(self, target: CallTarget, payload: bytes, buffers: list[Buffer]) -> Answer | None:
         """Make a call and return its answer. None if there is no connection for it.
 
         The answer's ``lost`` is set if the connection has ended.
@@ -136,7 +136,7 @@ class _Connection:
 
     def __init__(self, channel: Channel) -> None:
         self.channel = channel
-        self.target: Target | None = None  # of the last call
+        self.target: CallTarget | None = None  # of the last call
         self.number = 0  # of the last call
 
 
@@ -146,7 +146,7 @@ class _Call:
     __slots__ = ("_buffers", "_connection", "_is_interrupted", "_owner", "_payload", "_target")
 
     def __init__(
-        self, owner: SerialConnections, target: Target, payload: bytes, buffers: list[Buffer]
+        self, owner: SerialConnections, target: CallTarget, payload: bytes, buffers: list[Buffer]
     ) -> None:
         self._owner = owner
         self._connection: _Connection | None = None

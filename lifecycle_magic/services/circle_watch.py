@@ -14,7 +14,7 @@ from lifecycle_magic.calls import circles
 from lifecycle_magic.calls.far_circles import Circle, Graph, find_circle, merge
 from lifecycle_magic.exception import Error, InvalidError
 from lifecycle_magic.guest.answers import Wait, value_of
-from lifecycle_magic.guest.session_connection import SessionLeft, Target
+from lifecycle_magic.guest.session_connection import CallTarget, SessionLeft
 from lifecycle_magic.peers.sessions import sessions
 from lifecycle_magic.services import relayed_calls
 from lifecycle_magic.threads.event_loop import EventLoop
@@ -100,7 +100,7 @@ def _graph_of(session: str) -> Graph:
         used = sessions.of_id(session)
         if used is None:
             return Graph.empty()
-        number = used.ask(Target("", b"", "", session), WAITS, (), {}, waiting.receive)
+        number = used.ask(CallTarget("", b"", "", session), WAITS, (), {}, waiting.receive)
         answer = waiting.wait(_ANSWER_SECONDS)
         if answer is None:
             used.send(Kind.ABANDON, number)

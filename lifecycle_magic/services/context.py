@@ -18,7 +18,7 @@ from lifecycle_magic.services.container_calls import ContainerCalls
 from lifecycle_magic.threads.event_loop import EventLoop
 from lifecycle_magic.web.site import Site
 
-__all__ = ["Notices", "SessionContext"]
+__all__ = ["ClassNotices", "SessionContext"]
 
 
 class SessionContext(Protocol):
@@ -45,7 +45,7 @@ class SessionContext(Protocol):
     def record_exit(self, container: Container, engine: str) -> None: ...
 
 
-class Notices:
+class ClassNotices:
     """Notices about the class called ``name``, each shown only once. ``key`` is its own.
 
     Most are about every container of the class, and would repeat with each start.

@@ -23,7 +23,7 @@ from lifecycle_magic.images.baking import RunFunction
 from lifecycle_magic.lifecycle.states import Event, LogLine
 from lifecycle_magic.pool.pool import Pool
 from lifecycle_magic.pool.printing import show
-from lifecycle_magic.services.context import Notices, SessionContext
+from lifecycle_magic.services.context import ClassNotices, SessionContext
 from lifecycle_magic.services.launcher import Launcher
 from lifecycle_magic.services.version import Version
 from lifecycle_magic.spec.class_spec import CALL
@@ -40,7 +40,7 @@ class ServiceImages:
         self,
         context: SessionContext,
         launcher: Launcher,
-        notices: Notices,
+        notices: ClassNotices,
         name: str,
         app: str,
         key: str,

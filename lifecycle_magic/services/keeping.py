@@ -1,10 +1,10 @@
 """``keep``: the containers of one class that wait for the next kernel, and those that it finds.
 
 A container of a class with ``keep`` gets the terms on which it waits, and a record on disk, once it
-is warm (`Keeping.protect`). The first deployment of a class looks for containers that a kernel of
-the same notebook has left (`Keeping.adopt`). Those whose state is the declared one go into pools;
-the others run their ``exit`` when a new container is ready, or before it starts if both do not fit
-into this machine.
+is warm (`KeptContainers.protect`). The first deployment of a class looks for containers that a
+kernel of the same notebook has left (`KeptContainers.adopt`). Those whose state is the declared one
+go into pools; the others run their ``exit`` when a new container is ready, or before it starts if
+both do not fit into this machine.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from lifecycle_magic.host.keep_record import KeepRecord
 from lifecycle_magic.host.paths import state_root
 from lifecycle_magic.pool.pool import Pool
 from lifecycle_magic.services import machine_room, notebook_identity
-from lifecycle_magic.services.context import Notices, SessionContext
+from lifecycle_magic.services.context import ClassNotices, SessionContext
 from lifecycle_magic.services.edits import Change
 from lifecycle_magic.services.launcher import Launcher
 from lifecycle_magic.services.version import Version
@@ -39,7 +39,7 @@ from lifecycle_magic.wire.messages import Adopt, Adopted, Swap
 from lifecycle_magic.wire.pickling import loads
 from lifecycle_magic.wire.python_versions import python_minor
 
-__all__ = ["Keeping"]
+__all__ = ["KeptContainers"]
 
 _log = logging.getLogger(__name__)
 
@@ -59,11 +59,16 @@ class AdoptionResult:
     swapped: bool = False
 
 
-class Keeping:
+class KeptContainers:
     """The kept containers of the class ``name``, which the session knows by ``key``."""
 
     def __init__(
-        self, context: SessionContext, launcher: Launcher, notices: Notices, name: str, key: str
+        self,
+        context: SessionContext,
+        launcher: Launcher,
+        notices: ClassNotices,
+        name: str,
+        key: str,
     ) -> None:
         self._context = context
         self._launcher = launcher

@@ -20,7 +20,7 @@ from lifecycle_magic.container.container import Container
 from lifecycle_magic.container.endings import Ending, EndKind
 from lifecycle_magic.container.record import ContainerRecord
 from lifecycle_magic.container.slots import Plan
-from lifecycle_magic.engines.base import LABEL, Engine, Launch, Mount
+from lifecycle_magic.engines.base import LABEL, Engine, Launch, VolumeMount
 from lifecycle_magic.exception import EngineError
 from lifecycle_magic.host import disk_full
 from lifecycle_magic.host.keep_record import KeepRecord
@@ -28,7 +28,7 @@ from lifecycle_magic.host.paths import private_folder
 from lifecycle_magic.lifecycle.states import Publish
 from lifecycle_magic.services import bundle
 from lifecycle_magic.services.container_calls import SOCKET_NAME
-from lifecycle_magic.services.context import Notices, SessionContext
+from lifecycle_magic.services.context import ClassNotices, SessionContext
 from lifecycle_magic.services.spare import Spare
 from lifecycle_magic.services.version import Version
 from lifecycle_magic.spec.class_spec import ClassSpec
@@ -43,7 +43,7 @@ __all__ = ["Launcher"]
 class Launcher:
     """A maker of containers for the class called ``name``; ``key`` is its key in the session."""
 
-    def __init__(self, context: SessionContext, name: str, key: str, notices: Notices) -> None:
+    def __init__(self, context: SessionContext, name: str, key: str, notices: ClassNotices) -> None:
         self.spare = Spare()
         self._context = context
         self._name = name
@@ -227,7 +227,7 @@ class Launcher:
                 f"{LABEL}.class": spec.name,
                 f"{LABEL}.key": spec.state_key[:16],
             },
-            mounts=tuple(Mount(path, volume) for path, volume in options.volumes.items()),
+            mounts=tuple(VolumeMount(path, volume) for path, volume in options.volumes.items()),
             cpu=self._cores(options.cpu, version.engine),
             memory=options.memory,
             gpu=options.gpu_requests(),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from lifecycle_magic.engines.base import Engine
 from lifecycle_magic.exception import EngineError
 from lifecycle_magic.gpus.choice import TakenDevices, choose
-from lifecycle_magic.gpus.leases import Leases
+from lifecycle_magic.gpus.leases import GpuLeases
 from lifecycle_magic.host.keep_record import KeepRecord
 from lifecycle_magic.host.paths import state_root
 from lifecycle_magic.spec.options import Options
@@ -34,7 +34,7 @@ def lacking_for(new: Options, old: KeepRecord, engine: Engine) -> str:
 def _lacks_gpus(new: Options, old: KeepRecord, engine: Engine) -> bool:
     """Return whether a new container gets its GPUs only when the old one has exited."""
     requests = new.gpu_requests()
-    held = Leases(state_root()).held() if requests else []
+    held = GpuLeases(state_root()).held() if requests else []
     if not any(lease.container == old.container for lease in held):
         return False
     taken = [TakenDevices(lease.gpus, lease.memory) for lease in held]

@@ -42,14 +42,14 @@ find: Callable[[], ObjectStore]
 """Returns the store of this process's session; the session sets it."""
 
 
-class Timer(Protocol):
+class CancellableTimer(Protocol):
     """The timer that `CallLater` returns."""
 
     def cancel(self) -> None:
         """Do not call the callback any more."""
 
 
-CallLater = Callable[[float, Callable[[], None]], Timer]
+CallLater = Callable[[float, Callable[[], None]], CancellableTimer]
 
 
 class ObjectStore:
@@ -150,7 +150,7 @@ class _Wait:
         self.is_ready = is_ready
         self.carry_out = carry_out
         self.late = late
-        self.timer: Timer | None = None
+        self.timer: CancellableTimer | None = None
 
 
 class _Partition:

@@ -37,7 +37,7 @@ from lifecycle_magic.wire import definition_load, loggers, unpicklable
 from lifecycle_magic.wire.by_value import ByValue
 from lifecycle_magic.wire.reading_values import despite_filters
 from lifecycle_magic.wire.reducers import Reduced
-from lifecycle_magic.wire.warning_filters import Declared, Raw
+from lifecycle_magic.wire.warning_filters import ComparedFilters, Raw
 
 __all__ = ["Packed", "pack"]
 
@@ -96,7 +96,7 @@ def _pack(cls: type, python: str | None, filters: list[Raw] | None) -> Packed:
         packer.write_name(key)
         sizes[key[1]] = max(file.tell() - began, sizes.get(key[1], 0))
     if filters is not None:  # last: libraries set theirs first
-        packer.dump((MAIN, _FILTERS, Declared(filters)))
+        packer.dump((MAIN, _FILTERS, ComparedFilters(filters)))
     packer.dump(None)
     packer.write_class(_sources(finder.files))
     functions, left = tuple(finder.functions), _left_behind(finder, cls)

@@ -14,7 +14,7 @@ from lifecycle_magic.calls import circles
 from lifecycle_magic.exception import InputCancelled, NotFoundError
 from lifecycle_magic.guest.session_connection import Answer, SessionLeft
 from lifecycle_magic.named.reach import Name
-from lifecycle_magic.peers.connection import Listener, PeerConnection
+from lifecycle_magic.peers.connection import DeclarationListener, PeerConnection
 from lifecycle_magic.peers.sessions import sessions
 from lifecycle_magic.wire.frames import Kind
 from lifecycle_magic.wire.nested import BY_NAME, COLLECT, ITEMS, REMOTE, SPAWN, Ask
@@ -54,7 +54,7 @@ class RelayedCall:
         self._number = 0
         self.ends_with_caller = ask.form not in (SPAWN, COLLECT)
 
-    def start(self, parts: list[object], listener: Listener) -> None:
+    def start(self, parts: list[object], listener: DeclarationListener) -> None:
         """Pass the call on. May take as long as connecting to a session does.
 
         ``listener`` is notified when a class of that session is declared again.

@@ -26,11 +26,11 @@ from lifecycle_magic.pool.replacement import replace
 from lifecycle_magic.pool.sizing import Limits
 from lifecycle_magic.services import class_source
 from lifecycle_magic.services.class_pools import ClassPools
-from lifecycle_magic.services.context import Notices, SessionContext
+from lifecycle_magic.services.context import ClassNotices, SessionContext
 from lifecycle_magic.services.edits import Change, changed_since, headline
 from lifecycle_magic.services.failed_deployment import FailedDeployment
 from lifecycle_magic.services.images import ServiceImages
-from lifecycle_magic.services.keeping import Keeping
+from lifecycle_magic.services.keeping import KeptContainers
 from lifecycle_magic.services.launcher import Launcher
 from lifecycle_magic.services.serving import Serving
 from lifecycle_magic.services.version import Version
@@ -64,10 +64,10 @@ class Service:
         self.last_edit: RunningClass | None = None
         """What the last deployment changed, and why."""
         self._conflict = ""  # why the last deployment could not keep the live instances
-        self._notices = Notices(session, name, key)
+        self._notices = ClassNotices(session, name, key)
         self._launcher = Launcher(session, name, key, self._notices)
         self._images = ServiceImages(session, self._launcher, self._notices, name, app, key)
-        self._keeping = Keeping(session, self._launcher, self._notices, name, key)
+        self._keeping = KeptContainers(session, self._launcher, self._notices, name, key)
         self._pending: ClassSpec | None = None
         self._lock = threading.RLock()
         self._pools = ClassPools(self._lock, self._new_pool)

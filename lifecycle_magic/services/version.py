@@ -13,7 +13,7 @@ from lifecycle_magic.exception import InvalidError, SerializationError
 from lifecycle_magic.fingerprint import origin
 from lifecycle_magic.images.image import Image
 from lifecycle_magic.services import bundle
-from lifecycle_magic.services.context import Notices, SessionContext
+from lifecycle_magic.services.context import ClassNotices, SessionContext
 from lifecycle_magic.services.replaced import replaced_names
 from lifecycle_magic.spec.class_spec import ClassSpec
 from lifecycle_magic.wire.python_versions import enable_sources
@@ -41,7 +41,7 @@ class Version:
         cls,
         spec: ClassSpec,
         context: SessionContext,
-        notices: Notices,
+        notices: ClassNotices,
         image: Image | None = None,
     ) -> Version:
         """Return the version of ``spec`` with the code in its current state.
@@ -72,7 +72,7 @@ class Version:
         version.report_replaced(notices)
         return version
 
-    def report_replaced(self, notices: Notices) -> None:
+    def report_replaced(self, notices: ClassNotices) -> None:
         """Report what means something else in the notebook than in a container: names of modules,
         and parts of loggers that can't travel.
         """

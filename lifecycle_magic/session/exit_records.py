@@ -7,7 +7,7 @@ import time
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from lifecycle_magic.container.record import discard
-from lifecycle_magic.lifecycle.history import Entry, History
+from lifecycle_magic.lifecycle.history import History, HistoryEntry
 
 if TYPE_CHECKING:
     from lifecycle_magic.container.container import Container
@@ -52,15 +52,15 @@ def record(
         notify(entry.cls, f"{entry.cls}: {entry.why}", "warning", entry.service)
 
 
-def _entry(container: Container, engine: str, session: str) -> Entry:
+def _entry(container: Container, engine: str, session: str) -> HistoryEntry:
     """Return the history's entry: from the supervisor's report, otherwise from what is known."""
     plan, report = container.plan, container.cause.report
     if report is not None:
         report = dataclasses.replace(report, container=container.name)
-        return Entry.from_report(
+        return HistoryEntry.from_report(
             session, plan.cls, engine, report, plan.service, plan.build_hook, plan.memory
         )
-    return Entry(
+    return HistoryEntry(
         session=session,
         container=container.name,
         cls=plan.cls,

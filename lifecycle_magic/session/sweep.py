@@ -16,7 +16,7 @@ from lifecycle_magic.exception import EngineError
 from lifecycle_magic.host import keep_record, relay_lock, run_files, unfinished
 from lifecycle_magic.host.keep_record import KeepRecord
 from lifecycle_magic.host.owner import Owner
-from lifecycle_magic.lifecycle.history import Entry, History
+from lifecycle_magic.lifecycle.history import History, HistoryEntry
 from lifecycle_magic.lifecycle.report import Report
 
 if TYPE_CHECKING:
@@ -119,7 +119,7 @@ def discard_left(engine: Engine, history: History) -> None:
             engine.kill(one.id)
 
 
-def _late_entry(engine: Engine, one: FoundContainer) -> Entry | None:
+def _late_entry(engine: Engine, one: FoundContainer) -> HistoryEntry | None:
     from lifecycle_magic.engines.base import LABEL
 
     try:
@@ -130,7 +130,7 @@ def _late_entry(engine: Engine, one: FoundContainer) -> Entry | None:
     if report.in_order and not report.entered:
         return None  # a spare, which ran nothing
     session, cls = (one.labels.get(f"{LABEL}.{name}", "") for name in ("session", "class"))
-    return Entry.from_report(session, cls, engine.name, report)
+    return HistoryEntry.from_report(session, cls, engine.name, report)
 
 
 def _owner(found: FoundContainer) -> Owner | None:
@@ -176,7 +176,7 @@ def folders(path: Path) -> list[Path]:
 
 def _left_behind(
     owner: Owner, run_dir: Path, card: ContainerRecord, session: Engines
-) -> Entry | None:
+) -> HistoryEntry | None:
     """Return what happened to the container with this run folder.
 
     Return None while it runs or may run: its engine does not answer, and the machine was not
@@ -202,7 +202,9 @@ def _left_behind(
             if owner.of_this_boot:
                 return None  # the next sweep that reaches the engine reports it
     if report is not None:
-        return Entry.from_report(session_id, card.cls, card.engine, report, memory=card.memory)
+        return HistoryEntry.from_report(
+            session_id, card.cls, card.engine, report, memory=card.memory
+        )
     connected = run_files.exists(run_dir / "log")  # the supervisor opens it after connecting
     if connected and relay == "released":
         why = (
@@ -213,7 +215,7 @@ def _left_behind(
         why = "its exit did not finish: it was killed, or the engine or machine stopped"
     else:
         why = "its kernel exited before the container was ready; no hook had run"
-    return Entry(
+    return HistoryEntry(
         session=session_id,
         container=run_dir.name,
         cls=card.cls,

@@ -33,14 +33,14 @@ if TYPE_CHECKING:
     from lifecycle_magic.spec.retries import Retries
     from lifecycle_magic.volume import Volume
 
-__all__ = ["Declared", "Options", "declared"]
+__all__ = ["DeclaredOption", "Options", "declared"]
 
 
 MAX_KEEP_SECONDS = 86_400.0
 """The most seconds for which a container waits for another kernel: a day."""
 
 
-class Declared(NamedTuple):
+class DeclaredOption(NamedTuple):
     """The declaration of one option.
 
     ``value`` names its value in a flag of the magic; None means that the magic has no flag of that
@@ -88,7 +88,7 @@ def _option(
     digest: Callable[[Any], Any] | None = _same,
     default: Any = None,
 ) -> Any:
-    metadata = {"declared": Declared(check, help, value, digest)}
+    metadata = {"declared": DeclaredOption(check, help, value, digest)}
     if isinstance(default, dict):
         return dataclasses.field(default_factory=dict, metadata=metadata)
     return dataclasses.field(default=default, metadata=metadata)
@@ -273,7 +273,7 @@ class Options:
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
-def declared() -> Mapping[str, Declared]:
+def declared() -> Mapping[str, DeclaredOption]:
     """Return what is declared of each option, by its name and in order."""
     return _DECLARED
 
@@ -283,7 +283,7 @@ def _salted(values: Mapping[str, str]) -> str:
     return hmac.new(salt.of_state_folder(), text, hashlib.sha256).hexdigest()
 
 
-_DECLARED: dict[str, Declared] = {
+_DECLARED: dict[str, DeclaredOption] = {
     field.name: field.metadata["declared"] for field in dataclasses.fields(Options)
 }
 _DEFAULTS = Options()

@@ -16,7 +16,7 @@ from lifecycle_magic.pool.replacement import replace
 from lifecycle_magic.ui import reachable
 from lifecycle_magic.ui import restart as restarting
 from lifecycle_magic.ui.command_table import COMMANDS, LOG_LINES, Command
-from lifecycle_magic.ui.notebook.options_line import Parser
+from lifecycle_magic.ui.notebook.options_line import MagicParser
 from lifecycle_magic.ui.panel import history_text, snapshot
 from lifecycle_magic.ui.panel.text import Table, last_lines, plain
 
@@ -54,7 +54,7 @@ def parse(line: str) -> tuple[Command, argparse.Namespace]:
         near = difflib.get_close_matches(name, COMMANDS, n=1)
         hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(COMMANDS)}"
         raise InvalidError(f"%lifecycle has no command {name!r}: {hint}")
-    parser = Parser(f"%lifecycle {name}")
+    parser = MagicParser(f"%lifecycle {name}")
     command.add_to(parser, "notebook")
     return command, parser.parse_args(rest)
 

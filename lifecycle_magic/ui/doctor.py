@@ -21,7 +21,7 @@ from lifecycle_magic.engines.process.store import tree_size
 from lifecycle_magic.errors import missing_module
 from lifecycle_magic.exception import EngineError
 from lifecycle_magic.gpus import inventory
-from lifecycle_magic.gpus.leases import Leases
+from lifecycle_magic.gpus.leases import GpuLeases
 from lifecycle_magic.host import keep_record, process_limit
 from lifecycle_magic.host.safe_folder import open_safely
 from lifecycle_magic.session import shortages
@@ -309,7 +309,7 @@ def _shared_memory() -> Finding:
 
 def _gpus(root: Path) -> Finding:
     """List the GPUs, what is used of them, and which containers have them."""
-    gpus, uses, leases = inventory.find(), inventory.uses(), Leases(root).held()
+    gpus, uses, leases = inventory.find(), inventory.uses(), GpuLeases(root).held()
     if not gpus:
         return Finding("GPUs", "ok", "none")
     listed = []

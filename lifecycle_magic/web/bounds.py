@@ -16,7 +16,7 @@ import h11
 
 from lifecycle_magic.web.gathering import GatheringProtocol
 
-__all__ = ["BoundedProtocol", "ConnectionUse", "Connections"]
+__all__ = ["BoundedProtocol", "ClientConnections", "ConnectionUse"]
 
 HEAD_BYTES = 1 << 16
 """The most bytes of a request's head."""
@@ -44,7 +44,7 @@ class ConnectionUse(enum.Enum):
     BUSY = enum.auto()  # a request is being answered, or it is a WebSocket
 
 
-class Connections:
+class ClientConnections:
     """The open connections of one kernel, at most ``limit``: a quarter of descriptors.
 
     At the limit, a new connection replaces the oldest that has sent no request yet; if there is

@@ -75,7 +75,7 @@ class _MessageReader(ReplyReader):
         return Value(frame, frame.kind == Kind.END)
 
 
-class WebRequest(AsyncStream):
+class WebInput(AsyncStream):
     """The request as an input of a pool.
 
     ``show`` gets the method's output. ``on_draining`` is called when the container is draining.
@@ -177,7 +177,7 @@ class Exchange:
         forwarded["extensions"] = {
             name: {} for name in scope.get("extensions") or {} if name == "websocket.http.response"
         }
-        self.request = WebRequest(
+        self.request = WebInput(
             pool, method, forwarded, self._unsent.popleft(), show, self._on_draining
         )
         self.request_complete = not first.get("more_body", False)

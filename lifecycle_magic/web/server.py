@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 
 import uvicorn
 
-from lifecycle_magic.web.bounds import HEAD_BYTES, BoundedProtocol, Connections
+from lifecycle_magic.web.bounds import HEAD_BYTES, BoundedProtocol, ClientConnections
 
 T = TypeVar("T")
 
@@ -37,18 +37,18 @@ class HttpThread:
 
     def __init__(self) -> None:
         self._loop = _new_loop()
-        self.connections = Connections()
+        self.connections = ClientConnections()
         self._thread = threading.Thread(target=self._run, name="lifecycle-web", daemon=True)
         self._thread.start()
         logging.getLogger("uvicorn.error").addFilter(_is_unexpected)
 
-    def start(self, sock: socket.socket, app: Any) -> Server:
+    def start(self, sock: socket.socket, app: Any) -> UvicornServer:
         """Serve ``app`` on a bound socket; the server is ready when this returns."""
-        server = Server(app, self.connections)
+        server = UvicornServer(app, self.connections)
         self._submit(server.open(sock)).result()
         return server
 
-    def stop(self, server: Server) -> Future[None]:
+    def stop(self, server: UvicornServer) -> Future[None]:
         """Close the server's socket now, and its connections within `CLOSE_GRACE_SECONDS`."""
         return self._submit(server.close())
 
@@ -76,13 +76,13 @@ class HttpThread:
 class _Config(uvicorn.Config):
     """uvicorn's configuration, with the connections that all servers of this kernel share."""
 
-    open_connections: Connections
+    open_connections: ClientConnections
 
 
-class Server(uvicorn.Server):
+class UvicornServer(uvicorn.Server):
     """A uvicorn server without its periodic work: it sleeps until a request arrives."""
 
-    def __init__(self, app: Any, connections: Connections) -> None:
+    def __init__(self, app: Any, connections: ClientConnections) -> None:
         config = _Config(
             app,
             http=BoundedProtocol,

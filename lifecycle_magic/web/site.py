@@ -16,7 +16,7 @@ from lifecycle_magic.web.port_users import foreign_listener
 
 if TYPE_CHECKING:
     from lifecycle_magic.web.endpoint import Endpoint
-    from lifecycle_magic.web.server import HttpThread, Server
+    from lifecycle_magic.web.server import HttpThread, UvicornServer
     from lifecycle_magic.web.target import Target
 
 INSTALL_COMMAND = "pip install 'lifecycle-magic[web]'"
@@ -37,7 +37,7 @@ class ServedAddress:
     where: str
     warning: str
     _endpoint: Endpoint = field(repr=False)
-    _server: Server = field(repr=False)
+    _server: UvicornServer = field(repr=False)
 
     @property
     def token(self) -> str | None:

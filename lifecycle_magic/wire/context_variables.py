@@ -14,7 +14,7 @@ import uuid
 from contextvars import ContextVar
 from typing import Any, NamedTuple
 
-__all__ = ["Declared", "content_of", "fetch", "make", "mark_of", "reduce"]
+__all__ = ["ComparedVariable", "content_of", "fetch", "make", "mark_of", "reduce"]
 
 Given = tuple[Any, ...]  # a value, or nothing
 
@@ -32,7 +32,7 @@ _sent: dict[str, _Version] = {}
 _received: dict[str, _Version] = {}
 
 
-class Declared(NamedTuple):
+class ComparedVariable(NamedTuple):
     """Placeholder for a variable in definitions that are read only to be compared."""
 
     key: str
@@ -61,7 +61,7 @@ def reduce(variable: ContextVar[Any]) -> tuple[Any, ...]:
 
 def make(
     key: str, name: str, default: Given, value: Given, version: int
-) -> ContextVar[Any] | Declared:
+) -> ContextVar[Any] | ComparedVariable:
     """Return the variable with this key, and create it if it does not exist here yet.
 
     Where definitions arrive, it gets the value that it has in the notebook by now.
@@ -70,7 +70,7 @@ def make(
     from lifecycle_magic.wire import definition_load
 
     if definition_load.is_comparing():
-        return Declared(key, version)
+        return ComparedVariable(key, version)
     made = _by_key.get(key)
     if made is None:
         made = ContextVar(name, default=default[0]) if default else ContextVar(name)
@@ -101,9 +101,9 @@ def fetch(module: str, name: str, value: Given) -> ContextVar[Any]:
     return found
 
 
-def mark_of(variable: ContextVar[Any] | Declared) -> tuple[str, object]:
+def mark_of(variable: ContextVar[Any] | ComparedVariable) -> tuple[str, object]:
     """Return a value that is equal for the same variable while it is as it was declared."""
-    if isinstance(variable, Declared):
+    if isinstance(variable, ComparedVariable):
         return variable.key, variable.version
     key = _keys.get(id(variable))
     if key is None:

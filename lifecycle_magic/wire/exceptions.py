@@ -16,8 +16,8 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 __all__ = [
+    "ExceptionState",
     "Links",
-    "State",
     "add_note",
     "attributes",
     "copy_exception",
@@ -139,7 +139,7 @@ def truncate(text: str) -> str:
     return text if len(text) <= MAX_TEXT else f"{text[:MAX_TEXT]}... ({len(text)} characters)"
 
 
-class State(NamedTuple):
+class ExceptionState(NamedTuple):
     """The content of an exception besides its links.
 
     ``args``, the slots and C-level fields by their place in the class, and ``__dict__``.
@@ -150,7 +150,7 @@ class State(NamedTuple):
     attributes: dict[str, Any]
 
     @classmethod
-    def of(cls, error: BaseException) -> State:
+    def of(cls, error: BaseException) -> ExceptionState:
         """Read the state of ``error``."""
         fields = {}
         mro = _mro.__get__(type(error))
@@ -229,10 +229,10 @@ def reduce(error: BaseException) -> tuple[Any, ...]:
     links.
     """
     cls = type(error)
-    return make_blank, (cls, members(error)), State.of(error), None, None, _fill
+    return make_blank, (cls, members(error)), ExceptionState.of(error), None, None, _fill
 
 
-def _fill(error: BaseException, state: State) -> None:
+def _fill(error: BaseException, state: ExceptionState) -> None:
     state.set_on(error, type(error))
 
 
@@ -246,7 +246,7 @@ def copy_exception(error: BaseException) -> BaseException:
             made = copy.copy(error)
         else:
             made = make_blank(type(error), members(error))
-            State.of(error).set_on(made, type(error))
+            ExceptionState.of(error).set_on(made, type(error))
     except Exception:
         return error
     if type(made) is not type(error):

@@ -23,7 +23,7 @@ import time
 from collections.abc import Callable, Collection
 
 from lifecycle_magic.exception import WireError
-from lifecycle_magic.wire.mux_channel import WINDOW_BYTES, MuxChannel, Stream, select
+from lifecycle_magic.wire.mux_channel import WINDOW_BYTES, MuxChannel, NonblockingStream, select
 from lifecycle_magic.wire.mux_frames import MAX_PAYLOAD_BYTES, FrameKind, FrameReader, MuxFrame
 from lifecycle_magic.wire.mux_queue import FrameQueue
 
@@ -54,7 +54,7 @@ class Multiplexer:
 
     def __init__(
         self,
-        stream: Stream,
+        stream: NonblockingStream,
         selector: selectors.BaseSelector,
         *,
         on_end: Callable[[str], None],

@@ -9,13 +9,13 @@ from collections import deque
 from collections.abc import Callable
 from typing import Protocol
 
-__all__ = ["WINDOW_BYTES", "MuxChannel", "Stream", "select"]
+__all__ = ["WINDOW_BYTES", "MuxChannel", "NonblockingStream", "select"]
 
 WINDOW_BYTES = 4 << 20
 """Bytes on their way on one channel: 100 MB/s at a round trip of 40 ms."""
 
 
-class Stream(Protocol):
+class NonblockingStream(Protocol):
     """A stream of bytes in two directions that never blocks. ``reader`` and ``writer`` are file
     descriptors, or the same one twice.
     """

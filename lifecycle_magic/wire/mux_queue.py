@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 
-from lifecycle_magic.wire.mux_channel import Stream
+from lifecycle_magic.wire.mux_channel import NonblockingStream
 from lifecycle_magic.wire.mux_frames import FrameKind, pack_frame
 
 __all__ = ["FrameQueue"]
@@ -40,7 +40,7 @@ class FrameQueue:
         self._parts.append(memoryview(data))
         self._bytes += len(data)
 
-    def write_to(self, stream: Stream) -> None:
+    def write_to(self, stream: NonblockingStream) -> None:
         """Send what the stream takes now. Raises `OSError`."""
         while self._parts:
             sent = stream.write(self._parts[0])

@@ -15,8 +15,8 @@ from typing import Any
 
 from lifecycle_magic.decorators.classes import is_class
 from lifecycle_magic.wire.exceptions import (
+    ExceptionState,
     Links,
-    State,
     add_note,
     attributes,
     defines_reduce,
@@ -127,10 +127,10 @@ class _Recorder:
         )
 
     def _state(self, error: BaseException) -> tuple[bytes | None, tuple[str, ...]]:
-        """Return the pickled `State`, and a description of each value that could not be part of
-        it.
+        """Return the pickled `ExceptionState`, and a description of each value that could not be
+        part of it.
         """
-        whole = State.of(error)
+        whole = ExceptionState.of(error)
         try:
             return self._pickle(whole), ()
         except BaseException:
@@ -146,7 +146,7 @@ class _Recorder:
                 return False
             return True
 
-        rest = State(
+        rest = ExceptionState(
             tuple(
                 value if travels(f"args[{index}]", value) else UnpickledValue(_shown(value))
                 for index, value in enumerate(whole.args)
@@ -158,7 +158,7 @@ class _Recorder:
             return self._pickle(rest), tuple(lost)
         except BaseException:  # each value is small enough, but not all of them together
             shown = tuple(UnpickledValue(_shown(value)) for value in whole.args)
-            return self._pickle(State(shown, {}, {})), (*lost, "all of its attributes")
+            return self._pickle(ExceptionState(shown, {}, {})), (*lost, "all of its attributes")
 
     def _pickle(self, value: Any, root: BaseException | None = None) -> bytes:
         def pickled() -> bytes:
@@ -303,7 +303,7 @@ class Rebuilder:
     def _fill_state(self, found: ExceptionRecord, error: BaseException, cls: type) -> None:
         assert found.state is not None
         try:
-            state: State = self._load(found.state, self._make)
+            state: ExceptionState = self._load(found.state, self._make)
             if found.own:  # it has what its __reduce__ kept; the rest was set later
                 missing = {k: v for k, v in state.attributes.items() if k not in attributes(error)}
                 attributes(error).update(missing)
@@ -311,7 +311,7 @@ class Rebuilder:
                 state.set_on(error, cls)
         except BaseException as why:
             if type(error) is cls and not found.own:
-                State((found.text,), {}, {}).set_on(error, cls)
+                ExceptionState((found.text,), {}, {}).set_on(error, cls)
             add_note(error, f"Its attributes can't be rebuilt here: {_reason(why)}")
 
     def _link(self, index: int | None) -> BaseException | None:

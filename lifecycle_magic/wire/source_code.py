@@ -39,7 +39,7 @@ _FUTURE = __future__.annotations.compiler_flag  # the only one that Python 3 sti
 _STDLIB = frozenset(sys.stdlib_module_names) - {"__main__"}
 
 
-class Statement(NamedTuple):
+class SourceStatement(NamedTuple):
     """A statement of a file or cell.
 
     ``first_line`` is the line of the file on which the text begins; ``future`` is the compiler flag
@@ -53,7 +53,7 @@ class Statement(NamedTuple):
 
 
 class Piece(NamedTuple):
-    """A `Statement`, and the number of one of its functions."""
+    """A `SourceStatement`, and the number of one of its functions."""
 
     text: str
     file: str
@@ -136,13 +136,13 @@ def _find_among(code: types.CodeType, lines: list[str]) -> Piece | None:
     try:
         for first, text in _statements("".join(lines)):
             if first <= code.co_firstlineno < first + max(text.count("\n"), 1):
-                return _find_in(code, Statement(text, code.co_filename, first, future), lines)
+                return _find_in(code, SourceStatement(text, code.co_filename, first, future), lines)
     except (SyntaxError, ValueError, RecursionError):
         pass
     return None
 
 
-def _find_in(code: types.CodeType, statement: Statement, lines: list[str]) -> Piece | None:
+def _find_in(code: types.CodeType, statement: SourceStatement, lines: list[str]) -> Piece | None:
     """Return the piece of ``statement`` that compiles to ``code``.
 
     IPython compiles each statement by itself, an import compiles a file as a whole. The bytecode

@@ -11,7 +11,8 @@ RECORD_BYTES = 1 << 14
 
 
 class TlsStream:
-    """The connection ``sock``, its handshake done, as `lifecycle_magic.wire.mux_channel.Stream`.
+    """The connection ``sock``, its handshake done, as a
+    `lifecycle_magic.wire.mux_channel.NonblockingStream`.
 
     ``errors`` is what the other end printed outside of the stream: nothing, there is no such place.
     """

@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
-__all__ = ["Declared", "Filter", "remember_initial", "set_up"]
+__all__ = ["ComparedFilters", "Filter", "remember_initial", "set_up"]
 
 Raw = tuple[Any, ...]
 """A filter as `warnings.filters` has it."""
@@ -30,7 +30,7 @@ class Filter(NamedTuple):
     lineno: int
 
 
-class Declared:
+class ComparedFilters:
     """Placeholder in definitions: it sets the filters up where they arrive."""
 
     def __init__(self, filters: Iterable[Raw]) -> None:

@@ -26,7 +26,7 @@ from lifecycle_magic.guest import files
 from lifecycle_magic.guest.container_log import MAX_BYTES, ContainerLog
 from lifecycle_magic.host import run_files, unfinished
 from lifecycle_magic.host.owner import Owner
-from lifecycle_magic.lifecycle.history import Entry, History
+from lifecycle_magic.lifecycle.history import History, HistoryEntry
 from lifecycle_magic.lifecycle.report import Report
 from lifecycle_magic.session import session
 from lifecycle_magic.ui import doctor
@@ -99,7 +99,7 @@ def test_any_name_of_a_signal_can_be_told(name: str) -> None:
 
 def test_lone_surrogates_and_escapes_are_shown_as_text(tmp_path: Path) -> None:
     report = Report.read(GOOD | {"why": "\ud800 \x1b[31m", "tail": "\x1b]0;x\x07"})
-    History(tmp_path).add(Entry.from_report("s", "Mo\x1b[31mdel", "docker", report))
+    History(tmp_path).add(HistoryEntry.from_report("s", "Mo\x1b[31mdel", "docker", report))
     [entry] = History(tmp_path).entries()
     shown = history_text.history([entry], 1)
     shown.encode()
@@ -110,7 +110,7 @@ def test_lone_surrogates_and_escapes_are_shown_as_text(tmp_path: Path) -> None:
 def test_a_class_name_with_escapes_reaches_no_terminal(tmp_path: Path) -> None:
     name = "Mo\x1b]0;x\x07\x1b[31mdel"
     report = Report.read(GOOD | {"why": name, "hooks": [HOOK | {"hook": name}]})
-    History(tmp_path).add(Entry.from_report("s", name, "docker", report))
+    History(tmp_path).add(HistoryEntry.from_report("s", name, "docker", report))
     tmp_path.chmod(0o700)
     env = os.environ | {"LIFECYCLE_MAGIC_STATE": str(tmp_path)}
     command = [sys.executable, "-m", "lifecycle_magic", "history"]
@@ -134,7 +134,7 @@ def left(folder: Path, name: str) -> Path:
     return folder / name
 
 
-def swept(*containers: str) -> dict[str, Entry]:
+def swept(*containers: str) -> dict[str, HistoryEntry]:
     current = session.current()
     current.swept()
     return {e.container: e for e in current.history.entries() if e.container in containers}

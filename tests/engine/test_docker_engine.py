@@ -19,7 +19,7 @@ import docker.errors
 import pytest
 from engine.bench import DockerBench
 
-from lifecycle_magic.engines.base import Ended, Mount
+from lifecycle_magic.engines.base import Ended, VolumeMount
 from lifecycle_magic.engines.docker.engine import DockerEngine
 from lifecycle_magic.engines.docker.names import ROLE, VOLUME_PREFIX
 from lifecycle_magic.exception import EngineError, EngineUnavailable
@@ -212,13 +212,13 @@ def test_a_named_volume_has_our_label_and_no_other(
     need_docker: docker.DockerClient, in_docker: DockerBench
 ) -> None:
     name = in_docker.volume()
-    in_docker.start(mounts=(Mount("/kept", Volume.from_name(name)),))
+    in_docker.start(mounts=(VolumeMount("/kept", Volume.from_name(name)),))
     volume = need_docker.volumes.get(VOLUME_PREFIX + name)
     assert volume.attrs["Labels"] == {ROLE: "volume"}
 
 
 def test_a_volume_hides_what_the_image_has_there(in_docker: DockerBench) -> None:
-    far = in_docker.start(mounts=(Mount("/etc/apt", Volume.ephemeral()),))
+    far = in_docker.start(mounts=(VolumeMount("/etc/apt", Volume.ephemeral()),))
     assert far.ask("os.listdir('/etc/apt')") == []
 
 
@@ -227,7 +227,7 @@ def test_a_volume_that_must_be_there_and_is_not_is_not_made(
 ) -> None:
     volume = Volume.from_name(f"test-{secrets.token_hex(6)}", create_if_missing=False)
     with pytest.raises(EngineError, match="does not exist"):
-        in_docker.engine.launch(in_docker.describe(mounts=(Mount("/weights", volume),)))
+        in_docker.engine.launch(in_docker.describe(mounts=(VolumeMount("/weights", volume),)))
     with pytest.raises(docker.errors.NotFound):
         need_docker.volumes.get(f"{VOLUME_PREFIX}{volume.name}")
 
@@ -239,13 +239,13 @@ def test_a_folder_that_went_away_is_named_with_the_mend(
     volume = Volume.from_path(tmp_path / "data")
     (tmp_path / "data").rmdir()
     with pytest.raises(EngineError, match=rf"{tmp_path}/data.*does not see this machine's files"):
-        in_docker.engine.launch(in_docker.describe(mounts=(Mount("/data", volume),)))
+        in_docker.engine.launch(in_docker.describe(mounts=(VolumeMount("/data", volume),)))
 
 
 def test_an_ephemeral_volume_goes_with_its_container(
     need_docker: docker.DockerClient, in_docker: DockerBench
 ) -> None:
-    far = in_docker.start(mounts=(Mount("/scratch", Volume.ephemeral()),))
+    far = in_docker.start(mounts=(VolumeMount("/scratch", Volume.ephemeral()),))
     (volume,) = (
         mount["Name"]
         for mount in need_docker.api.inspect_container(far.id)["Mounts"]

@@ -13,7 +13,7 @@ from engine.work import Folder, Site
 import lifecycle_magic as lm
 from lifecycle_magic.container.registry import running_in
 from lifecycle_magic.exception import StartError
-from lifecycle_magic.lifecycle.history import Entry
+from lifecycle_magic.lifecycle.history import HistoryEntry
 from lifecycle_magic.session import session
 from lifecycle_magic.ui import commands
 
@@ -49,7 +49,7 @@ def interrupt_at(site: Site, event: str) -> None:
     threading.Thread(target=interrupt, daemon=True).start()
 
 
-def told(name: str) -> Entry:
+def told(name: str) -> HistoryEntry:
     """What the history tells of the one container of that name."""
     [entry] = [one for one in session.current().history.entries() if one.container == name]
     return entry

@@ -15,7 +15,7 @@ import pytest
 from engine.bench import Bench, ProcessBench
 from kernel.harness import wait_for
 
-from lifecycle_magic.engines.base import LABEL, Ended, Mount
+from lifecycle_magic.engines.base import LABEL, Ended, VolumeMount
 from lifecycle_magic.engines.process.engine import ProcessEngine
 from lifecycle_magic.exception import EngineError
 from lifecycle_magic.images.image import Image
@@ -125,7 +125,7 @@ def test_more_cores_than_there_are_is_capped_and_told(bench: Bench) -> None:
 
 
 def test_a_named_volume_outlives_its_container(walled: Bench) -> None:
-    mounts = (Mount("/kept", Volume.from_name(walled.volume())),)
+    mounts = (VolumeMount("/kept", Volume.from_name(walled.volume())),)
     first = walled.start(mounts=mounts)
     first.ask("write('/kept/file', 'kept')")
     walled.engine.kill(first.id)
@@ -133,7 +133,7 @@ def test_a_named_volume_outlives_its_container(walled: Bench) -> None:
 
 
 def test_a_named_volume_is_shared_by_those_that_run(walled: Bench) -> None:
-    mounts = (Mount("/kept", Volume.from_name(walled.volume())),)
+    mounts = (VolumeMount("/kept", Volume.from_name(walled.volume())),)
     first, second = walled.start(mounts=mounts), walled.start(mounts=mounts)
     first.ask("write('/kept/file', 'seen')")
     assert second.ask("read('/kept/file')") == "seen"
@@ -141,7 +141,7 @@ def test_a_named_volume_is_shared_by_those_that_run(walled: Bench) -> None:
 
 def test_a_volume_that_must_be_there_and_is_not_is_named(walled: Bench) -> None:
     volume = Volume.from_name(f"test-{secrets.token_hex(6)}", create_if_missing=False)
-    launch = walled.describe(mounts=(Mount("/weights", volume),))
+    launch = walled.describe(mounts=(VolumeMount("/weights", volume),))
     with pytest.raises(EngineError, match=f"volume '?{volume.name}'? for /weights is not there"):
         walled.engine.launch(launch)
     assert volume.name not in {one.name for one in walled.engine.kept()}
@@ -150,14 +150,14 @@ def test_a_volume_that_must_be_there_and_is_not_is_named(walled: Bench) -> None:
 def test_a_path_volume_is_the_hosts_folder_itself(walled: Bench, tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "in").write_text("from the host")
-    far = walled.start(mounts=(Mount("/data", Volume.from_path(tmp_path / "data")),))
+    far = walled.start(mounts=(VolumeMount("/data", Volume.from_path(tmp_path / "data")),))
     assert far.ask("read('/data/in')") == "from the host"
     far.ask("write('/data/out', 'from the container')")
     assert (tmp_path / "data" / "out").read_text() == "from the container"
 
 
 def test_an_ephemeral_volume_is_empty_and_its_containers_own(walled: Bench) -> None:
-    mounts = (Mount("/scratch", Volume.ephemeral()),)
+    mounts = (VolumeMount("/scratch", Volume.ephemeral()),)
     far = walled.start(mounts=mounts)
     assert far.ask("os.listdir('/scratch')") == []
     far.ask("write('/scratch/file', 'mine')")

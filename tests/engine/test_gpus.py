@@ -22,7 +22,7 @@ from lifecycle_magic.container.container import Container
 from lifecycle_magic.engines.process.engine import ProcessEngine
 from lifecycle_magic.exception import EngineError, InvalidError, StartError, StartTimeout
 from lifecycle_magic.gpus import inventory
-from lifecycle_magic.gpus.leases import Leases
+from lifecycle_magic.gpus.leases import GpuLeases
 from lifecycle_magic.host.paths import state_root
 from lifecycle_magic.session import session
 from lifecycle_magic.ui import doctor
@@ -43,10 +43,10 @@ def two_gpus(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
     monkeypatch.setattr(inventory, "KEPT_SECONDS", 0.0)
     monkeypatch.setenv("FAKE_GPUS", json.dumps(TWO))
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    before = Leases(state_root()).held()
+    before = GpuLeases(state_root()).held()
     assert not before
     yield
-    wait_for(lambda: not Leases(state_root()).held(), "all GPUs are given back")
+    wait_for(lambda: not GpuLeases(state_root()).held(), "all GPUs are given back")
     sys.modules.pop("pynvml", None)
 
 
@@ -183,7 +183,7 @@ def test_stopping_a_class_ends_its_wait(site: Site) -> None:
     with pytest.raises(StartError, match="the test says so"):
         call.get()
     wait_for(lambda: all(one.exited.is_set() for one in waiting), "its end")
-    assert [lease.cls for lease in Leases(state_root()).held()] == ["Holder"]
+    assert [lease.cls for lease in GpuLeases(state_root()).held()] == ["Holder"]
 
 
 def _containers(name: str) -> list[Container]:

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 import lifecycle_magic as lm
-from lifecycle_magic.lifecycle.history import Entry
+from lifecycle_magic.lifecycle.history import HistoryEntry
 from lifecycle_magic.lifecycle.states import Notice
 from lifecycle_magic.session import session
 
@@ -148,7 +148,7 @@ class Life:
     waited: list[str]
     told: list[Told]
     notices: list[str]
-    entry: Entry
+    entry: HistoryEntry
 
     def names(self, start: str) -> list[str]:
         return [one.hook for one in self.told if one.hook.startswith(start)]

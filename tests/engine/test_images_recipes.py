@@ -23,7 +23,7 @@ from lifecycle_magic.building import builder
 from lifecycle_magic.engines.docker.address import OfEnvironment
 from lifecycle_magic.engines.docker.client import Clients
 from lifecycle_magic.engines.docker.engine import DockerEngine
-from lifecycle_magic.engines.docker.images import Images
+from lifecycle_magic.engines.docker.images import DockerImages
 from lifecycle_magic.engines.docker.names import tag
 from lifecycle_magic.engines.process.engine import ProcessEngine
 from lifecycle_magic.exception import BuildError, EngineError, InvalidError, StartError
@@ -448,7 +448,7 @@ def test_a_file_that_changes_while_the_image_is_made_is_not_kept_under_the_forme
 def test_a_dockerfiles_context_that_changes_while_it_is_read_is_refused(
     need_docker: docker.DockerClient, tmp_path: Path
 ) -> None:
-    class Late(Images):
+    class Late(DockerImages):
         def find(self, key: str) -> Any:
             (tmp_path / "data").write_text("2")
             return super().find(key)

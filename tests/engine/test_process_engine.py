@@ -20,7 +20,7 @@ import pytest
 from engine.bench import ProcessBench
 from engine.work import wait_for
 
-from lifecycle_magic.engines.base import Ended, Mount, StepOutput
+from lifecycle_magic.engines.base import Ended, StepOutput, VolumeMount
 from lifecycle_magic.engines.process import process_table
 from lifecycle_magic.engines.process.engine import ProcessEngine
 from lifecycle_magic.engines.process.store import Store
@@ -335,7 +335,7 @@ def test_the_working_folder_and_home_are_private_and_kept_by_commit(plain: Proce
 
 
 def test_a_commit_holds_no_environment_volume_or_run_folder(sandboxed: ProcessBench) -> None:
-    mounts = (Mount("/data", Volume.from_name("not-kept")),)
+    mounts = (VolumeMount("/data", Volume.from_name("not-kept")),)
     far = sandboxed.start(mounts=mounts)
     far.ask("write('/data/x', 'x') or write('/run/lifecycle/y', 'y')")
     sandboxed.engine.commit(far.name, "kept-bare")
@@ -360,7 +360,7 @@ def test_the_hosts_home_and_processes_are_out_of_sight(sandboxed: ProcessBench) 
 
 def test_a_named_volume_is_a_folder_of_the_state_root(sandboxed: ProcessBench) -> None:
     name = sandboxed.volume()
-    far = sandboxed.start(mounts=(Mount("/weights", Volume.from_name(name)),))
+    far = sandboxed.start(mounts=(VolumeMount("/weights", Volume.from_name(name)),))
     far.ask("write('/weights/x', 'seen')")
     sandboxed.end(far)
     assert (state_root() / "volumes" / name / "x").read_text() == "seen"
@@ -370,9 +370,9 @@ def test_volumes_of_every_kind_mount_beside_each_other(sandboxed: ProcessBench) 
     folder = sandboxed.folder / "data"
     folder.mkdir()
     mounts = (
-        Mount("/data", Volume.from_path(folder)),
-        Mount("/weights", Volume.from_name(sandboxed.volume())),
-        Mount("/scratch", Volume.ephemeral()),
+        VolumeMount("/data", Volume.from_path(folder)),
+        VolumeMount("/weights", Volume.from_name(sandboxed.volume())),
+        VolumeMount("/scratch", Volume.ephemeral()),
     )
     far = sandboxed.start(mounts=mounts)
     for path in ("/data", "/weights", "/scratch"):
@@ -386,10 +386,10 @@ def test_volumes_of_every_kind_mount_beside_each_other(sandboxed: ProcessBench) 
 def test_a_volume_without_a_sandbox_mounts_only_at_its_own_path(plain: ProcessBench) -> None:
     folder = plain.folder / "data"
     folder.mkdir()
-    far = plain.start(mounts=(Mount(str(folder), Volume.from_path(folder)),))
+    far = plain.start(mounts=(VolumeMount(str(folder), Volume.from_path(folder)),))
     far.ask(f"write({str(folder / 'x')!r}, 'seen')")
     assert (folder / "x").read_text() == "seen"
-    mount = Mount("/data", Volume.from_path(folder))
+    mount = VolumeMount("/data", Volume.from_path(folder))
     with pytest.raises(EngineError, match=f"{folder}.*bubblewrap.*Docker"):
         plain.engine.launch(plain.describe(mounts=(mount,)))
 
@@ -534,7 +534,7 @@ def test_what_needs_docker_is_refused_by_name(
 def test_what_needs_a_sandbox_is_refused_by_name_without_one(plain: ProcessBench) -> None:
     image = Image.debian_slim().add_local_dir(plain.folder, "/data")
     launch = plain.describe(
-        block_network=True, mounts=(Mount("/weights", Volume.from_name("weights")),)
+        block_network=True, mounts=(VolumeMount("/weights", Volume.from_name("weights")),)
     )
     refused = plain.engine.review(image, launch).refused
     assert [text.split("(")[0].split()[0] for text in refused] == [

@@ -16,7 +16,7 @@ import pytest
 from conftest import BASE_IMAGE
 from kernel.harness import Diary, own_kernel, preamble, subject
 
-from lifecycle_magic.lifecycle.history import Entry
+from lifecycle_magic.lifecycle.history import HistoryEntry
 from lifecycle_magic.lifecycle.states import Notice
 from lifecycle_magic.session import session
 
@@ -113,7 +113,7 @@ def test_a_session_that_lives_is_left_alone(
         kernel.run("app.stop()")
 
 
-def swept(container: str) -> list[Entry]:
+def swept(container: str) -> list[HistoryEntry]:
     """What this process's history has of a container, after it looked."""
     current = session.current()
     current.swept()

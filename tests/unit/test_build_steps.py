@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from lifecycle_magic.building.build_steps import Build, Builds, Step
+from lifecycle_magic.building.build_steps import Build, Builds, StepProgress
 from lifecycle_magic.lifecycle.states import BuildStep
 from lifecycle_magic.ui.deployment import DeploymentProgress
 from lifecycle_magic.ui.panel.facts import StepFacts
@@ -19,15 +19,15 @@ def step(
 def test_a_step_has_its_last_line_while_it_runs_and_then_its_duration():
     build = Build()
     build.take(step("running"))
-    assert build.take(step("output", text="Collecting\nsix\n\n")) == Step(
+    assert build.take(step("output", text="Collecting\nsix\n\n")) == StepProgress(
         1, "pip install six", "running", 10.0, None, "six"
     )
     assert build.is_running
     build.take(step("done", at=13.0, seconds=2.5))
     build.take(step("cached", 2, "train()", at=14.0))
     assert build.steps == (
-        Step(1, "pip install six", "done", 10.5, 2.5),
-        Step(2, "train()", "cached", 14.0, 0.0),
+        StepProgress(1, "pip install six", "done", 10.5, 2.5),
+        StepProgress(2, "train()", "cached", 14.0, 0.0),
     )
     assert build.total == 2
     assert not build.is_running
@@ -46,7 +46,7 @@ def test_a_step_that_is_tried_in_another_way_goes_on_from_its_begin():
     build.take(step("running"))
     build.take(step("output", text="no match\n"))
     again = build.take(step("running", text="pip install --pre six", at=12.0))
-    assert again == Step(1, "pip install --pre six", "running", 10.0)
+    assert again == StepProgress(1, "pip install --pre six", "running", 10.0)
 
 
 def test_a_failed_step_keeps_its_last_lines_and_the_next_build_begins_anew():
@@ -59,7 +59,7 @@ def test_a_failed_step_keeps_its_last_lines_and_the_next_build_begins_anew():
     assert failed.detail == "ERROR: no match"
     assert build.output.lines() == ["looking", "ERROR: no match"]
     build.take(step("running", at=20.0))
-    assert build.steps == (Step(1, "pip install six", "running", 20.0),)
+    assert build.steps == (StepProgress(1, "pip install six", "running", 20.0),)
 
 
 def test_output_of_a_step_that_does_not_run_belongs_to_none():
@@ -73,7 +73,7 @@ def test_classes_have_builds_of_their_own():
     builds = Builds()
     builds.take(step("running"))
     assert builds.last("second/Model") == ((), 0)
-    assert builds.last("cell/Model") == ((Step(1, "pip install six", "running", 10.0),), 2)
+    assert builds.last("cell/Model") == ((StepProgress(1, "pip install six", "running", 10.0),), 2)
 
 
 def test_card_and_panel_show_the_same_of_the_same_events():

@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 
 from lifecycle_magic.container.control import (
-    ControlConnection,
     ExitStarted,
     PrintedOutput,
+    SupervisorConnection,
     SupervisorMessage,
 )
 from lifecycle_magic.engines.base import Ended
@@ -33,7 +33,7 @@ class Supervisor:
         self.told: list[SupervisorMessage] = []
         self.ends = 0
         self.ended = threading.Event()
-        self.control = ControlConnection(here, event_loop, self.told.append, self._on_end)
+        self.control = SupervisorConnection(here, event_loop, self.told.append, self._on_end)
         self.control.watch()
 
     def _on_end(self) -> None:

@@ -20,7 +20,7 @@ from lifecycle_magic.gpus import amd, inventory, request
 from lifecycle_magic.gpus.choice import TakenDevices, choose, lacking
 from lifecycle_magic.gpus.device import Gpu, GpuUse
 from lifecycle_magic.gpus.environment import variables
-from lifecycle_magic.gpus.leases import Leases
+from lifecycle_magic.gpus.leases import GpuLeases
 from lifecycle_magic.host.owner import Owner
 from lifecycle_magic.spec.options import Options
 
@@ -247,12 +247,12 @@ def test_what_can_never_be_had_is_said_with_what_there_is() -> None:
 # --- leases --------------------------------------------------------------------------------------
 
 
-def take(leases: Leases, name: str, written: Any = 1, memory: int | None = None) -> Any:
+def take(leases: GpuLeases, name: str, written: Any = 1, memory: int | None = None) -> Any:
     return leases.take(request.read(written, memory), CARDS, name, "Model", {})
 
 
 def test_a_lease_lasts_until_it_is_released(tmp_path: Path) -> None:
-    leases = Leases(tmp_path)
+    leases = GpuLeases(tmp_path)
     assert leases.held() == []
     (lease, devices) = take(leases, "lm-a", 3)
     assert [gpu.index for gpu in devices] == [0, 1, 2]
@@ -265,7 +265,7 @@ def test_a_lease_lasts_until_it_is_released(tmp_path: Path) -> None:
 
 
 def test_a_container_keeps_its_device_until_its_own_process_has_ended(tmp_path: Path) -> None:
-    leases = Leases(tmp_path)
+    leases = GpuLeases(tmp_path)
     (lease, _) = take(leases, "lm-a", 4)
     process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
     me = Owner.me()
@@ -278,7 +278,7 @@ def test_a_container_keeps_its_device_until_its_own_process_has_ended(tmp_path: 
 
 
 def test_damaged_leases_are_removed(tmp_path: Path) -> None:
-    leases = Leases(tmp_path)
+    leases = GpuLeases(tmp_path)
     assert take(leases, "lm-a") is not None
     good = (tmp_path / "gpus/lm-a.json").read_text()
     for n, bad in enumerate(("", "{", "[]", "{}", good.replace('"pid"', '"pod"'), "[" * 9999)):
@@ -294,10 +294,10 @@ RACER = textwrap.dedent(
     from pathlib import Path
     from lifecycle_magic.gpus import request
     from lifecycle_magic.gpus.device import Gpu
-    from lifecycle_magic.gpus.leases import Leases
+    from lifecycle_magic.gpus.leases import GpuLeases
 
     cards = tuple(Gpu(f"GPU-{n}", n) for n in range(4))
-    leases, wanted = Leases(Path(sys.argv[1])), request.read(1)
+    leases, wanted = GpuLeases(Path(sys.argv[1])), request.read(1)
     for turn in range(int(sys.argv[3])):
         found = None
         while found is None:
@@ -330,11 +330,11 @@ def test_racing_processes_never_have_the_same_device(tmp_path: Path) -> None:
     for one in racing:
         output, _ = one.communicate()
         assert one.returncode == 0, output
-    assert Leases(tmp_path).held() == []
+    assert GpuLeases(tmp_path).held() == []
 
 
 def test_the_devices_of_killed_processes_are_free(tmp_path: Path) -> None:
-    leases = Leases(tmp_path)
+    leases = GpuLeases(tmp_path)
     holders = [racer(tmp_path, f"lm-{n}", 0, "and hold") for n in range(4)]
     with contextlib.ExitStack() as stack:
         for one in holders:

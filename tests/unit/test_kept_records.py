@@ -11,7 +11,7 @@ import pytest
 
 from lifecycle_magic.building import build_log
 from lifecycle_magic.lifecycle import history
-from lifecycle_magic.lifecycle.history import Entry, History
+from lifecycle_magic.lifecycle.history import History, HistoryEntry
 from lifecycle_magic.lifecycle.report import Report
 from lifecycle_magic.lifecycle.states import BuildStep
 
@@ -19,7 +19,7 @@ from lifecycle_magic.lifecycle.states import BuildStep
 def add(folder: Path, first: int, count: int) -> None:
     for number in range(first, first + count):
         report = Report(f"c{number}", orderly=True, entered=True, why="")
-        History(folder).add(Entry.from_report("s", "Model", "process", report))
+        History(folder).add(HistoryEntry.from_report("s", "Model", "process", report))
 
 
 def names(folder: Path) -> list[str]:

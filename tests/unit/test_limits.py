@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from lifecycle_magic.engines.base import Launch, Mount
+from lifecycle_magic.engines.base import Launch, VolumeMount
 from lifecycle_magic.engines.process import limits
 from lifecycle_magic.engines.process.limits import Host
 from lifecycle_magic.gpus.device import Gpu
@@ -52,22 +52,22 @@ def test_a_gpu_that_is_not_there_is_refused() -> None:
 
 def test_a_named_volume_may_be_mounted_at_its_own_folder_without_a_sandbox() -> None:
     volume = Volume.from_name("weights")
-    own = _launch(mounts=(Mount("/state/volumes/weights", volume),))
+    own = _launch(mounts=(VolumeMount("/state/volumes/weights", volume),))
     assert limits.of_launch(own, PLAIN).refused == ()
-    elsewhere = _launch(mounts=(Mount("/weights", volume),))
+    elsewhere = _launch(mounts=(VolumeMount("/weights", volume),))
     assert "/state/volumes/weights" in limits.of_launch(elsewhere, PLAIN).refused[0]
     assert limits.of_launch(elsewhere, BOXED).refused == ()
 
 
 def test_a_volume_is_read_only_in_a_sandbox_alone() -> None:
-    own = Mount("/state/volumes/weights", Volume.from_name("weights").read_only())
+    own = VolumeMount("/state/volumes/weights", Volume.from_name("weights").read_only())
     (text,) = limits.of_launch(_launch(mounts=(own,)), PLAIN).refused
     assert "read-only in a sandbox alone: permit it" in text
     assert limits.of_launch(_launch(mounts=(own,)), BOXED).refused == ()
 
 
 def test_an_ephemeral_volume_has_no_path_of_its_own() -> None:
-    launch = _launch(mounts=(Mount("/scratch", Volume.ephemeral()),))
+    launch = _launch(mounts=(VolumeMount("/scratch", Volume.ephemeral()),))
     (text,) = limits.of_launch(launch, PLAIN).refused
     assert "its own path" not in text
 

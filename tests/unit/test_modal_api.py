@@ -22,7 +22,7 @@ from lifecycle_magic.callers import many_calls as maps
 from lifecycle_magic.decorators.http_server import http_server
 from lifecycle_magic.exception import InvalidError, NotFoundError
 from lifecycle_magic.modal_api import names, table
-from lifecycle_magic.modal_api.entries import Entry, Verdict
+from lifecycle_magic.modal_api.entries import ApiEntry, Verdict
 from lifecycle_magic.spec.options import Options
 from lifecycle_magic.ui.cli.main import _parser
 from lifecycle_magic.ui.cli.run_options import notice_ignored
@@ -264,7 +264,7 @@ def anew(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 def walked(of: str, *verdicts: Verdict) -> Any:
     """Parametrize a test with the keywords, attributes, module names or commands of the list."""
 
-    def kind(one: Entry) -> str:
+    def kind(one: ApiEntry) -> str:
         if one.owner in COMMANDS:
             return "commands"
         if one.name.endswith("="):
@@ -276,19 +276,19 @@ def walked(of: str, *verdicts: Verdict) -> Any:
     return pytest.mark.parametrize("entry", chosen, ids=lambda one: f"{one.owner}-{one.name}")
 
 
-def holder(entry: Entry) -> Any:
+def holder(entry: ApiEntry) -> Any:
     """Return what has an attribute of the list."""
     return lm if entry.owner == "modal" else OBJECTS[entry.owner]
 
 
 @walked("attributes", "runs", "renamed")
-def test_a_name_that_runs_is_there(entry: Entry) -> None:
+def test_a_name_that_runs_is_there(entry: ApiEntry) -> None:
     there = holder(entry)
     assert hasattr(type(there), entry.name) or hasattr(there, entry.name)
 
 
 @walked("attributes", "refused")
-def test_a_name_that_is_refused_says_what_to_write(entry: Entry) -> None:
+def test_a_name_that_is_refused_says_what_to_write(entry: ApiEntry) -> None:
     assert not hasattr(holder(entry), entry.name)
     with pytest.raises(AttributeError) as raised:
         getattr(holder(entry), entry.name)
@@ -307,14 +307,14 @@ def test_a_name_that_is_refused_says_what_to_write(entry: Entry) -> None:
 
 
 @walked("modules", "runs", "renamed")
-def test_a_name_of_a_module_that_runs_is_there(entry: Entry) -> None:
+def test_a_name_of_a_module_that_runs_is_there(entry: ApiEntry) -> None:
     module = importlib.import_module(entry.owner.replace("modal", "lifecycle_magic", 1))
     assert hasattr(module, entry.name)
     exec(f"from {module.__name__} import {entry.name}")
 
 
 @walked("modules", "refused")
-def test_a_name_of_a_module_that_is_refused_says_what_to_write(entry: Entry) -> None:
+def test_a_name_of_a_module_that_is_refused_says_what_to_write(entry: ApiEntry) -> None:
     module = importlib.import_module(entry.owner.replace("modal", "lifecycle_magic", 1))
     with pytest.raises(AttributeError, match=re.escape(entry.note)):
         getattr(module, entry.name)
@@ -329,7 +329,7 @@ def test_any_name_of_a_module_with_nothing_here_says_what_to_write(name: str) ->
         module.anything  # noqa: B018
 
 
-def give(entry: Entry) -> list[str]:
+def give(entry: ApiEntry) -> list[str]:
     """Give a keyword twice, as one process does, and return the notices."""
     name = entry.name.removesuffix("=")
     value = VALUES_OF.get((entry.owner, name), VALUES.get(name, True))
@@ -341,26 +341,26 @@ def give(entry: Entry) -> list[str]:
 
 
 @walked("keywords", "runs")
-def test_a_keyword_that_runs_is_taken_without_a_notice(entry: Entry) -> None:
+def test_a_keyword_that_runs_is_taken_without_a_notice(entry: ApiEntry) -> None:
     assert give(entry) == []
 
 
 @walked("keywords", "renamed")
-def test_an_old_keyword_runs_and_gives_one_warning(entry: Entry) -> None:
+def test_an_old_keyword_runs_and_gives_one_warning(entry: ApiEntry) -> None:
     [said] = give(entry)
     said = said.removeprefix(f"{entry.owner}(").replace("=)", "=")
     assert said == f"{entry.name} is an old spelling: write {entry.note}"
 
 
 @walked("keywords", "ignored")
-def test_a_keyword_that_does_nothing_gives_one_notice(entry: Entry) -> None:
+def test_a_keyword_that_does_nothing_gives_one_notice(entry: ApiEntry) -> None:
     [said] = give(entry)
     assert entry.name[:-1] in said
     assert f"does nothing here: {entry.note}" in said
 
 
 @walked("keywords", "refused")
-def test_a_keyword_that_is_refused_says_what_to_write(entry: Entry) -> None:
+def test_a_keyword_that_is_refused_says_what_to_write(entry: ApiEntry) -> None:
     with pytest.raises(InvalidError) as raised:
         give(entry)
     assert entry.note in str(raised.value)
@@ -370,7 +370,7 @@ def test_a_keyword_that_is_refused_says_what_to_write(entry: Entry) -> None:
 # --- the command line ----------------------------------------------------------------------------
 
 
-def words(entry: Entry) -> list[str]:
+def words(entry: ApiEntry) -> list[str]:
     """Return a command line that has an option or subcommand of the list."""
     if entry.owner == "lifecycle-magic":
         return [entry.name, "--help"]
@@ -385,7 +385,7 @@ def words(entry: Entry) -> list[str]:
 
 @walked("commands", "runs")
 def test_a_command_or_option_that_runs_is_taken(
-    entry: Entry, capsys: pytest.CaptureFixture[str]
+    entry: ApiEntry, capsys: pytest.CaptureFixture[str]
 ) -> None:
     helps = words(entry)[-1] == "--help"
     with pytest.raises(SystemExit) if helps else contextlib.nullcontext() as left:
@@ -397,7 +397,7 @@ def test_a_command_or_option_that_runs_is_taken(
 
 @walked("commands", "ignored")
 def test_an_option_that_does_nothing_gives_one_notice(
-    entry: Entry, capsys: pytest.CaptureFixture[str]
+    entry: ApiEntry, capsys: pytest.CaptureFixture[str]
 ) -> None:
     notice_ignored(_parser().parse_args(words(entry)))
     [said] = capsys.readouterr().err.splitlines()
@@ -406,7 +406,7 @@ def test_an_option_that_does_nothing_gives_one_notice(
 
 @walked("commands", "refused")
 def test_a_command_that_is_refused_says_what_to_run(
-    entry: Entry, capsys: pytest.CaptureFixture[str]
+    entry: ApiEntry, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as left:
         _parser().parse_args(words(entry))

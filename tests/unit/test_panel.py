@@ -11,7 +11,7 @@ import pytest
 
 from lifecycle_magic.building.build_steps import Build, Builds
 from lifecycle_magic.engines.base import Usage
-from lifecycle_magic.lifecycle.history import Entry
+from lifecycle_magic.lifecycle.history import HistoryEntry
 from lifecycle_magic.lifecycle.logs import MAX_CHARACTERS, Logs
 from lifecycle_magic.lifecycle.report import ExitHook
 from lifecycle_magic.lifecycle.states import BuildStep, LogLine, Notice, State, Transition
@@ -202,12 +202,12 @@ def test_no_value_of_a_secret_or_of_the_environment_is_shown():
     assert told == ("cpu=2", "scaledown_window=90", "env=TOKEN", "secrets=1")
 
 
-def entry(name: str, **more: Any) -> Entry:
+def entry(name: str, **more: Any) -> HistoryEntry:
     given: dict[str, Any] = {
         "session": "s", "container": name, "cls": "Model", "engine": "process", "state": "failed",
         "why": "it was killed", "began": 1.0, "ended": 2.0, "service": "cell/Model",
     }  # fmt: skip
-    return Entry(**given | more)
+    return HistoryEntry(**given | more)
 
 
 def test_the_last_exited_containers_are_shown_with_reason_and_last_lines():

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from unit.test_docker_launch import FACTS, LAUNCH
 
-from lifecycle_magic.engines.base import Launch, Mount, StepOutput
+from lifecycle_magic.engines.base import Launch, StepOutput, VolumeMount
 from lifecycle_magic.engines.docker.address import EngineVersion
 from lifecycle_magic.engines.docker.facts import Facts
 from lifecycle_magic.engines.docker.launch import attached_config, config
@@ -69,9 +69,9 @@ def test_without_root_and_with_old_control_groups_it_limits_nothing() -> None:
 @pytest.mark.parametrize("make", [config, attached_config])
 def test_volumes_do_not_get_files_of_the_image(make: Any) -> None:
     mounts = (
-        Mount("/data", Volume.from_name("data")),
-        Mount("/kept", Volume.from_name("kept").read_only()),
-        Mount("/scratch", Volume.ephemeral()),
+        VolumeMount("/data", Volume.from_name("data")),
+        VolumeMount("/kept", Volume.from_name("kept").read_only()),
+        VolumeMount("/scratch", Volume.ephemeral()),
     )
     launch: Launch = replace(LAUNCH, mounts=mounts)
     body = make(launch, PODMAN)

@@ -12,7 +12,7 @@ import pytest
 
 from lifecycle_magic.exception import InvalidError
 from lifecycle_magic.ui.cli import script
-from lifecycle_magic.ui.cli.entry_options import Arguments, parameters_of
+from lifecycle_magic.ui.cli.entry_options import EntryArguments, parameters_of
 from lifecycle_magic.ui.cli.entry_options import parse as parse_words
 from lifecycle_magic.ui.cli.main_module import run_as_main, run_module_as_main
 from lifecycle_magic.ui.cli.runnable import find
@@ -245,7 +245,7 @@ def test_variable_arguments_take_all_words(capsys):
     def numbers(*numbers: int): ...
 
     given = parse_words(parameters_of(main), ["a", "--b", "-c", "--help"], "run")
-    assert given == Arguments(("a", "--b", "-c", "--help"), {})
+    assert given == EntryArguments(("a", "--b", "-c", "--help"), {})
     assert parse_words(parameters_of(numbers), ["1", "-2"], "run").args == (1, -2)
     with pytest.raises(SystemExit):
         parse_words(parameters_of(numbers), ["1", "x"], "run")

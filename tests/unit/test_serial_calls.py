@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
-from lifecycle_magic.guest.session_connection import Target
+from lifecycle_magic.guest.session_connection import CallTarget
 from lifecycle_magic.peers.serial import SerialConnections
 from lifecycle_magic.wire.frames import Channel, Kind
 from lifecycle_magic.wire.nested import read_ask
 from lifecycle_magic.wire.pickling import dumps
 
-TARGET = Target("app/Model", b"arguments", "method", "Model().method")
+TARGET = CallTarget("app/Model", b"arguments", "method", "Model().method")
 
 
 class Session:

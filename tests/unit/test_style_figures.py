@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib.util
 from pathlib import Path
 
@@ -37,3 +38,14 @@ def test_the_code_keeps_its_form_and_the_page_lists_its_figures() -> None:
     }
     assert {what: found[what] for what, most in bounds.items() if number(found[what]) > most} == {}
     assert number(found["docstrings"]) > 4000, "the code was not found"
+
+
+def test_no_two_public_classes_share_a_name() -> None:
+    places: dict[str, list[str]] = {}
+    for path in sorted((ROOT / "lifecycle_magic").rglob("*.py")):
+        for node in ast.parse(path.read_text()).body:
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                places.setdefault(node.name, []).append(str(path.relative_to(ROOT)))
+    # These two are one public name each, in the kernel and in containers.
+    shared = {name: found for name, found in places.items() if len(found) > 1}
+    assert {"Cls", "Function"} == set(shared), shared

@@ -16,7 +16,7 @@ import docker.errors
 import pytest
 import requests
 
-from lifecycle_magic.engines.base import Launch, Mount
+from lifecycle_magic.engines.base import Launch, VolumeMount
 from lifecycle_magic.engines.relay import home as relay_home
 from lifecycle_magic.engines.relay.home import ExpectedContainer, Home
 from lifecycle_magic.engines.swarm import services
@@ -25,7 +25,7 @@ from lifecycle_magic.engines.swarm.guest_configs import ConfigPart
 from lifecycle_magic.engines.swarm.home_address import home_address
 from lifecycle_magic.engines.swarm.nodes import GpuReservation, Node
 from lifecycle_magic.engines.swarm.review import review_launch, volume_constraints
-from lifecycle_magic.engines.swarm.service_spec import Parts, task_template
+from lifecycle_magic.engines.swarm.service_spec import ServiceParts, task_template
 from lifecycle_magic.exception import EngineError, EngineUnavailable, InvalidError
 from lifecycle_magic.gpus import request as gpus
 from lifecycle_magic.spec.options import Options
@@ -228,13 +228,15 @@ def node(**changes: Any) -> Node:
     return Node(**{**given, **changes})
 
 
-PARTS = Parts("registry/classes@sha256:1", "secret", [ConfigPart("c", "config")])
+PARTS = ServiceParts("registry/classes@sha256:1", "secret", [ConfigPart("c", "config")])
 
 
 def test_a_service_is_one_container_that_is_never_started_again() -> None:
     made = task_template(
         launch(cpu=1.5, memory=512, shm_size=64, placement=("node.role==worker",)),
-        Parts("i", "s", [], gpus=GpuReservation("gpu", 2, True), constraints=["node.id==n1"]),
+        ServiceParts(
+            "i", "s", [], gpus=GpuReservation("gpu", 2, True), constraints=["node.id==n1"]
+        ),
     )
     assert made["RestartPolicy"] == {"Condition": "none"}
     assert made["Placement"]["Constraints"] == ["node.role==worker", "node.id==n1"]
@@ -259,7 +261,7 @@ def test_the_program_of_a_service_needs_nothing_of_this_package() -> None:
 
 
 def test_a_swarm_refuses_what_it_cannot_do(tmp_path: Path) -> None:
-    mounts = (Mount("/data", Volume.from_path(tmp_path)),)
+    mounts = (VolumeMount("/data", Volume.from_path(tmp_path)),)
     found = review_launch(
         launch(mounts=mounts, block_network=True, gpu=gpus.read(1)), [node()], "here", "n1"
     )
@@ -282,7 +284,7 @@ def test_a_swarm_refuses_what_it_cannot_do(tmp_path: Path) -> None:
 
 
 def test_a_volume_keeps_its_containers_on_the_node_that_has_it() -> None:
-    mounts = (Mount("/data", Volume.from_name("weights")),)
+    mounts = (VolumeMount("/data", Volume.from_name("weights")),)
     nodes = [node(), node(id="n2", name="box2")]
     assert volume_constraints(launch(mounts=mounts), nodes, "n1") == ("node.id==n1",)
     told = review_launch(launch(mounts=mounts), nodes, "here", "n1").ignored

@@ -12,7 +12,7 @@ from lifecycle_magic.engines.base import FoundContainer
 from lifecycle_magic.exception import EngineUnavailable
 from lifecycle_magic.host.owner import Owner
 from lifecycle_magic.lifecycle.failed_classes import FailedClass
-from lifecycle_magic.lifecycle.history import Entry, History
+from lifecycle_magic.lifecycle.history import History, HistoryEntry
 from lifecycle_magic.lifecycle.report import ExitHook
 from lifecycle_magic.ui.panel import history_text as told
 from lifecycle_magic.ui.panel import snapshot
@@ -155,7 +155,9 @@ def test_ps_of_all_sessions_lists_what_failed_in_those_that_live(tmp_path: Path)
         record.write(tmp_path / "run" / session)
         for name, cls in [("one", "Unstarted"), ("two", "Model")]:
             why = "enter failed: ValueError: no model"
-            entry = Entry(session, name, cls, "process", "failed", why, 1.0, 2.0, service=cls)
+            entry = HistoryEntry(
+                session, name, cls, "process", "failed", why, 1.0, 2.0, service=cls
+            )
             History(tmp_path).add(entry)
     (tmp_path / "run" / "a" / "failed-0.json").write_text('{"cls": 3}')
     rows = snapshot.of_root(tmp_path, lambda name: Has("lives"))  # type: ignore[arg-type]
@@ -188,12 +190,12 @@ def test_the_log_of_a_run_folder_is_read_across_its_two_files(tmp_path: Path):
 
 # --- history -------------------------------------------------------------------------------------
 
-ENTRY = Entry("s", "lm-model-1", "Model", "docker", "exited", "app.stop()", 100.0, 102.5)
+ENTRY = HistoryEntry("s", "lm-model-1", "Model", "docker", "exited", "app.stop()", 100.0, 102.5)
 
 
 def test_an_entry_has_the_lifetime_and_each_exit_hook():
     hooks = (ExitHook("close", 0.5, None), ExitHook("flush", 0.25, "Traceback:\n  no\n"))
-    lines = told.entry(Entry(**{**ENTRY.__dict__, "hooks": hooks})).splitlines()
+    lines = told.entry(HistoryEntry(**{**ENTRY.__dict__, "hooks": hooks})).splitlines()
     assert lines[0].endswith("Model  exited after 2.5 s: app.stop()  [lm-model-1]")
     assert lines[1:] == [
         "    close()  ok in 500 ms",
@@ -205,14 +207,14 @@ def test_an_entry_has_the_lifetime_and_each_exit_hook():
 
 def test_a_failure_shows_its_last_lines_and_an_orderly_end_does_not():
     tail = "\n".join(f"line {n}" for n in range(30))
-    failed = told.entry(Entry(**{**ENTRY.__dict__, "state": "failed", "tail": tail}))
+    failed = told.entry(HistoryEntry(**{**ENTRY.__dict__, "state": "failed", "tail": tail}))
     assert failed.splitlines()[-1].strip() == "line 29"
     assert "line 19\n" not in failed
-    assert "line 29" not in told.entry(Entry(**{**ENTRY.__dict__, "tail": tail}))
+    assert "line 29" not in told.entry(HistoryEntry(**{**ENTRY.__dict__, "tail": tail}))
 
 
 def test_the_history_is_the_newest_entries_with_the_newest_last():
-    entries = [Entry(**{**ENTRY.__dict__, "container": f"c{n}"}) for n in range(5)]
+    entries = [HistoryEntry(**{**ENTRY.__dict__, "container": f"c{n}"}) for n in range(5)]
     lines = told.history(entries, 2).splitlines()
     assert [line.rpartition("[")[2] for line in lines] == ["c3]", "c4]"]
     assert told.history([], 2) == "no container has ended yet"

@@ -15,7 +15,7 @@ import secrets
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from lifecycle_magic.engines.base import Mount
+from lifecycle_magic.engines.base import VolumeMount
 from lifecycle_magic.engines.docker import launch, surroundings
 from lifecycle_magic.engines.docker.api import create_container, discard_container, image_id
 from lifecycle_magic.engines.docker.client import Clients
@@ -181,6 +181,6 @@ def execute(
 
 
 def _mounts(api: APIClient, access: StepAccess, facts: Facts) -> list[dict[str, Any]]:
-    mounts = [Mount(path, volume) for path, volume in access.volumes]
+    mounts = [VolumeMount(path, volume) for path, volume in access.volumes]
     require_volumes(api, mounts, facts)
     return [launch.mount(mount) for mount in mounts]

@@ -41,7 +41,7 @@ from lifecycle_magic.engines.docker.api import (
     remove_container,
 )
 from lifecycle_magic.engines.docker.client import Clients
-from lifecycle_magic.engines.docker.images import Images
+from lifecycle_magic.engines.docker.images import DockerImages
 from lifecycle_magic.engines.docker.launch import RUN, Transport
 from lifecycle_magic.engines.docker.local_process import local_process
 from lifecycle_magic.engines.docker.names import ROLE
@@ -87,7 +87,7 @@ class DockerEngine:
         self.young = young
         self._far = location
         self._clients = Clients(location or OfEnvironment())
-        self._images = Images(self._clients)
+        self._images = DockerImages(self._clients)
         self._profile = EngineProfile(self._clients, location, transport)
         self._cpu = CpuMeter()
         self._remover = ends.Remover(self._clients)

@@ -36,7 +36,7 @@ from lifecycle_magic.images.package_steps import PipInstall
 from lifecycle_magic.images.steps import FileDigests
 
 
-class Images:
+class DockerImages:
     """The images of the engine that ``clients`` talk to. What it learns of a base it remembers."""
 
     def __init__(self, clients: Clients) -> None:

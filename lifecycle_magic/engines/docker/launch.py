@@ -10,7 +10,7 @@ import inspect
 from collections.abc import Sequence
 from typing import Any, Literal
 
-from lifecycle_magic.engines.base import Honoured, Launch, Mount
+from lifecycle_magic.engines.base import Honoured, Launch, VolumeMount
 from lifecycle_magic.engines.docker.facts import Facts
 from lifecycle_magic.engines.docker.names import ROLE, volume_name
 from lifecycle_magic.engines.docker.surroundings import owns_files
@@ -268,7 +268,7 @@ def mounted(mounts: Sequence[dict[str, Any]], facts: Facts) -> dict[str, Any]:
     return {"Mounts": [one for one in mounts if one not in named], "Binds": binds}
 
 
-def mount(mount: Mount) -> dict[str, Any]:
+def mount(mount: VolumeMount) -> dict[str, Any]:
     """Return a volume's mount in the form of the engine's API."""
     volume = mount.volume
     if volume.kind == "path":

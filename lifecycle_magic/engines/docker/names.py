@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lifecycle_magic.engines.base import LABEL, Mount
+from lifecycle_magic.engines.base import LABEL, VolumeMount
 from lifecycle_magic.exception import EngineError
 
 ROLE = f"{LABEL}.role"
@@ -28,7 +28,7 @@ def short_name(image: str) -> str:
     return image.removeprefix("docker.io/library/").removeprefix("localhost/")
 
 
-def volume_name(mount: Mount) -> str:
+def volume_name(mount: VolumeMount) -> str:
     """Return the engine's name of a named volume; raises `EngineError` if the volume has no
     name.
     """

@@ -10,7 +10,7 @@ import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from lifecycle_magic.engines.base import Mount
+from lifecycle_magic.engines.base import VolumeMount
 from lifecycle_magic.engines.docker.facts import Facts
 from lifecycle_magic.engines.docker.names import ROLE, volume_name
 from lifecycle_magic.exception import EngineError
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["require_folders", "require_volumes"]
 
 
-def require_volumes(api: APIClient, mounts: Sequence[Mount], facts: Facts) -> None:
+def require_volumes(api: APIClient, mounts: Sequence[VolumeMount], facts: Facts) -> None:
     """Raise `EngineError` for a named volume that is missing and may not be created."""
     import docker.errors
 
@@ -41,7 +41,7 @@ def require_volumes(api: APIClient, mounts: Sequence[Mount], facts: Facts) -> No
             ) from None
 
 
-def require_folders(mounts: Sequence[Mount], facts: Facts) -> None:
+def require_folders(mounts: Sequence[VolumeMount], facts: Facts) -> None:
     """Raise `EngineError` for a folder of this machine that is missing, where an engine would make
     one.
     """

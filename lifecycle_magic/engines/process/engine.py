@@ -42,7 +42,7 @@ from lifecycle_magic.engines.process import (
     volumes,
 )
 from lifecycle_magic.engines.process.commands import Commands
-from lifecycle_magic.engines.process.images import Images
+from lifecycle_magic.engines.process.images import ProcessImages
 from lifecycle_magic.engines.process.limits import Host
 from lifecycle_magic.engines.process.sandbox import Probe
 from lifecycle_magic.engines.process.start_keeper import EXIT_CODE, start_keeper
@@ -145,8 +145,8 @@ class ProcessEngine:
         return Store(state_root())
 
     @property
-    def _images(self) -> Images:
-        return Images(self._store, self._commands)
+    def _images(self) -> ProcessImages:
+        return ProcessImages(self._store, self._commands)
 
     def _host(self, launch: Launch | None = None) -> Host:
         if sys.platform != "linux":

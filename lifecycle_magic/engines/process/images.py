@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 
-from lifecycle_magic.engines.base import Mount, OnStep
+from lifecycle_magic.engines.base import OnStep, VolumeMount
 from lifecycle_magic.engines.process import interpreters, mounts, run_steps
 from lifecycle_magic.engines.process.commands import Commands
 from lifecycle_magic.engines.process.interpreters import Interpreter
@@ -16,10 +16,10 @@ from lifecycle_magic.host import disk_full
 from lifecycle_magic.images.image import Image
 from lifecycle_magic.images.steps import FileDigests, RunCommand
 
-__all__ = ["Images"]
+__all__ = ["ProcessImages"]
 
 
-class Images:
+class ProcessImages:
     """The images in ``store``, whose steps run by ``commands``."""
 
     def __init__(self, store: Store, commands: Commands) -> None:
@@ -63,7 +63,7 @@ class Images:
 
             def prepare(step: RunCommand, made: run_steps.StepsResult) -> run_steps.PreparedCommand:
                 remove_tree(str(folder / "volumes"))  # ephemeral ones of an earlier step
-                used = [Mount(path, volume) for path, volume in step.access.volumes]
+                used = [VolumeMount(path, volume) for path, volume in step.access.volumes]
                 binds = mounts.make(store, folder, folder, used)
                 return self._commands.of_step(step.script, made, binds)
 

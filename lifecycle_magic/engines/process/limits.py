@@ -11,7 +11,7 @@ import math
 import zlib
 from dataclasses import dataclass
 
-from lifecycle_magic.engines.base import Honoured, Launch, Mount
+from lifecycle_magic.engines.base import Honoured, Launch, VolumeMount
 from lifecycle_magic.engines.process.sandbox import is_below, reserved
 from lifecycle_magic.exception import EngineError
 from lifecycle_magic.gpus.choice import lacking
@@ -82,7 +82,7 @@ def of_image(image: Image, host: Host) -> Honoured:
                 )
         elif isinstance(step, AddLocalFile | AddLocalDir):
             refused += _of_copy(step, workdir, host)
-        mounts = [Mount(path, volume) for path, volume in step.access.volumes]
+        mounts = [VolumeMount(path, volume) for path, volume in step.access.volumes]
         refused += [text for mount in mounts if (text := _of_mount(mount, host))]
     return Honoured(tuple(refused), tuple(ignored))
 
@@ -132,7 +132,7 @@ def of_launch(launch: Launch, host: Host) -> Honoured:
     return Honoured(tuple(refused), tuple(ignored))
 
 
-def _of_mount(mount: Mount, host: Host) -> str | None:
+def _of_mount(mount: VolumeMount, host: Host) -> str | None:
     volume = mount.volume
     if host.sandboxed:
         if reserved(mount.path):

@@ -6,14 +6,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
-from lifecycle_magic.engines.base import Mount
+from lifecycle_magic.engines.base import VolumeMount
 from lifecycle_magic.engines.process.sandbox import Bind
 from lifecycle_magic.engines.process.store import Store
 from lifecycle_magic.exception import EngineError
 from lifecycle_magic.volume import Volume
 
 
-def make(store: Store, folder: Path, place: Path, mounts: Sequence[Mount]) -> list[Bind]:
+def make(store: Store, folder: Path, place: Path, mounts: Sequence[VolumeMount]) -> list[Bind]:
     """Create missing volumes that may be created, and return all, as a sandbox mounts them.
 
     ``folder`` is the instance's while it is being created, ``place`` its final path. Raises

@@ -30,7 +30,7 @@ from lifecycle_magic.engines.swarm.home_address import home_address
 from lifecycle_magic.engines.swarm.nodes import Node, gpu_reservation
 from lifecycle_magic.engines.swarm.registry import Registry
 from lifecycle_magic.engines.swarm.review import reservations, review_launch, volume_constraints
-from lifecycle_magic.engines.swarm.service_spec import Parts, labels_of, task_template
+from lifecycle_magic.engines.swarm.service_spec import ServiceParts, labels_of, task_template
 from lifecycle_magic.exception import EngineError
 from lifecycle_magic.threads.sigint import deferred
 from lifecycle_magic.wire.dial_home import KERNEL_NAME
@@ -152,7 +152,7 @@ class SwarmEngine(DockerEngine):
         configs = self._configs.ensure(api, guest)
         secret = self._invite(api, relay, launch, guest if not configs else None)
         nodes = self.nodes()
-        parts = Parts(
+        parts = ServiceParts(
             image=image,
             secret=secret,
             guest=configs,
@@ -169,7 +169,7 @@ class SwarmEngine(DockerEngine):
                 if last or "config" not in message_of(error).lower():
                     raise
                 self._configs.forget()  # another session has just removed them
-                parts = Parts(**{**vars(parts), "guest": self._configs.ensure(api, guest)})
+                parts = ServiceParts(**{**vars(parts), "guest": self._configs.ensure(api, guest)})
 
     def _invite(self, api: Any, relay: RelayProcess, launch: Launch, guest: Path | None) -> str:
         """Have the relay expect a container; return the id of the secret by which it connects."""

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from lifecycle_magic.engines.base import Launch, Mount
+from lifecycle_magic.engines.base import Launch, VolumeMount
 from lifecycle_magic.engines.docker.launch import CAPABILITIES, GUEST, PIDS_LIMIT, RUN, in_memory
 from lifecycle_magic.engines.docker.launch import mount as volume_mount
 from lifecycle_magic.engines.docker.names import ROLE, volume_name
@@ -15,7 +15,7 @@ from lifecycle_magic.engines.swarm.guest_configs import STATE, ConfigPart, state
 from lifecycle_magic.engines.swarm.nodes import GpuReservation
 from lifecycle_magic.wire import dial_home, packed_files
 
-__all__ = ["Parts", "labels_of", "task_template"]
+__all__ = ["ServiceParts", "labels_of", "task_template"]
 
 SECRET = "/run/secrets/lifecycle-magic"
 _CONFIGS = "/run/lifecycle-guest"
@@ -39,7 +39,7 @@ sys.exit(main(run, home))
 
 
 @dataclass(frozen=True)
-class Parts:
+class ServiceParts:
     """What a service is made of beside its launch: the image's name in the registry, its secret,
     the objects with the guest, the GPUs that it reserves, and constraints of its volumes.
     """
@@ -56,7 +56,7 @@ def labels_of(launch: Launch) -> dict[str, str]:
     return {**launch.labels, ROLE: "container", STATE: state_key()}
 
 
-def task_template(launch: Launch, parts: Parts) -> dict[str, Any]:
+def task_template(launch: Launch, parts: ServiceParts) -> dict[str, Any]:
     """Return the ``TaskTemplate`` of ``POST /services/create``: one container, never again."""
     return {
         "ContainerSpec": _container(launch, parts),
@@ -68,7 +68,7 @@ def task_template(launch: Launch, parts: Parts) -> dict[str, Any]:
     }
 
 
-def _container(launch: Launch, parts: Parts) -> dict[str, Any]:
+def _container(launch: Launch, parts: ServiceParts) -> dict[str, Any]:
     paths = [f"{_CONFIGS}-{number}" for number in range(len(parts.guest))]
     mounts = [in_memory(GUEST, 0o755), in_memory(RUN, 0o700), *map(_mount, launch.mounts)]
     if launch.shm_size is not None:
@@ -114,7 +114,7 @@ def _program() -> str:
     return modules + _PRELUDE
 
 
-def _mount(mount: Mount) -> dict[str, Any]:
+def _mount(mount: VolumeMount) -> dict[str, Any]:
     made = volume_mount(mount)
     if mount.volume.kind == "named":
         made["Source"] = volume_name(mount)

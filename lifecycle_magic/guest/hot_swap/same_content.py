@@ -73,7 +73,7 @@ class ContentReader:
             return self._of_functools(value)
         if kind.__module__ == "weakref" and kind.__name__ in _WEAK:
             return digest(b"weak")  # its content belongs to other objects
-        if kind is ContextVar or kind is context_variables.Declared:
+        if kind is ContextVar or kind is context_variables.ComparedVariable:
             return digest(b"context variable", repr(context_variables.mark_of(value)).encode())
         user_part = declared(value)
         return None if user_part is None else self._values.encode(user_part)

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from lifecycle_magic.exception import InvalidError
 from lifecycle_magic.ui.cli.parser import Parser
 
-__all__ = ["Arguments", "EntryParameter", "parameters_of", "parse"]
+__all__ = ["EntryArguments", "EntryParameter", "parameters_of", "parse"]
 
 _PLAIN = (str, int, float, bool, Path)
 _LISTS = (list, tuple, Sequence, Iterable)
@@ -28,7 +28,7 @@ class EntryParameter(NamedTuple):
     space: dict[str, Any]
 
 
-class Arguments(NamedTuple):
+class EntryArguments(NamedTuple):
     """The arguments for a function."""
 
     args: tuple[Any, ...]
@@ -51,7 +51,7 @@ def parameters_of(function: Callable[..., Any]) -> list[EntryParameter]:
 
 def parse(
     parameters: Sequence[EntryParameter], words: Sequence[str], prog: str, about: str | None = None
-) -> Arguments:
+) -> EntryArguments:
     """Return the arguments from the command line, one option for each parameter.
 
     Understands ``str``, ``int``, ``float``, ``bool`` (``--flag``, ``--no-flag``), `Path`,
@@ -76,7 +76,7 @@ def parse(
             help="show the options and exit",
         )
     else:
-        return Arguments(_all_words(parser, words, *variadic[0]), {})
+        return EntryArguments(_all_words(parser, words, *variadic[0]), {})
     for parameter, kind in kinds:
         try:
             _add(parser, parameter, kind)
@@ -90,7 +90,7 @@ def parse(
         value = given[parameter.name]
         if kind.many is not None and value is not parameter.default:
             given[parameter.name] = kind.many(value)
-    return Arguments((), given)
+    return EntryArguments((), given)
 
 
 def _all_words(

@@ -20,7 +20,7 @@ from lifecycle_magic.app import App
 from lifecycle_magic.exception import InvalidError
 from lifecycle_magic.handles.cls import Cls
 from lifecycle_magic.handles.function import Function
-from lifecycle_magic.ui.cli.entry_options import Arguments, EntryParameter, parameters_of
+from lifecycle_magic.ui.cli.entry_options import EntryArguments, EntryParameter, parameters_of
 from lifecycle_magic.ui.cli.main_module import has_main_block
 
 __all__ = ["Runnable", "find"]
@@ -36,7 +36,7 @@ class Runnable:
     name: str
     parameters: tuple[EntryParameter, ...]
     about: str | None
-    call: Callable[[Arguments], Any]
+    call: Callable[[EntryArguments], Any]
 
 
 def find(module: types.ModuleType, name: str | None, written: str | None = None) -> Runnable:
@@ -126,7 +126,7 @@ def _several(script: str, what: str, names: list[str]) -> str:
 
 
 def _entrypoint(name: str, function: Callable[..., Any]) -> Runnable:
-    def call(arguments: Arguments) -> Any:
+    def call(arguments: EntryArguments) -> Any:
         return _call(function, arguments.args, arguments.kwargs)
 
     return Runnable(name, tuple(parameters_of(function)), inspect.getdoc(function), call)
@@ -136,7 +136,7 @@ def _function(name: str, function: Function) -> Runnable:
     _check(name, function._method)
     plain = function.local
 
-    def call(arguments: Arguments) -> Any:
+    def call(arguments: EntryArguments) -> Any:
         return function.remote(*arguments.args, **arguments.kwargs)
 
     return Runnable(name, tuple(parameters_of(plain)), inspect.getdoc(plain), call)
@@ -151,7 +151,7 @@ def _method(name: str, cls: Cls, method: str) -> Runnable:
     space = _globals_of(getattr(spec.cls, method))
     parameters = [EntryParameter(one, space) for one in called.signature.parameters.values()]
 
-    def call(arguments: Arguments) -> Any:
+    def call(arguments: EntryArguments) -> Any:
         kwargs = arguments.kwargs
         instance = cls(**{key: value for key, value in kwargs.items() if key in own})
         rest = {key: value for key, value in kwargs.items() if key not in own}

@@ -52,7 +52,7 @@ def run(
 
     Raises what the cell raises, or the error that keeps a class from starting.
     """
-    cell = Cell(namespace, request, make_card)
+    cell = RunningCell(namespace, request, make_card)
     try:
         execute(cell.declare)
     except BaseException as error:
@@ -64,7 +64,7 @@ def run(
     cell.finish()
 
 
-class Cell:
+class RunningCell:
     """A running cell: the previous values of its names, and the drafts of its classes."""
 
     def __init__(

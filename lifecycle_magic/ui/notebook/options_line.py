@@ -18,12 +18,12 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from lifecycle_magic.exception import InvalidError
-from lifecycle_magic.spec.options import Declared, Options, declared
+from lifecycle_magic.spec.options import DeclaredOption, Options, declared
 from lifecycle_magic.spec.unknown_options import explain_unknown
 
 __all__ = [
     "WHERE",
-    "Parser",
+    "MagicParser",
     "Request",
     "describe",
     "env_pair",
@@ -89,7 +89,7 @@ def _plain() -> tuple[_Flag, ...]:
     return tuple(_of(name, one) for name, one in declared().items() if one.value is not None)
 
 
-def _of(name: str, one: Declared) -> _Flag:
+def _of(name: str, one: DeclaredOption) -> _Flag:
     default = getattr(Options(), name)
     shown = f" (default: {default:g})" if isinstance(default, float) else ""
     return _Flag("--" + name.replace("_", "-"), one.value or "", one.help + shown)
@@ -169,7 +169,7 @@ def _app(name: str | None) -> str:
 # --- the parser --------------------------------------------------------------------------------
 
 
-class Parser(argparse.ArgumentParser):
+class MagicParser(argparse.ArgumentParser):
     """An `ArgumentParser` for a magic: it raises `InvalidError` instead of ending the process."""
 
     def __init__(self, prog: str) -> None:
@@ -195,8 +195,8 @@ class _Step(argparse.Action):
 
 
 @functools.cache
-def _parser() -> Parser:
-    parser = Parser(WHERE)
+def _parser() -> MagicParser:
+    parser = MagicParser(WHERE)
     parser.set_defaults(steps=[])
     for _, flags in GROUPS:
         for flag in flags:
@@ -204,7 +204,7 @@ def _parser() -> Parser:
     return parser
 
 
-def _add(parser: Parser, flag: _Flag) -> None:
+def _add(parser: MagicParser, flag: _Flag) -> None:
     several = flag.value.endswith("...")
     if not flag.value:
         parser.add_argument(flag.flag, action="store_true", default=None)

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from statistics import quantiles
 from typing import TYPE_CHECKING, Literal
 
-from lifecycle_magic.building.build_steps import Builds, Step
+from lifecycle_magic.building.build_steps import Builds, StepProgress
 from lifecycle_magic.exception import InvalidError
-from lifecycle_magic.lifecycle.history import Entry
+from lifecycle_magic.lifecycle.history import HistoryEntry
 from lifecycle_magic.lifecycle.states import ENDED_STATES, WARM_STATES, State
 from lifecycle_magic.spec.options import Options
 from lifecycle_magic.ui.panel.text import cut, describe, error_summary, plain
@@ -68,7 +68,7 @@ class StepFacts:
     detail: str = ""
 
     @classmethod
-    def of(cls, step: Step) -> StepFacts:
+    def of(cls, step: StepProgress) -> StepFacts:
         """Return the facts of a step."""
         return cls(
             cut(" ".join(plain(step.text).split())),
@@ -280,7 +280,7 @@ def live(session: Session) -> dict[str, tuple[str, Container]]:
 
 def containers(
     here: Iterable[tuple[str, Container]],
-    gone: Sequence[Entry],
+    gone: Sequence[HistoryEntry],
     keys: Collection[str],
     limits: Mapping[str, int],
     offset: float,
@@ -352,7 +352,7 @@ def _life(container: Container, offset: float, gpu: str) -> LiveFacts:
     )
 
 
-def _gone(entry: Entry) -> ContainerFacts:
+def _gone(entry: HistoryEntry) -> ContainerFacts:
     failed = entry.state == State.FAILED.value
     return ContainerFacts(
         name=entry.container,

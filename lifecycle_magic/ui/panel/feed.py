@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from lifecycle_magic.engines.base import Usage
-from lifecycle_magic.lifecycle.history import Entry
+from lifecycle_magic.lifecycle.history import HistoryEntry
 from lifecycle_magic.lifecycle.states import ENDED_STATES, Event, LogLine, Notice, Transition
 from lifecycle_magic.ui.panel import actions, facts
 from lifecycle_magic.ui.panel.kept_facts import KeptSearch
@@ -60,7 +60,7 @@ class Feed:
         self._notices = Notices()
         self._kept = KeptSearch(session.root, self._poke)
         self._known: dict[str, tuple[str, Container]] = {}
-        self._gone: tuple[Entry, ...] = ()
+        self._gone: tuple[HistoryEntry, ...] = ()
         self._gone_stale = True
         self._offset = time.time() - time.monotonic()
         self._sampler = Sampler(self._sampled)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from lifecycle_magic.gpus import inventory
 from lifecycle_magic.gpus.device import Gpu, GpuUse
-from lifecycle_magic.gpus.leases import Leases
+from lifecycle_magic.gpus.leases import GpuLeases
 from lifecycle_magic.ui.panel.text import size
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ def of_containers(containers: Sequence[Container]) -> dict[str, str]:
 
 def of_leases(root: Path) -> dict[str, str]:
     """Return the leased GPUs of every session in the state folder, by the container's name."""
-    leases = Leases(root).held()
+    leases = GpuLeases(root).held()
     if not leases:
         return {}
     known, uses = {gpu.id: gpu for gpu in inventory.find()}, inventory.uses()

@@ -5,13 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
-from lifecycle_magic.lifecycle.history import Entry
+from lifecycle_magic.lifecycle.history import HistoryEntry
 from lifecycle_magic.ui.panel.text import plain, seconds
 
 __all__ = ["entry", "history"]
 
 
-def entry(one: Entry) -> str:
+def entry(one: HistoryEntry) -> str:
     """Return one container's end: time, name and reason, then its exit hooks and their errors."""
     when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(one.ended))
     lived = seconds(max(0.0, one.ended - one.began)) if one.began else "an unknown time"
@@ -33,7 +33,7 @@ def _line(text: str) -> str:
     return plain(text)
 
 
-def history(entries: Sequence[Entry], last: int) -> str:
+def history(entries: Sequence[HistoryEntry], last: int) -> str:
     """Return the last ``last`` entries, the newest at the end."""
     if not entries:
         return "no container has ended yet"

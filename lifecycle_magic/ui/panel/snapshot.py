@@ -41,7 +41,7 @@ from lifecycle_magic.ui.panel.text import (
 if TYPE_CHECKING:
     from lifecycle_magic.container.container import Container
     from lifecycle_magic.engines.base import Engine, Usage
-    from lifecycle_magic.lifecycle.history import Entry
+    from lifecycle_magic.lifecycle.history import HistoryEntry
     from lifecycle_magic.pool.pool import Pool
     from lifecycle_magic.services.service import Service
     from lifecycle_magic.session.session import Session
@@ -135,7 +135,9 @@ def of_session(session: Session) -> tuple[ContainerRow, ...]:
     """
     found: list[tuple[Container, Pool | None]] = []
     rows: list[ContainerRow] = []
-    ended: dict[str, Entry] | None = None  # the last one of each class, read when it is needed
+    ended: dict[str, HistoryEntry] | None = (
+        None  # the last one of each class, read when it is needed
+    )
     services = list(session.services.values())
     names = [service.name for service in services]
     labels = {one.key: one.name if names.count(one.name) == 1 else one.key for one in services}
@@ -169,7 +171,7 @@ def of_session(session: Session) -> tuple[ContainerRow, ...]:
     return tuple(sorted((*live, *rows), key=lambda row: (row.cls, row.container)))
 
 
-def _failure(service: Service, last: Entry | None) -> str:
+def _failure(service: Service, last: HistoryEntry | None) -> str:
     """Return why the build or the ``last`` container of a class without containers failed."""
     error = service.deployment_error
     if error is not None:

@@ -239,7 +239,7 @@ def _report(data: bytes) -> None:
         found = Report.from_run_folder(folder)
         if found is None:
             return
-        entry = history.Entry.from_report("s", "Model", "docker", found, memory=64)
+        entry = history.HistoryEntry.from_report("s", "Model", "docker", found, memory=64)
         kept = history.History(folder)
         kept.add(entry)
         assert kept.entries() == [entry]
