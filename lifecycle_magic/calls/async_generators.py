@@ -84,7 +84,7 @@ class AsyncStream(Stream, AwaitedInput):
             with deferred():
                 reply = receive(self.reader)
             if type(reply) is Show:
-                self.show(*reply)
+                self.reader.show(reply, self.show)
             elif type(reply) is Prompt:
                 handle(self, self.slot, reply)
             else:

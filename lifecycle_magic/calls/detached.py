@@ -102,7 +102,7 @@ def read_available_reply(
     while whole := channel.read_available():
         reply = receive(reader)
         if type(reply) is Show:
-            show(*reply)
+            reader.show(reply, show)
         elif type(reply) is Prompt:
             handle(reader.input, reader.slot, reply)
         else:

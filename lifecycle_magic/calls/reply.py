@@ -32,6 +32,8 @@ from lifecycle_magic.wire.messages import output, prompt
 from lifecycle_magic.wire.pickling import loads
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from lifecycle_magic.container.slots import Slot
 
 __all__ = ["LastReply", "Raise", "Reply", "ReplyReader", "Retry", "Show", "Value"]
@@ -132,6 +134,13 @@ class ReplyReader:
         if kind == Kind.FAILURE:
             return Raise(*read_failure(self.slot.container, frame, self.input.method))
         return self.broken(f"a frame of kind {kind} instead of an answer of {self.input.method}")
+
+    def show(self, reply: Show, show: Callable[[str, str], None]) -> None:
+        """Show output, and note that it is shown."""
+        try:
+            show(*reply)
+        finally:
+            self.slot.outputs.note_shown()
 
     def prompt(self, frame: Frame) -> Prompt | Raise:
         """Return the prompt in a PROMPT frame."""

@@ -114,7 +114,7 @@ def read_reply(reader: ReplyReader, show: Callable[[str, str], None] = show) -> 
     while True:
         reply = receive(reader)
         if type(reply) is Show:
-            show(*reply)
+            reader.show(reply, show)
         elif type(reply) is Prompt:
             handle(reader.input, reader.slot, reply)
         else:

@@ -252,6 +252,7 @@ class Container:
             slot.input = input
             slot.reader = None
             slot.began = time.monotonic()
+            slot.outputs.begin_input()
             if input.counts_as_call:
                 self.calls += 1
             self.running += 1

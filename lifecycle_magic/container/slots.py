@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
+from lifecycle_magic.container.output_order import OutputOrder
 from lifecycle_magic.decorators.classes import CALL
 from lifecycle_magic.engines.base import Launch
 from lifecycle_magic.exception import WireError
@@ -77,7 +78,17 @@ class Slot:
     ``tickets`` is None where inputs that were sent ahead cannot be taken back.
     """
 
-    __slots__ = ("began", "channel", "container", "given_up", "input", "reader", "task", "tickets")
+    __slots__ = (
+        "began",
+        "channel",
+        "container",
+        "given_up",
+        "input",
+        "outputs",
+        "reader",
+        "task",
+        "tickets",
+    )
 
     def __init__(self, container: Container, channel: Channel, tickets: TicketFifo | None) -> None:
         self.container = container
@@ -86,6 +97,7 @@ class Slot:
         self.input: RunningInput | None = None
         self.given_up = ""  # why its last input was given up in a container that drains
         self.began = 0.0  # when its input got it, of time.monotonic
+        self.outputs = OutputOrder()
         self.reader: int | None = None  # the thread that reads here frame by frame
         # the coroutine that reads, for an async generator
         self.task: weakref.ref[Any] | None = None
@@ -104,8 +116,10 @@ class Slot:
                 if frame.kind == Kind.PROMPT:
                     number, _, _ = prompt(frame.payload)
                     self.container.prompt_answers.put(number, REFUSED, _NO_CELL)
-                elif show is not None:
+                    continue
+                if show is not None:
                     show(*output(frame.payload))
+                self.outputs.note_shown()
         except WireError:
             raise
         except OSError:

@@ -9,7 +9,9 @@ import os
 import sys
 import traceback
 from types import TracebackType
+from typing import Any
 
+from lifecycle_magic.exception import SerializationError
 from lifecycle_magic.wire.exceptions import Links, message, type_name
 from lifecycle_magic.wire.messages import ExceptionRecord, Failure, TracebackEntry
 from lifecycle_magic.wire.records import record
@@ -138,3 +140,21 @@ def _sources(records: tuple[ExceptionRecord, ...]) -> dict[str, str]:
             if 0 < len(text) <= MAX_SOURCE_CHARS:
                 sources[name] = text
     return sources
+
+
+def unpicklable(name: str, value: Any, error: BaseException, did: str = "returned") -> Exception:
+    """Return the error of the method ``name`` that returned a value which can't be pickled.
+
+    ``error`` is what pickling has raised.
+    """
+    from lifecycle_magic.wire.pickling import dumps
+    from lifecycle_magic.wire.unpicklable import part_of
+
+    what = message(error)
+    if isinstance(error, Exception):
+        what = part_of(value, ("the value",), error, dumps)
+    return SerializationError(
+        f"{name} {did} a {type(value).__name__}, which can't be pickled and so can't travel "
+        f"to the kernel: {what}. Fix: return plain data (numbers, strings, arrays, ...), "
+        "or keep the object on self and return what describes it."
+    )

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
 
-from lifecycle_magic.exception import SerializationError, WireError
+from lifecycle_magic.exception import WireError
 from lifecycle_magic.guest import forks
 from lifecycle_magic.guest.interrupts import (
     InterruptedBeforeStart,
@@ -55,6 +55,7 @@ class Lane:
         self.target = InterruptTarget(interrupts)
         self.slot = -1  # the number of its data connection
         self.has_reader = False  # whether the kernel reads the data socket now
+        self.outputs_sent = 0  # to this kernel
         self.conversation: Conversation | None = None  # if the call has asked for a line
         self._ended_input = 0  # tag of the last call at whose prompt the user ended the input
         self._worker = worker
@@ -108,7 +109,7 @@ class Lane:
         self.channel.close()
         self.channel = channel
         self.has_reader = False
-        self._ended_input = self._tag = 0
+        self._ended_input = self._tag = self.outputs_sent = 0
         self.target.forget_answered()
         self.record_begun(NOTHING_BEGUN)
 
@@ -163,7 +164,9 @@ class Lane:
         try:
             data, buffers = dumps(value)
         except BaseException as error:  # a result's own __reduce__ may raise anything
-            self.send_failure(_unpicklable(name, value, error))
+            from lifecycle_magic.guest.failures import unpicklable
+
+            self.send_failure(unpicklable(name, value, error))
             return
         value = None  # if no other reference is left, its memory need not be copied
         try:
@@ -198,7 +201,9 @@ class Lane:
                 try:
                     frame = dumps(item)
                 except Exception as error:
-                    raise _unpicklable(name, item, error, "yielded") from None
+                    from lifecycle_magic.guest.failures import unpicklable
+
+                    raise unpicklable(name, item, error, "yielded") from None
                 with self.target:
                     was_sent = self.send(Kind.ITEM, *frame)
                 if not was_sent or (poll.poll(0) and self._received_stop()):
@@ -250,6 +255,7 @@ class Lane:
         try:
             with self.target:
                 self.channel.send(Kind.OUTPUT, *dumps((stream, text)))
+                self.outputs_sent += 1
         except OSError:
             return False  # the kernel has exited; the log still gets the output
         return True
@@ -317,7 +323,7 @@ class Lane:
         return requested is not None and tag(requested) == self._tag
 
     def show_output(self) -> None:
-        """Send everything that the running call printed, before it asks for a line."""
+        """Send everything that the running call printed, before it calls or asks for a line."""
         self.flush(is_over=False)
         self.settle(is_over=False)
 
@@ -375,20 +381,6 @@ def _is_interrupt(kind: type) -> bool:
     A debugger catches the KeyboardInterrupt at its prompt and quits, as its next prompt is refused.
     """
     return issubclass(kind, KeyboardInterrupt) or kind.__name__ == "BdbQuit"
-
-
-def _unpicklable(name: str, value: Any, error: BaseException, did: str = "returned") -> Exception:
-    from lifecycle_magic.wire.exceptions import message
-    from lifecycle_magic.wire.unpicklable import part_of
-
-    what = message(error)
-    if isinstance(error, Exception):
-        what = part_of(value, ("the value",), error, dumps)
-    return SerializationError(
-        f"{name} {did} a {type(value).__name__}, which can't be pickled and so can't travel "
-        f"to the kernel: {what}. Fix: return plain data (numbers, strings, arrays, ...), "
-        "or keep the object on self and return what describes it."
-    )
 
 
 def explain_arguments(error: BaseException) -> None:

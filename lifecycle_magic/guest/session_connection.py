@@ -25,7 +25,7 @@ from lifecycle_magic.guest.session_address import session
 from lifecycle_magic.wire.frames import Channel, Frame, Kind
 from lifecycle_magic.wire.hello import CALLS, dial, introduce
 from lifecycle_magic.wire.messages import output
-from lifecycle_magic.wire.nested import SPAWN, Ask, number_of, pack_number
+from lifecycle_magic.wire.nested import SPAWN, Ask, number_of, pack_number, pack_numbers
 from lifecycle_magic.wire.pickling import dumps
 
 if TYPE_CHECKING:
@@ -182,11 +182,10 @@ class SessionConnection:
         ``show(stream, text)`` gets what it prints, if this connection carries output.
         """
         lane = lane_here()
-        if lane is not None:
-            lane.flush(is_over=False)  # before what the called method prints
+        outputs = _send_outputs(lane)
         number = next(self._numbers)
         id = self.call_id(number) if ask.form == SPAWN and not ask.id else ask.id
-        payload, _ = dumps(ask._replace(number=number, id=id))
+        payload, _ = dumps(ask._replace(number=number, id=id, outputs=outputs))
         try:
             with self._shielded():
                 with self._lock:
@@ -210,11 +209,15 @@ class SessionConnection:
         return number
 
     def send(self, kind: int, number: int) -> None:
-        """Send a frame about a call: ABANDON or NEXT."""
+        """Send a frame about a call: ABANDON, AWAIT, NEXT or PROMPT."""
+        if kind in (Kind.AWAIT, Kind.NEXT):
+            payload = pack_numbers(number, _send_outputs(lane_here()))
+        else:
+            payload = pack_number(number)
         with self._shielded(), contextlib.suppress(OSError):
             if kind == Kind.ABANDON:
                 self._receivers.pop(number, None)
-            self._channel.send(kind, pack_number(number))
+            self._channel.send(kind, payload)
             self._close_if_left()
 
     def _read(self) -> None:
@@ -306,6 +309,17 @@ class SessionConnection:
         global _connection, _lock
         _connection, _lock = None, threading.Lock()
         self._channel.close_in_child()
+
+
+def _send_outputs(lane: Lane | None) -> int:
+    """Send everything that the running call printed, and return how many outputs that makes.
+
+    What the called method prints from now on is shown after them.
+    """
+    if lane is None:
+        return 0
+    lane.show_output()
+    return lane.outputs_sent
 
 
 def _shielded(lane: Lane | None) -> AbstractContextManager[Any]:

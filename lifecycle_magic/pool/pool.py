@@ -200,6 +200,7 @@ class Pool:
 
     def release(self, slot: Slot) -> None:
         """End the input in ``slot``, and give the slot to the next waiting claim."""
+        slot.outputs.end_input()
         input = slot.input
         if input is not None:
             if input.counts_as_call:

@@ -20,13 +20,12 @@ from lifecycle_magic.calls.forwarded import (
     ForwardedFailure,
     ForwardedItems,
 )
-from lifecycle_magic.calls.input import Input
 from lifecycle_magic.calls.prompts import NO_CELL
 from lifecycle_magic.exception import InputCancelled, InvalidError, WireError
 from lifecycle_magic.guest.session_connection import Answer
 from lifecycle_magic.pool import printing
 from lifecycle_magic.services import object_store
-from lifecycle_magic.services.call_sources import CallSource, SessionCalls
+from lifecycle_magic.services.call_sources import CallOrigin, CallSource, SessionCalls
 from lifecycle_magic.services.caller_connection import CallerConnection, pickled
 from lifecycle_magic.services.descriptions import description_of
 from lifecycle_magic.services.passed_prompts import PassedPrompts
@@ -52,6 +51,7 @@ from lifecycle_magic.wire.nested import (
     WAITS,
     Ask,
     number_of,
+    numbers_of,
     read_ask,
 )
 from lifecycle_magic.wire.pickling import dumps, loads
@@ -99,15 +99,11 @@ class ConcurrentConnection(CallerConnection):
         elif frame.kind == Kind.ABANDON:
             self._abandon(number_of(frame.payload))
         elif frame.kind == Kind.AWAIT:
-            self._await(number_of(frame.payload))
+            self._await(*numbers_of(frame.payload))
         elif frame.kind == Kind.PROMPT:
             self._prompts.refuse(number_of(frame.payload), NO_CELL)
         elif frame.kind == Kind.NEXT:
-            running = self._running.get(number_of(frame.payload))
-            if isinstance(running, RunningItems):
-                running.wanted.put(True)
-            elif isinstance(running, RelayedCall):
-                running.send(Kind.NEXT)
+            self._next(*numbers_of(frame.payload))
         else:
             raise WireError(f"a frame of kind {frame.kind} from a caller")
 
@@ -123,7 +119,7 @@ class ConcurrentConnection(CallerConnection):
         if ask.form == WAITS and self._source.is_process:
             self._put(Kind.RESULT, ask.number, pickled(circles.graph(self._session.id)))
             return
-        caller = self._source.caller(ask.slot)
+        origin = self._origin(ask)
         pool = self._pools.get((ask.key, ask.arguments))
         if (
             pool is not None
@@ -133,7 +129,7 @@ class ConcurrentConnection(CallerConnection):
         ):
             if ask.id:
                 self._session.kept_calls.open(ask.id, ask.method)
-            self._submit(ask, data, buffers, caller, pool)
+            self._submit(ask, data, buffers, pool, origin)
             return
         with self._lock:
             self._looking.add(ask.number)
@@ -147,7 +143,7 @@ class ConcurrentConnection(CallerConnection):
                     return
                 service = None if ask.form == COLLECT else self._source.find(ask.key)
                 if service is None:
-                    self._relay(ask, [data, *buffers], context, caller)
+                    self._relay(ask, [data, *buffers], origin)
                     return
                 if ask.form == DESCRIBE:
                     found = description_of(service.newest(), self._session.who)
@@ -163,31 +159,30 @@ class ConcurrentConnection(CallerConnection):
                 self._session.kept_calls.fail(ask.id, error)
                 self._fail(ask.number, error)
             else:
-                self._submit(ask, data, buffers, caller, pool)
+                self._submit(ask, data, buffers, pool, origin)
             finally:
                 with self._lock:
                     self._looking.discard(ask.number)
                     self._abandoned.discard(ask.number)
 
         # An image may have to be built first, which takes its time.
-        context = self._context(ask.number, caller).copy()
-        threading.Thread(
-            target=context.run, args=(look_up,), name="lifecycle-inside-start", daemon=True
-        ).start()
+        run = origin.context.copy().run
+        name = "lifecycle-inside-start"
+        threading.Thread(target=run, args=(look_up,), name=name, daemon=True).start()
 
-    def _context(self, number: int, caller: Input | None) -> Context:
-        """Return the context in which the output of a call is shown."""
+    def _origin(self, ask: Ask) -> CallOrigin:
+        """Return the origin of a call."""
 
         def show(stream: str, text: str) -> None:
             data, _ = dumps((stream, text))
-            self._enqueue(Kind.OUTPUT, number, (data,))
+            self._enqueue(Kind.OUTPUT, ask.number, (data,))
 
-        return self._source.context(caller, show)
+        return self._source.origin(ask, show)
 
     def _submit(
-        self, ask: Ask, data: Any, buffers: list[Any], caller: Input | None, pool: Pool
+        self, ask: Ask, data: Any, buffers: list[Any], pool: Pool, origin: CallOrigin
     ) -> None:
-        context = self._context(ask.number, caller)
+        caller, context = origin.caller, origin.context
         running: RunningCall | RunningItems
         try:
             method = checked_method(ask, pool)
@@ -199,13 +194,13 @@ class ConcurrentConnection(CallerConnection):
                 stream = ForwardedItems(pool, ask.method, data, buffers, context)
                 running = RunningItems(
                     stream,
-                    caller,
+                    origin,
                     lambda item: self._put(Kind.ITEM, ask.number, item),
                     lambda error: self._end(ask.number, error),
                 )
             else:
                 input = self._make_call(pool, ask.method, data, buffers, context)
-                running = RunningCall(input, ask.form != SPAWN, caller)
+                running = RunningCall(input, ask.form != SPAWN, origin)
             if ask.form != SPAWN:
                 running.input.on_prompt = functools.partial(self._prompts.pass_on, ask.number)
                 circles.add(caller, running.input)
@@ -233,7 +228,7 @@ class ConcurrentConnection(CallerConnection):
                 self._session.kept_calls.also(ask.id, running.input.id)
         running.start()
         if awaited:
-            self._await(ask.number)
+            self._await(ask.number, origin.after)
 
     _make_call: type[ForwardedCall] = ForwardedCall
 
@@ -284,7 +279,7 @@ class ConcurrentConnection(CallerConnection):
 
         kept.future.add_done_callback(answer)
 
-    def _relay(self, ask: Ask, parts: list[Any], context: Context, caller: Input | None) -> None:
+    def _relay(self, ask: Ask, parts: list[Any], origin: CallOrigin) -> None:
         """Pass a call by name on to the session that serves the class."""
         outcome: Future[Any] = Future()
         if ask.id:
@@ -308,9 +303,9 @@ class ConcurrentConnection(CallerConnection):
             outcome.set_exception(error)
 
         def show(stream: str, text: str) -> None:
-            context.copy().run(printing.show, stream, text)
+            origin.context.copy().run(printing.show, stream, text)
 
-        relayed = RelayedCall(ask, on_answer, on_error, show, caller)
+        relayed = RelayedCall(ask, on_answer, on_error, show, origin)
         with self._lock:
             self._running[ask.number] = relayed
             awaited = ask.number in self._awaited
@@ -325,7 +320,7 @@ class ConcurrentConnection(CallerConnection):
             raise
         if ask.number in self._abandoned:
             relayed.abandon()
-        if caller is not None:
+        if origin.caller is not None:
             self._session.circle_watch.start()
 
     def _abandon(self, number: int) -> None:
@@ -336,18 +331,30 @@ class ConcurrentConnection(CallerConnection):
         if running is not None:
             running.abandon()
 
-    def _await(self, number: int) -> None:
+    def _next(self, number: int, outputs: int) -> None:
+        """Note that the caller wants another item of a generator."""
+        running = self._running.get(number)
+        if isinstance(running, RunningItems):
+            running.origin.after = outputs
+            running.wanted.put(True)
+        elif isinstance(running, RelayedCall):
+            running.origin.after = outputs
+            running.send(Kind.NEXT)
+
+    def _await(self, number: int, outputs: int) -> None:
         """Note that the caller waits from now on for a call that it has spawned."""
         with self._lock:
             running = self._running.get(number)
             if running is None and number in self._looking:
                 self._awaited.add(number)
         if isinstance(running, RelayedCall):
+            running.origin.after = outputs
             running.wait()
             self._session.circle_watch.start()
         if isinstance(running, RunningCall):
+            running.origin.after = outputs
             try:
-                circles.add(running.caller, running.input)
+                circles.add(running.origin.caller, running.input)
             except InvalidError as error:
                 if running.input.pool.withdraw(running.input):
                     running.input.refused(error)
@@ -359,7 +366,7 @@ class ConcurrentConnection(CallerConnection):
         with self._lock:
             running = self._running.pop(number, None)
         if isinstance(running, RunningItems):
-            circles.remove(running.caller, running.input)
+            circles.remove(running.origin.caller, running.input)
         if error is None:
             self._put(Kind.END, number, ForwardedAnswer(b"", ()))
         else:
@@ -375,7 +382,7 @@ class ConcurrentConnection(CallerConnection):
         with self._lock:
             running = self._running.pop(number, None)
         if isinstance(running, RunningCall):
-            circles.remove(running.caller, running.input)
+            circles.remove(running.origin.caller, running.input)
         if done.cancelled():
             return  # by its caller, which has gone on
         error = done.exception()

@@ -20,7 +20,7 @@ from lifecycle_magic.wire.frames import Kind
 from lifecycle_magic.wire.nested import BY_NAME, COLLECT, ITEMS, REMOTE, SPAWN, Ask
 
 if TYPE_CHECKING:
-    from lifecycle_magic.calls.input import Input
+    from lifecycle_magic.services.call_sources import CallOrigin
 
 __all__ = ["RelayedCall", "refuse"]
 
@@ -28,9 +28,9 @@ __all__ = ["RelayedCall", "refuse"]
 class RelayedCall:
     """A call that runs in another session.
 
-    ``on_answer`` gets each answer, ``on_error`` the error that keeps one from coming. ``caller`` is
-    the input that makes the call, None if that is unknown. It waits for the answer of REMOTE, for
-    each item of ITEMS from the request to its arrival, and for SPAWN from `wait` on.
+    ``on_answer`` gets each answer, ``on_error`` the error that keeps one from coming. The caller in
+    ``origin`` waits for the answer of REMOTE, for each item of ITEMS from the request to its
+    arrival, and for SPAWN from `wait` on.
     """
 
     def __init__(
@@ -39,10 +39,11 @@ class RelayedCall:
         on_answer: Callable[[Answer], None],
         on_error: Callable[[BaseException], None],
         show: Callable[[str, str], None],
-        caller: Input | None = None,
+        origin: CallOrigin,
     ) -> None:
         self._ask = ask._replace(slot=-1, wait=os.urandom(8).hex())
-        self._caller = caller
+        self.origin = origin
+        self._caller = caller = origin.caller
         self._is_awaited = ask.form in (REMOTE, ITEMS)
         self._is_read = ask.form == ITEMS and caller is not None
         self._is_abandoned = False

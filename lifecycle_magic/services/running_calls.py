@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any
 from lifecycle_magic.callers import wrong_form
 from lifecycle_magic.calls.forwarded import ForwardedAnswer, ForwardedCall, ForwardedItems
 from lifecycle_magic.calls.generators import items_of
-from lifecycle_magic.calls.input import Input
 from lifecycle_magic.exception import InvalidError
 from lifecycle_magic.services.relayed_calls import RelayedCall
 from lifecycle_magic.wire.nested import ITEMS, REMOTE, SPAWN, Ask
 
 if TYPE_CHECKING:
     from lifecycle_magic.pool.pool import Pool
+    from lifecycle_magic.services.call_sources import CallOrigin
     from lifecycle_magic.spec.class_spec import MethodSpec
 
 __all__ = [
@@ -53,9 +53,9 @@ class RunningRequest(RunningBatched):
 class RunningCall:
     """A running call. ``ends_with_caller`` is false for one that its caller does not wait for."""
 
-    def __init__(self, input: ForwardedCall, ends_with_caller: bool, caller: Input | None) -> None:
+    def __init__(self, input: ForwardedCall, ends_with_caller: bool, origin: CallOrigin) -> None:
         self.input = input
-        self.caller = caller
+        self.origin = origin
         self.ends_with_caller = ends_with_caller
 
     def start(self) -> None:
@@ -75,14 +75,14 @@ class RunningItems:
     def __init__(
         self,
         input: ForwardedItems,
-        caller: Input | None,
+        origin: CallOrigin,
         send_item: Callable[[ForwardedAnswer], None],
         end: Callable[[BaseException | None], None],
     ) -> None:
         self.wanted: SimpleQueue[bool] = SimpleQueue()
         self.wanted.put(True)  # a generator is asked for with its first item
         self.input = input
-        self.caller = caller
+        self.origin = origin
         self._send_item = send_item
         self._end = end
         self._is_reading = False

@@ -8,7 +8,6 @@ ready, goes the way of `lifecycle_magic.services.concurrent_connection`.
 
 from __future__ import annotations
 
-import functools
 import threading
 from typing import TYPE_CHECKING, Any
 
@@ -132,8 +131,9 @@ class SerialConnection(ConcurrentConnection):
                 self._fail(number, error)
                 return True
             self._checked = pool.declared
-        find_context = functools.partial(self._context, number, None)
-        input = ForwardedInput(pool, ask.method, data, find_context)
+        input = ForwardedInput(
+            pool, ask.method, data, lambda: self._origin(ask._replace(number=number)).context
+        )
         slot = pool.lease_idle(input)
         if slot is None:
             return False

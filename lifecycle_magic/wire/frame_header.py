@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import struct
 
-PROTOCOL = 9
+PROTOCOL = 10
 """Version of everything in this package. Both sides must have the same version."""
 
 HEADER = struct.Struct("<2sBBHHQ")

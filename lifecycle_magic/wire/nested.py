@@ -5,7 +5,8 @@ The caller is a container of the session, or another process that calls by name.
     ASK      caller: an `Ask`; its arguments are the frame's buffers
     ABANDON  caller: no answer is wanted any more
     AWAIT    caller: a spawned call is waited for from now on
-    NEXT     caller: another item of a generator is wanted; its ASK wants the first
+    NEXT     caller: another item of a generator is wanted; its ASK wants the first. Its payload,
+             and that of AWAIT, has the number of outputs that the caller's own call has sent, too
     RESULT FAILURE CANCELLED ITEM END    session: the answers
     PROMPT   session: a called container asks: (number, prompt, is it a password)
              caller: it can't be asked here
@@ -38,7 +39,7 @@ from lifecycle_magic.exception import WireError
 from lifecycle_magic.wire.pickling import Buffer, dumps, loads, prepare_args, prepare_kwargs
 
 __all__ = ["Ask", "Invitation", "forward", "number_of", "pack_input", "pack_number"]
-__all__ += ["read_ask", "with_number"]
+__all__ += ["numbers_of", "pack_numbers", "read_ask", "with_number"]
 
 BY_NAME = "name:"
 """Prefix of a key that is an app and a name, ``name:app/Model``, whichever session serves them."""
@@ -66,7 +67,8 @@ END = "end"  # the end of the input
 REFUSED = "refused"
 
 _NUMBER = struct.Struct("<Q")
-_TYPES = [int, str, bytes, str, str, int, str, str]  # of the fields of an Ask
+_NUMBERS = struct.Struct("<QQ")
+_TYPES = [int, str, bytes, str, str, int, str, str, int]  # of the fields of an Ask
 
 
 class Invitation(NamedTuple):
@@ -93,6 +95,7 @@ class Ask(NamedTuple):
     ``key`` names the class in its session, ``arguments`` are the pickled ``(args, kwargs)`` of its
     constructor, ``form`` is one of the constants above. ``id`` is that of a spawned call, under
     which other processes find it. ``wait`` names the wait of a container of another session.
+    ``outputs`` counts those that the caller's data connection has sent: they are shown first.
     """
 
     number: int
@@ -103,6 +106,7 @@ class Ask(NamedTuple):
     slot: int
     id: str = ""
     wait: str = ""
+    outputs: int = 0
 
 
 def read_ask(payload: memoryview) -> Ask:
@@ -126,6 +130,19 @@ def number_of(payload: memoryview) -> int:
     if len(payload) != _NUMBER.size:
         raise WireError("a frame that names no call")
     return int(_NUMBER.unpack(payload)[0])
+
+
+def pack_numbers(number: int, outputs: int) -> bytes:
+    """Return the payload that names a call, and how many outputs come first: see `Ask`."""
+    return _NUMBERS.pack(number, outputs)
+
+
+def numbers_of(payload: memoryview) -> tuple[int, int]:
+    """Return what `pack_numbers` has packed. Raises `WireError` for anything else."""
+    if len(payload) != _NUMBERS.size:
+        raise WireError("a frame that names no call")
+    number, outputs = _NUMBERS.unpack(payload)
+    return number, outputs
 
 
 class _Forwarded:

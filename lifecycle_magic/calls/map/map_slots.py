@@ -288,7 +288,7 @@ class MapSlot(Input):
             if reply is None:
                 return answers, False
             if type(reply) is Show:
-                self.show_from_thread(*reply)
+                reader.show(reply, self.show_from_thread)
             elif type(reply) is Prompt:
                 self.ask(self.held, reply)
             elif reader.item is None:
