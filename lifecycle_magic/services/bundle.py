@@ -11,10 +11,10 @@ import functools
 import hashlib
 import importlib.util
 import io
+import marshal
 import os
 import pickletools
-import py_compile
-import shutil
+import struct
 import sys
 import threading
 import types
@@ -78,23 +78,48 @@ def _make_guest_folder(root: Path) -> Path:
         return folder
     part = private_folder(folder.parent / unfinished.temporary_name())
     for name, path in sources.items():
-        target = part / name
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(path, target)
+        _copy_compiled(path, part / name)
     (part / "__main__.py").write_text(_MAIN)
-    for source in part.rglob("*.py"):
-        # Unchecked: the folder never changes, and file times in a container are unreliable.
-        py_compile.compile(
-            str(source),
-            doraise=True,
-            invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH,
-        )
     part.chmod(0o755)
     try:
         part.rename(folder)
     except OSError:  # another kernel has made it meanwhile
         remove_tree(str(part))
     return folder
+
+
+def _copy_compiled(path: Path, target: Path) -> None:
+    """Copy a module and its compiled code.
+
+    Most of the code is there already, compiled when the module was installed or first imported: to
+    compile all of it again takes a second. An import notes the file's new place in it.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    status = path.stat()
+    source = path.read_bytes()
+    target.write_bytes(source)
+    code = _compiled(path, status) or marshal.dumps(
+        compile(source, str(target), "exec", dont_inherit=True)
+    )
+    compiled = Path(importlib.util.cache_from_source(target))
+    compiled.parent.mkdir(exist_ok=True)
+    # Unchecked: the folder never changes, and file times in a container are unreliable.
+    head = struct.pack("<4sL", importlib.util.MAGIC_NUMBER, 0b01)
+    compiled.write_bytes(head + importlib.util.source_hash(source) + code)
+
+
+def _compiled(path: Path, status: os.stat_result) -> bytes | None:
+    """Return what Python keeps as the compiled code of a file of that status, if it is valid.
+
+    PEP 552 describes the file: a magic number, flags, and the source's time and size.
+    """
+    try:
+        kept = Path(importlib.util.cache_from_source(path)).read_bytes()
+    except OSError:
+        return None
+    time, size = int(status.st_mtime) & 0xFFFFFFFF, status.st_size & 0xFFFFFFFF
+    head = struct.pack("<4sLLL", importlib.util.MAGIC_NUMBER, 0, time, size)
+    return kept.removeprefix(head) if kept.startswith(head) else None
 
 
 def _sources() -> Iterator[tuple[str, Path]]:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import py_compile
+import re
 import subprocess
 import sys
 import types
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -27,6 +30,44 @@ def test_the_guest_folder_is_made_once_and_runs_by_itself() -> None:
         check=True,
     )  # fmt: skip
     assert told.stdout.startswith(str(folder))
+
+
+def test_compiled_code_is_taken_where_it_is_that_of_the_source_and_made_otherwise(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = ("kept", "edited", "never_compiled", "checked_by_hash")
+    for name in names:
+        (tmp_path / f"{name}.py").write_text(f"def where(): raise ValueError('{name}')\n")
+    for name in ("kept", "edited"):
+        py_compile.compile(str(tmp_path / f"{name}.py"))
+    by_hash = py_compile.PycInvalidationMode.CHECKED_HASH
+    py_compile.compile(str(tmp_path / "checked_by_hash.py"), invalidation_mode=by_hash)
+    (tmp_path / "edited.py").write_text("def where(): raise ValueError('edited since')\n")
+    compiled: list[str] = []
+
+    def noted(source: bytes, path: str, *args: Any, **options: Any) -> Any:
+        compiled.append(Path(path).stem)
+        return compile(source, path, *args, **options)
+
+    monkeypatch.setattr(bundle, "compile", noted, raising=False)
+    for name in names:
+        bundle._copy_compiled(tmp_path / f"{name}.py", tmp_path / "copy" / f"{name}.py")
+    assert compiled == ["edited", "never_compiled", "checked_by_hash"]
+    program = f"import sys; sys.path.insert(0, {str(tmp_path / 'copy')!r})\n"
+    for name in names:
+        program += (
+            f"import {name}\ntry: {name}.where()\n"
+            "except ValueError as error:\n"
+            "  print(error, error.__traceback__.tb_next.tb_frame.f_code.co_filename)\n"
+        )
+    words = [sys.executable, "-I", "-v", "-c", program]
+    told = subprocess.run(words, capture_output=True, text=True, check=True)
+    said = {"edited": "edited since"}
+    assert told.stdout.splitlines() == [
+        f"{said.get(name, name)} {tmp_path / 'copy' / name}.py" for name in names
+    ]
+    for name in names:  # the copy is not compiled again
+        assert re.search(rf"# code object from '{tmp_path}/copy/__pycache__/{name}\.", told.stderr)
 
 
 def test_a_module_in_folders_without_init_files_is_found_before_it_is_imported(
