@@ -16,7 +16,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import answering
 import docker
@@ -26,6 +26,9 @@ import requests
 
 from lifecycle_magic.engines.process import sandbox
 from lifecycle_magic.host.owner import Owner
+
+if TYPE_CHECKING:
+    from far_machine import FarMachine
 
 # A shell that starts this in the background has it ignore SIGINT, which tests send to themselves;
 # nohup does so with SIGHUP, and what tests start would inherit that.
@@ -93,6 +96,15 @@ def need_js() -> Path:
     if not (folder / "node_modules").is_dir():
         missing("js/node_modules is missing: run scripts/js.sh")
     return folder
+
+
+@pytest.fixture(scope="session")
+def machine(need_docker: docker.DockerClient) -> Iterator[FarMachine]:
+    """A second machine, which the tests of the group ``far`` share."""
+    from far_machine import far_machine
+
+    with far_machine(need_docker) as found:
+        yield found
 
 
 @pytest.fixture(

@@ -24,6 +24,7 @@ from conftest import BASE_IMAGE, missing
 from kernel.harness import wait_for
 
 _SSHD = "/usr/sbin/sshd"
+_STATE = "LIFECYCLE_MAGIC_STATE"
 _TOOLS = ("dockerd", "ip", "iptables", "nsenter", "openssl", "ssh", "ssh-keygen", "unshare", _SSHD)
 
 
@@ -99,10 +100,13 @@ class FarMachine:
         wait_for(lambda: _listens(self.host, 22), "the ssh server")
 
     def _spawn(self, name: str, *words: str) -> subprocess.Popen[bytes]:
+        # Without what tells the processes of a module's tests: the machine lives longer.
+        env = {name: value for name, value in os.environ.items() if name != _STATE}
         with open(self.folder / f"{name}.log", "ab") as log:
             process = subprocess.Popen(
                 # Not by `ip netns exec`, which hides the control groups.
                 ["nsenter", f"--net=/run/netns/{self.name}", *words],
+                env=env,
                 stdout=log,
                 stderr=log,
                 start_new_session=True,

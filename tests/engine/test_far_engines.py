@@ -20,10 +20,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import docker
 import psutil
 import pytest
-from far_machine import FarMachine, context_named, far_machine
+from far_machine import FarMachine, context_named
 from kernel.harness import CellFailed, OwnKernel, own_kernel, wait_for
 
 import lifecycle_magic as lm
@@ -42,12 +41,6 @@ from lifecycle_magic.session import session
 pytestmark = [pytest.mark.docker, pytest.mark.slow, pytest.mark.xdist_group("far")]
 
 WAYS = ("tcp", "ssh")
-
-
-@pytest.fixture(scope="module")
-def machine(need_docker: docker.DockerClient) -> Iterator[FarMachine]:
-    with far_machine(need_docker) as found:
-        yield found
 
 
 @pytest.fixture(autouse=True)

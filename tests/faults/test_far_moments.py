@@ -9,12 +9,10 @@ import os
 import random
 import shutil
 import textwrap
-from collections.abc import Iterator
 from pathlib import Path
 
-import docker
 import pytest
-from far_machine import FarMachine, far_machine
+from far_machine import FarMachine
 from faults.test_random_moments import DOOMED, MOST_SECONDS, SEED, Doom
 from kernel.harness import wait_for
 
@@ -39,12 +37,6 @@ class FarDoom(Doom):
 
     def notes(self, event: str) -> set[str]:
         return super().notes(event) if self.out.exists() else set()
-
-
-@pytest.fixture(scope="module")
-def machine(need_docker: docker.DockerClient) -> Iterator[FarMachine]:
-    with far_machine(need_docker) as found:
-        yield found
 
 
 @pytest.mark.timeout(240 + 10 * KILLS)

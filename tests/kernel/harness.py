@@ -368,7 +368,21 @@ class Where:
 
     def leftovers(self, root: Path) -> list[str]:
         """Everything of this container that is still there, each in words."""
-        found = []
+        return list(self._left(root))
+
+    def _left(self, root: Path) -> Iterator[str]:
+        """The same one after the other, first what is quickly found: many tests ask again and
+        again until there is nothing.
+        """
+        for path in (self.folder / self.name / "sock", self.folder / self.name / "boot.json"):
+            if path.exists():
+                yield f"file {path}"
+        if (root / "instances" / self.name).exists():
+            yield f"instance folder of {self.name}"
+        run_dir = str(self.folder / self.name)
+        sockets = Path("/proc/net/unix").read_text().splitlines()
+        yield from (f"socket {line}" for line in sockets if run_dir in line)
+        yield from (f"process {pid}: {told}" for pid, told in self.processes().items())
         label = f"{LABEL_SESSION}={self.session}"
         with answering.client() as client:
             if not isinstance(client, str):
@@ -376,19 +390,13 @@ class Where:
                     all=True, filters={"label": label, "name": self.name}, ignore_removed=True
                 )
                 # One that ended after its kernel stays until a session sweeps.
-                found += [
+                yield from (
                     f"container {one.name} ({one.status})" for one in some if one.status != "exited"
-                ]
-        found += [f"process {pid}: {told}" for pid, told in self.processes().items()]
-        run_dir = str(self.folder / self.name)
-        sockets = Path("/proc/net/unix").read_text().splitlines()
-        found += [f"socket {line}" for line in sockets if run_dir in line]
-        for path in (self.folder / self.name / "sock", self.folder / self.name / "boot.json"):
-            if path.exists():
-                found.append(f"file {path}")
-        if (root / "instances" / self.name).exists():
-            found.append(f"instance folder of {self.name}")
-        return found
+                )
+
+    def is_gone(self, root: Path) -> bool:
+        """Whether nothing of it is left."""
+        return next(self._left(root), None) is None
 
     def kill(self) -> None:
         """End it from outside: ``docker kill``, or SIGKILL for each of its processes."""
@@ -409,7 +417,7 @@ class Where:
 
     def wait_gone(self, root: Path) -> None:
         """Wait until nothing of it is left."""
-        wait_for(lambda: not self.leftovers(root), f"the end of {self.name}")
+        wait_for(lambda: self.is_gone(root), f"the end of {self.name}")
 
     def processes(self) -> dict[int, str]:
         """Processes of the host that carry this instance's marker or name."""
