@@ -2,6 +2,8 @@
 # Makes a Docker engine answer and gives it the base image; run by `make engine`, safe to run again.
 #
 #     scripts/engine.sh [MINOR...]      base images for these Pythons, such as 3.13; default: .venv's
+#     scripts/engine.sh packages MINOR  only install what the same without "packages" would install of
+#                                       the distribution, so that this installs nothing more
 #
 # An engine that answers is used as it is. Otherwise, as root on Debian or Ubuntu, this installs the
 # distribution's own packages and starts dockerd itself: in containers and minimal machines nothing
@@ -54,6 +56,16 @@ install_engine() {
     done
     say "installing ${known[*]}"
     apt_install "${known[@]}"
+}
+
+install_packages() { # minor
+    command -v apt-get >/dev/null && [[ $(id -u) == 0 ]] || return 0
+    if answers; then
+        if docker image inspect "python:$1-slim" >/dev/null 2>&1; then return; fi
+    elif ! command -v dockerd >/dev/null || ! command -v docker >/dev/null; then
+        install_engine
+    fi
+    command -v debootstrap >/dev/null || apt_install debootstrap
 }
 
 # Prints the pid in a pid file if that program runs; otherwise removes the file. A daemon that was killed
@@ -277,6 +289,10 @@ if [[ $(id -u) == 0 ]]; then
     # Two at a time would install and start twice.
     exec 9>/run/lock/lifecycle-magic-engine.lock
     flock 9
+fi
+if [[ ${1:-} == packages ]]; then
+    install_packages "${2:-$(python_minor)}"
+    exit
 fi
 ensure_engine
 (($#)) || set -- "$(python_minor)"
