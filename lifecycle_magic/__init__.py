@@ -128,7 +128,7 @@ def __getattr__(name: str) -> Any:
 
         if name in MODULES:
             return import_module(f"{__name__}.{name}")
-        raise AttributeError(_unknown(name))
+        return _refused(name)
     home = _MODULE_OF[name]
     if (
         name in ("Cls", "Function")
@@ -141,12 +141,17 @@ def __getattr__(name: str) -> Any:
     return value
 
 
-def _unknown(name: str) -> str:
-    if name[:1] == "_":  # asked for by Python and by tools
-        return f"module {__name__!r} has no attribute {name!r}"
-    from lifecycle_magic.modal_api.table import explain
+def _refused(name: str) -> Any:
+    """Return what stands for a refused name of Modal's. Raises `AttributeError` for any other."""
+    if name[:1] != "_":  # those are asked for by Python and by tools
+        from lifecycle_magic.modal_api.table import explain
 
-    return explain("modal", name) or f"module {__name__!r} has no attribute {name!r}"
+        if message := explain("modal", name):
+            from lifecycle_magic.modal_api.refused_names import refused_name
+
+            made = globals()[name] = refused_name(__name__, name, message)
+            return made
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:

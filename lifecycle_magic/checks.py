@@ -35,6 +35,10 @@ _REFERENCE = re.compile(
     re.ASCII,
 )
 
+# A mount there would break the container's own system, the guest or its run folder.
+_RESERVED = ("/dev", "/proc", "/sys", "/run/lifecycle", "/opt/lifecycle_magic")
+_SYSTEM = ("/", "/bin", "/etc", "/lib", "/lib64", "/opt", "/run", "/sbin", "/usr", "/var")
+
 
 def matches(pattern: re.Pattern[str], value: object) -> bool:
     """Return whether ``value`` is a string and all of it matches ``pattern``."""
@@ -187,3 +191,29 @@ def refuse_credentials(call: str, *texts: str | None) -> None:
             "given as secrets=[Secret.from_dict(...)]: an index as PIP_INDEX_URL, what a command "
             "names as $NAME"
         )
+
+
+def check_mount_path(path: str | os.PathLike[str]) -> str:
+    """Return ``path`` normalised, as an absolute path at which a volume may be mounted.
+
+    Raises `InvalidError` for a relative path and for one that the container itself needs.
+    """
+    text = str(path)
+    if not text.startswith("/"):
+        raise InvalidError(
+            f"a volume is mounted at an absolute path in the container, not at {path!r}. "
+            "Fix: write volumes={'/data': Volume.from_name('data')}"
+        )
+    if not text.isprintable() or ":" in text or ".." in PurePosixPath(text).parts:
+        raise InvalidError(
+            f"a volume can't be mounted at {text!r}. Fix: use a path without '..', ':' "
+            "and control characters"
+        )
+    plain = "/" + "/".join(part for part in text.split("/") if part not in {"", "."})
+    inside = any(plain == taken or plain.startswith(taken + "/") for taken in _RESERVED)
+    if inside or plain in _SYSTEM:
+        raise InvalidError(
+            f"a volume can't be mounted at {plain!r}, which the container itself needs. "
+            "Fix: choose another folder, such as '/data'"
+        )
+    return plain

@@ -16,9 +16,10 @@ from types import ModuleType
 from typing import Any
 
 from lifecycle_magic.decorators.http_server import http_server
-from lifecycle_magic.modal_api.names import INSTEAD_OF_MODULE
+from lifecycle_magic.modal_api.names import INSTEAD_OF_MODULE, OF_MODULE
 from lifecycle_magic.modal_api.names import MODULES as MODULES_SECTION
-from lifecycle_magic.modal_api.table import explain, find
+from lifecycle_magic.modal_api.refused_names import RefusedName, refused_name
+from lifecycle_magic.modal_api.table import explain, find, notes
 
 __all__ = ["MODULES", "find_spec"]
 
@@ -78,15 +79,26 @@ class _Loader(Loader):
         }
         if name == "experimental":
             found = {"http_server": http_server}
+        if name == "types":
+            found = {one: getattr(import_module(f"{PACKAGE}.volume"), one) for one in MODULES[name]}
         if name == "gpu":
             found = {model: _gpu("any" if model == "Any" else model) for model in MODULES[name]}
         vars(module).update(found)
         vars(module)["__all__"] = sorted(found)
-        vars(module)["__getattr__"] = lambda missing: _refuse(name, missing)
+        vars(module)["__getattr__"] = lambda missing: vars(module).setdefault(
+            missing, _refused(name, missing)
+        )
 
 
-def _refuse(module: str, name: str) -> Any:
-    raise AttributeError(_explain(module, name))
+def _refused(module: str, name: str) -> RefusedName:
+    """Return what stands for a refused name of the module. Raises `AttributeError` for others."""
+    known = {*OF_MODULE.get(module, "").split(), *notes(f"modal.{module}", "refused")}
+    if name not in known:
+        raise AttributeError(_explain(module, name))
+    if explain("modal", name):
+        same: RefusedName = getattr(import_module(PACKAGE), name)
+        return same
+    return refused_name(f"{PACKAGE}.{module}", name, _explain(module, name))
 
 
 def _explain(module: str, name: str) -> str:

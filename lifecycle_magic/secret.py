@@ -11,6 +11,7 @@ import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import ClassVar
 
 from lifecycle_magic.callers.methods_with_aio import with_aio
@@ -38,7 +39,7 @@ class Secret:
     _required: tuple[str, ...] = ()
 
     @classmethod
-    def from_dict(cls, env_dict: Mapping[str, str | None]) -> Secret:
+    def from_dict(cls, env_dict: Mapping[str, str | None] = MappingProxyType({})) -> Secret:
         """Return a secret of the given names and values; a value of None is omitted.
 
         Raises `InvalidError` for names and values that no environment variable can have.
@@ -178,6 +179,7 @@ class Secret:
         """The name of a stored secret, None for another one."""
         return self._name
 
+    @with_aio
     def hydrate(self, client: object = None) -> Secret:
         """Return the secret: a stored one is read when a container starts."""
         return self

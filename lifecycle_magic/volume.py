@@ -14,11 +14,18 @@ import re
 import secrets
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, ClassVar, Literal
 
-from lifecycle_magic.callers.methods_with_aio import items_with_aio, static_with_aio, with_aio
-from lifecycle_magic.checks import host_path, matches
+from lifecycle_magic.callers.methods_with_aio import (
+    WithAio,
+    block_with_aio,
+    items_with_aio,
+    static_with_aio,
+    with_aio,
+)
+from lifecycle_magic.callers.with_aio import CallWithAio
+from lifecycle_magic.checks import check_mount_path, host_path, matches
 from lifecycle_magic.decorators.travel import is_local
 from lifecycle_magic.exception import InvalidError
 from lifecycle_magic.host.volume_entries import (
@@ -35,13 +42,9 @@ from lifecycle_magic.threads.blocking import run_in_thread
 if TYPE_CHECKING:
     from lifecycle_magic.host.batch_upload import BatchUpload
 
-__all__ = ["FileEntry", "FileEntryType", "Volume", "check_mount_path", "parse_mount"]
+__all__ = ["FileEntry", "FileEntryType", "Volume", "parse_mount"]
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
-
-# A mount there would break the container's own system, the guest or its run folder.
-_RESERVED = ("/dev", "/proc", "/sys", "/run/lifecycle", "/opt/lifecycle_magic")
-_SYSTEM = ("/", "/bin", "/etc", "/lib", "/lib64", "/opt", "/run", "/sbin", "/usr", "/var")
 
 
 def _delete(name: str, *, allow_missing: bool = False, **of_modal: object) -> None:
@@ -58,6 +61,21 @@ def _rename(old_name: str, new_name: str, **of_modal: object) -> None:
     """Give a named volume another name. Raises `NotFoundError` and `InvalidError`."""
     check_keywords("Volume.rename", of_modal, ("old_name", "new_name"))
     _kernel("rename").rename(Volume.from_name(old_name).name, Volume.from_name(new_name).name)
+
+
+def _ephemeral(
+    client: object = None, environment_name: str | None = None, **of_modal: object
+) -> Volume:
+    """Return a volume that is an empty folder on disk for each container, removed when it exits.
+
+    ``client`` and ``environment_name`` mean nothing here.
+
+    >>> Volume.ephemeral().kind
+    'ephemeral'
+    """
+    of_modal = {"client": client, "environment_name": environment_name, **of_modal}
+    check_keywords("Volume.ephemeral", of_modal)
+    return Volume("ephemeral")
 
 
 @dataclass(frozen=True)
@@ -116,17 +134,9 @@ class Volume:
             )
         return cls("path", path=folder.resolve())
 
-    @classmethod
-    def ephemeral(cls, **of_modal: object) -> Volume:
-        """Return a volume that is an empty folder on disk for each container, removed when it
-        exits.
+    ephemeral: ClassVar[WithAio[..., Volume, Volume]]
 
-        >>> Volume.ephemeral().kind
-        'ephemeral'
-        """
-        check_keywords("Volume.ephemeral", of_modal)
-        return cls("ephemeral")
-
+    @with_aio
     def hydrate(self, client: object = None) -> Volume:
         """Return the volume: the engine finds or creates it when a container starts."""
         return self
@@ -200,6 +210,7 @@ class Volume:
             target = _inside("copy_files", dst_path)
             _open(self, "copy_files").copy(sources, target, recursive)
 
+    @block_with_aio
     def batch_upload(self, force: bool = False) -> BatchUpload:
         """Return a ``with`` block to which files of this machine are added; they are written at its
         end.
@@ -299,6 +310,7 @@ class VolumeObjects:
 
 
 Volume.objects = VolumeObjects()
+Volume.ephemeral = CallWithAio(_ephemeral, _ephemeral)
 refuse_members(Volume)
 
 
@@ -342,32 +354,6 @@ def _entries(volume: Volume, path: str, recursive: bool) -> Iterator[FileEntry]:
 def _blocks(volume: Volume, path: str) -> Iterator[bytes]:
     with translated(str(volume), "read_file"):
         yield from _open(volume, "read_file").read(_inside("read_file", path))
-
-
-def check_mount_path(path: str | os.PathLike[str]) -> str:
-    """Return ``path`` normalised, as an absolute path at which a volume may be mounted.
-
-    Raises `InvalidError` for a relative path and for one that the container itself needs.
-    """
-    text = str(path)
-    if not text.startswith("/"):
-        raise InvalidError(
-            f"a volume is mounted at an absolute path in the container, not at {path!r}. "
-            "Fix: write volumes={'/data': Volume.from_name('data')}"
-        )
-    if not text.isprintable() or ":" in text or ".." in PurePosixPath(text).parts:
-        raise InvalidError(
-            f"a volume can't be mounted at {text!r}. Fix: use a path without '..', ':' "
-            "and control characters"
-        )
-    plain = "/" + "/".join(part for part in text.split("/") if part not in {"", "."})
-    inside = any(plain == taken or plain.startswith(taken + "/") for taken in _RESERVED)
-    if inside or plain in _SYSTEM:
-        raise InvalidError(
-            f"a volume can't be mounted at {plain!r}, which the container itself needs. "
-            "Fix: choose another folder, such as '/data'"
-        )
-    return plain
 
 
 def parse_mount(text: str, cwd: Path) -> tuple[str, Volume]:

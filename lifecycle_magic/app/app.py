@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 from lifecycle_magic.app.declarations import Declarations
 from lifecycle_magic.app.run import AppRun
 from lifecycle_magic.callers.internal_frames import hide_plumbing
+from lifecycle_magic.callers.methods_with_aio import block_with_aio, static_with_aio, with_aio
 from lifecycle_magic.decorators.classes import is_class
 from lifecycle_magic.decorators.hooks import concurrent
 from lifecycle_magic.decorators.http_server import http_server
@@ -23,6 +24,7 @@ from lifecycle_magic.modal_api.table import (
     old_spelling,
     refuse_members,
 )
+from lifecycle_magic.spec.app_defaults import with_defaults
 from lifecycle_magic.spec.old_options import old_concurrency
 from lifecycle_magic.spec.option_types import OptionTypes, takes_options
 from lifecycle_magic.spec.options import Options
@@ -55,6 +57,24 @@ F = TypeVar("F", bound=Callable[..., Any])
 _OF_MODALS_SERVER = tuple(notes("App.server", "ignored"))
 
 _NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+
+
+def _lookup(name: str, *, create_if_missing: bool = False, **unused: object) -> App:
+    """Return an app by its name: to look up its classes with `Cls.from_name`.
+
+    Raises `NotFoundError` if neither this process nor another living session of this user declares
+    it, unless ``create_if_missing``. Modal's ``environment_name`` means nothing here.
+
+    >>> App.lookup("demo", create_if_missing=True).name
+    'demo'
+    """
+    check_keywords("App.lookup", unused, ("name", "create_if_missing"))
+    app = App(name)
+    if not create_if_missing:
+        from lifecycle_magic.session.route import check_app
+
+        check_app(name)
+    return app
 
 
 class App:
@@ -90,23 +110,7 @@ class App:
         if is_local():
             hide_plumbing()
 
-    @staticmethod
-    def lookup(name: str, *, create_if_missing: bool = False, **unused: object) -> App:
-        """Return an app by its name: to look up its classes with `Cls.from_name`.
-
-        Raises `NotFoundError` if neither this process nor another living session of this user
-        declares it, unless ``create_if_missing``. Modal's ``environment_name`` means nothing here.
-
-        >>> App.lookup("demo", create_if_missing=True).name
-        'demo'
-        """
-        check_keywords("App.lookup", unused, ("name", "create_if_missing"))
-        app = App(name)
-        if not create_if_missing:
-            from lifecycle_magic.session.route import check_app
-
-            check_app(name)
-        return app
+    lookup = static_with_aio(_lookup)
 
     @overload
     def cls(self, _cls: type[T], /) -> type[T]: ...
@@ -285,11 +289,14 @@ class App:
         """The name of the app, as in Modal."""
         return self.name
 
-    def get_tags(self) -> dict[str, str]:
+    @with_aio
+    def get_tags(self, /, **unused: object) -> dict[str, str]:
         """Return a copy of the app's tags."""
+        check_keywords("App.get_tags", unused)
         return dict(self.tags)
 
-    def set_tags(self, tags: Mapping[str, str], **unused: object) -> None:
+    @with_aio
+    def set_tags(self, /, tags: Mapping[str, str], **unused: object) -> None:
         """Replace the app's tags."""
         check_keywords("App.set_tags", unused, ("tags",))
         self.tags = dict(tags)
@@ -329,13 +336,8 @@ class App:
         """The entry points by name."""
         return dict(self.entrypoints)
 
-    def run(
-        self,
-        *,
-        detach: bool = False,
-        name: str | None = None,
-        **others: object,
-    ) -> AppRun:
+    @block_with_aio
+    def run(self, /, *, detach: bool = False, name: str | None = None, **others: object) -> AppRun:
         """Stop the app's containers at the end of a ``with`` or ``async with`` block.
 
         They run their ``exit`` first. Modal's options for its cloud, such as ``detach``, raise
@@ -347,7 +349,8 @@ class App:
         check_keywords("App.run", {"detach": detach, "name": name, **others}, ("detach", "name"))
         return AppRun(self)
 
-    def stop(self, **unused: object) -> None:
+    @with_aio
+    def stop(self, /, **unused: object) -> None:
         """Stop every container of this app, and wait until each has run its ``exit``."""
         check_keywords("App.stop", unused)
         self._declarations.stop("app.stop()")
@@ -369,7 +372,7 @@ class App:
     # --- inside ----------------------------------------------------------------------------
 
     def _options(self, where: str, options: dict[str, Any]) -> Options:
-        return Options.make(where, **{**self._defaults, **options})
+        return Options.make(where, **with_defaults(where, self._defaults, options))
 
 
 refuse_members(App)

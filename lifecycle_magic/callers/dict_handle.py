@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, ClassVar
 
-from lifecycle_magic.callers.methods_with_aio import items_with_aio
+from lifecycle_magic.callers.methods_with_aio import WithAio, items_with_aio
 from lifecycle_magic.callers.object_calls import (
     EMPTY,
     Answer,
+    NamedObjects,
     ObjectRequest,
     SharedObject,
     asks,
-    deletes,
     pack,
     unpack,
 )
+from lifecycle_magic.callers.with_aio import CallWithAio
 from lifecycle_magic.modal_api.old_members import OldMember, looks_up
 from lifecycle_magic.modal_api.table import check_keywords, refuse_members
 
@@ -56,17 +57,7 @@ class Dict(SharedObject):
         made: Dict = cls._named(name, create_if_missing)
         return made
 
-    @classmethod
-    def ephemeral(cls, **of_modal: object) -> Dict:
-        """Return a new dictionary without a name; as a ``with`` block it is deleted at the end.
-
-        >>> with Dict.ephemeral() as shared:
-        ...     len(shared)
-        0
-        """
-        check_keywords("Dict.ephemeral", of_modal)
-        made: Dict = cls._of_no_name()
-        return made
+    ephemeral: ClassVar[WithAio[..., Dict, Dict]]
 
     lookup = OldMember(looks_up)
     persisted = OldMember(looks_up)
@@ -133,7 +124,8 @@ class Dict(SharedObject):
         """Yield the keys with their values, as they were when the iteration began."""
         return ((unpack(key), unpack(value)) for key, value in self._ask("entries")[1])
 
-    delete = deletes(lambda: Dict)
+    objects: ClassVar[NamedObjects[Dict]]
+    delete: ClassVar[Any]  # `Dict.objects.delete`
 
     def __getitem__(self, key: Any) -> Any:
         found = self.get(key, _MISSING)
@@ -160,6 +152,24 @@ class Dict(SharedObject):
         return self.keys()
 
 
+def _ephemeral(
+    client: object = None, environment_name: str | None = None, **of_modal: object
+) -> Dict:
+    """Return a new dictionary without a name; as a ``with`` block it is deleted at the end.
+
+    >>> with Dict.ephemeral() as shared:
+    ...     len(shared)
+    0
+    """
+    of_modal = {"client": client, "environment_name": environment_name, **of_modal}
+    check_keywords("Dict.ephemeral", of_modal)
+    made: Dict = Dict._of_no_name()
+    return made
+
+
+Dict.ephemeral = CallWithAio(_ephemeral, _ephemeral)
+Dict.objects = NamedObjects(Dict)
+Dict.delete = Dict.objects.delete
 refuse_members(Dict)
 
 

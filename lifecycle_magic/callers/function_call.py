@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import functools
 import sys
-from collections.abc import Callable, Coroutine, Generator
+from collections.abc import Callable, Coroutine, Generator, Iterator
 from concurrent.futures import CancelledError, Future
 from concurrent.futures import TimeoutError as FutureTimeout
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from lifecycle_magic.callers.internal_frames import hidden, strip
+from lifecycle_magic.callers.methods_with_aio import items_with_aio, static_with_aio, with_aio
 from lifecycle_magic.callers.prompt_queue import PromptQueue, wait_and_ask
 from lifecycle_magic.callers.rebuilt import as_raised
 from lifecycle_magic.callers.with_aio import CallWithAio
@@ -41,10 +42,15 @@ _keep: Callable[[Future[Any], str, int], str] | None = None
 
 
 def _check(method: str, of_modal: dict[str, object]) -> None:
-    """Explain keywords that only Modal's method has."""
+    """Explain keywords that mean something in Modal's method only."""
     from lifecycle_magic.modal_api.table import check_keywords
 
-    check_keywords(f"FunctionCall.{method}", of_modal, ("timeout",) if method == "get" else ())
+    check_keywords(f"FunctionCall.{method}", of_modal)
+
+
+def _check_index(index: object) -> None:
+    if index != 0:
+        raise ValueError(f"Invalid index: {index} for 1 input")
 
 
 def _no_check(where: str, *, awaits: bool = False) -> None:
@@ -54,11 +60,27 @@ def _no_check(where: str, *, awaits: bool = False) -> None:
 class Get(Protocol[T_co]):
     """`FunctionCall.get`, and its twin for coroutines."""
 
-    def __call__(self, timeout: float | None = None) -> T_co:
+    def __call__(self, timeout: float | None = None, *, index: int = 0) -> T_co:
         """Wait for the result."""
 
-    def aio(self, timeout: float | None = None) -> Coroutine[Any, Any, T_co]:
+    def aio(self, timeout: float | None = None, *, index: int = 0) -> Coroutine[Any, Any, T_co]:
         """Await the result."""
+
+
+def _from_id(function_call_id: str, client: object = None) -> FunctionCall[Any]:
+    """Return the spawned call with this ``object_id``, in any process of this user.
+
+    Raises `NotFoundError` if its session has ended, `InvalidError` for what is no id. ``get``
+    raises `NotFoundError` if the session has dropped the outcome. ``client`` means nothing here.
+
+    >>> FunctionCall.from_id(call.object_id).get()  # doctest: +SKIP
+    """
+    from importlib import import_module  # by name, as this module knows no session
+
+    found: FunctionCall[Any] = import_module("lifecycle_magic.named.collected").find(
+        function_call_id
+    )
+    return found
 
 
 class FunctionCall(Generic[T_co]):
@@ -98,15 +120,15 @@ class FunctionCall(Generic[T_co]):
         """Interrupt the method: ``cancel()``. Its container stays warm."""
         return CallWithAio(self._cancel, self._cancel_aio)
 
-    def _get(self, timeout: float | None = None, **of_modal: object) -> Any:
+    def _get(self, timeout: float | None = None, *, index: int = 0) -> Any:
         """Wait for the call and return its value, or raise the method's exception.
 
         ``timeout`` is in seconds. Raises `TimeoutError` when it is over; the call then continues.
         `InputCancelled` if the call was cancelled. Interrupting the wait interrupts the method.
+        ``index`` can only be 0: a call has one input.
         """
         __tracebackhide__ = True
-        if of_modal:
-            _check("get", of_modal)
+        _check_index(index)
         self._wanted = True
         if timeout is None and not self._future.done():
             self._check_wait(self._where)
@@ -139,12 +161,11 @@ class FunctionCall(Generic[T_co]):
             self._cancel()
             raise
 
-    async def _get_aio(self, timeout: float | None = None, **of_modal: object) -> Any:
+    async def _get_aio(self, timeout: float | None = None, *, index: int = 0) -> Any:
         """Do what `_get` does, for coroutines. Cancelling the waiting task does not affect the
         call.
         """
-        if of_modal:
-            _check("get", of_modal)
+        _check_index(index)
         import asyncio
 
         with hidden:
@@ -160,19 +181,35 @@ class FunctionCall(Generic[T_co]):
     def _timeout_error(self, timeout: float | None) -> TimeoutError:
         return TimeoutError(f"{self._where} has not returned within {timeout:g} s; it continues")
 
-    def _cancel(self, **of_modal: object) -> None:
+    def _cancel(self, terminate_containers: bool = False) -> None:
         """Interrupt the method; its container stays warm."""
-        if of_modal:
-            _check("cancel", of_modal)
+        if terminate_containers:
+            _check("cancel", {"terminate_containers": True})
         self._wanted = True
         with deferred():
             self._future.cancel()
 
-    async def _cancel_aio(self, **of_modal: object) -> None:
-        self._cancel(**of_modal)
+    async def _cancel_aio(self, terminate_containers: bool = False) -> None:
+        self._cancel(terminate_containers)
+
+    @with_aio
+    def num_inputs(self) -> int:
+        """Return how many inputs the call has: one."""
+        return 1
+
+    @items_with_aio
+    def iter(self, *, start: int = 0, end: int | None = None) -> Iterator[T_co]:
+        """Yield the value of the call, if its only input is in the range. Raises `ValueError` for a
+        range of other inputs.
+        """
+        last = 1 if end is None else end
+        if start < 0 or last > 1:
+            raise ValueError(f"Invalid index range: {start} to {end} for 1 input")
+        if start < last:
+            yield self.get()
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return FunctionCall.from_id, (self.object_id,)
+        return _from_id, (self.object_id,)
 
     @property
     def object_id(self) -> str:
@@ -192,24 +229,9 @@ class FunctionCall(Generic[T_co]):
     def object_id(self, id: str) -> None:
         self._object_id = id
 
-    @staticmethod
-    def from_id(function_call_id: str, **of_modal: object) -> FunctionCall[Any]:
-        """Return the spawned call with this ``object_id``, in any process of this user.
+    from_id = static_with_aio(_from_id)
 
-        Raises `NotFoundError` if its session has ended, `InvalidError` for what is no id. ``get``
-        raises `NotFoundError` if the session has dropped the outcome.
-
-        >>> FunctionCall.from_id(call.object_id).get()  # doctest: +SKIP
-        """
-        from importlib import import_module  # by name, as this module knows no session
-
-        if of_modal:
-            _check("from_id", of_modal)
-        found: FunctionCall[Any] = import_module("lifecycle_magic.named.collected").find(
-            function_call_id
-        )
-        return found
-
+    @with_aio
     def hydrate(self, client: object = None) -> FunctionCall[T_co]:
         """Return the call, which has been started."""
         return self

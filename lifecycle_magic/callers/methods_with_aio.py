@@ -8,7 +8,10 @@ from typing import Any, Concatenate, Generic, ParamSpec, Protocol, TypeVar, cast
 
 from lifecycle_magic.callers.with_aio import CallWithAio
 
-__all__ = ["MethodWithAio", "WithAio", "items_with_aio", "static_with_aio", "with_aio"]
+__all__ = [
+    "MethodWithAio", "WithAio",
+    "block_with_aio", "items_with_aio", "static_with_aio", "with_aio",
+]  # fmt: skip
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -37,6 +40,7 @@ class MethodWithAio(Generic[P, R_co, A_co]):
             return cast("WithAio[P, R_co, A_co]", self._method)
         bound = functools.partial(self._method, instance)
         functools.update_wrapper(bound, self._method)
+        del bound.__dict__["__wrapped__"]  # its signature has `self`
         return CallWithAio(bound, functools.partial(self._aio, instance))
 
 
@@ -65,6 +69,13 @@ def items_with_aio(
                 items.close()
 
     return MethodWithAio(method, aio)
+
+
+def block_with_aio(method: Callable[Concatenate[Any, P], T]) -> MethodWithAio[P, T, T]:
+    """Give a method that returns a ``with`` block a form for coroutines, ``.aio``: the block is for
+    ``async with`` too.
+    """
+    return MethodWithAio(method, method)
 
 
 def static_with_aio(function: Callable[P, T]) -> WithAio[P, T, Coroutine[Any, Any, T]]:

@@ -8,20 +8,21 @@ from __future__ import annotations
 import functools
 import importlib
 import secrets
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import Future
+from contextvars import ContextVar
 from typing import Any, Concatenate, Generic, ParamSpec, Protocol, TypeVar, cast
 
-from lifecycle_magic.callers.methods_with_aio import MethodWithAio, static_with_aio
+from lifecycle_magic.callers.methods_with_aio import MethodWithAio, with_aio
 from lifecycle_magic.decorators import travel
 from lifecycle_magic.exception import InvalidError, NotFoundError, SerializationError
 from lifecycle_magic.threads.futures import await_future
 from lifecycle_magic.wire.pickling import dumps, loads
 
 __all__ = [
-    "EMPTY", "EPHEMERAL", "FULL", "MISSING", "OK", "TOO_LARGE",
-    "Answer", "ObjectRequest", "Packed", "Request", "SharedObject", "asks", "deletes",
-    "pack", "unpack",
+    "EMPTY", "EPHEMERAL", "FULL", "MISSING", "NAMES", "OK", "TOO_LARGE",
+    "Answer", "NamedObjects", "ObjectRequest", "Packed", "Request", "SharedObject", "Transport",
+    "asks", "other_session", "pack", "unpack",
 ]  # fmt: skip
 
 Packed = tuple[bytes, tuple[bytes, ...]]
@@ -39,28 +40,43 @@ FULL = "full"
 MISSING = "missing"
 TOO_LARGE = "too large"
 
+NAMES = "names"
+"""The request for all names of a kind, of no object."""
+
 EPHEMERAL = "\n"
 """The start of names of objects without a name: no user can give it."""
 
 
-class _Transport(Protocol):
-    def start(self, request: Request) -> Future[Answer]: ...
-    def wait(self, future: Future[Answer]) -> Answer: ...
+class Transport(Protocol):
+    """The way of requests to a session."""
+
+    def start(self, request: Request) -> Future[Answer]:
+        """Send a request. Cancelling its future withdraws it."""
+
+    def wait(self, future: Future[Answer]) -> Answer:
+        """Return the answer."""
 
 
-def _transport() -> _Transport:
+other_session: ContextVar[Transport | None] = ContextVar("other_session", default=None)
+"""The way to another session than this process's own, for the requests of this context."""
+
+
+def _transport() -> Transport:
     """Return what carries requests to the session that this process is, or belongs to."""
+    if (other := other_session.get()) is not None:
+        return other
     if (handles := travel.container_handles()) is not None:
-        found: _Transport = handles.object_transport()
+        found: Transport = handles.object_transport()
         return found
     # By its name: a container has this module too, and no session.
-    return cast("_Transport", importlib.import_module("lifecycle_magic.session.objects"))
+    return cast("Transport", importlib.import_module("lifecycle_magic.session.objects"))
 
 
 class SharedObject:
     """A queue or dictionary by its name. It is looked up when it is first used."""
 
     _kind = ""
+    _length: tuple[Any, ...] = ("len",)  # a request that changes nothing
 
     def __init__(self, name: str, create: bool, is_ephemeral: bool = False) -> None:
         self._name = name
@@ -85,6 +101,7 @@ class SharedObject:
         """The name, None for an ephemeral one."""
         return None if self._is_ephemeral else self._name
 
+    @with_aio
     def hydrate(self, client: object = None) -> Any:
         """Return the object: it is looked up when it is first used."""
         return self
@@ -163,22 +180,60 @@ def unpack(packed: Packed) -> Any:
     return loads(data, buffers=[bytearray(one) for one in buffers])
 
 
-def deletes(kind: Callable[[], type[SharedObject]]) -> Any:
-    """Return the function ``delete`` of a class of shared objects."""
+P = ParamSpec("P")
+T = TypeVar("T")
+S = TypeVar("S", bound=SharedObject)
 
-    def delete(name: str, *, allow_missing: bool = False) -> None:
+
+def _check_keywords(where: str, given: dict[str, object], known: tuple[str, ...]) -> None:
+    if given:
+        from lifecycle_magic.modal_api.table import check_keywords  # every kernel has this module
+
+        check_keywords(where, given, known)
+
+
+class NamedObjects(Generic[S]):
+    """The queues or dictionaries of the session that have a name: `Queue.objects`."""
+
+    def __init__(self, kind: type[S]) -> None:
+        self._kind = kind
+        self._where = f"{kind.__name__}.objects"
+
+    @with_aio
+    def list(self, /, *, max_objects: int | None = None, **of_modal: object) -> list[S]:
+        """Return at most ``max_objects`` of them, sorted by their names."""
+        _check_keywords(f"{self._where}.list", of_modal, ("max_objects",))
+        return [self._kind(name, False) for name, _ in self.counts()][:max_objects]
+
+    @with_aio
+    def create(self, /, name: str, *, allow_existing: bool = False, **of_modal: object) -> None:
+        """Create an empty one. Raises `InvalidError` if there is one, unless ``allow_existing``."""
+        _check_keywords(f"{self._where}.create", of_modal, ("allow_existing",))
+        made: S = self._kind._named(name, True)
+        if not allow_existing and name in dict(self.counts()):
+            raise InvalidError(
+                f"{self._where}.create: there is a {made._kind} {name!r} already. "
+                "Fix: give another name, or allow_existing=True"
+            )
+        made._ask(*made._length)
+
+    @with_aio
+    def delete(self, /, name: str, *, allow_missing: bool = False, **of_modal: object) -> None:
         """Delete it with its content. Raises `NotFoundError` unless ``allow_missing``."""
-        found = kind()._named(name, False)
+        _check_keywords(f"{self._where}.delete", of_modal, ("allow_missing",))
+        found: S = self._kind._named(name, False)
         transport = _transport()
         answer = transport.wait(transport.start(found._request("delete", ())))
         if not allow_missing:
             found._checked(answer)
 
-    return static_with_aio(delete)
-
-
-P = ParamSpec("P")
-T = TypeVar("T")
+    def counts(self) -> Sequence[tuple[str, int]]:
+        """Return the names, and how many items or keys each has."""
+        transport = _transport()
+        found: Sequence[tuple[str, int]] = transport.wait(
+            transport.start((self._kind._kind, "", False, NAMES, ()))
+        )[1]
+        return found
 
 
 class ObjectRequest(Generic[T]):
@@ -199,7 +254,7 @@ def asks(
     request.
     """
     returned = prepare.__annotations__["return"]
-    prepare.__annotations__["return"] = returned.removeprefix("Asked[").removesuffix("]")
+    prepare.__annotations__["return"] = returned.removeprefix("ObjectRequest[").removesuffix("]")
 
     @functools.wraps(prepare)
     def call(self: SharedObject, *args: P.args, **kwargs: P.kwargs) -> T:

@@ -6,20 +6,21 @@ import math
 import queue
 import warnings
 from collections.abc import Iterator, Sequence
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
-from lifecycle_magic.callers.methods_with_aio import items_with_aio
+from lifecycle_magic.callers.methods_with_aio import WithAio, items_with_aio
 from lifecycle_magic.callers.object_calls import (
     EMPTY,
     FULL,
     Answer,
+    NamedObjects,
     ObjectRequest,
     SharedObject,
     asks,
-    deletes,
     pack,
     unpack,
 )
+from lifecycle_magic.callers.with_aio import CallWithAio
 from lifecycle_magic.exception import InvalidError
 from lifecycle_magic.modal_api.old_members import OldMember, looks_up
 from lifecycle_magic.modal_api.table import check_keywords, refuse_members
@@ -47,6 +48,7 @@ class Queue(SharedObject):
     """
 
     _kind = "queue"
+    _length = ("len", "", True)
 
     @classmethod
     def from_name(cls, name: str, *, create_if_missing: bool = False, **of_modal: object) -> Queue:
@@ -62,17 +64,7 @@ class Queue(SharedObject):
         made: Queue = cls._named(name, create_if_missing)
         return made
 
-    @classmethod
-    def ephemeral(cls, **of_modal: object) -> Queue:
-        """Return a new queue without a name; as a ``with`` block it is deleted at the end.
-
-        >>> with Queue.ephemeral() as jobs:
-        ...     jobs.len()
-        0
-        """
-        check_keywords("Queue.ephemeral", of_modal)
-        made: Queue = cls._of_no_name()
-        return made
+    ephemeral: ClassVar[WithAio[..., Queue, Queue]]
 
     lookup = OldMember(looks_up)
     persisted = OldMember(looks_up)
@@ -198,9 +190,28 @@ class Queue(SharedObject):
 
         return items()
 
-    delete = deletes(lambda: Queue)
+    objects: ClassVar[NamedObjects[Queue]]
+    delete: ClassVar[Any]  # `Queue.objects.delete`
 
 
+def _ephemeral(
+    client: object = None, environment_name: str | None = None, **of_modal: object
+) -> Queue:
+    """Return a new queue without a name; as a ``with`` block it is deleted at the end.
+
+    >>> with Queue.ephemeral() as jobs:
+    ...     jobs.len()
+    0
+    """
+    of_modal = {"client": client, "environment_name": environment_name, **of_modal}
+    check_keywords("Queue.ephemeral", of_modal)
+    made: Queue = Queue._of_no_name()
+    return made
+
+
+Queue.ephemeral = CallWithAio(_ephemeral, _ephemeral)
+Queue.objects = NamedObjects(Queue)
+Queue.delete = Queue.objects.delete
 refuse_members(Queue)
 
 

@@ -142,6 +142,8 @@ def uv_variables(settings: Settings, host: Mapping[str, str]) -> dict[str, str]:
         is_index = option in ("index-url", "extra-index-url", "find-links")
         if option in settings and not (is_index and indexes_known):
             found[variable] = separator.join(settings[option])
+    if "UV_INDEX" in found:  # pip looks at all of its indexes, uv at the first that has the name
+        found["UV_INDEX_STRATEGY"] = "unsafe-best-match"
     for option, (variable, value) in _SWITCHES.items():
         if settings.get(option, [""])[0].lower() not in _OFF:
             found[variable] = value

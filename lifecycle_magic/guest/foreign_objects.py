@@ -10,17 +10,27 @@ from typing import Any
 
 from lifecycle_magic.exception import Error
 from lifecycle_magic.guest.answers import Wait, value_of
-from lifecycle_magic.guest.session_connection import Answer, CallTarget, connection
+from lifecycle_magic.guest.session_connection import (
+    Answer,
+    CallTarget,
+    SessionConnection,
+    connection,
+)
 from lifecycle_magic.wire.frames import Kind
 from lifecycle_magic.wire.nested import OBJECTS, REMOTE
 
-__all__ = ["start", "wait"]
+__all__ = ["start", "start_over", "wait"]
 
 _DONE = Answer(Kind.END)
 
 
 def start(request: tuple[Any, ...]) -> Future[Any]:
-    """Send a request. Cancelling its future withdraws it."""
+    """Send a request to the container's session. Cancelling its future withdraws it."""
+    return start_over(connection(), request)
+
+
+def start_over(used: SessionConnection, request: tuple[Any, ...]) -> Future[Any]:
+    """Send a request over a connection. Cancelling its future withdraws it."""
     kind = request[0]
     where = f"a {kind} of the session"
     future: Future[Any] = Future()
@@ -39,7 +49,6 @@ def start(request: tuple[Any, ...]) -> Future[Any]:
         except InvalidStateError:
             pass  # cancelled meanwhile
 
-    used = connection()
     number = used.ask(CallTarget(OBJECTS, b"", "", where), REMOTE, request, {}, receive)
 
     def on_done(done: Future[Any]) -> None:

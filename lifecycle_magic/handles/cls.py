@@ -136,7 +136,7 @@ class Cls:
             return on_class(self._spec, name, self)
         except AttributeError:
             if name == "hydrate":
-                return self._hydrate
+                return with_thread(self._hydrate)
             if name == "remote":
                 return self._remote
             refuse("Cls", name)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from lifecycle_magic.callers.methods_with_aio import with_aio
 from lifecycle_magic.callers.with_aio import CallWithAio
 from lifecycle_magic.decorators.travel import travel_function
 from lifecycle_magic.exception import InvalidError
@@ -86,6 +87,7 @@ class Function:
         """Return whether the function yields its values."""
         return self._cls._spec.methods[CALL].is_generator
 
+    @with_aio
     def hydrate(self, client: object = None) -> Function:
         """Return the function, which is declared already."""
         return self

@@ -50,6 +50,7 @@ class RemoteMap(Protocol[R_co]):
         kwargs: dict[str, Any] | None = None,
         order_outputs: bool = True,
         return_exceptions: bool = False,
+        wrap_returned_exceptions: bool | None = None,
         progress: bool = True,
     ) -> Iterator[R_co]:
         """Return the results, lazily."""
@@ -60,6 +61,7 @@ class RemoteMap(Protocol[R_co]):
         kwargs: dict[str, Any] | None = None,
         order_outputs: bool = True,
         return_exceptions: bool = False,
+        wrap_returned_exceptions: bool | None = None,
         progress: bool = True,
     ) -> AsyncIterator[R_co]:
         """Return the results, for ``async for``."""
@@ -75,6 +77,7 @@ class RemoteStarmap(Protocol[R_co]):
         kwargs: dict[str, Any] | None = None,
         order_outputs: bool = True,
         return_exceptions: bool = False,
+        wrap_returned_exceptions: bool | None = None,
         progress: bool = True,
     ) -> Iterator[R_co]:
         """Return the results, lazily."""
@@ -86,6 +89,7 @@ class RemoteStarmap(Protocol[R_co]):
         kwargs: dict[str, Any] | None = None,
         order_outputs: bool = True,
         return_exceptions: bool = False,
+        wrap_returned_exceptions: bool | None = None,
         progress: bool = True,
     ) -> AsyncIterator[R_co]:
         """Return the results, for ``async for``."""

@@ -6,7 +6,7 @@ import contextlib
 import enum
 import re
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from lifecycle_magic.exception import InvalidError, NotFoundError
 
@@ -50,6 +50,16 @@ def pattern_of(glob: str) -> re.Pattern[str]:
     return re.compile("".join(meanings.get(word, re.escape(word)) for word in words), re.DOTALL)
 
 
+class _FileNotFound(NotFoundError, FileNotFoundError):
+    """A path that a volume does not have: handlers for files catch it as well."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return NotFoundError, self.args
+
+
+_FileNotFound.__name__ = _FileNotFound.__qualname__ = "NotFoundError"
+
+
 @contextlib.contextmanager
 def translated(volume: str, method: str) -> Iterator[None]:
     """Raise what an operation on files raises with the name of the volume and the fix."""
@@ -57,7 +67,7 @@ def translated(volume: str, method: str) -> Iterator[None]:
     try:
         yield
     except FileNotFoundError as error:
-        raise NotFoundError(f"{where} there is no {str(error)!r}") from None
+        raise _FileNotFound(f"{where} there is no {str(error)!r}") from None
     except FileExistsError as error:
         raise FileExistsError(
             f"{where} {str(error)!r} exists. Fix: remove it, or write batch_upload(force=True)"

@@ -24,7 +24,7 @@ class Bases:
 
     @classmethod
     def debian_slim(
-        cls: Any, python_version: str | None = None, *, force_build: bool = False
+        cls: Any, python_version: str | None = None, force_build: bool = False
     ) -> Image:
         """Return Debian with Python: ``python:<version>-slim``, by default with this kernel's minor
         version.
@@ -44,6 +44,7 @@ class Bases:
     def from_registry(
         cls: Any,
         tag: str,
+        secret: Any = None,
         *,
         add_python: str | None = None,
         setup_dockerfile_commands: Sequence[str] = (),
@@ -61,7 +62,7 @@ class Bases:
         >>> from lifecycle_magic import Image
         >>> image = Image.from_registry("python:3.11-bookworm")
         """
-        decline(cls.from_registry, declined)
+        decline(cls.from_registry, {"secret": secret, **declined})
         call = f"Image.from_registry({tag!r}"
         check_reference(f"{call})", tag)
         if add_python is not None:

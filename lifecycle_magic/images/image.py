@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from lifecycle_magic.callers.methods_with_aio import with_aio
 from lifecycle_magic.checks import flatten, host_path, pairs
 from lifecycle_magic.exception import InvalidError
 from lifecycle_magic.fingerprint.origin import file_of
@@ -306,6 +307,7 @@ class Image(Bases, ModalSteps, OldSteps, Recipe):
     def __dir__(self) -> list[str]:
         return sorted(_PUBLIC)
 
+    @with_aio
     def hydrate(self, client: Any = None) -> Image:
         """Return the image: it is built when a class first needs it."""
         return self

@@ -7,9 +7,10 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from lifecycle_magic.callers.methods_with_aio import with_aio
 from lifecycle_magic.checks import flatten, host_path
 from lifecycle_magic.decorators.travel import is_local
 from lifecycle_magic.exception import InvalidError
@@ -99,6 +100,7 @@ class ModalSteps:
         """
         return func(self, *args, **kwargs)
 
+    @with_aio
     def build(self: Any, app: Any = None) -> Image:
         """Return the image: it is built when a class first needs it."""
         image: Image = self
@@ -285,6 +287,7 @@ class ModalSteps:
 
 def relative_target(call: str, remote: Any, workdir: str) -> Any:
     """Return the absolute path of ``remote``, which may be relative to the working folder."""
+    remote = remote.as_posix() if isinstance(remote, PurePath) else remote
     if not isinstance(remote, str) or remote.startswith("/"):
         return remote
     if not workdir:

@@ -133,6 +133,7 @@ class OldSteps:
         pre: bool = False,
         extra_options: str = "",
         force_build: bool = False,
+        env: dict[str, str] | None = None,
         gpu: Any = None,
     ) -> Image:
         """Install packages from private repositories: ``"github.com/owner/name@main"``.
@@ -165,6 +166,6 @@ class OldSteps:
                 )
             command += f' "git+https://{git_user}:${_TOKENS[host]}@{repository}"'
         image: Image = self.apt_install("git").run_commands(
-            command, secrets=secrets, force_build=force_build, gpu=gpu
+            command, env=env, secrets=secrets, force_build=force_build, gpu=gpu
         )
         return image

@@ -8,10 +8,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from lifecycle_magic.checks import check_environment
+from lifecycle_magic.checks import check_environment, check_mount_path
 from lifecycle_magic.exception import InvalidError
 from lifecycle_magic.secret import Secret
-from lifecycle_magic.volume import Volume, check_mount_path
+from lifecycle_magic.volume import Volume
 
 __all__ = ["NO_ACCESS", "StepAccess"]
 

@@ -8,7 +8,10 @@ __all__ = ["SECTIONS"]
 
 _ONE = "there is one environment, this user on this machine"
 _ACCOUNT = "remove it: there is no account"
-_SHARED = "they are of one session. Fix: use Queue and Dict in the script"
+_SHARED = (
+    "a session has it. Fix: write Queue.from_name(name, create_if_missing=True) in the script, or "
+    "Dict.from_name"
+)
 
 COMMANDS = Section(
     "Command line",
@@ -51,6 +54,10 @@ COMMANDS = Section(
         *runs("app", "list logs stop"),
         *runs("app logs", "-n --tail -f --follow"),
         *runs("secret", "create list delete"),
+        *runs("queue", "list peek len clear delete", "of living sessions with a named app"),
+        *runs("dict", "list get items clear delete", "of living sessions with a named app"),
+        *refused("queue", {"create": _SHARED}),
+        *refused("dict", {"create": _SHARED}),
         *runs("volume", "create delete list ls get put cp rm rename"),
         *refused(
             "app",
@@ -66,7 +73,6 @@ COMMANDS = Section(
             {
                 "container": "lifecycle-magic ps, logs and stop",
                 "function server": "lifecycle-magic apps, and ps",
-                "queue dict": _SHARED,
                 "image": "lifecycle-magic ps --images, and prune",
                 "curl": "curl itself: serve prints the address and the token",
                 "endpoint launch": "declare a class in a script",

@@ -6,7 +6,10 @@ from lifecycle_magic.modal_api.entries import Section, ignored, refused, renamed
 
 __all__ = ["INSTEAD_OF_MODULE", "SECTIONS"]
 
-_SCHEDULER = "run the script from your scheduler (cron, systemd): lifecycle-magic run script.py"
+_SCHEDULER = (
+    "remove schedule=, and run the script from your scheduler (cron, systemd): "
+    "lifecycle-magic run script.py"
+)
 _ITSELF = "remove it: each container runs by itself, on this machine"
 _COMMAND = "declare a class, and run the command with subprocess in a method"
 _FORWARD = "use @web_server(port) and get_web_url()"
@@ -110,6 +113,7 @@ MODULES = Section(
         *runs("modal.retries", "Retries"),
         *runs("modal.app", "App"),
         *runs("modal.secret", "Secret"),
+        *runs("modal.types", "FileEntry FileEntryType"),
         *runs("modal.volume", "Volume FileEntry FileEntryType"),
         *refused(
             "modal.sandbox",
@@ -130,6 +134,7 @@ INSTEAD_OF_MODULE = {
     "environments": "there is one environment: this user on this machine",
     "io_streams": "run the command with subprocess in a method, and read its pipes",
     "object": "use the class itself: App, Image, Volume, ...",
+    "partial_function": "write the decorator itself: method, enter, exit, ...",
     "parallel_map": "call .map, .starmap or .for_each of a method",
     "proxy": "set HTTPS_PROXY with env={...}",
     "runner": "write with app.run(): ..., or lifecycle-magic run script.py",
@@ -146,5 +151,34 @@ INSTEAD_OF_MODULE = {
     "workspace": "remove it: there is no account",
 }
 """Modules of Modal's that have nothing here, and what to write instead of any of their names."""
+
+OF_MODULE = {
+    "billing": "BillingReportItem WorkspaceBillingReportItem workspace_billing_report",
+    "client": "Client",
+    "cloud_bucket_mount": "CloudBucketMount",
+    "cluster": "Cluster",
+    "config": "Config config config_profiles config_set_active_profile logger user_config_path",
+    "container_process": "ContainerProcess",
+    "environments": "Environment create_environment delete_environment list_environments "
+    "update_environment",
+    "io_streams": "StreamReader StreamWriter",
+    "object": "Object",
+    "partial_function": "PartialFunction",
+    "proxy": "Proxy",
+    "runner": "DeployResult deploy_app interactive_shell run_app serve_update",
+    "running_app": "RunningApp",
+    "sandbox": "Probe SandboxSnapshot SidecarContainer",
+    "schedule": "Schedule",
+    "scheduler_placement": "SchedulerPlacement",
+    "serving": "serve_app",
+    "stream_type": "StreamType",
+    "token_flow": "TokenFlow",
+    "types": "AppInfo AppStats DictInfo FunctionAutoscalerSettings FunctionCurrentStats "
+    "FunctionInfo FunctionStats InputInfo InputStatus LogEntry LogSource QueueInfo SandboxStats "
+    "SecretInfo ServerInfo ServerStats VolumeInfo",
+    "workspace": "Workspace",
+}
+"""Names of Modal's modules that exist only to be imported and named in annotations: any use is
+refused as `INSTEAD_OF_MODULE` says."""
 
 SECTIONS = (NAMES, MODULES)

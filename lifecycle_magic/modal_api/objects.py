@@ -23,6 +23,7 @@ EVERYWHERE = Section(
             {
                 "environment_name=": "there is one environment: this user on this machine",
                 "client=": "no client is needed: classes run on your own engine",
+                "_heartbeat_sleep=": "an object without a name lives as long as its session",
                 "namespace=": "there is one namespace: this user on this machine",
             },
         ),
@@ -128,6 +129,15 @@ HANDLES = Section(
             "Cls",
             {"lookup": "Cls.from_name(app, name)", "remote": "Model(...), without .remote"},
         ),
+        *refused(
+            "Server",
+            {
+                "from_id object_id": _IDS,
+                "logs": _LOGS,
+                "metrics info stats sessions": _PS,
+                "autoscaler": "write .update_autoscaler(...) of an instance of the class",
+            },
+        ),
         *runs("Obj", "update_autoscaler"),
         *refused("Obj", {"aenter enter entered get_local_obj get_obj": _INSIDE}),
         *renamed("Obj", {"keep_warm": ".update_autoscaler(min_containers=...)"}),
@@ -173,7 +183,8 @@ HANDLES = Section(
             },
         ),
         *runs("FunctionCall", "get cancel gather from_id object_id hydrate"),
-        *refused("FunctionCall.get", {"index=": "keep one call for each input. Fix: .spawn(x)"}),
+        *runs("FunctionCall", "iter num_inputs", "a call has one input"),
+        *runs("FunctionCall.get", "index=", "0, as a call has one input"),
         *ignored(
             "FunctionCall.cancel",
             {
@@ -187,7 +198,6 @@ HANDLES = Section(
                 "get_call_graph": _PS,
                 "get_gen": "call .remote_gen(...), and iterate",
                 "get_dashboard_url": _PANEL,
-                "iter num_inputs": "keep one call for each input: [f.spawn(x) for x in inputs]",
                 "logs": _LOGS,
             },
         ),
@@ -210,6 +220,10 @@ VOLUMES = Section(
             "in the notebook; in a container refused: use the mounted files",
         ),
         *refused("Volume.objects.list", {"created_before=": _NO_TIMES}),
+        *ignored(
+            "Volume.objects.create",
+            {"version= experimental_options=": "there is one kind of volume"},
+        ),
         *runs("Volume", "name hydrate"),
         *runs("Volume", "read_only with_mount_options", "containers can't write to it"),
         *runs("Volume.with_mount_options", "read_only="),
@@ -297,10 +311,16 @@ SHARED = Section(
     (
         *runs("Queue", "from_name ephemeral", "kept by the notebook's session, until it ends"),
         *runs("Queue", "put put_many get get_many len clear iterate delete name hydrate"),
+        *runs("Queue", "objects", "`list`, `create` and `delete`, in this session"),
+        *runs("Queue.objects.list", "max_objects="),
+        *refused("Queue.objects.list", {"created_before=": _NO_TIMES}),
         *runs("Queue.from_name", "create_if_missing="),
         *runs("Dict", "from_name ephemeral", "kept by the notebook's session, until it ends"),
         *runs("Dict", "get put pop update contains len clear keys values items delete name"),
         *runs("Dict", "hydrate"),
+        *runs("Dict", "objects", "`list`, `create` and `delete`, in this session"),
+        *runs("Dict.objects.list", "max_objects="),
+        *refused("Dict.objects.list", {"created_before=": _NO_TIMES}),
         *runs("Dict.from_name", "create_if_missing="),
         *(
             entry
@@ -310,8 +330,6 @@ SHARED = Section(
                 {
                     "from_id object_id": f"there are no ids here: use {kind}.from_name(name)",
                     "get_dashboard_url info": "len() says how many items there are",
-                    "objects": f"write {kind}.from_name(name, create_if_missing=True) and "
-                    f"{kind}.delete(name)",
                 },
             )
         ),

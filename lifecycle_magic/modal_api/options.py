@@ -29,8 +29,13 @@ OPTIONS = Section(
                 "enable_memory_snapshot= checkpointing_enabled=": "containers are kept warm, and "
                 "spares have run enter before",
                 "ephemeral_disk=": "a container may use the disk of its engine",
-                "experimental_options= _experimental_restrict_output=": "they are for Modal's "
-                "cloud",
+                "experimental_options= _experimental_restrict_output= _experimental_boost= "
+                "_experimental_buffer_containers= _experimental_custom_scaling_factor= "
+                "_experimental_enable_gpu_snapshot= _experimental_proxy_ip= "
+                "_experimental_scheduler= _experimental_scheduler_placement=": "they are for "
+                "Modal's cloud",
+                "allow_cross_region_volumes=": _OWN_MACHINE,
+                "interactive=": "a method asks where its call is waited for",
                 "include_source= serialized=": "the code that a class needs always travels with it",
                 "nonpreemptible=": "nothing preempts containers here",
                 "restrict_modal_access=": "containers reach the classes of your own session only",

@@ -25,7 +25,8 @@ def find(id: str) -> FunctionCall[Any]:
     given: object = id
     matched = _ID.fullmatch(given) if isinstance(given, str) else None
     if matched is None:
-        raise InvalidError(
+        kind = NotFoundError if str(given).startswith("fc-") else InvalidError
+        raise kind(
             f"FunctionCall.from_id({id!r}): this is no id of a call. "
             "Fix: pass the object_id of a call that .spawn(...) returned"
         )

@@ -12,6 +12,7 @@ import inspect
 import re
 from typing import Any, NoReturn
 
+from lifecycle_magic.callers.methods_with_aio import with_aio
 from lifecycle_magic.callers.with_aio import with_thread
 from lifecycle_magic.decorators.http_server import ADDRESS_FORMS, SERVE
 from lifecycle_magic.exception import Error, InvalidError
@@ -70,6 +71,7 @@ class Server:
 
 refuse_members(Cls)
 refuse_members(Function)
+refuse_members(Server)
 
 
 class _Elsewhere(InvalidError, AttributeError):
@@ -138,6 +140,7 @@ class NamedClass:
         """Return the handle of an instance. The session checks the arguments at the first call."""
         return NamedObject(self._name, args, kwargs)
 
+    @with_aio
     def hydrate(self, client: object = None) -> NamedClass:
         """Look the class up now, instead of at the first call. Raises `NotFoundError`."""
         if own(self._name) is None:
@@ -272,6 +275,7 @@ class NamedMethod:
         mine = self._own()
         return getattr(self._calls if mine is None else mine, name)
 
+    @with_aio
     def hydrate(self, client: object = None) -> NamedMethod:
         """Look the method up now, instead of at the first call. Raises `NotFoundError`."""
         if own(self._name) is None:
@@ -326,6 +330,7 @@ class NamedFunction(NamedMethod):
     def __init__(self, name: Name) -> None:
         super().__init__(name, (), {}, "call", name.name, True)
 
+    @with_aio
     def hydrate(self, client: object = None) -> NamedFunction:
         """Look the function up now, instead of at the first call. Raises `NotFoundError`."""
         if own(self._name) is None:

@@ -21,6 +21,7 @@ from lifecycle_magic.callers.object_calls import (
     EPHEMERAL,
     FULL,
     MISSING,
+    NAMES,
     OK,
     TOO_LARGE,
     Answer,
@@ -28,15 +29,12 @@ from lifecycle_magic.callers.object_calls import (
     Request,
 )
 from lifecycle_magic.exception import Error, WireError
+from lifecycle_magic.services.stored_dict import MAX_BYTES, StoredDict, size_of
 
-__all__ = ["MAX_BYTES", "MAX_ITEMS", "ObjectStore"]
+__all__ = ["MAX_ITEMS", "ObjectStore"]
 
 MAX_ITEMS = 5000
 """The most items of one partition of a queue, as in Modal."""
-
-MAX_BYTES = 1 << 30
-"""The most bytes of one queue or dictionary."""
-
 
 find: Callable[[], ObjectStore]
 """Returns the store of this process's session; the session sets it."""
@@ -61,7 +59,7 @@ class ObjectStore:
     def __init__(self, call_later: CallLater) -> None:
         self._call_later = call_later
         self._lock = threading.RLock()  # a future's callbacks run while it is held
-        self._objects: dict[tuple[str, str], _Queue | _Dict] = {}
+        self._objects: dict[tuple[str, str], _Queue | StoredDict] = {}
         self._deleted: deque[tuple[str, str]] = deque(maxlen=1000)
         self._is_closed = False
 
@@ -76,6 +74,9 @@ class ObjectStore:
             if self._is_closed:
                 future.set_exception(_ended())
                 return future
+            if method == NAMES:
+                future.set_result((OK, self._names(kind)))
+                return future
             found = self._objects.get((kind, name))
             if method == "delete":
                 self._objects.pop((kind, name), None)
@@ -88,7 +89,7 @@ class ObjectStore:
                 future.set_result((MISSING, None))
                 return future
             if found is None:
-                found = _Queue(self._lock, self._call_later) if kind == "queue" else _Dict()
+                found = _Queue(self._lock, self._call_later) if kind == "queue" else StoredDict()
                 self._objects[kind, name] = found
             operation = found.methods.get(method)
             if operation is None:
@@ -98,6 +99,14 @@ class ObjectStore:
             except TypeError as error:
                 raise WireError(f"a request that can't be read: {error}") from None
         return future
+
+    def _names(self, kind: str) -> list[tuple[str, int]]:
+        """Return the names of the queues or dictionaries that have one, and what each holds."""
+        return sorted(
+            (name, one.count())
+            for (of, name), one in self._objects.items()
+            if of == kind and not name.startswith(EPHEMERAL)
+        )
 
     def _was_deleted(self, kind: str, name: str) -> bool:
         """Return whether this was an object without a name, which no use creates again."""
@@ -130,10 +139,6 @@ def _checked(request: object) -> Request:
     ):
         raise WireError("a request for a queue or dictionary that can't be read")
     return request
-
-
-def _size(packed: Packed) -> int:
-    return len(packed[0]) + sum(map(len, packed[1]))
 
 
 class _Wait:
@@ -195,7 +200,7 @@ class _Queue:
         ttl: float,
     ) -> None:
         partition = self._partition(name)
-        size = sum(map(_size, items))
+        size = sum(map(size_of, items))
         if len(items) > MAX_ITEMS or size > MAX_BYTES:
             future.set_result((TOO_LARGE, None))
             return
@@ -222,7 +227,7 @@ class _Queue:
 
         def carry_out() -> Answer:
             found = [partition.items.popleft()[1] for _ in range(min(count, len(partition.items)))]
-            self._bytes -= sum(map(_size, found))
+            self._bytes -= sum(map(size_of, found))
             return OK, found
 
         wait = _Wait(future, lambda: bool(partition.items), carry_out, (EMPTY if block else OK, []))
@@ -240,8 +245,12 @@ class _Queue:
         self._start(wait, partition.watchers, timeout > 0, timeout)
 
     def _len(self, future: Future[Answer], name: str, total: bool) -> None:
-        chosen = list(self._partitions) if total else [name]
-        future.set_result((OK, sum(len(self._partition(one).items) for one in chosen)))
+        found = self.count() if total else len(self._partition(name).items)
+        future.set_result((OK, found))
+
+    def count(self) -> int:
+        """Return the number of items in all partitions."""
+        return sum(len(self._partition(one).items) for one in list(self._partitions))
 
     def _clear(self, future: Future[Answer], name: str, everything: bool) -> None:
         for one in list(self._partitions) if everything else [name]:
@@ -261,7 +270,7 @@ class _Queue:
         return self._partitions.setdefault(name, _Partition())
 
     def _empty(self, partition: _Partition) -> None:
-        self._bytes -= sum(_size(item) for _, item in partition.items)
+        self._bytes -= sum(size_of(item) for _, item in partition.items)
         partition.items.clear()
         partition.expires = float("inf")
 
@@ -323,66 +332,3 @@ class _Queue:
                         wait.future.set_exception(answer)
                     else:
                         wait.future.set_result(answer)
-
-
-class _Dict:
-    """Values by the identity of their keys, which the caller determines."""
-
-    def __init__(self) -> None:
-        self._entries: dict[bytes, tuple[Packed, Packed]] = {}  # identity: key, value
-        self._bytes = 0
-        self.methods: dict[str, Callable[..., None]] = {
-            "get": self._get,
-            "pop": self._pop,
-            "put": self._put,
-            "contains": self._contains,
-            "len": self._len,
-            "entries": self._all,
-            "clear": self._clear,
-        }
-
-    def _get(self, future: Future[Answer], identity: bytes) -> None:
-        found = self._entries.get(identity)
-        future.set_result((EMPTY, None) if found is None else (OK, found[1]))
-
-    def _pop(self, future: Future[Answer], identity: bytes) -> None:
-        found = self._entries.pop(identity, None)
-        if found is not None:
-            self._bytes -= _size(found[0]) + _size(found[1])
-        future.set_result((EMPTY, None) if found is None else (OK, found[1]))
-
-    def _put(
-        self,
-        future: Future[Answer],
-        entries: list[tuple[bytes, Packed, Packed]],
-        skip_if_exists: bool,
-    ) -> None:
-        """Set values, all or none; the answer is whether a key was new or could be replaced."""
-        chosen = [one for one in entries if not (skip_if_exists and one[0] in self._entries)]
-        more = sum(_size(key) + _size(value) for _, key, value in chosen)
-        olds = [self._entries[one[0]] for one in chosen if one[0] in self._entries]
-        less = sum(_size(key) + _size(value) for key, value in olds)
-        if self._bytes + more - less > MAX_BYTES:
-            future.set_result((TOO_LARGE, None))
-            return
-        for identity, key, value in chosen:
-            old = self._entries.get(identity)
-            self._bytes += _size(key) + _size(value)
-            if old is not None:
-                self._bytes -= _size(old[0]) + _size(old[1])
-            self._entries[identity] = key, value
-        future.set_result((OK, bool(chosen)))
-
-    def _contains(self, future: Future[Answer], identity: bytes) -> None:
-        future.set_result((OK, identity in self._entries))
-
-    def _len(self, future: Future[Answer]) -> None:
-        future.set_result((OK, len(self._entries)))
-
-    def _all(self, future: Future[Answer]) -> None:
-        future.set_result((OK, list(self._entries.values())))
-
-    def _clear(self, future: Future[Answer]) -> None:
-        self._entries.clear()
-        self._bytes = 0
-        future.set_result((OK, None))

@@ -28,7 +28,7 @@ def current_names(where: str, given: Mapping[str, Any], before: Options) -> dict
             continue  # Modal's "not given"
         name, change = _OLD[old]
         both = name in given and given[name] is not None
-        if both and old not in _ADDS:
+        if both and old not in _ADDS and change(where, value, None) != given[name]:
             raise InvalidError(
                 f"{where}: {old}= is the old name of {name}=, and both are given. "
                 f"Fix: remove {old}="
@@ -84,6 +84,8 @@ def _mounts(where: str, value: Any, start: Any) -> Any:
     from lifecycle_magic.images.image import Image
     from lifecycle_magic.images.mount import Mount
 
+    if not isinstance(value, list | tuple):
+        raise InvalidError(f"{where}: mounts= is a list of Mount objects, not {value!r:.60}")
     image = start or Image.debian_slim()
     for mount in value:
         if not isinstance(mount, Mount):

@@ -138,7 +138,8 @@ def secrets(name: str, value: Any) -> tuple[Secret, ...]:
 
 def volumes(name: str, value: Any) -> Mapping[str, Volume]:
     """Return volumes by their mount paths, sorted."""
-    from lifecycle_magic.volume import Volume, check_mount_path
+    from lifecycle_magic.checks import check_mount_path
+    from lifecycle_magic.volume import Volume
 
     if not isinstance(value, Mapping):
         raise InvalidError(

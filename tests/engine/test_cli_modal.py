@@ -189,3 +189,69 @@ def test_an_app_is_listed_shows_its_output_and_is_stopped(tmp_path: Path) -> Non
     assert "enter runs" in cli("app", "logs", "noted", "-n", "5").stdout
     gone = cli("app", "stop", "noted")
     assert (gone.returncode, "no app or deployment is named 'noted'" in gone.stderr) == (1, True)
+
+
+SHARES = """\
+import lifecycle_magic as modal
+
+app = modal.App("shares")
+jobs = modal.Queue.from_name("jobs", create_if_missing=True)
+seen = modal.Dict.from_name("seen", create_if_missing=True)
+
+
+@app.function()
+def nothing(): ...
+
+
+@app.local_entrypoint()
+def main():
+    jobs.put_many([1, "two"])
+    jobs.put("elsewhere", partition="other")
+    seen.update({"a": 1, 2: "b", "c": [1]})
+    print("ready", flush=True)
+    jobs.get(partition="end")
+"""
+
+
+def test_queues_and_dictionaries_of_a_living_session_are_read_and_changed(
+    tmp_path: Path, here: Callable[..., subprocess.CompletedProcess[str]]
+) -> None:
+    (tmp_path / "shares.py").write_text(SHARES)
+    assert here("queue", "list").stdout == "there is no queue\n"
+    command = [*COMMAND, "run", "-q", str(tmp_path / "shares.py")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as running:
+        try:
+            assert running.stdout is not None
+            assert running.stdout.readline() == "ready\n"
+            [queue] = listed(here, "queue", "list")
+            assert (queue["name"], queue["items"]) == ("jobs", 3)
+            [found] = listed(here, "dict", "list")
+            assert (found["name"], found["keys"]) == ("seen", 3)
+            assert here("queue", "peek", "jobs", "5").stdout == "1\n'two'\n"
+            assert here("queue", "peek", "jobs", "-p", "other").stdout == "'elsewhere'\n"
+            assert here("queue", "len", "jobs").stdout == "2\n"
+            assert here("queue", "len", "jobs", "--total").stdout == "3\n"
+            assert here("dict", "get", "seen", "a").stdout == "1\n"
+            told = here("dict", "get", "seen", "none")
+            assert (told.returncode, "has no key 'none'" in told.stderr) == (1, True)
+            shown = here("dict", "items", "seen", "2", "--repr").stdout.splitlines()
+            assert shown.pop() == "and 1 more: --all prints them"
+            assert [line.split() for line in shown] == [
+                ["key", "value"],
+                ["'a'", "1"],
+                ["2", "'b'"],
+            ]
+            assert listed(here, "dict", "items", "seen", "1") == [{"key": "a", "value": 1}]
+            assert here("queue", "clear", "jobs", "--all").stdout == "nothing was removed\n"
+            here("queue", "clear", "jobs", "--all", given="y")
+            assert here("queue", "len", "jobs", "-t").stdout == "0\n"
+            here("dict", "clear", "seen", "-y")
+            assert here("dict", "items", "seen").stdout == "it is empty\n"
+            assert here("dict", "delete", "seen", "-y").returncode == 0
+            assert here("dict", "delete", "seen", "-y", "--allow-missing").returncode == 0
+            told = here("dict", "delete", "seen", "-y")
+            assert told.returncode == 1
+            assert "no living session has a dict 'seen'" in told.stderr
+            assert here("queue", "delete", "jobs", "-y").returncode == 0
+        finally:
+            running.terminate()

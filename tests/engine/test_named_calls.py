@@ -393,8 +393,9 @@ def test_a_call_is_found_by_its_id(far_by_process: Far, site: Site, tmp_path: Pa
     far.notes.wait("began-e")
     lm.FunctionCall.from_id(held.object_id).cancel()
     far.notes.wait("interrupted-e")
-    with pytest.raises(InvalidError, match="no id of a call"):
-        lm.FunctionCall.from_id("fc-1")
+    for id, error in (("fc-1", NotFoundError), ("one", InvalidError)):
+        with pytest.raises(error, match="no id of a call"):
+            lm.FunctionCall.from_id(id)
     with pytest.raises(NotFoundError, match="has no call"):
         lm.FunctionCall.from_id(started.object_id + "999").get()
 

@@ -128,6 +128,14 @@ def test_a_version_that_only_the_second_index_has_is_found(
 
 
 @pytest.mark.process
+def test_a_version_that_only_the_second_index_has_is_found_by_uv_too(
+    site: Site, indexes: tuple[str, str]
+) -> None:
+    image = lm.Image.debian_slim().uv_pip_install("lmboth==2.0", force_build=True)
+    assert site.instance(Versions, image=image).of.remote("lmboth") == ["2.0"]
+
+
+@pytest.mark.process
 def test_a_constraint_holds(
     site: Site, indexes: tuple[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -48,7 +48,7 @@ host host.checked_json host.disk_full host.docker_contexts host.keep_record host
     host.salt host.served host.unfinished
 lifecycle lifecycle.bus lifecycle.diagnostics lifecycle.history lifecycle.logs lifecycle.report
     lifecycle.states
-services services.object_store
+services services.object_store services.stored_dict
 session session.exit_records session.served_calls session.session session.shortages session.sweep
 spec spec.number_checks spec.old_options spec.option_checks spec.options spec.unknown_options
 threads threads.event_loop threads.futures

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import importlib
 import inspect
 import io
 import json
+import pickle
 import re
+import typing
 import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
@@ -39,7 +42,7 @@ SHOWN = {
 
 ENTRIES = [one for part in table.sections() for one in part.entries]
 COMMANDS = ("lifecycle-magic", "run", "serve", "deploy", "shell", "app", "app logs", "secret")
-COMMANDS = (*COMMANDS, "volume")
+COMMANDS = (*COMMANDS, "volume", "queue", "dict")
 
 app = lm.App("walked", tags={"team": "a"})
 
@@ -75,6 +78,7 @@ OBJECTS: dict[str, Any] = {
     "App": app,
     "Cls": Model,
     "Obj": Model(),
+    "Server": lm.Server,
     "Function": double,
     "FunctionCall": call(),
     "Image": IMAGE,
@@ -111,6 +115,11 @@ def declare(**options: Any) -> None:
 
 def serve(**given: Any) -> Any:
     return lm.web_server(**{"port": 80} | given)
+
+
+def create_volume(**given: Any) -> None:
+    with contextlib.suppress(InvalidError):  # of the name: no volume is made
+        lm.Volume.objects.create("", **given)
 
 
 def project() -> str:
@@ -154,8 +163,11 @@ CALLS: dict[str, Callable[..., Any]] = {
         "modal_1_6.json", io.BytesIO(), **k
     ),
     "Secret.objects.list": lambda **k: lm.Secret.objects.list(**k),
+    "Volume.objects.create": lambda **k: create_volume(**k),
     "Volume.objects.list": lambda **k: lm.Volume.objects.list(**k),
     "Secret.from_name": lambda **k: lm.Secret.from_name("walked", **k),
+    "Queue.objects.list": lambda **k: lm.Queue.objects.list(**k),
+    "Dict.objects.list": lambda **k: lm.Dict.objects.list(**k),
     "Queue.from_name": lambda **k: lm.Queue.from_name("walked", **k),
     "Dict.from_name": lambda **k: lm.Dict.from_name("walked", **k),
     "Image.debian_slim": lambda **k: lm.Image.debian_slim(**k),
@@ -249,6 +261,7 @@ VALUES: dict[str, Any] = {
 VALUES_OF = {
     ("options", "max_inputs"): 1,
     ("Image.run_function", "kwargs"): {},
+    ("FunctionCall.get", "index"): 0,
     ("Image.run_function", "mounts"): [of_old("Mount")()],
     ("parameter", "init"): False,
 }
@@ -289,6 +302,9 @@ def test_a_name_that_runs_is_there(entry: ApiEntry) -> None:
 
 @walked("attributes", "refused")
 def test_a_name_that_is_refused_says_what_to_write(entry: ApiEntry) -> None:
+    if entry.owner == "modal":
+        check_refused(getattr(lm, entry.name), entry.note)
+        return
     assert not hasattr(holder(entry), entry.name)
     with pytest.raises(AttributeError) as raised:
         getattr(holder(entry), entry.name)
@@ -296,11 +312,7 @@ def test_a_name_that_is_refused_says_what_to_write(entry: ApiEntry) -> None:
     assert said.startswith("Modal has ")
     assert "Fix: " in said
     assert entry.note in said
-    if entry.owner == "modal":
-        with pytest.raises(ImportError, match=re.escape(entry.note)):
-            exec(f"from lifecycle_magic import {entry.name}")
-    else:
-        assert isinstance(raised.value, InvalidError)
+    assert isinstance(raised.value, InvalidError)
     if entry.owner in lm.__all__ and entry.owner != "FunctionCall":
         with pytest.raises(InvalidError, match=re.escape(entry.note)):
             getattr(getattr(lm, entry.owner), entry.name)
@@ -316,10 +328,53 @@ def test_a_name_of_a_module_that_runs_is_there(entry: ApiEntry) -> None:
 @walked("modules", "refused")
 def test_a_name_of_a_module_that_is_refused_says_what_to_write(entry: ApiEntry) -> None:
     module = importlib.import_module(entry.owner.replace("modal", "lifecycle_magic", 1))
+    if entry.owner != "modal.exception":
+        check_refused(getattr(module, entry.name), entry.note)
+        return
     with pytest.raises(AttributeError, match=re.escape(entry.note)):
         getattr(module, entry.name)
     with pytest.raises(ImportError):
         exec(f"from {module.__name__} import {entry.name}")
+
+
+def check_refused(there: Any, note: str) -> None:
+    """Check what stands for a refused name: it can be imported and annotated with, and no more."""
+    exec(f"from {there.__module__} import {there.__name__}")
+    assert typing.get_type_hints(annotated(there)) == {"x": there, "y": there | None}
+    assert pickle.loads(pickle.dumps(there)) is there
+    assert not hasattr(there, "create")
+    uses: list[Callable[[], object]] = [
+        there,
+        lambda: there.create,
+        lambda: there["a"],
+        lambda: list(there),
+        lambda: there.__enter__(),
+        lambda: type("Mine", (there,), {}),
+    ]
+    for use in uses:
+        with pytest.raises(InvalidError, match=re.escape(note)) as raised:
+            use()
+        assert str(raised.value).startswith("Modal has ")
+        assert "Fix: " in str(raised.value)
+
+
+def annotated(there: Any) -> Callable[..., None]:
+    def f(x: Any, y: Any) -> None: ...
+
+    f.__annotations__ = {"x": there, "y": there | None}
+    return f
+
+
+@pytest.mark.parametrize(
+    ("module", "name"),
+    [(module, name) for module, some in names.OF_MODULE.items() for name in some.split()],
+)
+def test_a_name_for_annotations_of_a_module_with_nothing_here_can_be_imported(
+    module: str, name: str
+) -> None:
+    found = getattr(importlib.import_module(f"lifecycle_magic.{module}"), name)
+    entry = table.find("modal", name)
+    check_refused(found, entry.note if entry is not None else names.INSTEAD_OF_MODULE[module])
 
 
 @pytest.mark.parametrize("name", sorted(names.INSTEAD_OF_MODULE))
@@ -607,6 +662,42 @@ def test_former_options_and_images_mean_the_current_ones() -> None:
     assert spec.options.gpu_requests() == Options.make("Old", gpu="any").gpu_requests()
 
 
+def test_a_call_has_one_input() -> None:
+    one = call()
+    assert (one.num_inputs(), list(one.iter()), one.get(index=0)) == (1, [1], 1)
+    assert list(one.iter(start=1)) == list(one.iter(start=0, end=0)) == []
+    for wrong in (lambda: list(one.iter(end=2)), lambda: one.get(index=1)):
+        with pytest.raises(ValueError, match="for 1 input"):
+            wrong()
+
+    async def use() -> list[int]:
+        assert await one.num_inputs.aio() == 1
+        assert await one.hydrate.aio() is one
+        return [value async for value in one.iter.aio()]
+
+    assert asyncio.run(use()) == [1]
+
+
+def test_what_modal_has_for_coroutines_is_here_for_them() -> None:
+    for owner, some in {
+        "App": "lookup run stop get_tags set_tags",
+        "Cls": "hydrate",
+        "Obj": "update_autoscaler",
+        "Function": "hydrate update_autoscaler get_web_url get_current_stats remote spawn_map",
+        "FunctionCall": "get iter num_inputs cancel from_id gather hydrate",
+        "Image": "build hydrate",
+        "Volume": "hydrate commit reload listdir iterdir batch_upload rename",
+        "Secret": "hydrate",
+        "Queue": "hydrate put get len clear iterate",
+        "Dict": "hydrate put get len clear keys",
+    }.items():
+        for name in some.split():
+            assert hasattr(getattr(OBJECTS[owner], name), "aio"), (owner, name)
+    for objects in (lm.Volume.objects, lm.Secret.objects, lm.Queue.objects, lm.Dict.objects):
+        for name in ("list", "create", "delete"):
+            assert hasattr(getattr(objects, name), "aio")
+
+
 def test_a_server_by_name_asks_the_session_that_serves_it() -> None:
     server = lm.Server.from_name("walked-elsewhere", "Files")
     with pytest.raises(NotFoundError, match="no session of this user serves"):
@@ -659,7 +750,7 @@ def test_tags_of_an_app_are_read_set_and_inherited() -> None:
 
 
 def test_hydrate_returns_the_object() -> None:
-    for name in OBJECTS.keys() - {"App", "Obj", "Mount", "NetworkFileSystem", "Stub"}:
+    for name in OBJECTS.keys() - {"App", "Obj", "Mount", "NetworkFileSystem", "Server", "Stub"}:
         one = OBJECTS[name]
         assert one.hydrate() is one
 

@@ -69,9 +69,19 @@ def main():
     [
         ("import modal\nmodal.Sandbox.create()", [(2, "Sandbox", "refused")]),
         ("import modal as m\nm.forward(8)", [(2, "forward", "refused")]),
-        ("from modal import Cron as C, App\nC('x')", [(1, "Cron", "refused")]),
-        ("from modal.sandbox import Sandbox", [(1, "modal.sandbox.Sandbox", "refused")]),
-        ("import modal.runner\nmodal.runner.run_app()", [(2, "modal.runner.run_app", "unknown")]),
+        ("from modal import Cron as C, App\nC('x')", [(2, "Cron", "refused")]),
+        (
+            "from modal.sandbox import Sandbox\nclass Mine(Sandbox): ...",
+            [(2, "modal.sandbox.Sandbox", "refused")],
+        ),
+        ("import modal.runner\nmodal.runner.run_app()", [(2, "modal.runner.run_app", "refused")]),
+        ("from modal.config import config\nconfig['x']", [(2, "modal.config.config", "refused")]),
+        ("import modal\n@modal.sessioned\ndef f(): ...", [(2, "sessioned", "refused")]),
+        (
+            "import modal\ndef f(box: modal.Sandbox, q: 'list[modal.Tunnel]' = None):\n"
+            "    from modal import Proxy\n    return box",
+            [],
+        ),
         ("import modal\nmodal.Nonsense", [(2, "modal.Nonsense", "unknown")]),
         (
             "import modal\napp = modal.App()\n@app.function(region='x', keep_warm=1)\ndef f(): ...",
@@ -156,7 +166,7 @@ def test_other_packages_are_not_read() -> None:
 
 def test_a_verdict_is_that_of_the_list() -> None:
     script = Script()
-    script.read("import modal\nmodal.Sandbox\nmodal.App(region='x')")
+    script.read("import modal\nmodal.Sandbox()\nmodal.App(region='x')")
     sandbox, region = (one for one in script.uses if one.verdict in ("refused", "ignored"))
     for use, entry in ((sandbox, find("modal", "Sandbox")), (region, find("options", "region="))):
         assert entry is not None
@@ -200,7 +210,7 @@ def test_the_exit_code_says_whether_something_has_to_change(
 ) -> None:
     good, bad = tmp_path / "good.py", tmp_path / "bad.py"
     good.write_text("import modal\nmodal.App(region='x')\n")
-    bad.write_text("import modal\nmodal.Sandbox\n")
+    bad.write_text("import modal\nmodal.Sandbox.create()\n")
     assert main(["doctor", "--modal", str(good)]) == 0
     assert main(["doctor", "--modal", str(good), str(bad)]) == 1
     assert capsys.readouterr().out.count("1 to change") == 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 import lifecycle_magic as lm
 from lifecycle_magic.exception import InvalidError
 from lifecycle_magic.session import session
+from lifecycle_magic.spec.options import Options
 from lifecycle_magic.spec.reading import read_class, read_function
 
 
@@ -106,3 +108,51 @@ def test_the_id_of_an_app_is_its_own_in_a_session() -> None:
     finally:
         session.close("the test is over")
     assert one.app_id is None
+
+
+def test_secrets_and_volumes_of_an_app_are_added_to_those_of_its_classes() -> None:
+    one, other = lm.Secret.from_dict({"A": "1"}), lm.Secret.from_dict({"B": "2"})
+    data, models = lm.Volume.from_name("data"), lm.Volume.from_name("models")
+    image = lm.Image.debian_slim().env({"C": "3"})
+    app = lm.App("whole", image=image, secrets=[one], volumes={"/data/": data, "/models": data})
+
+    @app.function(secrets=[other], volumes={"/models": models}, image=None)
+    def both() -> int:
+        return 1
+
+    @app.cls(secrets=None, volumes={})
+    class Model:
+        @lm.method()
+        def get(self) -> int:
+            return 1
+
+    options = both._cls._spec.options  # type: ignore[attr-defined]
+    assert (options.secrets, options.image) == ((one, other), image)
+    assert options.volumes == {"/data": data, "/models": models}
+    options = Model._spec.options  # type: ignore[attr-defined]
+    assert (options.secrets, options.volumes) == ((one,), {"/data": data, "/models": data})
+    with pytest.raises(InvalidError, match=r"wrong: secrets must be a list"):
+        app.function(name="wrong", secrets=other)(nothing)  # type: ignore[arg-type]
+
+
+def nothing() -> None: ...
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_an_old_option_may_say_the_same_as_the_new_one() -> None:
+    options = Options.make("f", max_inputs=1, single_use_containers=True, keep_warm=2)
+    assert (options.single_use_containers, options.min_containers) == (True, 2)
+    with pytest.raises(InvalidError, match="both are given"):
+        Options.make("f", keep_warm=1, min_containers=2)
+    with pytest.raises(InvalidError, match="mounts= is a list of Mount objects"):
+        Options.make("f", mounts=...)
+
+
+def test_a_path_in_an_image_may_be_a_path_object() -> None:
+    image = lm.Image.debian_slim().workdir("/work")
+    [_, file, folder] = (
+        image.add_local_file(__file__, PurePosixPath("/a/b.py"))  # type: ignore[arg-type]
+        .add_local_dir(Path(__file__).parent, PurePosixPath("data"))  # type: ignore[arg-type]
+        .steps
+    )
+    assert (file.remote, folder.remote) == ("/a/b.py", "/work/data")  # type: ignore[attr-defined]

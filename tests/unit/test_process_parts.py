@@ -64,6 +64,7 @@ def test_pips_settings_are_given_to_uv(tmp_path: Path) -> None:
     assert uv_variables(host) == {
         "UV_INDEX_URL": "https://mirror.invalid/simple",
         "UV_INDEX": "https://a.invalid https://b.invalid",
+        "UV_INDEX_STRATEGY": "unsafe-best-match",
         "UV_FIND_LINKS": f"/w,{os.path.expanduser('~/v')}",
         "UV_INSECURE_HOST": "a.invalid",
         "UV_CONSTRAINT": "/c.txt",
@@ -100,6 +101,7 @@ def test_pips_variables_go_before_its_files(tmp_path: Path) -> None:
 def test_uvs_own_indexes_win_over_pips(tmp_path: Path) -> None:
     host = {"UV_INDEX": "https://uv.invalid", "PIP_INDEX_URL": "https://pip.invalid"}
     assert "UV_INDEX_URL" not in uv_variables(host)
+    assert "UV_INDEX_STRATEGY" not in uv_variables({**host, "PIP_EXTRA_INDEX_URL": "https://a"})
 
 
 def test_credentials_in_a_url_are_not_shown() -> None:

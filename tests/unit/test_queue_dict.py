@@ -17,7 +17,7 @@ import pytest
 
 import lifecycle_magic as lm
 from lifecycle_magic.exception import Error, InvalidError, NotFoundError, SerializationError
-from lifecycle_magic.services import object_store
+from lifecycle_magic.services import object_store, stored_dict
 from lifecycle_magic.session import session
 
 PATIENCE = 60.0
@@ -238,7 +238,7 @@ def test_a_value_that_is_read_is_a_copy(shared: Any) -> None:
 def test_the_bytes_of_a_dictionary_are_bounded(
     shared: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(object_store, "MAX_BYTES", 10_000)
+    monkeypatch.setattr(stored_dict, "MAX_BYTES", 10_000)
     for _ in range(3):
         shared["a"] = b"x" * 8000  # in place of the last one
     with pytest.raises(InvalidError, match="does not fit"):

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from lifecycle_magic.checks import check_mount_path
 from lifecycle_magic.exception import InvalidError
 from lifecycle_magic.images.image import Image
 from lifecycle_magic.secret import Secret
-from lifecycle_magic.volume import Volume, check_mount_path, parse_mount
+from lifecycle_magic.volume import Volume, parse_mount
 
 
 def test_equal_volumes_are_equal(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from lifecycle_magic import __version__
 from lifecycle_magic.exception import Error
 from lifecycle_magic.threads import sigint
-from lifecycle_magic.ui.cli import apps, completion, secrets, shell, status, swarm, volumes
+from lifecycle_magic.ui.cli import apps, completion, objects, secrets, shell, status, swarm, volumes
 from lifecycle_magic.ui.cli.as_json import print_json
 from lifecycle_magic.ui.cli.deploy import add_deploy_arguments, deploy, stop
 from lifecycle_magic.ui.cli.main_module import drop_launcher_path, load
@@ -104,6 +104,8 @@ def _parser() -> Parser:
     shell.add_arguments(add("shell", shell.run, "run a shell in a container as a class has it"))
     apps.add_arguments(add("app", apps.run, "list apps, print their output, stop them"))
     volumes.add_arguments(add("volume", volumes.run, "named volumes and the files in them"))
+    objects.add_queue_arguments(add("queue", objects.run, "the queues of living sessions"))
+    objects.add_dict_arguments(add("dict", objects.run, "the dictionaries of living sessions"))
     swarm.add_arguments(add("swarm", swarm.run, "set up what classes need on a Docker swarm"))
     doctor = commands.choices["doctor"]
     doctor.add_argument(

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from lifecycle_magic.modal_api.names import INSTEAD_OF_MODULE
+from lifecycle_magic.modal_api.names import INSTEAD_OF_MODULE, OF_MODULE
+from lifecycle_magic.modal_api.table import find
 from lifecycle_magic.modal_modules import MODULES
 
 __all__ = [
@@ -15,8 +16,10 @@ __all__ = [
     "Member",
     "Module",
     "Named",
+    "Refused",
     "made_by",
     "module_of",
+    "refused_of",
 ]
 
 PACKAGES = ("modal", "lifecycle_magic")
@@ -34,6 +37,13 @@ class Named(NamedTuple):
     """A class or function of Modal's: ``modal.Image``, ``modal.enter``."""
 
     name: str
+
+
+class Refused(NamedTuple):
+    """A name that may be imported and written in annotations, and whose use is refused."""
+
+    shown: str
+    note: str
 
 
 class Instance(NamedTuple):
@@ -57,7 +67,7 @@ class Member(NamedTuple):
     of: Instance | None = None
 
 
-Kind = Module | Named | Instance | Member | None
+Kind = Module | Named | Refused | Instance | Member | None
 
 _SAME = {
     "Image": frozenset({"imports", "pipe"}),
@@ -140,3 +150,14 @@ def module_of(path: str) -> str | None:
         return None
     known = inner in MODULES or inner in _OWN_MODULES or inner in INSTEAD_OF_MODULE
     return f"modal.{inner}" if known else ("modal" if not inner else None)
+
+
+def refused_of(path: str, name: str) -> Refused | None:
+    """Return a refused name of a module, None if the module has it here or has no such name."""
+    entry = find(path, name) or find("modal", name)
+    if entry is not None:
+        return Refused(entry.shown, entry.note) if entry.verdict == "refused" else None
+    module = path.partition(".")[2]
+    if name in OF_MODULE.get(module, "").split():
+        return Refused(f"{path}.{name}", INSTEAD_OF_MODULE[module])
+    return None

@@ -22,8 +22,10 @@ from lifecycle_magic.ui.modal_check.kinds import (
     Member,
     Module,
     Named,
+    Refused,
     made_by,
     module_of,
+    refused_of,
 )
 from lifecycle_magic.ui.modal_check.values import is_default, refused_arguments
 
@@ -196,7 +198,7 @@ class Script:
     def _class(self, node: ast.ClassDef, names: Names) -> Kind:
         kind = self._decorated(node.decorator_list, names, "cls", "server")
         for base in (*node.bases, *(one.value for one in node.keywords)):
-            self._value(base, names)
+            self._use_refused(self._value(base, names), base)
         methods = frozenset(
             one.name for one in node.body if isinstance(one, ast.FunctionDef | ast.AsyncFunctionDef)
         )
@@ -218,7 +220,9 @@ class Script:
         found: Kind = None
         for one in decorators:
             called = one.func if isinstance(one, ast.Call) else one
-            self._value(one, names)
+            value = self._value(one, names)
+            if called is one:
+                self._use_refused(value, one)
             kind = self._quietly(called, names)
             if isinstance(kind, Member) and kind.owner in ("App", "Stub") and kind.name in wanted:
                 found = kind
@@ -240,8 +244,10 @@ class Script:
             return self._attribute(self._value(node.value, names), node.attr, node)
         if isinstance(node, ast.Call):
             return self._call(node, names)
-        if isinstance(node, ast.Subscript) and self._kept_name(node, names) in self._kept:
-            return self._kept[str(self._kept_name(node, names))]
+        if isinstance(node, ast.Subscript):
+            if self._kept_name(node, names) in self._kept:
+                return self._kept[str(self._kept_name(node, names))]
+            self._use_refused(self._quietly(node.value, names), node.value)
         if isinstance(node, ast.Await):
             return self._value(node.value, names)
         if isinstance(node, ast.NamedExpr):
@@ -272,6 +278,9 @@ class Script:
     def _attribute(self, of: Kind, name: str, node: Any) -> Kind:
         if isinstance(of, Module):
             return self._of_module(of, name, node)
+        if isinstance(of, Refused):
+            self._use_refused(of, node.value)
+            return None
         if isinstance(of, Named):
             if not available.is_class(of.name):
                 return None
@@ -288,6 +297,8 @@ class Script:
             return Module(inner)
         if name.startswith("_"):
             return None
+        if (refused := refused_of(of.path, name)) is not None:
+            return refused
         self._look_up(of.path, name, node)
         known = find(of.path, name) or find("modal", name)
         return Named(name) if known is not None and known.verdict in _RUN else _stand_in(name)
@@ -314,6 +325,7 @@ class Script:
 
     def _call(self, node: ast.Call, names: Names) -> Kind:
         called = self._value(node.func, names)
+        self._use_refused(called, node.func)
         for value in (*node.args, *(one.value for one in node.keywords)):
             self._value(value, names)
         where = _where(called)
@@ -350,6 +362,11 @@ class Script:
             self._report(value, shown, entry.verdict, entry.note)
 
     # --- reports ---------------------------------------------------------------------------
+
+    def _use_refused(self, kind: Kind, node: ast.expr) -> None:
+        """Report the use of a refused name; to import it, or to annotate with it, is none."""
+        if isinstance(kind, Refused):
+            self._report(node, kind.shown, "refused", kind.note)
 
     def _look_up(self, owner: str, name: str, node: Any) -> None:
         entry = find(owner, name)
