@@ -31,8 +31,8 @@ from lifecycle_magic.exception import (
 )
 from lifecycle_magic.host import disk_full
 from lifecycle_magic.host.paths import file_name, private_folder, state_root
-from lifecycle_magic.images.baking import RunFunction
 from lifecycle_magic.images.image import Image
+from lifecycle_magic.images.run_function import RunFunction
 from lifecycle_magic.images.steps import FileDigests
 from lifecycle_magic.lifecycle.states import BuildStep, Notice, Publish
 from lifecycle_magic.spec.class_spec import ClassSpec

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 from lifecycle_magic.callers.internal_frames import hidden, strip
 from lifecycle_magic.callers.methods_with_aio import items_with_aio, static_with_aio, with_aio
 from lifecycle_magic.callers.prompt_queue import PromptQueue, wait_and_ask
-from lifecycle_magic.callers.rebuilt import as_raised
+from lifecycle_magic.callers.remote_exceptions import as_raised
 from lifecycle_magic.callers.with_aio import CallWithAio
 from lifecycle_magic.exception import (
     ContainerDied,
@@ -77,7 +77,7 @@ def _from_id(function_call_id: str, client: object = None) -> FunctionCall[Any]:
     """
     from importlib import import_module  # by name, as this module knows no session
 
-    found: FunctionCall[Any] = import_module("lifecycle_magic.named.collected").find(
+    found: FunctionCall[Any] = import_module("lifecycle_magic.named.spawned_calls").find(
         function_call_id
     )
     return found

@@ -16,7 +16,7 @@ import sys
 import types
 from typing import TYPE_CHECKING, Any
 
-from lifecycle_magic.wire.surroundings import MODULES
+from lifecycle_magic.wire.host_settings import MODULES
 
 if TYPE_CHECKING:
     from lifecycle_magic.wire.messages import TracebackEntry

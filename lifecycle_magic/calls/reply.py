@@ -25,7 +25,7 @@ from lifecycle_magic.exception import (
     WireError,
 )
 from lifecycle_magic.threads.sigint import is_user_interrupt
-from lifecycle_magic.wire import rebuilding
+from lifecycle_magic.wire import unpickling_errors
 from lifecycle_magic.wire.exceptions import message, name_of
 from lifecycle_magic.wire.frames import Frame, Kind, tag
 from lifecycle_magic.wire.messages import output, prompt
@@ -157,7 +157,7 @@ class ReplyReader:
         return SerializationError(
             f"{self.slot.container.plan.title(self.input.method)} returned a value that can't be "
             f"rebuilt here: {name_of(type(error))}: {message(error).rstrip('.')}. "
-            f"Fix: {rebuilding.advice(error, _INSTALL)}"
+            f"Fix: {unpickling_errors.advice(error, _INSTALL)}"
         )
 
     def broken(self, what: str, *, is_lost: bool = False) -> Raise:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from lifecycle_magic.images.image import Image
     from lifecycle_magic.images.steps import FileDigests
     from lifecycle_magic.volume import Volume
-    from lifecycle_magic.wire.surroundings import Surroundings
+    from lifecycle_magic.wire.host_settings import HostSettings
 
 LABEL = "lifecycle-magic"  # every label of this package is LABEL + ".<name>"
 
@@ -278,9 +278,9 @@ class Engine(Protocol):
     def run_path(self, run_dir: Path) -> str:
         """Return where the guest sees ``run_dir``."""
 
-    def surroundings(
+    def host_settings(
         self, launch: Launch, env: Mapping[str, str], *, hook: bool
-    ) -> tuple[Surroundings | None, tuple[str, ...]]:
+    ) -> tuple[HostSettings | None, tuple[str, ...]]:
         """Return what the worker of ``launch`` takes over from this machine, and notices of it.
 
         ``env`` is what the class sets; ``hook`` is for a build hook. None where a worker has it

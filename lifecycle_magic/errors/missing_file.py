@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from lifecycle_magic.wire.rebuilding import MODULES
+from lifecycle_magic.wire.unpickling_errors import MODULES
 
 __all__ = ["notes"]
 

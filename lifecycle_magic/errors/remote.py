@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from lifecycle_magic.callers import rebuilt
-from lifecycle_magic.callers.rebuilt import as_raised
+from lifecycle_magic.callers import remote_exceptions
+from lifecycle_magic.callers.remote_exceptions import as_raised
 from lifecycle_magic.wire.exceptions import add_note, copy_exception
 from lifecycle_magic.wire.messages import Failure
 
@@ -13,8 +13,10 @@ alike = copy_exception
 
 
 def rebuild(failure: Failure, where: str, *, stays: bool = True) -> BaseException:
-    """Return what `lifecycle_magic.callers.rebuilt.rebuild` returns, with notes that name fixes."""
-    return rebuilt.rebuild(failure, where, stays=stays, explain=_explain)
+    """Return what `lifecycle_magic.callers.remote_exceptions.rebuild` returns, with notes that name
+    fixes.
+    """
+    return remote_exceptions.rebuild(failure, where, stays=stays, explain=_explain)
 
 
 def _explain(error: BaseException, where: str) -> None:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import threading
 from typing import Any
 
-from lifecycle_magic.callers.rebuilt import rebuild
+from lifecycle_magic.callers.remote_exceptions import rebuild
 from lifecycle_magic.decorators.travel import far_session
 from lifecycle_magic.exception import InputCancelled, SerializationError
 from lifecycle_magic.guest.output import current_lane
 from lifecycle_magic.guest.session_connection import Answer
 from lifecycle_magic.threads.context import run_with
-from lifecycle_magic.wire import rebuilding
+from lifecycle_magic.wire import unpickling_errors
 from lifecycle_magic.wire.exceptions import message, name_of
 from lifecycle_magic.wire.frames import Kind
 from lifecycle_magic.wire.messages import failure
@@ -38,7 +38,7 @@ def value_of(answer: Answer, where: str) -> Any:
         raise SerializationError(
             f"{where} returned a value that can't be rebuilt here: "
             f"{name_of(type(error))}: {message(error).rstrip('.')}. "
-            f"Fix: {rebuilding.advice(error, _INSTALL)}"
+            f"Fix: {unpickling_errors.advice(error, _INSTALL)}"
         ) from None
 
 

@@ -16,7 +16,7 @@ from lifecycle_magic.callers import wrong_form
 from lifecycle_magic.callers.async_call import AsyncCall
 from lifecycle_magic.callers.function_call import FunctionCall
 from lifecycle_magic.callers.internal_frames import hidden
-from lifecycle_magic.callers.rebuilt import as_raised
+from lifecycle_magic.callers.remote_exceptions import as_raised
 from lifecycle_magic.callers.with_aio import CallWithAio
 from lifecycle_magic.exception import RemoteError
 from lifecycle_magic.guest import foreign_items

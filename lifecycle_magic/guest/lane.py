@@ -302,11 +302,11 @@ class Lane:
             self.send(Kind.CANCELLED, b"stopping" if is_stopping else b"", tag=self._tag)
         else:
             with descriptors.room():  # the method may have run out of descriptors
-                from lifecycle_magic.guest import hints
+                from lifecycle_magic.guest import exception_notes
                 from lifecycle_magic.guest.failures import to_failure
 
                 with contextlib.suppress(BaseException):
-                    hints.add_note(error)
+                    exception_notes.add_note(error)
                 frames = ""
                 if keeps_frames:
                     from lifecycle_magic.guest import post_mortem
@@ -385,7 +385,7 @@ def _is_interrupt(kind: type) -> bool:
 
 def explain_arguments(error: BaseException) -> None:
     """Add a note to what the code of an argument raised."""
-    from lifecycle_magic.wire import rebuilding  # rarely needed
+    from lifecycle_magic.wire import unpickling_errors  # rarely needed
 
     with contextlib.suppress(Exception):
-        rebuilding.explain(error, "An argument", rebuilding.PLAIN_DATA)
+        unpickling_errors.explain(error, "An argument", unpickling_errors.PLAIN_DATA)

@@ -17,7 +17,7 @@ from importlib.machinery import (
 )
 from typing import Any
 
-from lifecycle_magic.wire.surroundings import MODULES
+from lifecycle_magic.wire.host_settings import MODULES
 
 
 class _SourceLoader(SourceFileLoader):

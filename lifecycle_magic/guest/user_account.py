@@ -14,7 +14,7 @@ import sys
 from typing import Any, NamedTuple
 
 from lifecycle_magic.exception import StartError
-from lifecycle_magic.wire.surroundings import Account
+from lifecycle_magic.wire.host_settings import Account
 
 _CHOWN, _DAC_OVERRIDE, _FOWNER = 0, 1, 3  # linux/capability.h
 _KEPT = (_CHOWN, _DAC_OVERRIDE, _FOWNER)

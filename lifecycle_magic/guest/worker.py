@@ -32,6 +32,7 @@ from lifecycle_magic.guest import (
     standard_input,
 )
 from lifecycle_magic.guest.descriptor_output import DescriptorOutput
+from lifecycle_magic.guest.environment import set_variables
 from lifecycle_magic.guest.interrupts import SIGNAL, InterruptHandler, InterruptTarget
 from lifecycle_magic.guest.lane import ENTERING, Lane, explain_arguments
 from lifecycle_magic.guest.output import Output, SupervisorPipe, current_lane
@@ -40,7 +41,6 @@ from lifecycle_magic.guest.print_buffer import PrintBuffer
 from lifecycle_magic.guest.processes import descendants
 from lifecycle_magic.guest.user_code import UserCode
 from lifecycle_magic.guest.user_loop import UserLoop
-from lifecycle_magic.guest.variables import set_variables
 from lifecycle_magic.wire import begun_page, clock, ticket_fifo
 from lifecycle_magic.wire.begun_page import BegunPage
 from lifecycle_magic.wire.frames import Channel, Kind
@@ -52,8 +52,8 @@ if TYPE_CHECKING:
     from lifecycle_magic.decorators.marks import WebMarks
     from lifecycle_magic.guest.post_mortem import KeptFrames
     from lifecycle_magic.guest.web import WebApplications
+    from lifecycle_magic.wire.host_settings import HostSettings
     from lifecycle_magic.wire.messages import Adopt, Swap
-    from lifecycle_magic.wire.surroundings import Surroundings
 
     Web = tuple[tuple[str, WebMarks], ...]
 
@@ -165,7 +165,7 @@ class Worker:
             self._shared_limit = setup.shared_limit // len(self._channels)
             for channel in self._channels:
                 self._limit_shared(channel)
-            self._apply_surroundings(setup.around)
+            self._apply_host_settings(setup.host_settings)
             cls = self._code.load(setup.cls)
             args, kwargs = _arguments(setup.arguments)
             self._check_ports(cls.__name__, setup.web)
@@ -245,20 +245,20 @@ class Worker:
         self._report_entered()
         return self._code_now
 
-    def _apply_surroundings(self, around: Surroundings | None) -> None:
+    def _apply_host_settings(self, settings: HostSettings | None) -> None:
         """Apply the settings of the kernel's machine, and make the modules of the class
         importable.
         """
-        account = around.account if around is not None else None
+        account = settings.account if settings is not None else None
         leaves_root = account is not None and not (account.keeps_rights or account.hook)
         self._has_left_root = leaves_root
         modules.add_to_path(self._run, copied=leaves_root)
         if leaves_root:
             session_address.keep_reachable()
-        if around is not None:
-            from lifecycle_magic.guest import surroundings
+        if settings is not None:
+            from lifecycle_magic.guest import host_settings
 
-            surroundings.apply(around, self._run)
+            host_settings.apply(settings, self._run)
 
     def _check_ports(self, cls: str, web: Web) -> None:
         """Raise if another process listens already on a port on which ``enter`` starts a server."""

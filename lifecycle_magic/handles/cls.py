@@ -17,7 +17,7 @@ from lifecycle_magic.handles.obj import Obj, short_repr
 from lifecycle_magic.handles.registry_entry import RegistryEntry
 from lifecycle_magic.modal_api.old_members import OldMember, looks_up
 from lifecycle_magic.modal_api.table import old_spelling, refuse, refuse_members
-from lifecycle_magic.named.crossing import reduce_by_name, to_another_session
+from lifecycle_magic.named.handle_transfer import reduce_by_name, to_another_session
 from lifecycle_magic.named.handles import named_class
 from lifecycle_magic.spec.class_spec import RESERVED, ClassSpec
 from lifecycle_magic.spec.input_changes import InputChanges

@@ -14,7 +14,7 @@ from lifecycle_magic.handles.methods import Method
 from lifecycle_magic.handles.obj import Obj
 from lifecycle_magic.modal_api.old_members import OLD_WAYS, OldMember, looks_up, old_way
 from lifecycle_magic.modal_api.table import old_spelling, refuse, refuse_members
-from lifecycle_magic.named.crossing import reduce_by_name, to_another_session
+from lifecycle_magic.named.handle_transfer import reduce_by_name, to_another_session
 from lifecycle_magic.named.handles import NamedFunction, named_function
 from lifecycle_magic.spec.class_spec import CALL
 from lifecycle_magic.spec.option_types import OptionTypes, takes_options

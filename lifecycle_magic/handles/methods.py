@@ -31,7 +31,7 @@ from lifecycle_magic.calls.detached import AsyncioWatcher, AwaitableCall, Detach
 from lifecycle_magic.calls.map.mapping import MapRun
 from lifecycle_magic.calls.map.public import ManyInputs
 from lifecycle_magic.exception import InvalidError
-from lifecycle_magic.handles.method_ways import MethodWay, Remote, SignedCall
+from lifecycle_magic.handles.call_forms import CallForm, Remote, SignedCall
 from lifecycle_magic.modal_api.old_members import OLD_WAYS, old_way
 from lifecycle_magic.modal_api.table import refuse, refuse_members
 from lifecycle_magic.pool.autoscaler import current_stats
@@ -81,14 +81,14 @@ class Method:
         self._ready = ready
         self._address = address
         self.remote: CallWithAio = Remote(self, self._remote_aio)
-        self.remote_gen = MethodWay(
+        self.remote_gen = CallForm(
             self,
             "Run the method in a warm container and iterate over what it yields.",
             "Run the method in a warm container and iterate over its items with ``async for``.",
             self._remote_gen,
             self._remote_gen_aio,
         )
-        self.spawn = MethodWay(
+        self.spawn = CallForm(
             self,
             "Start the call and return a `FunctionCall` at once.",
             "Start the call without blocking the event loop, and await its `FunctionCall`.",

@@ -11,7 +11,7 @@ from lifecycle_magic.handles.attributes import on_instance
 from lifecycle_magic.handles.local_instance import LocalInstance
 from lifecycle_magic.handles.methods import Method
 from lifecycle_magic.modal_api.table import old_spelling, refuse
-from lifecycle_magic.named.crossing import make_instance, to_another_session
+from lifecycle_magic.named.handle_transfer import make_instance, to_another_session
 from lifecycle_magic.pool.autoscaler import update_autoscaler
 from lifecycle_magic.spec.class_spec import ClassSpec, MethodSpec
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from lifecycle_magic.host import unfinished
+from lifecycle_magic.host import temporary_names
 
 __all__ = ["write_private"]
 
 
 def write_private(path: Path, content: str) -> None:
     """Write a file that this user alone can read, in place of an earlier one."""
-    part = path.with_name(unfinished.temporary_name())
+    part = path.with_name(temporary_names.temporary_name())
     descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:
         with os.fdopen(descriptor, "w") as file:

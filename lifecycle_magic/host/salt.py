@@ -12,7 +12,7 @@ import os
 from pathlib import Path
 
 from lifecycle_magic.exception import Error
-from lifecycle_magic.host import unfinished
+from lifecycle_magic.host import temporary_names
 from lifecycle_magic.host.paths import private_folder, state_root
 
 __all__ = ["of_state_folder"]
@@ -42,7 +42,7 @@ def _read_or_make(path: Path) -> bytes:
         if len(found) == _BYTES:
             return found
         path.unlink()  # damaged
-    part = private_folder(path.parent) / unfinished.temporary_name()
+    part = private_folder(path.parent) / temporary_names.temporary_name()
     descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:
         with os.fdopen(descriptor, "wb") as file:

@@ -15,7 +15,6 @@ from lifecycle_magic.callers.methods_with_aio import with_aio
 from lifecycle_magic.checks import flatten, host_path, pairs
 from lifecycle_magic.exception import InvalidError
 from lifecycle_magic.fingerprint.origin import file_of
-from lifecycle_magic.images.baking import RunFunction
 from lifecycle_magic.images.bases import Bases
 from lifecycle_magic.images.local_files import Ignore
 from lifecycle_magic.images.modal_steps import ModalSteps, relative_target
@@ -23,6 +22,7 @@ from lifecycle_magic.images.old_steps import OldSteps
 from lifecycle_magic.images.package_steps import AptInstall, PipInstall
 from lifecycle_magic.images.recipe import Recipe
 from lifecycle_magic.images.requirements import read_requirements
+from lifecycle_magic.images.run_function import RunFunction
 from lifecycle_magic.images.step_access import StepAccess
 from lifecycle_magic.images.steps import AddLocalDir, AddLocalFile, RunCommand, SetEnv, Workdir
 from lifecycle_magic.images.unsupported import decline, ignore_options

@@ -12,8 +12,8 @@ from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from lifecycle_magic.images import local_files
-from lifecycle_magic.images.baking import RunFunction
 from lifecycle_magic.images.dockerfiles import Dockerfile
+from lifecycle_magic.images.run_function import RunFunction
 from lifecycle_magic.images.steps import FileDigests, Step, Workdir
 from lifecycle_magic.volume import Volume
 

@@ -18,9 +18,9 @@ from lifecycle_magic.guest.session_connection import (
     Show,
     pickle_arguments,
 )
-from lifecycle_magic.host.served import Served
+from lifecycle_magic.host.served_names import Served
 from lifecycle_magic.host.user_of_socket import is_own_user
-from lifecycle_magic.named.crossing import handle_of_key, to_another_session
+from lifecycle_magic.named.handle_transfer import handle_of_key, to_another_session
 from lifecycle_magic.peers.serial import SerialConnections
 from lifecycle_magic.pool.printing import show
 from lifecycle_magic.threads.context import run_with

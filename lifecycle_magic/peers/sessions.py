@@ -9,7 +9,7 @@ import time
 
 from lifecycle_magic.exception import InvalidError, NotFoundError
 from lifecycle_magic.host.paths import state_root
-from lifecycle_magic.host.served import Served, living, newest
+from lifecycle_magic.host.served_names import Served, living, newest
 from lifecycle_magic.named.reach import Name
 from lifecycle_magic.peers.connection import PeerConnection, Unreachable, connect
 

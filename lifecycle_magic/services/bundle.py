@@ -28,9 +28,9 @@ from lifecycle_magic.exception import InvalidError
 from lifecycle_magic.fingerprint import origin
 from lifecycle_magic.fingerprint import source_names as sources
 from lifecycle_magic.fingerprint.origin import is_foreign
-from lifecycle_magic.host import unfinished
+from lifecycle_magic.host import temporary_names
 from lifecycle_magic.host.paths import private_folder, state_root
-from lifecycle_magic.wire.surroundings import MODULES
+from lifecycle_magic.wire.host_settings import MODULES
 
 if TYPE_CHECKING:
     from lifecycle_magic.services import packing
@@ -76,7 +76,7 @@ def _make_guest_folder(root: Path) -> Path:
     folder = root / digest.hexdigest()[:20]
     if folder.is_dir():
         return folder
-    part = private_folder(folder.parent / unfinished.temporary_name())
+    part = private_folder(folder.parent / temporary_names.temporary_name())
     for name, path in sources.items():
         _copy_compiled(path, part / name)
     (part / "__main__.py").write_text(_MAIN)

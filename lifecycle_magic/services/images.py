@@ -19,7 +19,7 @@ from lifecycle_magic.container.endings import Ending, EndKind
 from lifecycle_magic.container.gpus import end_holders
 from lifecycle_magic.container.start import start
 from lifecycle_magic.exception import Error
-from lifecycle_magic.images.baking import RunFunction
+from lifecycle_magic.images.run_function import RunFunction
 from lifecycle_magic.lifecycle.states import Event, LogLine
 from lifecycle_magic.pool.pool import Pool
 from lifecycle_magic.pool.printing import show

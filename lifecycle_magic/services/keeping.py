@@ -30,7 +30,7 @@ from lifecycle_magic.host.paths import state_root
 from lifecycle_magic.pool.pool import Pool
 from lifecycle_magic.services import machine_room, notebook_identity
 from lifecycle_magic.services.context import ClassNotices, SessionContext
-from lifecycle_magic.services.edits import Change
+from lifecycle_magic.services.deployment_changes import Change
 from lifecycle_magic.services.launcher import Launcher
 from lifecycle_magic.services.version import Version
 from lifecycle_magic.spec.constructor import Arguments

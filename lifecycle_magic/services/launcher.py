@@ -240,14 +240,14 @@ class Launcher:
         )
         for text in version.review(self._name, launch):
             self._notices.show_once(f"{self._name}: {text}")
-        around, ignored = version.engine.surroundings(launch, setup.env, hook=bool(hook))
+        found, ignored = version.engine.host_settings(launch, setup.env, hook=bool(hook))
         for text in ignored:
             self._notices.show_once(f"{self._name}: {text}")
         return Plan(
             cls=spec.name,
             launch=launch,
             setup=setup._replace(
-                around=around,
+                host_settings=found,
                 session=self._context.container_calls.invite(version.engine, self._key),
                 session_id=self._context.id,
             ),

@@ -18,7 +18,7 @@ from lifecycle_magic.engines.listener import unix_socket
 from lifecycle_magic.host.owner import Owner
 from lifecycle_magic.host.paths import private_folder
 from lifecycle_magic.host.private_file import write_private
-from lifecycle_magic.host.served import FOLDER, Served, label_of_this_process
+from lifecycle_magic.host.served_names import FOLDER, Served, label_of_this_process
 from lifecycle_magic.host.user_of_socket import is_own_user
 from lifecycle_magic.services.acceptor import Acceptor
 from lifecycle_magic.services.call_sources import FindService, ProcessSource, SessionCalls

@@ -27,7 +27,7 @@ from lifecycle_magic.pool.sizing import Limits
 from lifecycle_magic.services import class_source
 from lifecycle_magic.services.class_pools import ClassPools
 from lifecycle_magic.services.context import ClassNotices, SessionContext
-from lifecycle_magic.services.edits import Change, changed_since, headline
+from lifecycle_magic.services.deployment_changes import Change, changed_since, headline
 from lifecycle_magic.services.failed_deployment import FailedDeployment
 from lifecycle_magic.services.images import ServiceImages
 from lifecycle_magic.services.keeping import KeptContainers

@@ -14,7 +14,7 @@ from lifecycle_magic.fingerprint import origin
 from lifecycle_magic.images.image import Image
 from lifecycle_magic.services import bundle
 from lifecycle_magic.services.context import ClassNotices, SessionContext
-from lifecycle_magic.services.replaced import replaced_names
+from lifecycle_magic.services.replaced_names import replaced_names
 from lifecycle_magic.spec.class_spec import ClassSpec
 from lifecycle_magic.wire.python_versions import enable_sources
 

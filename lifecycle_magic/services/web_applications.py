@@ -6,7 +6,7 @@ import _thread
 import threading
 from typing import Any
 
-from lifecycle_magic.guest import versions
+from lifecycle_magic.guest import library_versions
 
 __all__ = ["ApplicationReleases", "is_application", "reduce_with_new_locks"]
 
@@ -87,10 +87,10 @@ class ApplicationReleases:
         """Record an application that travels; ``name`` is the global that leads to it."""
         for package in _packages(type(value)):
             for distribution in _LIBRARIES[package]:
-                release = versions.installed(distribution)
+                release = library_versions.installed(distribution)
                 if release is not None:
                     self._needed[distribution] = release
         self._names[name or type(value).__name__] = None
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return versions.check, (self._needed, tuple(self._names))
+        return library_versions.check, (self._needed, tuple(self._names))

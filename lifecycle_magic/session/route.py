@@ -13,7 +13,7 @@ from lifecycle_magic.guest.session_connection import Answer, SessionConnection
 from lifecycle_magic.handles.cls import Cls
 from lifecycle_magic.handles.function import Function
 from lifecycle_magic.host.paths import state_root
-from lifecycle_magic.host.served import living
+from lifecycle_magic.host.served_names import living
 from lifecycle_magic.named import reach
 from lifecycle_magic.named.reach import Name
 from lifecycle_magic.peers.sessions import sessions

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from lifecycle_magic.exception import EngineError, InvalidError, NotFoundError
 from lifecycle_magic.host.owner import Owner
-from lifecycle_magic.host.served import label_of_this_process
+from lifecycle_magic.host.served_names import label_of_this_process
 from lifecycle_magic.threads.event_loop import EventLoop
 from lifecycle_magic.wire.nested import BY_NAME
 

@@ -23,7 +23,7 @@ from lifecycle_magic.container.record import discard
 from lifecycle_magic.container.registry import close_in_fork, running_in
 from lifecycle_magic.engines.process.keeper import remove_tree
 from lifecycle_magic.exception import EngineError
-from lifecycle_magic.host import disk_full, process_limit, unfinished
+from lifecycle_magic.host import disk_full, process_limit, temporary_names
 from lifecycle_magic.host.ledger import Ledger
 from lifecycle_magic.host.owner import Owner
 from lifecycle_magic.host.paths import private_folder, state_root
@@ -275,7 +275,7 @@ def wait_gone(containers: Iterable[Container]) -> None:
 def _make_folder(root: Path, name: str, owner: Owner) -> Path:
     """Create a session's folder, which has its owner in it from the beginning."""
     runs = private_folder(root / "run")
-    part = private_folder(runs / unfinished.temporary_name())
+    part = private_folder(runs / temporary_names.temporary_name())
     try:
         owner.write(part / "owner.json")
         return part.rename(runs / name)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 from lifecycle_magic.container.record import ContainerRecord, discard
 from lifecycle_magic.engines.process.keeper import remove_tree
 from lifecycle_magic.exception import EngineError
-from lifecycle_magic.host import keep_record, relay_lock, run_files, unfinished
+from lifecycle_magic.host import keep_record, relay_lock, run_files, temporary_names
 from lifecycle_magic.host.keep_record import KeepRecord
 from lifecycle_magic.host.owner import Owner
 from lifecycle_magic.lifecycle.history import History, HistoryEntry
@@ -51,7 +51,7 @@ def sweep(root: Path, session: Engines) -> dict[Path, Exception]:
         except Exception as error:  # one folder must not prevent the cleaning of the others
             failed[folder] = error
     for kind in ("run", "guest", "instances", "images", "builds", "gpus", "secrets"):
-        for path in unfinished.abandoned(root / kind):
+        for path in temporary_names.abandoned(root / kind):
             remove_tree(str(path))
     if ended or session.uses("docker"):
         with contextlib.suppress(EngineError):  # if the engine is down, a later sweep does it

@@ -6,7 +6,7 @@ import os
 import time
 from pathlib import Path
 
-from lifecycle_magic.host.served import Served, living, newest
+from lifecycle_magic.host.served_names import Served, living, newest
 from lifecycle_magic.ui.panel.text import Table, age
 from lifecycle_magic.wire.frame_header import PROTOCOL
 from lifecycle_magic.wire.python_versions import python_minor

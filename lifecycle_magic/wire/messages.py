@@ -11,9 +11,9 @@ from typing import Any, NamedTuple
 
 from lifecycle_magic.decorators.marks import WebMarks
 from lifecycle_magic.exception import WireError
+from lifecycle_magic.wire.host_settings import HostSettings
 from lifecycle_magic.wire.nested import Invitation
 from lifecycle_magic.wire.pickling import loads
-from lifecycle_magic.wire.surroundings import Surroundings
 
 
 def output(payload: memoryview) -> tuple[str, str]:
@@ -83,11 +83,12 @@ class Setup(NamedTuple):
 
     ``cls`` is the pickled class, ``arguments`` the pickled ``(args, kwargs)`` of its constructor.
     ``env`` holds the secrets too, so it travels here and never through the engine. ``web`` are the
-    names of the methods that answer HTTP, with their marks. ``around`` are the settings that the
-    worker takes over from the kernel's machine, if any. ``session`` is for calls of its own, and
-    ``session_id`` a part of the names of calls. ``keeps_frames``: a debugger may look at the frames
-    of the last exception. ``secrets`` names the variables whose values no file of a build hook may
-    hold. ``key`` identifies the code, and ``files`` the modules that came with it: see `Adopted`.
+    names of the methods that answer HTTP, with their marks. ``host_settings`` are the settings that
+    the worker takes over from the kernel's machine, if any. ``session`` is for calls of its own,
+    and ``session_id`` a part of the names of calls. ``keeps_frames``: a debugger may look at the
+    frames of the last exception. ``secrets`` names the variables whose values no file of a build
+    hook may hold. ``key`` identifies the code, and ``files`` the modules that came with it: see
+    `Adopted`.
     """
 
     cls: bytes
@@ -97,7 +98,7 @@ class Setup(NamedTuple):
     env: dict[str, str]
     shared_limit: int
     web: tuple[tuple[str, WebMarks], ...] = ()
-    around: Surroundings | None = None
+    host_settings: HostSettings | None = None
     session: Invitation | None = None
     session_id: str = ""
     keeps_frames: bool = False

@@ -79,8 +79,8 @@ def _next(unpickler: pickle.Unpickler, stream: io.BytesIO) -> Any:
 
 def _explain(error: Exception, data: bytes, unpickler: pickle.Unpickler) -> None:
     """Add a note that names the value to what rebuilding it has raised."""
-    from lifecycle_magic.wire import rebuilding  # rarely needed
+    from lifecycle_magic.wire import unpickling_errors  # rarely needed
 
     with contextlib.suppress(Exception):
-        _, name = rebuilding.first_strings(data, unpickler.memo.copy(), 2)
-        rebuilding.explain(error, f"{name}, or a part of it,", rebuilding.IN_ENTER)
+        _, name = unpickling_errors.first_strings(data, unpickler.memo.copy(), 2)
+        unpickling_errors.explain(error, f"{name}, or a part of it,", unpickling_errors.IN_ENTER)

@@ -24,7 +24,7 @@ from lifecycle_magic.engines.process.store import write as store_write
 from lifecycle_magic.exception import ContainerDied
 from lifecycle_magic.guest import files
 from lifecycle_magic.guest.container_log import MAX_BYTES, ContainerLog
-from lifecycle_magic.host import run_files, unfinished
+from lifecycle_magic.host import run_files, temporary_names
 from lifecycle_magic.host.owner import Owner
 from lifecycle_magic.lifecycle.history import History, HistoryEntry
 from lifecycle_magic.lifecycle.report import Report
@@ -218,9 +218,9 @@ def test_a_session_killed_at_its_opening_leaves_nothing_that_lasts(state_dir: Pa
     """
     done = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], check=False)
     assert done.returncode == -signal.SIGKILL
-    assert list(unfinished.abandoned(state_dir / "run"))
+    assert list(temporary_names.abandoned(state_dir / "run"))
     swept()
-    assert not list(unfinished.abandoned(state_dir / "run"))
+    assert not list(temporary_names.abandoned(state_dir / "run"))
 
 
 @pytest.mark.parametrize(

@@ -231,7 +231,7 @@ def _module(name):
     "shared memory size": (_change("guest.memory", "shm_size_mib", "shm_size_mib = lambda: 0"),),
     "time zone and umask": (
         _change(
-            "guest.surroundings",
+            "guest.host_settings",
             "apply",
             """
 _apply = apply
@@ -242,7 +242,7 @@ def apply(around, run):
 """,
         ),
     ),
-    "this machine by name": (_change("wire.surroundings", "HOST", "HOST = 'elsewhere.internal'"),),
+    "this machine by name": (_change("wire.host_settings", "HOST", "HOST = 'elsewhere.internal'"),),
     "forgotten decorator": (
         _HIDDEN_MARKS,
         _change("handles.attributes", "Plain", "Plain = lambda where, value, call, *rest: call"),

@@ -16,7 +16,7 @@ from engine.work import Folder, wait_for
 
 import lifecycle_magic as lm
 from lifecycle_magic.exception import NotFoundError
-from lifecycle_magic.host.served import living
+from lifecycle_magic.host.served_names import living
 from lifecycle_magic.session import session
 
 pytestmark = [pytest.mark.usefixtures("engine_name")]

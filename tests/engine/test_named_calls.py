@@ -21,7 +21,7 @@ from engine.work import Site, wait_for
 
 import lifecycle_magic as lm
 from lifecycle_magic.exception import Error, InputCancelled, InvalidError, NotFoundError
-from lifecycle_magic.host.served import FOLDER, Served
+from lifecycle_magic.host.served_names import FOLDER, Served
 from lifecycle_magic.peers import connection as peer_connection
 from lifecycle_magic.peers.sessions import sessions
 from lifecycle_magic.session import session

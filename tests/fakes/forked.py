@@ -102,7 +102,7 @@ class ForkEngine:
         self._launched.append(FoundContainer(pid, launch.name, launch.labels, running=True))
         return pid
 
-    def surroundings(
+    def host_settings(
         self, launch: Launch, env: dict[str, str], *, hook: bool
     ) -> tuple[None, tuple[str, ...]]:
         """Return nothing: a fork has its surroundings."""

@@ -25,7 +25,7 @@ import answering
 import pytest
 from kernel.harness import CellFailed, Diary, OwnKernel, own_kernel, preamble, wait_for
 
-from lifecycle_magic.host import unfinished
+from lifecycle_magic.host import temporary_names
 
 KILLS = int(os.environ.get("LIFECYCLE_MAGIC_KILLS", 20))
 INTERRUPTS = int(os.environ.get("LIFECYCLE_MAGIC_INTERRUPTS", 20))
@@ -148,7 +148,7 @@ class Doom:
         """Return what is left of all of them."""
         found = [str(path) for path in (self.state / "run").iterdir()]
         for kind in ("instances", "guest", "images"):
-            found += map(str, unfinished.abandoned(self.state / kind))
+            found += map(str, temporary_names.abandoned(self.state / kind))
         found += map(str, (self.state / "instances").glob("*"))
         found += self._processes()
         with answering.client() as client:

@@ -13,7 +13,7 @@ from flask import Blueprint, Flask
 from starlette.applications import Starlette
 
 from lifecycle_magic.exception import InvalidError
-from lifecycle_magic.guest import versions
+from lifecycle_magic.guest import library_versions
 from lifecycle_magic.services.web_applications import (
     ApplicationReleases,
     is_application,
@@ -39,14 +39,14 @@ def test_the_releases_are_compared_where_they_arrive() -> None:
     needed = pickle.loads(pickle.dumps(releases))
     assert needed["fastapi"] == metadata.version("fastapi")
     with pytest.raises(InvalidError, match=r"web was made in the kernel with fastapi 0\.1\.0"):
-        versions.check({"fastapi": "0.1.0"}, ("web",))
+        library_versions.check({"fastapi": "0.1.0"}, ("web",))
     with pytest.raises(InvalidError, match="the image has no lifecycle-absent"):
-        versions.check({"lifecycle-absent": "1.0"}, ("web",))
+        library_versions.check({"lifecycle-absent": "1.0"}, ("web",))
 
 
 def test_a_patch_is_no_other_release(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(versions, "installed", lambda _: "0.110.3")
-    assert versions.check({"fastapi": "0.110.1"}, ("web",))
+    monkeypatch.setattr(library_versions, "installed", lambda _: "0.110.3")
+    assert library_versions.check({"fastapi": "0.110.1"}, ("web",))
 
 
 def _root() -> None:

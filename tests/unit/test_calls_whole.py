@@ -33,14 +33,14 @@ from lifecycle_magic.calls import input as inputs
 from lifecycle_magic.calls import sync as calls
 from lifecycle_magic.calls.input import interrupt
 from lifecycle_magic.calls.map import public
-from lifecycle_magic.container import container, control
+from lifecycle_magic.container import container, control, shutdown
 from lifecycle_magic.exception import (
     InputCancelled,
     MethodTimeout,
     SerializationError,
     WireError,
 )
-from lifecycle_magic.handles import method_ways, methods
+from lifecycle_magic.handles import call_forms, methods
 from lifecycle_magic.pool import crash_loop, pool, scale_down, starts, state, swap
 from lifecycle_magic.wire import frames, pickling, shared
 from lifecycle_magic.wire.frames import Channel
@@ -214,11 +214,12 @@ TRACED = (
     calls,
     container,
     control,
+    shutdown,
     crash_loop,
     generator_close,
     public,
     many_calls,
-    method_ways,
+    call_forms,
     methods,
     pool,
     scale_down,

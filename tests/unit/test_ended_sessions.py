@@ -13,7 +13,7 @@ import pytest
 from lifecycle_magic.exception import NotFoundError
 from lifecycle_magic.host.owner import Owner
 from lifecycle_magic.host.paths import private_folder, state_root
-from lifecycle_magic.host.served import FOLDER, Served
+from lifecycle_magic.host.served_names import FOLDER, Served
 from lifecycle_magic.named.reach import Name
 from lifecycle_magic.peers import sessions as peer_sessions
 from lifecycle_magic.peers.connection import PeerConnection, Unreachable

@@ -45,7 +45,7 @@ exception
 guest guest.signals
 host host.checked_json host.disk_full host.docker_contexts host.keep_record host.ledger host.owner
     host.paths host.private_file host.process_limit host.relay_lock host.run_files host.safe_folder
-    host.salt host.served host.unfinished
+    host.salt host.served_names host.temporary_names
 lifecycle lifecycle.bus lifecycle.diagnostics lifecycle.history lifecycle.logs lifecycle.report
     lifecycle.states
 services services.object_store services.stored_dict
@@ -56,7 +56,7 @@ ui ui.command_table ui.notebook ui.notebook.cell_classes ui.notebook.magic
     ui.notebook.options_line ui.notebook.run_cell ui.notebook.stale_names
 web web.address web.port_users web.site
 wire wire.buffers wire.descriptors wire.dispatch_table wire.exceptions wire.frame_header wire.nested
-    wire.pickling wire.reading_values wire.surroundings
+    wire.pickling wire.reading_values wire.host_settings
 """
 
 

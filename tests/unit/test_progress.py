@@ -7,7 +7,7 @@ import pytest
 from lifecycle_magic.decorators import hooks
 from lifecycle_magic.engines.output_tail import MAX_LINES
 from lifecycle_magic.lifecycle.states import BuildStep, LogLine, Notice, State, Transition
-from lifecycle_magic.services.edits import Change, changed, headline
+from lifecycle_magic.services.deployment_changes import Change, changed, headline
 from lifecycle_magic.spec.class_spec import ClassSpec
 from lifecycle_magic.spec.options import Options
 from lifecycle_magic.spec.reading import read_class

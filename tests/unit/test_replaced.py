@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from lifecycle_magic.services.replaced import replaced_names
+from lifecycle_magic.services.replaced_names import replaced_names
 
 pytestmark = pytest.mark.every_python
 

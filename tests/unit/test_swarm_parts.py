@@ -17,12 +17,12 @@ import pytest
 import requests
 
 from lifecycle_magic.engines.base import Launch, VolumeMount
-from lifecycle_magic.engines.relay import home as relay_home
-from lifecycle_magic.engines.relay.home import ExpectedContainer, Home
+from lifecycle_magic.engines.relay import container_port as relay_home
+from lifecycle_magic.engines.relay.container_port import ContainerPort, ExpectedContainer
 from lifecycle_magic.engines.swarm import services
 from lifecycle_magic.engines.swarm.certificates import Authority
 from lifecycle_magic.engines.swarm.guest_configs import ConfigPart
-from lifecycle_magic.engines.swarm.home_address import home_address
+from lifecycle_magic.engines.swarm.kernel_address import kernel_address
 from lifecycle_magic.engines.swarm.nodes import GpuReservation, Node
 from lifecycle_magic.engines.swarm.review import review_launch, volume_constraints
 from lifecycle_magic.engines.swarm.service_spec import ServiceParts, task_template
@@ -31,7 +31,7 @@ from lifecycle_magic.gpus import request as gpus
 from lifecycle_magic.spec.options import Options
 from lifecycle_magic.ui.notebook.options_line import parse
 from lifecycle_magic.volume import Volume
-from lifecycle_magic.wire.dial_home import KERNEL_NAME, connect_home
+from lifecycle_magic.wire.swarm_connection import KERNEL_NAME, connect_to_kernel
 from lifecycle_magic.wire.tls_stream import TlsStream
 
 # --- addresses ------------------------------------------------------------------------------------
@@ -40,9 +40,9 @@ from lifecycle_magic.wire.tls_stream import TlsStream
 def test_the_address_is_that_of_the_route_to_the_manager(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("LIFECYCLE_MAGIC_ADDRESS", raising=False)
     with pytest.raises(EngineError, match=r"begins at 127\.0\.0\.1.*LIFECYCLE_MAGIC_ADDRESS"):
-        home_address("tcp://127.0.0.1:2376", "192.0.2.1")
+        kernel_address("tcp://127.0.0.1:2376", "192.0.2.1")
     with pytest.raises(EngineError, match="no route leads to no-such"):
-        home_address("unix:///var/run/docker.sock", "no-such-host.invalid")
+        kernel_address("unix:///var/run/docker.sock", "no-such-host.invalid")
 
 
 @pytest.mark.parametrize(
@@ -59,7 +59,7 @@ def test_an_address_may_be_given(
     given: str, host: str, port: int, listen: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("LIFECYCLE_MAGIC_ADDRESS", given)
-    found = home_address("unix:///var/run/docker.sock", "")
+    found = kernel_address("unix:///var/run/docker.sock", "")
     assert (found.host, found.port, found.listen) == (host, port, listen)
 
 
@@ -67,21 +67,21 @@ def test_an_address_may_be_given(
 def test_what_is_no_address_is_refused(given: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LIFECYCLE_MAGIC_ADDRESS", given)
     with pytest.raises(EngineError, match="is no address"):
-        home_address("unix:///var/run/docker.sock", "")
+        kernel_address("unix:///var/run/docker.sock", "")
 
 
 # --- the port that containers connect to ----------------------------------------------------------
 
 
 class Listening:
-    """A `Home` in a loop of its own, and who was admitted."""
+    """A `ContainerPort` in a loop of its own, and who was admitted."""
 
     def __init__(self, folder: Path) -> None:
         self.authority = Authority()
         self.admitted: list[str] = []
         self.folder = folder
         self._selector = selectors.DefaultSelector()
-        self._home = Home(self._selector, self._on_connected)
+        self._home = ContainerPort(self._selector, self._on_connected)
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
         self.port = 0
@@ -117,7 +117,7 @@ class Listening:
         secret = self.folder / f"secret-{time.monotonic_ns()}"
         secret.write_bytes(content)
         try:
-            with contextlib.closing(connect_home(str(secret), str(self.folder))) as sock:
+            with contextlib.closing(connect_to_kernel(str(secret), str(self.folder))) as sock:
                 return sock.recv(100)
         except OSError:
             return b""

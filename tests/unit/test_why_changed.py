@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from lifecycle_magic.fingerprint import fingerprint
-from lifecycle_magic.services.edits import changed
+from lifecycle_magic.services.deployment_changes import changed
 
 CELL = """
 class Base:

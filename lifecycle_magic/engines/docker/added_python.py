@@ -15,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import IO
 
-from lifecycle_magic.engines.docker import image_python, surroundings
+from lifecycle_magic.engines.docker import host_settings, image_python
 from lifecycle_magic.engines.docker import progress as docker_progress
 from lifecycle_magic.engines.docker.client import Clients
 from lifecycle_magic.engines.docker.names import tag
@@ -97,7 +97,7 @@ def _build(clients: Clients, base: str, python: Interpreter, key: str) -> str:
             stream = api.build(
                 fileobj=context,
                 custom_context=True,
-                buildargs=surroundings.of_build()[0],
+                buildargs=host_settings.of_build()[0],
                 rm=True,
                 forcerm=True,
                 decode=True,

@@ -16,10 +16,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from urllib.parse import quote, urlsplit, urlunsplit
 
-from lifecycle_magic.engines import pip_settings, surroundings
+from lifecycle_magic.engines import host_settings, pip_settings
 from lifecycle_magic.engines.docker.launch import GUEST, RUN
 from lifecycle_magic.host.paths import private_folder, state_root
-from lifecycle_magic.wire.surroundings import HOST
+from lifecycle_magic.wire.host_settings import HOST
 
 _INDEXES = ("index-url", "extra-index-url", "find-links")
 _TRAVEL = (*_INDEXES, "trusted-host", "no-binary", "only-binary", "pre", "timeout", "retries")
@@ -61,8 +61,10 @@ def of_this_machine(host: Mapping[str, str], place: Path) -> tuple[dict[str, lis
         values = found.get(option, [])
         if option in _INDEXES:
             values = [url for url in values if _is_web(url)]  # others are this machine's folders
-            notices += [_unreachable(url) for url in values if surroundings.on_loopback(url)]
-            values = [_with_login(url, host) for url in values if not surroundings.on_loopback(url)]
+            notices += [_unreachable(url) for url in values if host_settings.on_loopback(url)]
+            values = [
+                _with_login(url, host) for url in values if not host_settings.on_loopback(url)
+            ]
         if values:
             settings[option] = values
     for option in ("constraint", "cert"):
@@ -100,8 +102,8 @@ def _with_login(url: str, host: Mapping[str, str]) -> str:
 
 def _proxies(host: Mapping[str, str], notices: list[str]) -> dict[str, str]:
     found = {}
-    for name, value in surroundings.proxies(host).items():
-        if name.lower() != "no_proxy" and surroundings.on_loopback(value):
+    for name, value in host_settings.proxies(host).items():
+        if name.lower() != "no_proxy" and host_settings.on_loopback(value):
             notices.append(_UNREACHABLE.format(name))
         else:
             found[name] = value

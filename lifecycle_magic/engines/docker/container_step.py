@@ -16,21 +16,21 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from lifecycle_magic.engines.base import VolumeMount
-from lifecycle_magic.engines.docker import launch, surroundings
+from lifecycle_magic.engines.docker import host_settings, launch
 from lifecycle_magic.engines.docker.api import create_container, discard_container, image_id
 from lifecycle_magic.engines.docker.client import Clients
 from lifecycle_magic.engines.docker.commit import commit
 from lifecycle_magic.engines.docker.facts import Facts
 from lifecycle_magic.engines.docker.names import ROLE, tag
-from lifecycle_magic.engines.docker.needed import require_volumes
 from lifecycle_magic.engines.docker.progress import StepOutputTail
+from lifecycle_magic.engines.docker.required_mounts import require_volumes
 from lifecycle_magic.engines.process import environments
 from lifecycle_magic.engines.step_reporter import StepReporter
 from lifecycle_magic.guest import secret_search
 from lifecycle_magic.images.package_steps import AptInstall, PipInstall
 from lifecycle_magic.images.step_access import StepAccess
 from lifecycle_magic.images.steps import RunCommand, Step
-from lifecycle_magic.wire.surroundings import HOST
+from lifecycle_magic.wire.host_settings import HOST
 
 if TYPE_CHECKING:
     from docker import APIClient
@@ -71,7 +71,7 @@ def run(
     container = f"lm-build-{key[:12]}-{secrets.token_hex(4)}"
     words = json.loads(step.instruction("").removeprefix("RUN "))
     try:
-        proxies, withheld = surroundings.of_build()
+        proxies, withheld = host_settings.of_build()
         for text in withheld:
             reporter.report_output(f"{text}\n")
         given = given_to(step, proxies) if step.access else None

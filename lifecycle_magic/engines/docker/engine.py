@@ -30,10 +30,10 @@ from lifecycle_magic.engines.base import (
 )
 from lifecycle_magic.engines.cpu_meter import CpuMeter
 from lifecycle_magic.engines.docker import commit as docker_commit
-from lifecycle_magic.engines.docker import ends, needed, run_folder, usage
+from lifecycle_magic.engines.docker import container_end, required_mounts, run_folder, usage
+from lifecycle_magic.engines.docker import host_settings as docker_host_settings
 from lifecycle_magic.engines.docker import kept as docker_kept
 from lifecycle_magic.engines.docker import launch as docker_launch
-from lifecycle_magic.engines.docker import surroundings as docker_surroundings
 from lifecycle_magic.engines.docker.address import OfEnvironment, of_environment
 from lifecycle_magic.engines.docker.api import (
     create_container,
@@ -56,7 +56,7 @@ from lifecycle_magic.host import machine_memory
 from lifecycle_magic.host.owner import Owner
 from lifecycle_magic.images.image import Image
 from lifecycle_magic.images.steps import FileDigests
-from lifecycle_magic.wire.surroundings import Surroundings
+from lifecycle_magic.wire.host_settings import HostSettings
 
 if TYPE_CHECKING:
     from docker import APIClient
@@ -90,7 +90,7 @@ class DockerEngine:
         self._images = DockerImages(self._clients)
         self._profile = EngineProfile(self._clients, location, transport)
         self._cpu = CpuMeter()
-        self._remover = ends.Remover(self._clients)
+        self._remover = container_end.Remover(self._clients)
 
     # --- what answers ----------------------------------------------------------------------
 
@@ -224,20 +224,20 @@ class DockerEngine:
         """Return where the guest sees ``run_dir``."""
         return RUN
 
-    def surroundings(
+    def host_settings(
         self, launch: Launch, env: Mapping[str, str], *, hook: bool
-    ) -> tuple[Surroundings | None, tuple[str, ...]]:
+    ) -> tuple[HostSettings | None, tuple[str, ...]]:
         """Return what the worker takes over from this machine, and what the card says of it."""
         user = self._images.user(launch.image)
-        return docker_surroundings.of(launch, self._profile.facts, user, env, hook=hook)
+        return docker_host_settings.of(launch, self._profile.facts, user, env, hook=hook)
 
     def launch(self, launch: Launch) -> str:
         """Start the guest and return the container's id."""
         import docker.errors
 
         with self._clients.use(f"start the container {launch.name}") as api:
-            needed.require_volumes(api, launch.mounts, self._profile.facts)
-            needed.require_folders(launch.mounts, self._profile.facts)
+            required_mounts.require_volumes(api, launch.mounts, self._profile.facts)
+            required_mounts.require_folders(launch.mounts, self._profile.facts)
             try:
                 if self.transport == "relay":
                     container = self._relayed.start(api, launch, self._profile.facts_of_containers)
@@ -312,7 +312,7 @@ class DockerEngine:
         self._cpu.forget(container)
         if self.transport == "relay":
             return self._relayed.ended(container)
-        return ends.ended(self._clients, container)
+        return container_end.ended(self._clients, container)
 
     def send_run_folder(self, container: str, run_dir: Path) -> None:
         """Give a running container the modules that were written since its launch."""
@@ -332,7 +332,7 @@ class DockerEngine:
     def clear_run_folder(self, container: str, run_dir: Path) -> None:
         """Remove the folders that root made in the run folder of a container that has ended."""
         if names := run_folder.foreign_folders(run_dir):
-            ends.clear_run_folder(self._clients, container, names)
+            container_end.clear_run_folder(self._clients, container, names)
 
     def kept_report(self, container: str) -> bytes:
         """Return the report that nobody received from a container that has ended, or nothing."""

@@ -19,8 +19,8 @@ from lifecycle_magic.engines.docker import (
     added_python,
     build_context,
     container_step,
+    host_settings,
     image_python,
-    surroundings,
     uv_install,
 )
 from lifecycle_magic.engines.docker import progress as docker_progress
@@ -133,7 +133,7 @@ class DockerImages:
                 fileobj=context,
                 custom_context=True,
                 dockerfile=PRIVATE_DOCKERFILE,
-                buildargs={**surroundings.of_build()[0], **dict(source.args)},
+                buildargs={**host_settings.of_build()[0], **dict(source.args)},
                 tag=tag(key),
                 nocache=anew,
                 rm=True,
@@ -216,7 +216,7 @@ class DockerImages:
         part = dataclasses.replace(image, steps=steps, force=image.force and first == 0)
         titles = [step.title() for step in steps]
         progress = docker_progress.BuildProgress(titles, on_step, before=first, of=len(image.steps))
-        proxies, withheld = surroundings.of_build()
+        proxies, withheld = host_settings.of_build()
         for text in withheld if steps else ():
             on_step(StepOutput(first + 1, len(image.steps), "output", f"{text}\n"))
         with tempfile.TemporaryFile() as context:

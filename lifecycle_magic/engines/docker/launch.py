@@ -12,14 +12,14 @@ from typing import Any, Literal
 
 from lifecycle_magic.engines.base import Honoured, Launch, VolumeMount
 from lifecycle_magic.engines.docker.facts import Facts
+from lifecycle_magic.engines.docker.host_settings import owns_files
 from lifecycle_magic.engines.docker.names import ROLE, volume_name
-from lifecycle_magic.engines.docker.surroundings import owns_files
 from lifecycle_magic.gpus.choice import lacking
 from lifecycle_magic.gpus.device import Gpu
 from lifecycle_magic.gpus.inventory import control_nodes
 from lifecycle_magic.gpus.request import GpuRequest
 from lifecycle_magic.wire import packed_files
-from lifecycle_magic.wire.surroundings import HOST
+from lifecycle_magic.wire.host_settings import HOST
 
 GUEST = "/opt/lifecycle_magic"
 RUN = "/run/lifecycle"

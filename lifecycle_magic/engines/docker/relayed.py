@@ -6,7 +6,7 @@ import contextlib
 from typing import TYPE_CHECKING
 
 from lifecycle_magic.engines.base import Ended, Launch
-from lifecycle_magic.engines.docker import ends
+from lifecycle_magic.engines.docker import container_end
 from lifecycle_magic.engines.docker import launch as docker_launch
 from lifecycle_magic.engines.docker.api import create_container, discard_container
 from lifecycle_magic.engines.docker.client import Clients, explain
@@ -89,7 +89,7 @@ class RelayedContainers:
         else:
             lost = relay.ending
         if not lost or lost == STREAM_ENDED:  # a container that is killed ends its stream too
-            found = ends.ended(self._clients, container)
+            found = container_end.ended(self._clients, container)
             if found is not None:
                 return found
         raise EngineError(

@@ -28,10 +28,10 @@ from lifecycle_magic.engines.docker.api import (
 from lifecycle_magic.engines.docker.client import Clients
 from lifecycle_magic.engines.docker.commit import commit
 from lifecycle_magic.engines.docker.facts import Facts
+from lifecycle_magic.engines.docker.host_settings import ROOTS
 from lifecycle_magic.engines.docker.launch import GUEST, RUN
 from lifecycle_magic.engines.docker.names import ROLE, VOLUME_PREFIX, tag
 from lifecycle_magic.engines.docker.progress import StepOutputTail
-from lifecycle_magic.engines.docker.surroundings import ROOTS
 from lifecycle_magic.engines.process import environments
 from lifecycle_magic.engines.step_reporter import StepReporter
 from lifecycle_magic.exception import BuildError, EngineError

@@ -15,10 +15,10 @@ from lifecycle_magic.engines.base import Launch
 from lifecycle_magic.engines.process import (
     environments,
     keeper,
-    limits,
     process_table,
     run_steps,
     sandbox,
+    unsupported_options,
 )
 from lifecycle_magic.engines.process.sandbox import Bind, Sandbox
 from lifecycle_magic.engines.process.start_keeper import Job
@@ -131,7 +131,9 @@ class Commands:
             cwd=cwd,
             # Numeric libraries (OpenMP, OpenBLAS, MKL) size their pools by the affinity mask, so
             # no OMP_NUM_THREADS is needed to go with it.
-            cpus=limits.choose_cpus(launch.cpu, launch.name, sorted(os.sched_getaffinity(0))),
+            cpus=unsupported_options.choose_cpus(
+                launch.cpu, launch.name, sorted(os.sched_getaffinity(0))
+            ),
             kill_strays=self._bwrap is None,
         )
 

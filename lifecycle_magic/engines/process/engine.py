@@ -19,7 +19,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
-from lifecycle_magic.engines import surroundings
+from lifecycle_magic.engines import host_settings
 from lifecycle_magic.engines.base import (
     Ended,
     FoundContainer,
@@ -35,15 +35,14 @@ from lifecycle_magic.engines.listener import tcp_socket, unix_socket
 from lifecycle_magic.engines.process import (
     environments,
     kept,
-    limits,
     mounts,
     process_table,
     sandbox,
+    unsupported_options,
     volumes,
 )
 from lifecycle_magic.engines.process.commands import Commands
 from lifecycle_magic.engines.process.images import ProcessImages
-from lifecycle_magic.engines.process.limits import Host
 from lifecycle_magic.engines.process.sandbox import Probe
 from lifecycle_magic.engines.process.start_keeper import EXIT_CODE, start_keeper
 from lifecycle_magic.engines.process.store import (
@@ -52,6 +51,7 @@ from lifecycle_magic.engines.process.store import (
     copy_tree,
     write,
 )
+from lifecycle_magic.engines.process.unsupported_options import Host
 from lifecycle_magic.exception import EngineError, EngineUnavailable
 from lifecycle_magic.gpus import inventory
 from lifecycle_magic.gpus.device import Gpu
@@ -60,7 +60,7 @@ from lifecycle_magic.host.owner import Owner
 from lifecycle_magic.host.paths import state_root
 from lifecycle_magic.images.image import Image
 from lifecycle_magic.images.steps import FileDigests
-from lifecycle_magic.wire.surroundings import Surroundings
+from lifecycle_magic.wire.host_settings import HostSettings
 
 _log = logging.getLogger(__name__)
 
@@ -166,9 +166,9 @@ class ProcessEngine:
 
     def review(self, image: Image, launch: Launch | None = None) -> Honoured:
         """Return what of this image and launch can't be honoured here."""
-        found = [limits.of_image(image, self._host())]
+        found = [unsupported_options.of_image(image, self._host())]
         if launch is not None:
-            found.append(limits.of_launch(launch, self._host(launch)))
+            found.append(unsupported_options.of_launch(launch, self._host(launch)))
         return Honoured(
             refused=tuple(text for one in found for text in one.refused),
             ignored=tuple(text for one in found for text in one.ignored),
@@ -178,12 +178,12 @@ class ProcessEngine:
 
     def base_id(self, image: Image, on_step: OnStep | None = None, *, anew: bool = False) -> str:
         """Return a digest of the host's Python and of whether the snapshot has absolute paths."""
-        limits.refuse(limits.of_image(image, self._host()))
+        unsupported_options.refuse(unsupported_options.of_image(image, self._host()))
         return self._images.base_id(image, on_step)
 
     def known_base(self, image: Image) -> str | None:
         """Return the same id, or None if a Python would have to be fetched for it."""
-        limits.refuse(limits.of_image(image, self._host()))
+        unsupported_options.refuse(unsupported_options.of_image(image, self._host()))
         return self._images.known_base(image)
 
     def find(self, key: str) -> str | None:
@@ -200,7 +200,7 @@ class ProcessEngine:
     ) -> str:
         """Build environment and snapshot from the recipe; raises `BuildError` or `EngineError`."""
         if below is None:
-            limits.refuse(limits.of_image(image, self._host()))
+            unsupported_options.refuse(unsupported_options.of_image(image, self._host()))
         return self._images.build(image, key, on_step, files, below)
 
     def commit(self, container: str, key: str) -> str:
@@ -222,15 +222,15 @@ class ProcessEngine:
         """
         return self._commands.run_path(run_dir)
 
-    def surroundings(
+    def host_settings(
         self, launch: Launch, env: Mapping[str, str], *, hook: bool
-    ) -> tuple[Surroundings | None, tuple[str, ...]]:
+    ) -> tuple[HostSettings | None, tuple[str, ...]]:
         """Return the umask, which a keeper has stricter, and the debugger."""
-        return Surroundings(surroundings.breakpoints(os.environ), umask=surroundings.umask()), ()
+        return HostSettings(host_settings.breakpoints(os.environ), umask=host_settings.umask()), ()
 
     def launch(self, launch: Launch) -> str:
         """Start the guest below a keeper of its own session; the instance's name is its id."""
-        limits.refuse(limits.of_launch(launch, self._host(launch)))
+        unsupported_options.refuse(unsupported_options.of_launch(launch, self._host(launch)))
         store = self._store
         image = store.image(launch.image)
         if image is None:

@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import Literal
 
 from lifecycle_magic.engines import pip_settings
+from lifecycle_magic.engines.host_settings import PROXIES
 from lifecycle_magic.engines.output_tail import OutputTail
 from lifecycle_magic.engines.process import build_command
-from lifecycle_magic.engines.surroundings import PROXIES
 from lifecycle_magic.exception import BuildError
 from lifecycle_magic.host import disk_full, process_limit
 from lifecycle_magic.wire import descriptors

@@ -21,7 +21,7 @@ from typing import Literal
 
 from lifecycle_magic.gpus import inventory
 from lifecycle_magic.gpus.device import Gpu
-from lifecycle_magic.wire.surroundings import HOST
+from lifecycle_magic.wire.host_settings import HOST
 
 HOME = "/root"
 VENV = "/opt/venv"

@@ -30,7 +30,7 @@ from typing import Any
 from lifecycle_magic.engines.process.keeper import remove_tree
 from lifecycle_magic.exception import EngineError
 from lifecycle_magic.host import checked_json, disk_full
-from lifecycle_magic.host import unfinished as making
+from lifecycle_magic.host import temporary_names as making
 from lifecycle_magic.host.owner import Owner
 from lifecycle_magic.host.paths import private_folder
 

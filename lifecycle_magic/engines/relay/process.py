@@ -20,7 +20,7 @@ from lifecycle_magic.exception import EngineError
 from lifecycle_magic.wire import packed_files
 from lifecycle_magic.wire.hello import dial
 
-__all__ = ["HomeSettings", "RelayConnection", "RelayProcess", "RelaySettings", "packed_guest"]
+__all__ = ["PortSettings", "RelayConnection", "RelayProcess", "RelaySettings", "packed_guest"]
 
 READY_SECONDS = 15.0
 """Seconds until a relay has said that it is ready. ssh gives up before."""
@@ -65,7 +65,7 @@ class RelaySettings:
 
 
 @dataclass(frozen=True)
-class HomeSettings:
+class PortSettings:
     """Where a relay listens for containers that connect to it, and the files with which.
 
     ``host`` is empty for every address of this machine; ``port`` is 0 for any free one.
@@ -138,7 +138,7 @@ class RelayConnection:
         guest: Path | None,
         seconds: float,
         token: str,
-        home: HomeSettings,
+        settings: PortSettings,
     ) -> int:
         """Let the container of a service connect with this token, and send it its files then.
 
@@ -153,7 +153,7 @@ class RelayConnection:
             guest=str(guest) if guest is not None else "",
             seconds=seconds,
             token=token,
-            **dataclasses.asdict(home),
+            **dataclasses.asdict(settings),
         )
         if answer["error"]:
             raise EngineError(str(answer["error"]))

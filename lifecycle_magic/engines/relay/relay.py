@@ -50,6 +50,7 @@ from typing import Any
 
 from lifecycle_magic.engines.relay import tunnel
 from lifecycle_magic.engines.relay.background import BackgroundThreads
+from lifecycle_magic.engines.relay.container_port import ExpectedContainer
 from lifecycle_magic.engines.relay.engine_http import (
     Attached,
     EngineAddress,
@@ -57,7 +58,6 @@ from lifecycle_magic.engines.relay.engine_http import (
     attach,
     request,
 )
-from lifecycle_magic.engines.relay.home import ExpectedContainer
 from lifecycle_magic.engines.relay.kernels import KEPT, KeptSockets, KernelConnection
 from lifecycle_magic.engines.relay.removal import remove_container
 from lifecycle_magic.engines.relay.run_folder import pack_run_folder, write_file

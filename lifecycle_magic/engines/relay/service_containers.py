@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from lifecycle_magic.engines.relay.background import BackgroundThreads
-from lifecycle_magic.engines.relay.home import ExpectedContainer, Home
+from lifecycle_magic.engines.relay.container_port import ContainerPort, ExpectedContainer
 from lifecycle_magic.engines.relay.removal import Ask, delete_service, remove_service
 from lifecycle_magic.engines.relay.run_folder import pack_run_folder
 from lifecycle_magic.wire.tls_stream import TlsStream
@@ -30,7 +30,7 @@ class ServiceContainers:
         ask: Ask,
         on_connected: Callable[[ExpectedContainer, TlsStream, bytes], None],
     ) -> None:
-        self._home = Home(selector, self._on_connected)
+        self._port = ContainerPort(selector, self._on_connected)
         self._threads = threads
         self._ask = ask
         self._pass_on = on_connected
@@ -45,7 +45,7 @@ class ServiceContainers:
 
     def tick(self, now: float) -> float | None:
         """Drop connections that are late. Return the seconds until the next call."""
-        return self._home.tick(now)
+        return self._port.tick(now)
 
     def expect(self, asked: dict[str, Any]) -> tuple[int, str]:
         """Admit the container of a service. Return the port that it connects to, or an error."""
@@ -53,7 +53,7 @@ class ServiceContainers:
             one = ExpectedContainer.of(asked)
             try:
                 settings = (str(asked["authority"]), str(asked["identity"]))
-                port = self._home.expect(one, str(asked["host"]), int(asked["port"]), *settings)
+                port = self._port.expect(one, str(asked["host"]), int(asked["port"]), *settings)
                 self._names.add(one.container)
             except BaseException:
                 os.close(one.lock)
@@ -95,12 +95,12 @@ class ServiceContainers:
 
     def close(self) -> None:
         """Delete the services whose containers have not connected, and close the port."""
-        for waiting in self._home.expected:
+        for waiting in self._port.expected:
             self.delete(waiting.container)
-        self._home.close()
+        self._port.close()
 
     def _forget(self, name: str) -> None:
-        if (waiting := self._home.forget(name)) is not None:
+        if (waiting := self._port.forget(name)) is not None:
             os.close(waiting.lock)
 
     def _end(self, name: str) -> None:
@@ -108,4 +108,4 @@ class ServiceContainers:
         self._forget(name)
         self._names.discard(name)
         if not self._names:
-            self._home.close()
+            self._port.close()

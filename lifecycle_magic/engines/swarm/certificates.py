@@ -6,7 +6,7 @@ import datetime
 from typing import TYPE_CHECKING, Any
 
 from lifecycle_magic.exception import EngineUnavailable
-from lifecycle_magic.wire.dial_home import KERNEL_NAME
+from lifecycle_magic.wire.swarm_connection import KERNEL_NAME
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey

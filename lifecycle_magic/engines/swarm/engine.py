@@ -2,8 +2,8 @@
 
 An engine's attach does not reach the containers of other nodes. So a container connects to the
 kernel's relay process by TLS, with a certificate of the session's own authority and a token that is
-good once (`engines/relay/home.py`). Then everything is as on another machine: a multiplexer at both
-ends, and a lease.
+good once (`engines/relay/container_port.py`). Then everything is as on another machine: a
+multiplexer at both ends, and a lease.
 
 A service has one container, because a service of several is scaled down by removing any of them.
 Swarm does not start it again: the kernel decides that.
@@ -22,19 +22,19 @@ from lifecycle_magic.engines.base import Ended, FoundContainer, Honoured, Launch
 from lifecycle_magic.engines.docker.client import message_of
 from lifecycle_magic.engines.docker.engine import DockerEngine
 from lifecycle_magic.engines.relay.locations import FarLocation
-from lifecycle_magic.engines.relay.process import HomeSettings, RelayProcess, packed_guest
+from lifecycle_magic.engines.relay.process import PortSettings, RelayProcess, packed_guest
 from lifecycle_magic.engines.swarm import registry_service, services
 from lifecycle_magic.engines.swarm.certificates import Authority
 from lifecycle_magic.engines.swarm.guest_configs import GuestConfigs
-from lifecycle_magic.engines.swarm.home_address import home_address
+from lifecycle_magic.engines.swarm.kernel_address import kernel_address
 from lifecycle_magic.engines.swarm.nodes import Node, gpu_reservation
 from lifecycle_magic.engines.swarm.registry import Registry
 from lifecycle_magic.engines.swarm.review import reservations, review_launch, volume_constraints
 from lifecycle_magic.engines.swarm.service_spec import ServiceParts, labels_of, task_template
 from lifecycle_magic.exception import EngineError
 from lifecycle_magic.threads.sigint import deferred
-from lifecycle_magic.wire.dial_home import KERNEL_NAME
 from lifecycle_magic.wire.multiplexer import STREAM_ENDED
+from lifecycle_magic.wire.swarm_connection import KERNEL_NAME
 
 if TYPE_CHECKING:
     from lifecycle_magic.images.image import Image
@@ -173,13 +173,13 @@ class SwarmEngine(DockerEngine):
 
     def _invite(self, api: Any, relay: RelayProcess, launch: Launch, guest: Path | None) -> str:
         """Have the relay expect a container; return the id of the secret by which it connects."""
-        here = home_address(self._location.url, str(self._swarm().get("NodeAddr") or ""))
+        here = kernel_address(self._location.url, str(self._swarm().get("NodeAddr") or ""))
         authority, identity = launch.run_dir / "authority.pem", launch.run_dir / "kernel.pem"
         authority.write_text(self._authority.pem)
         identity.touch(0o600)
         identity.write_text(self._authority.identity(KERNEL_NAME, serves=True))
         token = secrets.token_hex(32)
-        settings = HomeSettings(here.listen, here.port, str(authority), str(identity))
+        settings = PortSettings(here.listen, here.port, str(authority), str(identity))
         port = relay.expect(
             launch.name, launch.run_dir, guest, launch.stop_timeout, token, settings
         )

@@ -13,7 +13,7 @@ from lifecycle_magic.engines.docker.launch import mount as volume_mount
 from lifecycle_magic.engines.docker.names import ROLE, volume_name
 from lifecycle_magic.engines.swarm.guest_configs import STATE, ConfigPart, state_key
 from lifecycle_magic.engines.swarm.nodes import GpuReservation
-from lifecycle_magic.wire import dial_home, packed_files
+from lifecycle_magic.wire import packed_files, swarm_connection
 
 __all__ = ["ServiceParts", "labels_of", "task_template"]
 
@@ -26,15 +26,15 @@ sys.path.pop(0)
 guest, run, secret, *parts = sys.argv[1:]
 packed = b"".join(open(part, "rb").read() for part in parts)[32:]
 try:
-    home = connect_home(secret, run)
-    unpack(packed or read_from(home, int(read_from(home, 32), 16)), guest)
-    unpack(read_from(home, int(read_from(home, 32), 16)), run)
+    stream = connect_to_kernel(secret, run)
+    unpack(packed or read_from(stream, int(read_from(stream, 32), 16)), guest)
+    unpack(read_from(stream, int(read_from(stream, 32), 16)), run)
 except (OSError, EOFError) as error:
     sys.exit(f"lifecycle_magic: this container did not reach its kernel: {error}")
 sys.path.insert(0, guest)
 from lifecycle_magic.guest.attached_start import main
 sys.argv[1:] = [run]
-sys.exit(main(run, home))
+sys.exit(main(run, stream))
 """
 
 
@@ -110,7 +110,9 @@ def _container(launch: Launch, parts: ServiceParts) -> dict[str, Any]:
 def _program() -> str:
     """Return what a container runs that has nothing but its secret and the guest's objects."""
     future = "from __future__ import annotations\n"
-    modules = inspect.getsource(packed_files) + inspect.getsource(dial_home).replace(future, "")
+    modules = inspect.getsource(packed_files) + inspect.getsource(swarm_connection).replace(
+        future, ""
+    )
     return modules + _PRELUDE
 
 

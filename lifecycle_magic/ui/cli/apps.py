@@ -7,7 +7,7 @@ import contextlib
 from typing import TYPE_CHECKING
 
 from lifecycle_magic.exception import InvalidError, NotFoundError
-from lifecycle_magic.host.served import Served
+from lifecycle_magic.host.served_names import Served
 from lifecycle_magic.ui.cli import status
 from lifecycle_magic.ui.cli.deploy import stop
 from lifecycle_magic.ui.command_table import LOG_LINES
@@ -57,7 +57,7 @@ def run(given: argparse.Namespace) -> int:
 def _serving(name: str) -> list[Served]:
     """Return the living sessions that serve an app, or are a deployment, of this name."""
     from lifecycle_magic.host.paths import state_root
-    from lifecycle_magic.host.served import living
+    from lifecycle_magic.host.served_names import living
 
     return [one for one in living(state_root()) if name == one.deployment or name in one.names]
 

@@ -88,7 +88,7 @@ def _deployments() -> Iterable[str]:
 
 def _apps() -> Iterable[str]:
     from lifecycle_magic.host.paths import state_root
-    from lifecycle_magic.host.served import living
+    from lifecycle_magic.host.served_names import living
 
     return {name for one in living(state_root()) for name in (*one.names, one.deployment) if name}
 

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from lifecycle_magic.app import App
 from lifecycle_magic.exception import InvalidError
-from lifecycle_magic.host.served import Served, living
+from lifecycle_magic.host.served_names import Served, living
 from lifecycle_magic.services.service import Service
 from lifecycle_magic.session import session
 from lifecycle_magic.spec.class_spec import ClassSpec

@@ -13,7 +13,7 @@ from lifecycle_magic.callers.dict_handle import Dict
 from lifecycle_magic.callers.object_calls import Answer, Request, other_session
 from lifecycle_magic.callers.queue_handle import Queue
 from lifecycle_magic.exception import Error, InvalidError, NotFoundError
-from lifecycle_magic.host.served import Served, living, newest
+from lifecycle_magic.host.served_names import Served, living, newest
 from lifecycle_magic.ui.cli.as_json import print_json
 from lifecycle_magic.ui.panel.text import Table, plain
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from lifecycle_magic.exception import InvalidError
 from lifecycle_magic.ui.export.decorator import app_name, decorator, literal
-from lifecycle_magic.ui.export.needed import SET_UP, needed
+from lifecycle_magic.ui.export.dependencies import SET_UP, needed
 from lifecycle_magic.ui.export.statements import Cell, Statement, read
 
 __all__ = ["classes_of", "script"]

@@ -18,7 +18,7 @@ from types import TracebackType
 from typing import IO, TYPE_CHECKING, Any, Protocol
 
 from lifecycle_magic.lifecycle.states import Event, with_class
-from lifecycle_magic.services.edits import Change, headline
+from lifecycle_magic.services.deployment_changes import Change, headline
 from lifecycle_magic.ui.deployment import (
     Address,
     DeploymentProgress,

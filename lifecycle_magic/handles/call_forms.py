@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from lifecycle_magic.handles.methods import Method
     from lifecycle_magic.pool.pool import Pool
 
-__all__ = ["MethodWay", "Remote", "SignedCall"]
+__all__ = ["CallForm", "Remote", "SignedCall"]
 
 
 class SignedCall(functools.partial[Any]):
@@ -59,7 +59,7 @@ def _help(summary: str, method: Method) -> str:
     return f"{summary}\n\n{method.__doc__ or ''}".rstrip()
 
 
-class MethodWay(CallWithAio):
+class CallForm(CallWithAio):
     """One way to call a method.
 
     Help and completion show the user's own signature and docstring under ``summary``, a sentence
@@ -97,9 +97,9 @@ class MethodWay(CallWithAio):
         return _help(self._summary, self._method)
 
 
-class Remote(MethodWay):  # noqa: D101 - its docstring is the property of `MethodWay`
+class Remote(CallForm):  # noqa: D101 - its docstring is the property of `CallForm`
     # ``.remote``. For a plain ``def`` method it directly calls the pool that it found last.
-    __doc__ = MethodWay.__dict__["__doc__"]  # otherwise it would be None here
+    __doc__ = CallForm.__dict__["__doc__"]  # otherwise it would be None here
 
     __slots__ = ("_declared", "_name", "_pool")
 

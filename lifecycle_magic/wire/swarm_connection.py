@@ -13,7 +13,7 @@ import ssl
 import time
 from typing import Any
 
-__all__ = ["KERNEL_NAME", "TOKEN_BYTES", "connect_home", "read_from"]
+__all__ = ["KERNEL_NAME", "TOKEN_BYTES", "connect_to_kernel", "read_from"]
 
 KERNEL_NAME = "kernel.lifecycle-magic"
 """The name in the kernel's certificate: its address may change, and is looked up by nobody."""
@@ -25,7 +25,7 @@ DIAL_SECONDS = 15.0
 """Seconds in which the kernel has to answer: a machine's network may be up after its containers."""
 
 
-def connect_home(secret: str, folder: str) -> ssl.SSLSocket:
+def connect_to_kernel(secret: str, folder: str) -> ssl.SSLSocket:
     """Return the connection to the kernel, with the token sent. Raises `OSError`.
 
     ``secret`` is the path of the container's secret, a JSON object; ``folder`` is in memory, and

@@ -19,10 +19,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from lifecycle_magic.host import relay_lock
-from lifecycle_magic.wire.dial_home import TOKEN_BYTES
+from lifecycle_magic.wire.swarm_connection import TOKEN_BYTES
 from lifecycle_magic.wire.tls_stream import TlsStream
 
-__all__ = ["ExpectedContainer", "Home"]
+__all__ = ["ContainerPort", "ExpectedContainer"]
 
 HELLO_SECONDS = 10.0
 """Seconds from a connection to the end of its token."""
@@ -67,7 +67,7 @@ class _Newcomer:
         self.token = b""
 
 
-class Home:
+class ContainerPort:
     """The listener. ``on_connected`` gets who connected, with the connection.
 
     All methods belong to the thread of the loop.

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from lifecycle_magic.wire.surroundings import Zone
+from lifecycle_magic.wire.host_settings import Zone
 
 PROXIES = tuple(
     name

@@ -11,10 +11,10 @@ import os
 import sys
 from collections.abc import Mapping
 
-from lifecycle_magic.engines import surroundings
+from lifecycle_magic.engines import host_settings
 from lifecycle_magic.engines.base import Launch
 from lifecycle_magic.engines.docker.facts import Facts
-from lifecycle_magic.wire.surroundings import HOST, Account, Surroundings
+from lifecycle_magic.wire.host_settings import HOST, Account, HostSettings
 
 ROOTS = ("", "0", "root", "0:0", "root:root", "0:root", "root:0")
 """How an image's ``USER`` is written if it is root."""
@@ -32,25 +32,25 @@ def owns_files(launch: Launch, facts: Facts) -> bool:
 
 def of(
     launch: Launch, facts: Facts, user: str, env: Mapping[str, str], *, hook: bool
-) -> tuple[Surroundings, tuple[str, ...]]:
+) -> tuple[HostSettings, tuple[str, ...]]:
     """Return what the worker of ``launch`` takes over, and what the card has to say of it.
 
     ``user`` is the image's ``USER``, ``env`` what the class sets; ``hook`` is for a build hook.
     """
     notices: list[str] = []
     account = _account(launch, facts, user, notices, hook=hook)
-    proxies = {} if launch.block_network else surroundings.proxies(os.environ)
+    proxies = {} if launch.block_network else host_settings.proxies(os.environ)
     notices += _loopback(proxies)
     files = [mount.path for mount in launch.mounts if mount.volume.kind != "path"]
-    around = Surroundings(
-        env=proxies | surroundings.breakpoints(os.environ),
+    settings = HostSettings(
+        env=proxies | host_settings.breakpoints(os.environ),
         # Another user has to read what a build hook leaves in the image.
-        umask=None if hook and user not in ROOTS else surroundings.umask(),
-        zone=surroundings.zone(os.environ, env.get("TZ")),
+        umask=None if hook and user not in ROOTS else host_settings.umask(),
+        zone=host_settings.zone(os.environ, env.get("TZ")),
         account=account,
         folders=tuple(files),
     )
-    return around, tuple(notices)
+    return settings, tuple(notices)
 
 
 def of_build() -> tuple[dict[str, str], list[str]]:
@@ -61,17 +61,17 @@ def of_build() -> tuple[dict[str, str], list[str]]:
     """
     found: dict[str, str] = {}
     notices = []
-    for name, value in surroundings.proxies(os.environ).items():
+    for name, value in host_settings.proxies(os.environ).items():
         if name.lower() == "all_proxy":
             continue  # not predefined: it would stay in the image's history
         if name.lower() == "no_proxy":
             found[name] = value
-        elif surroundings.has_password(value):
+        elif host_settings.has_password(value):
             notices.append(
                 f"{name} holds a password and is not given to this command: the engine would show "
                 "it. Fix: set one without a password, or do the step in a @build hook"
             )
-        elif not surroundings.on_loopback(value):
+        elif not host_settings.on_loopback(value):
             found[name] = value
     return found, notices
 
@@ -103,7 +103,7 @@ def _login() -> str:
 
 def _loopback(proxies: Mapping[str, str]) -> list[str]:
     """Report proxies that listen where no container reaches them."""
-    names = [name for name, value in proxies.items() if surroundings.on_loopback(value)]
+    names = [name for name, value in proxies.items() if host_settings.on_loopback(value)]
     names = [name for name in names if name.lower() != "no_proxy"]
     if not names:
         return []

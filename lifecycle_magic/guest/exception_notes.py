@@ -17,7 +17,7 @@ from typing import Any
 from lifecycle_magic.guest import memory
 from lifecycle_magic.guest.output import lane_here
 from lifecycle_magic.wire import descriptors
-from lifecycle_magic.wire.surroundings import HOST
+from lifecycle_magic.wire.host_settings import HOST
 
 _NEARLY_FULL = 0.02  # fraction of the file system that is free
 _MOST = 50  # exceptions of one chain that are examined

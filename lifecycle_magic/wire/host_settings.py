@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-__all__ = ["HOST", "MODULES", "Account", "Surroundings", "Zone"]
+__all__ = ["HOST", "MODULES", "Account", "HostSettings", "Zone"]
 
 MODULES = "modules"
 """Name of the folder, in the run folder, of the modules that travel with a class."""
@@ -40,7 +40,7 @@ class Account(NamedTuple):
     hook: bool = False
 
 
-class Surroundings(NamedTuple):
+class HostSettings(NamedTuple):
     """The settings that a worker takes over.
 
     ``umask`` and ``zone`` are None where they are unknown.
@@ -58,4 +58,4 @@ class Surroundings(NamedTuple):
     def __repr__(self) -> str:
         """Show only the names of variables: the value of a proxy variable may hold a password."""
         names = ", ".join(sorted(self.env))
-        return f"Surroundings(env=({names}), umask={self.umask}, account={self.account})"
+        return f"HostSettings(env=({names}), umask={self.umask}, account={self.account})"

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 from lifecycle_magic.exception import EngineError
 
-__all__ = ["HomeAddress", "home_address"]
+__all__ = ["KernelAddress", "kernel_address"]
 
 VARIABLE = "LIFECYCLE_MAGIC_ADDRESS"
 _FIX = (
@@ -22,7 +22,7 @@ _FIX = (
 
 
 @dataclass(frozen=True)
-class HomeAddress:
+class KernelAddress:
     """What containers connect to, and where the kernel listens: ``listen`` is empty for every
     address of this machine, and ``port`` 0 for any free port.
     """
@@ -32,7 +32,7 @@ class HomeAddress:
     listen: str
 
 
-def home_address(url: str, node: str) -> HomeAddress:
+def kernel_address(url: str, node: str) -> KernelAddress:
     """Return the address: that of ``LIFECYCLE_MAGIC_ADDRESS``, otherwise of the route to a manager.
 
     ``url`` is where the manager's engine answers, ``node`` the address that it has in the swarm.
@@ -50,19 +50,19 @@ def home_address(url: str, node: str) -> HomeAddress:
         raise EngineError(
             f"no address of this machine is known that the swarm's nodes reach: {reason}. {_FIX}"
         )
-    return HomeAddress(found, 0, found)
+    return KernelAddress(found, 0, found)
 
 
-def _given(text: str) -> HomeAddress:
+def _given(text: str) -> KernelAddress:
     match = re.fullmatch(r"(?:\[([0-9a-fA-F:.]+)\]|([^:\s]+))(?::(\d{1,5}))?", text)
     if match is None and ":" in text:
         with contextlib.suppress(ValueError):
             ipaddress.IPv6Address(text)
-            return HomeAddress(text, 0, _own(text))
+            return KernelAddress(text, 0, _own(text))
     if match is None or int(match[3] or 0) > 65535:
         raise EngineError(f"{VARIABLE}={text!r} is no address. {_FIX}")
     host = match[1] or match[2]
-    return HomeAddress(host, int(match[3] or 0), _own(host))
+    return KernelAddress(host, int(match[3] or 0), _own(host))
 
 
 def _own(host: str) -> str:

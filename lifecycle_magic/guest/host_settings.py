@@ -8,31 +8,31 @@ from __future__ import annotations
 import os
 import time
 
-from lifecycle_magic.wire.surroundings import Surroundings, Zone
+from lifecycle_magic.wire.host_settings import HostSettings, Zone
 
 _ZONES = "/usr/share/zoneinfo"
 _LOCALTIME = "/etc/localtime"
 
 
-def apply(around: Surroundings, run: str) -> None:
-    """Apply the settings ``around`` to this process. ``run`` is the run folder.
+def apply(settings: HostSettings, run: str) -> None:
+    """Apply the settings ``settings`` to this process. ``run`` is the run folder.
 
     Variables that the image or the class sets override the kernel's environment. Raises
     `StartError` for a user that the image does not have.
     """
-    account = around.account
-    for name, value in around.env.items():
+    account = settings.account
+    for name, value in settings.env.items():
         os.environ.setdefault(name, value)
-    if around.zone is not None:
+    if settings.zone is not None:
         # The files of a build hook become a layer of the image, whose key does not cover the zone.
         in_hook = account is not None and account.hook
-        _set_zone(around.zone, run if in_hook else None)
-    if around.umask is not None:
-        os.umask(around.umask)
+        _set_zone(settings.zone, run if in_hook else None)
+    if settings.umask is not None:
+        os.umask(settings.umask)
     if account is not None:
         from lifecycle_magic.guest import user_account as accounts
 
-        accounts.switch_user(account, around.folders)
+        accounts.switch_user(account, settings.folders)
 
 
 def _set_zone(zone: Zone, folder: str | None) -> None:
