@@ -61,6 +61,7 @@ soak: install ## run the tests that repeat with their full counts: programs, edi
 		tests/faults/test_named_moments.py tests/engine/test_resources.py -q $(ARGS)
 	@LIFECYCLE_MAGIC_ROOTLESS=all LIFECYCLE_MAGIC_CUTS=20 \
 		$(BIN)/pytest tests/engine/test_rootless.py tests/engine/test_far_engines.py -q $(ARGS)
+	@LIFECYCLE_MAGIC_POOL_EXAMPLES=500 $(BIN)/pytest tests/unit/test_pool_properties.py -q $(ARGS)
 	@LIFECYCLE_MAGIC_GUIDES=full $(BIN)/pytest tests/kernel/test_guide_notebooks.py -q $(ARGS)
 	@LIFECYCLE_MAGIC_SWARM_LOSSES=1 $(BIN)/pytest tests/engine/test_swarm.py -q $(ARGS)
 

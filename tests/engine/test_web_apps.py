@@ -17,19 +17,12 @@ from typing import Any
 import httpx
 import hypothesis
 import pytest
-import schemathesis
 import websockets.exceptions
 import websockets.sync.client
 from engine.inside import notes
 from engine.web import Street, free_port, printed_until
 from fastapi import FastAPI, HTTPException, Query, Request
 from pydantic import BaseModel
-from schemathesis.checks import (
-    content_type_conformance,
-    not_a_server_error,
-    response_schema_conformance,
-    status_code_conformance,
-)
 
 import lifecycle_magic as lm
 from lifecycle_magic.session import session
@@ -297,6 +290,15 @@ def test_behind_a_prefix_an_application_knows_it(apps: Any, street: Street) -> N
 
 
 def test_an_application_keeps_what_its_schema_promises(apps: Any) -> None:
+    # The import takes a second, which no test that is only collected should cost.
+    import schemathesis
+    from schemathesis.checks import (
+        content_type_conformance,
+        not_a_server_error,
+        response_schema_conformance,
+        status_code_conformance,
+    )
+
     schema = schemathesis.openapi.from_url(apps.api.web_url + "/openapi.json")
     checked = []
     for found in schema.get_all_operations():
@@ -312,7 +314,7 @@ def test_an_application_keeps_what_its_schema_promises(apps: Any) -> None:
             suppress_health_check=list(hypothesis.HealthCheck),
         )
         @hypothesis.given(case=operation.as_strategy())
-        def check(case: schemathesis.Case) -> None:
+        def check(case: Any) -> None:
             case.call_and_validate(
                 checks=[
                     not_a_server_error,

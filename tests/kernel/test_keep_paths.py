@@ -14,8 +14,6 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import nbclient
-import nbformat
 import pytest
 from kernel.harness import (
     Diary,
@@ -103,6 +101,9 @@ def descendants_killed_by_parent_pid(life: Life) -> None:
 
 
 def nbclient_at_the_end_of_the_notebook(life: Life) -> None:
+    import nbclient  # takes a second, which no test that is only collected should cost
+    import nbformat
+
     cells = [
         "%load_ext lifecycle_magic",
         NOTEBOOK.format(name=life.engine),

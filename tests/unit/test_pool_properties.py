@@ -4,6 +4,8 @@ Hypothesis chooses events and their order as a plain list of steps: maps start, 
 are abandoned; calls are made; containers are killed, completely or only the worker, exit while they
 start, exit as in a scale-down, or are ended from outside. The guest, the pool and all parts between
 them are real; see `fakes.forked`.
+
+``LIFECYCLE_MAGIC_POOL_EXAMPLES`` says how many lists of steps are tried.
 """
 
 from __future__ import annotations
@@ -29,6 +31,8 @@ from lifecycle_magic.container.container import Container
 from lifecycle_magic.container.endings import Ending, EndKind
 from lifecycle_magic.exception import ContainerDied, StartError
 from lifecycle_magic.lifecycle.states import WARM_STATES
+
+EXAMPLES = int(os.environ.get("LIFECYCLE_MAGIC_POOL_EXAMPLES", 25))
 
 
 class Arrives:
@@ -303,7 +307,7 @@ STEPS = st.one_of(
 def test_every_input_is_answered_once_whatever_happens(engine: ForkEngine, retries: int) -> None:
     """Without retries nothing begins twice; with them, nothing but the method's own fails."""
 
-    @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck))
     @given(
         containers=st.integers(1, 3),
         two=st.booleans(),
