@@ -29,7 +29,7 @@ from lifecycle_magic.host.owner import Owner
 from lifecycle_magic.lifecycle.history import History, HistoryEntry
 from lifecycle_magic.lifecycle.report import Report
 from lifecycle_magic.session import session
-from lifecycle_magic.ui import doctor
+from lifecycle_magic.ui import machine_checks
 from lifecycle_magic.ui.panel import history_text, snapshot
 
 DEAD = Owner(1, "never", "another boot")
@@ -155,7 +155,7 @@ def test_bad_folders_keep_no_other_from_the_history_and_from_ps(state_dir: Path)
     assert f"lm-{mark}-good" in rows
     for one in snapshot.run_folders(state_dir):
         one.log(10)
-    assert doctor._state(state_dir).verdict == "ok"
+    assert machine_checks.state_folder(state_dir).verdict == "ok"
     found = swept(*(f"lm-{mark}-{n}" for n in range(len(SPOILED))), f"lm-{mark}-good")
     assert len(found) == len(SPOILED) + 1
     assert found[f"lm-{mark}-good"].state == "exited"
@@ -174,7 +174,7 @@ def test_a_damaged_card_is_told_by_doctor_and_stops_nothing(kind: str, state_dir
     bad, good = left(folder, f"lm-{mark}-1"), left(folder, f"lm-{mark}-2")
     ContainerRecord.path(bad).unlink()
     SPOILED[kind](ContainerRecord.path(bad))
-    assert str(ContainerRecord.path(bad)) in doctor._sessions(state_dir).details
+    assert str(ContainerRecord.path(bad)) in machine_checks.sessions(state_dir).details
     assert [one.path for one in snapshot.run_folders(state_dir) if mark in one.container] == [good]
     found = swept(bad.name, good.name)
     assert {name: one.state for name, one in found.items()} == {

@@ -18,7 +18,7 @@ from conftest import missing
 from lifecycle_magic.exception import EngineError
 from lifecycle_magic.host import paths
 from lifecycle_magic.host.safe_folder import open_safely
-from lifecycle_magic.ui import doctor
+from lifecycle_magic.ui import machine_checks
 
 
 @pytest.fixture
@@ -132,14 +132,14 @@ def test_a_parent_of_a_group_with_other_members_is_a_warning(place: Path, strang
     [warning] = open_safely(place / "group/state")
     assert f"{place}/group, in which" in warning
     assert f"Fix: chmod g-w {place}/group" in warning
-    assert doctor._state(place / "group/state").verdict == "warn"
+    assert machine_checks.state_folder(place / "group/state").verdict == "warn"
 
 
 def test_a_file_in_the_way_is_a_sentence_in_the_error_and_in_doctor(place: Path) -> None:
     (place / "state").touch()
     assert f"{place}/state is not a folder. Fix: " in refusal(place / "state")
     assert f"{place}/state is not a folder" in refusal(place / "state/lifecycle_magic")
-    found = doctor._state(place / "state")
+    found = machine_checks.state_folder(place / "state")
     assert (found.verdict, "is not a folder" in found.details) == ("fail", True)
     assert found.fix.startswith("export LIFECYCLE_MAGIC_STATE=")
 
@@ -180,7 +180,7 @@ def test_a_disk_that_can_t_be_written_is_a_sentence(place: Path, options: str) -
         assert told.stderr.startswith("lifecycle-magic: ")
         assert "Traceback" not in told.stderr
         assert "Fix: " in told.stderr or "Fix: " in told.stderr
-        found = [doctor._state(place), doctor._disk(place)]
+        found = [machine_checks.state_folder(place), machine_checks.disk(place)]
         assert "fail" in {one.verdict for one in found}
 
 

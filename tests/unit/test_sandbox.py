@@ -10,7 +10,7 @@ import pytest
 from lifecycle_magic.engines.process import sandbox
 from lifecycle_magic.engines.process.sandbox import Bind, Sandbox, command_line
 from lifecycle_magic.gpus.device import Gpu
-from lifecycle_magic.ui import doctor
+from lifecycle_magic.ui import machine_checks
 
 
 def _box(**changes: object) -> Sandbox:
@@ -158,9 +158,9 @@ def test_doctor_distinguishes_a_missing_and_a_forbidden_bubblewrap(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert "install bubblewrap" in doctor._sandbox().fix
+    assert "install bubblewrap" in machine_checks.sandbox().fix
     _forbidden(tmp_path)
-    found = doctor._sandbox()
+    found = machine_checks.sandbox()
     assert found.verdict == "warn"
     assert "install" not in found.fix
     assert "permit" in found.fix

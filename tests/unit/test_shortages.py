@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from lifecycle_magic.session import shortages
-from lifecycle_magic.ui import doctor
+from lifecycle_magic.ui import machine_checks
 
 
 def filesystem(path: Path, **changes: int) -> os.statvfs_result:
@@ -42,7 +42,7 @@ def test_a_state_folder_that_takes_no_files_is_named(
     assert told in warning
     assert str(tmp_path) in warning
     assert "Fix: " in warning
-    found = doctor._state(tmp_path)
+    found = machine_checks.state_folder(tmp_path)
     assert (found.verdict, told in found.details) == ("fail", True)
     assert found.fix
 
@@ -52,7 +52,7 @@ def test_little_shared_memory_is_a_warning(tmp_path: Path, monkeypatch: pytest.M
     changed = filesystem(tmp_path, f_bavail=5, f_frsize=1 << 20)
     monkeypatch.setattr(os, "statvfs", lambda path: changed)
     assert "5 MiB free" in shortages.shared_memory()
-    assert doctor._shared_memory().verdict == "warn"
+    assert machine_checks.shared_memory().verdict == "warn"
 
 
 LOADING = """
@@ -62,8 +62,8 @@ LOADING = """
     shell = InteractiveShell.instance()
     shell.run_line_magic("load_ext", "lifecycle_magic")
     shell.run_line_magic("reload_ext", "lifecycle_magic")
-    from lifecycle_magic.ui import doctor
-    print(doctor._open_files())
+    from lifecycle_magic.ui import machine_checks
+    print(machine_checks.open_files())
 """
 
 
