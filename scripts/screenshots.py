@@ -16,9 +16,9 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
-from browser.lab import FLAGS, Lab, Notebook, dress, lab  # noqa: E402
+from browser.lab import FLAGS, Lab, Notebook, dress, lab, opened  # noqa: E402
 from engine.pages import blocks  # noqa: E402
-from playwright.sync_api import Browser, expect, sync_playwright  # noqa: E402
+from playwright.sync_api import Page, expect, sync_playwright  # noqa: E402
 
 SCALE = 1.5
 
@@ -114,21 +114,16 @@ def main() -> None:
     folder = Path(tempfile.mkdtemp(prefix="lm-shots-"))
     with lab(folder, "docker") as server, sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium, args=FLAGS)
-        take_first_cells(server, browser, out)
-        take(server, browser, out)
+        for take in (take_first_cells, take_panel):
+            with opened(server, browser, SCALE) as page:
+                take(server, page, out)
         browser.close()
 
 
-def take_first_cells(server: Lab, browser: Browser, out: Path) -> None:
+def take_first_cells(server: Lab, page: Page, out: Path) -> None:
     """Run the cells of docs/guides/first.md up to the edited one, and take them."""
     cells = [block.code for block in blocks(ROOT / "docs" / "guides" / "first.md")]
     cells = [cell for cell in cells if not cell.startswith(("pip ", "%lifecycle "))]
-    window = browser.new_context(device_scale_factor=SCALE)
-    window.set_default_timeout(90_000)
-    page = window.new_page()
-    page.goto(f"{server.url}/lab?token={server.token}&reset")
-    page.wait_for_function("() => Boolean(window.jupyterapp)")
-    page.evaluate("async () => { await window.jupyterapp.restored; }")
     dress(page, width=900)
     book = Notebook(server, page, cells)
     for number, cell in enumerate(cells):
@@ -154,17 +149,10 @@ def take_first_cells(server: Lab, browser: Browser, out: Path) -> None:
         height = end["y"] + end["height"] - top["y"]
         page.screenshot(path=out / f"first-{theme}.png", clip={**top, "height": height})
     book.close()
-    window.close()
 
 
-def take(server: Lab, browser: Browser, out: Path) -> None:
+def take_panel(server: Lab, page: Page, out: Path) -> None:
     """Run everything that the pictures show, and take them."""
-    window = browser.new_context(device_scale_factor=SCALE)
-    window.set_default_timeout(90_000)
-    page = window.new_page()
-    page.goto(f"{server.url}/lab?token={server.token}&reset")
-    page.wait_for_function("() => Boolean(window.jupyterapp)")
-    page.evaluate("async () => { await window.jupyterapp.restored; }")
     dress(page, width=1100)
     book = Notebook(server, page, [PANEL, EMBEDDER, RANKER, DIES, WORK, INDEXER])
     panel = book.panel
@@ -192,7 +180,6 @@ def take(server: Lab, browser: Browser, out: Path) -> None:
     panel.get_by_role("button", name="Stop Indexer", exact=True).click()
     panel.get_by_role("alertdialog").get_by_role("button").first.click()
     book.close()
-    window.close()
 
 
 if __name__ == "__main__":

@@ -260,9 +260,11 @@ def lab(folder: Path, engine: str) -> Iterator[Lab]:
 
 
 @contextlib.contextmanager
-def opened(lab: Lab, browser: Browser) -> Iterator[Page]:
-    """JupyterLab in a page of the browser."""
-    window = browser.new_context()
+def opened(lab: Lab, browser: Browser, scale: float = 1.0) -> Iterator[Page]:
+    """JupyterLab in a page of the browser, with ``scale`` pixels of a picture for each of its
+    own.
+    """
+    window = browser.new_context(device_scale_factor=scale)
     window.set_default_timeout(PATIENCE)
     page = window.new_page()
     page.goto(f"{lab.url}/lab?token={lab.token}&reset")

@@ -5,12 +5,11 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
-from kernel.harness import kernel_environment, path_without_bwrap, wait_for
+from kernel.harness import path_without_bwrap, wait_for
+from kernel.notebook_file import run_notebook, shown_by
 
-NOTEBOOK = Path(__file__).parents[2] / "notebooks" / "quickstart.ipynb"
 SERVED = 360 + 200 * 5 + 5  # the held-out images, the timed calls, and those after the edit
 
 pytestmark = [
@@ -86,31 +85,13 @@ def runs(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 
 
 def _execute(folder: Path, environment: dict[str, str]) -> Run:
-    import nbclient  # takes a second, which no test that is only collected should cost
-    import nbformat
-
-    notebook = nbformat.read(NOTEBOOK, as_version=4)
-    client = nbclient.NotebookClient(
-        notebook,
-        timeout=300,
-        kernel_name="python3",
-        resources={"metadata": {"path": str(folder)}},
-    )
-    tmp = folder / "tmp"
-    tmp.mkdir(exist_ok=True)
-    client.execute(env={**kernel_environment(tmp), **environment})
+    notebook = run_notebook("quickstart", folder, **environment)
     cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
     outputs = [output for cell in cells for output in cell.outputs]
     return Run(
-        printed=tuple("".join(map(_text, cell.outputs)) for cell in cells),
+        printed=tuple(shown_by(cell) for cell in cells),
         pictures=sum("image/png" in output.get("data", {}) for output in outputs),
     )
-
-
-def _text(output: Any) -> str:
-    if output.output_type == "stream":
-        return str(output.text)
-    return str(output.get("data", {}).get("text/plain", "")) + "\n"
 
 
 def test_the_classifier_reads_held_out_digits(runs: Runs) -> None:

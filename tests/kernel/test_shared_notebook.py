@@ -8,36 +8,21 @@ import sys
 from pathlib import Path
 
 import pytest
-from kernel.harness import kernel_environment
-
-NOTEBOOK = Path(__file__).parents[2] / "notebooks" / "shared.ipynb"
+from kernel.notebook_file import NOTEBOOKS, run_notebook, shown_text
 
 pytestmark = [pytest.mark.kernel, pytest.mark.process, pytest.mark.timeout(400)]
 
 
 def executed(folder: Path) -> str:
     """Run the notebook in a kernel of its own, and return what its cells show."""
-    import nbclient  # takes a second, which no test that is only collected should cost
-    import nbformat
-
-    notebook = nbformat.read(NOTEBOOK, as_version=4)
-    client = nbclient.NotebookClient(
-        notebook,
-        timeout=300,
-        kernel_name="python3",
-        resources={"metadata": {"path": str(folder)}},
-    )
-    named = {"LIFECYCLE_MAGIC_ENGINE": "process", "JPY_SESSION_NAME": str(NOTEBOOK)}
-    client.execute(env={**kernel_environment(folder / "tmp"), **named})
-    return "\n".join(
-        output.get("text") or output.get("data", {}).get("text/plain", "")
-        for cell in notebook.cells
-        for output in cell.get("outputs", ())
-    )
+    named = {
+        "LIFECYCLE_MAGIC_ENGINE": "process",
+        "JPY_SESSION_NAME": str(NOTEBOOKS / "shared.ipynb"),
+    }
+    return shown_text(run_notebook("shared", folder, **named))
 
 
 def test_the_next_kernel_goes_on_where_the_one_before_was(tmp_path: Path, need_bwrap: str) -> None:
-    (tmp_path / "tmp").mkdir()
     first, second = executed(tmp_path), executed(tmp_path)
     for shown in (first, second):
         assert "168" in shown.splitlines()
