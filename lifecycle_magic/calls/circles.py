@@ -9,7 +9,9 @@ The state of several pools is read without holding their locks. All inputs of a 
 so what was read stays true; whatever moves meanwhile counts as not stuck.
 
 A circle may lead through other sessions. `graph` describes this session's part of it, which
-`lifecycle_magic.services.circle_watch` puts together with that of the others.
+`lifecycle_magic.services.circle_watch` puts together with that of the others. It also finds the
+circles that no call closes: a generator that runs ahead of its reader may wait for a call long
+before its reader waits for the next item.
 """
 
 from __future__ import annotations
@@ -30,7 +32,8 @@ if TYPE_CHECKING:
     from lifecycle_magic.pool.pool import Pool
 
 __all__ = ["Wait", "add", "add_foreign", "add_reader", "add_relayed", "find_queued", "graph"]
-__all__ += ["has_readers", "has_relayed", "remove", "remove_reader", "remove_relayed"]
+__all__ += ["has_readers", "has_relayed", "has_waiting_generators", "remove", "remove_reader"]
+__all__ += ["remove_relayed"]
 
 Wait = ForwardedCall | ForwardedItems
 
@@ -119,6 +122,12 @@ def has_readers() -> bool:
 def has_relayed() -> bool:
     """Return whether an input waits for a call of another session."""
     return bool(_relayed)
+
+
+def has_waiting_generators() -> bool:
+    """Return whether a generator that another input reads waits for a call."""
+    with _lock:
+        return any(isinstance(one, ForwardedItems) for one in _callers.values())
 
 
 def add_foreign(wait_id: str, wait: Wait) -> None:

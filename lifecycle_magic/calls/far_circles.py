@@ -64,10 +64,11 @@ class Circle(NamedTuple):
     @property
     def message(self) -> str:
         """The text of the error for the call."""
+        sessions = {pool.partition(":")[0] for pool in self.stuck}
+        through = ", through other sessions" if len(sessions) > 1 else ""
         return (
             f"{self.where} would wait forever: each call that {self.pool.name} can run at once "
-            f"({self.pool.capacity}) waits for another one ({' → '.join(self.path)}), through "
-            "other sessions. "
+            f"({self.pool.capacity}) waits for another one ({' → '.join(self.path)}){through}. "
             f"Fix: allow it one more container: max_containers={self.pool.most + 1}"
         )
 

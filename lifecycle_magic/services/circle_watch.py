@@ -1,8 +1,9 @@
 """Finds calls that wait for each other for ever through several sessions, and fails the newest one.
 
-A circle within a session is found when it closes (`lifecycle_magic.calls.circles`). No session sees
-a circle through another one, so those that have calls there, and calls that wait at a full pool
-here, ask once in a while.
+A circle within a session is found when a call closes it (`lifecycle_magic.calls.circles`). No
+session sees a circle through another one, so those that have calls there, and calls that wait at a
+full pool here, ask once in a while. So do those in which a generator that another input reads waits
+for a call: its reader may close the circle without a call.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ class CircleWatch:
         self._lock = threading.Lock()
 
     def start(self) -> None:
-        """Look from now on, until no input waits for another session."""
+        """Look from now on, until no input waits for another session, and no generator waits."""
         with self._lock:
             if self._is_due:
                 return
@@ -52,7 +53,7 @@ class CircleWatch:
     def _look(self) -> None:
         with self._lock:
             self._is_due = False
-        if not circles.has_relayed():
+        if not circles.has_relayed() and not circles.has_waiting_generators():
             return
         own = circles.graph(self._session)
         if not own.full and not circles.has_readers():  # no call of this session is to fail

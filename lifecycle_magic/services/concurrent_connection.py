@@ -204,6 +204,8 @@ class ConcurrentConnection(CallerConnection):
             if ask.form != SPAWN:
                 running.input.on_prompt = functools.partial(self._prompts.pass_on, ask.number)
                 circles.add(caller, running.input)
+                if isinstance(caller, ForwardedItems):
+                    self._session.circle_watch.start()
             if ask.wait and self._source.is_process:
                 circles.add_foreign(ask.wait, running.input)
         except BaseException as error:
@@ -353,6 +355,8 @@ class ConcurrentConnection(CallerConnection):
             self._session.circle_watch.start()
         if isinstance(running, RunningCall):
             running.origin.after = outputs
+            if isinstance(running.origin.caller, ForwardedItems):
+                self._session.circle_watch.start()
             try:
                 circles.add(running.origin.caller, running.input)
             except InvalidError as error:

@@ -6,6 +6,7 @@ The container's session passes them on and their answers back, as the bytes that
 from __future__ import annotations
 
 import os
+import threading
 import weakref
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -46,13 +47,14 @@ class RelayedCall:
         self._caller = caller = origin.caller
         self._is_awaited = ask.form in (REMOTE, ITEMS)
         self._is_read = ask.form == ITEMS and caller is not None
-        self._is_abandoned = False
         self._has_ended = False
         self._on_answer = on_answer
         self._on_error = on_error
         self._show = show
         self._used: PeerConnection | None = None
         self._number = 0
+        self._early: list[int] = []  # frames that came before there was a number
+        self._number_lock = threading.Lock()
         self.ends_with_caller = ask.form not in (SPAWN, COLLECT)
 
     def start(self, parts: list[object], listener: DeclarationListener) -> None:
@@ -68,14 +70,17 @@ class RelayedCall:
                 self.wait()
             ask = self._ask._replace(key=key)
             try:
-                self._number = used.start(ask, parts, self._receive, self._show)
+                number = used.start(ask, parts, self._receive, self._show)
             except SessionLeft:
                 continue
             except BaseException:
                 self._on_end()
                 raise
-            if self._is_abandoned:  # before it had a number
-                self.send(Kind.ABANDON)
+            # By now the first item may have arrived, and its reader may have asked for the next.
+            with self._number_lock:
+                self._number = number
+            for kind in self._early:
+                used.send(kind, number)
             return
 
     def wait(self) -> None:
@@ -112,12 +117,15 @@ class RelayedCall:
         """Pass on a frame about the call."""
         if kind == Kind.NEXT and not self._has_ended:
             self.wait()
-        if self._used is not None and self._number:
+        with self._number_lock:
+            if not self._number:
+                self._early.append(kind)
+                return
+        if self._used is not None:
             self._used.send(kind, self._number)
 
     def abandon(self) -> None:
         """Interrupt the method. No caller wants its answer."""
-        self._is_abandoned = True
         self.send(Kind.ABANDON)
         self._on_end()
 

@@ -86,6 +86,7 @@ class RunningItems:
         self._send_item = send_item
         self._end = end
         self._is_reading = False
+        self._is_abandoned = False
 
     def start(self) -> None:
         """Start the thread."""
@@ -96,6 +97,7 @@ class RunningItems:
 
     def abandon(self) -> None:
         """Close the generator, or interrupt it if its caller waits for an item."""
+        self._is_abandoned = True
         self.wanted.put(False)
         if self._is_reading:
             self.input.abandon()
@@ -106,6 +108,8 @@ class RunningItems:
         try:
             while self.wanted.get():
                 self._is_reading = True
+                if self._is_abandoned:  # before it could be seen that this thread reads
+                    break
                 item = next(items, None)
                 self._is_reading = False
                 if item is None:

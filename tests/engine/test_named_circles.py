@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +14,10 @@ from engine.work import Folder, Site, wait_for
 
 import lifecycle_magic as lm
 from lifecycle_magic.exception import InvalidError
+from lifecycle_magic.peers.connection import PeerConnection
 from lifecycle_magic.services import circle_watch
+from lifecycle_magic.services.relayed_calls import RelayedCall
+from lifecycle_magic.wire.nested import ITEMS
 
 pytestmark = pytest.mark.process
 
@@ -195,3 +199,24 @@ def test_a_long_wait_is_no_circle(site: Site, far: str, notes: Folder, looks: li
     assert not any(looks)
     notes.note("go")
     assert [one.get(timeout=60) for one in (call, queued, waiting)] == ["held", "held", "end"]
+
+
+def test_an_item_may_be_asked_for_before_the_call_has_its_number(
+    site: Site, far: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = threading.Event()
+    start, send = PeerConnection.start, RelayedCall.send
+
+    def late(self: PeerConnection, *given: Any) -> int:
+        number = start(self, *given)
+        if given[0].form == ITEMS:
+            assert asked.wait(60)  # its first item has arrived, and the next one is wanted
+        return number
+
+    def sent(self: RelayedCall, kind: int) -> None:
+        send(self, kind)
+        asked.set()
+
+    monkeypatch.setattr(PeerConnection, "start", late)
+    monkeypatch.setattr(RelayedCall, "send", sent)
+    assert Near(1).one.go_and_end.spawn(far).get(timeout=60) == [0, 1, 2]
