@@ -139,6 +139,7 @@ class SessionConnection:
         self.is_closed = False
         self.is_left = False  # the session takes no new calls
         self.descriptions: dict[str, Any] = {}  # of classes called by name, by key
+        self.changes = 0  # how often a class was declared again
         self._channel = channel
         self._numbers = itertools.count(1)
         self._id = os.urandom(4).hex()
@@ -296,6 +297,7 @@ class SessionConnection:
 
     def _on_changed(self) -> None:
         """React to another declaration of a class: descriptions may be outdated."""
+        self.changes += 1  # first: what is on its way to the descriptions is outdated, too
         self.descriptions.clear()
 
     def _on_ended(self) -> None:

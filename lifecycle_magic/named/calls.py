@@ -27,10 +27,14 @@ def describe(name: Name) -> tuple[SessionConnection, str, Description]:
         known: Description | None = used.descriptions.get(key)
         if known is not None:
             return used, key, known
+        changes = used.changes
         try:
-            found = used.descriptions[key] = _ask(used, key, name)
+            found = _ask(used, key, name)
         except SessionLeft:
             continue
+        used.descriptions[key] = found
+        if used.changes != changes:  # a class was declared again before it was kept
+            used.descriptions.pop(key, None)
         return used, key, found
 
 
