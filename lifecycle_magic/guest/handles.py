@@ -49,6 +49,8 @@ def own_of(plain: Any, key: str) -> Any:
 
     The keys of one declaration differ in what follows a question mark.
     """
+    if is_class(plain):
+        own_class.note_key(plain, key)
     invitation = session()[0]
     own = key if invitation is None else invitation.key
     if own == key or own.partition("?")[0] != key.partition("?")[0]:

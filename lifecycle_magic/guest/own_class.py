@@ -5,30 +5,44 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import weakref
+from collections.abc import Callable, Iterator, Mapping
+from types import FunctionType
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from lifecycle_magic.decorators.classes import CALL
+from lifecycle_magic.decorators.classes import CALL, is_class
 from lifecycle_magic.decorators.direct_call import DirectCall, attach
 from lifecycle_magic.decorators.hooks import NoContainers
 from lifecycle_magic.decorators.marks import marks_of
 from lifecycle_magic.decorators.parameters import parameters_of
 from lifecycle_magic.exception import InvalidError
+from lifecycle_magic.guest import own_methods
 from lifecycle_magic.guest.method_calls import CALL_METHODS, NO_ARGUMENTS, calls_of
+from lifecycle_magic.guest.own_methods import Address, OwnInit, OwnMethod
 from lifecycle_magic.guest.session_address import session
 
 if TYPE_CHECKING:
     from lifecycle_magic.guest.session_connection import CallTarget
 
-__all__ = ["CALL_MARKERS", "OwnCall", "RefusedCall", "own_classes", "set_own_class"]
+__all__ = ["CALL_MARKERS", "OwnCall", "RefusedCall", "note_key", "own_classes", "release"]
+__all__ += ["set_own_class"]
 
 own_classes: tuple[type, ...] = ()
 """The class of this container and its base classes, which are plain classes here."""
 
+_keys: weakref.WeakKeyDictionary[type, str] = weakref.WeakKeyDictionary()
+_replaced: list[tuple[type, str, FunctionType]] = []  # by descriptors, in the __dict__ of a class
 
-def set_own_class(cls: type) -> None:
-    """Make ``cls`` the class of this container."""
+
+def note_key(cls: type, key: str) -> None:
+    """Note the key by which the session finds a class that is, or may be, a base class here."""
+    _keys[cls] = key
+
+
+def set_own_class(cls: type, spaces: Mapping[str, Mapping[str, Any]]) -> None:
+    """Make ``cls`` the class of this container. ``spaces`` are the namespaces of its code."""
     global own_classes
+    release()
     own_classes = cls.__mro__[:-1]
     function = _function_of(cls)
     if function is not None:
@@ -36,19 +50,48 @@ def set_own_class(cls: type) -> None:
             vars(function)[way] = OwnCall(CALL, way)
         vars(function)["local"] = LocalCall(function)
         return
+    is_called = own_methods.names_any(CALL_METHODS, _functions(spaces))
     for owner in own_classes:
-        for name, value in vars(owner).items():
+        is_sure = owner is cls and not _takes_arguments(cls)
+        for name, value in list(vars(owner).items()):
             marks = None if isinstance(value, type) else marks_of(value)
             if marks is not None and marks.is_method and hasattr(value, "__dict__"):
                 attach(owner, name, value)
-                is_sure = owner is cls and not _takes_arguments(cls)
-                for way in CALL_METHODS:
-                    # A bound method has the attributes of its function.
-                    vars(value)[way] = (
-                        OwnCall(value.__name__, way)
-                        if is_sure
-                        else RefusedCall(f"{cls.__name__}.{value.__name__}", way)
-                    )
+                # A bound method has the attributes of its function.
+                if is_sure:
+                    vars(value).update({way: OwnCall(name, way) for way in CALL_METHODS})
+                    continue
+                ways = _Ways(f"{cls.__name__}.{name}", name)
+                vars(value).update(ways(None))
+                if is_called and type(value) is FunctionType:
+                    _replace(owner, name, value, OwnMethod(name, value, ways))
+        made = vars(owner).get("__init__")
+        if is_called and type(made) is FunctionType:
+            _replace(owner, "__init__", made, OwnInit(made))
+
+
+def release() -> None:
+    """Give the classes back the functions that `set_own_class` has replaced."""
+    while _replaced:
+        owner, name, function = _replaced.pop()
+        if isinstance(vars(owner).get(name), (OwnMethod, OwnInit)):
+            type.__setattr__(owner, name, function)
+
+
+def _replace(owner: type, name: str, function: FunctionType, descriptor: object) -> None:
+    _replaced.append((owner, name, function))
+    type.__setattr__(owner, name, descriptor)
+
+
+def _functions(spaces: Mapping[str, Mapping[str, Any]]) -> Iterator[FunctionType]:
+    """Yield the functions of the own classes, and those of the user's namespaces."""
+    found = [value for space in spaces.values() for value in list(space.values())]
+    classes = [*own_classes, *(one for one in found if is_class(one))]
+    found += [value for one in classes for value in vars(one).values()]
+    for value in found:
+        function = getattr(value, "__func__", value) if not is_class(value) else None
+        if type(function) is FunctionType:
+            yield function
 
 
 def _function_of(cls: type) -> Any:
@@ -78,11 +121,32 @@ def _takes_arguments(cls: type) -> bool:
     return code is None or code.co_argcount + code.co_kwonlyargcount > 1 or code.co_flags & 0x0C
 
 
+class _Ways:
+    """The call methods of the method ``name`` on instances whose addresses may differ."""
+
+    def __init__(self, where: str, name: str) -> None:
+        self._name = name
+        self._refused = {way: RefusedCall(where, way) for way in CALL_METHODS}
+
+    def __call__(self, address: Address | None) -> dict[str, Any]:
+        if address is None or not _key_of(address.cls):
+            return self._refused
+        return {way: InstanceCall(address, self._name, way) for way in CALL_METHODS}
+
+
+def _key_of(cls: type) -> str:
+    """Return the key of the container's own class, or of a base class; empty if there is none."""
+    if cls is not own_classes[0]:
+        return _keys.get(cls, "")
+    invitation = session()[0]
+    return invitation.key if invitation is not None else "?"  # the call reports that
+
+
 class RefusedCall:
     """A call method, such as ``remote``, found on an instance whose address is not known.
 
-    The instance may have been made with other arguments than the container's own one, or the
-    method is inherited. Calling it raises.
+    It may be an instance of a class that the session does not know, or one that was made before
+    it could be noted with which arguments. Calling it raises.
     """
 
     def __init__(self, where: str, method: str) -> None:
@@ -92,8 +156,8 @@ class RefusedCall:
     def __call__(self, *_: Any, **__: Any) -> NoReturn:
         name = self._where.rpartition(".")[2]
         raise InvalidError(
-            f"{self._where}.{self._way}(): inside its own container this is a plain method, which "
-            "does not say with which arguments its instance was made. "
+            f"{self._where}.{self._way}(): inside its own container this is a plain method, and it "
+            "is not known here which class and arguments its instance was made with. "
             f"Fix: pass a handle from the notebook and call handle.{name}.{self._way}(...), or "
             f"call self.{name}(...) here"
         )
@@ -137,7 +201,45 @@ class OwnCall:
         return self._find().aio
 
 
-CALL_MARKERS = (RefusedCall, OwnCall, LocalCall, NoContainers, DirectCall)
+class InstanceCall:
+    """A call method of an instance: the call goes to any container of its class and arguments."""
+
+    def __init__(self, address: Address, name: str, way: str) -> None:
+        self._address = address
+        self._name = name
+        self._way = way
+
+    def _find(self) -> Any:
+        cls, name = self._address.cls, self._name
+        where = f"{cls.__name__}().{name}"
+
+        def target() -> Target:
+            from lifecycle_magic.guest.session_connection import Target
+
+            return Target(_key_of(cls), _pickled(self._address), name, where)
+
+        function = getattr(cls, name)
+        return getattr(calls_of(target, where, function, marks_of(function)), self._way)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self._find()(*args, **kwargs)
+
+    @property
+    def aio(self) -> Any:
+        """The same for coroutines."""
+        return self._find().aio
+
+
+def _pickled(address: Address) -> bytes:
+    from lifecycle_magic.wire.pickling import dumps, dumps_by_value
+
+    if address.pickled:
+        return address.pickled
+    given, buffers = dumps((address.args, address.kwargs))
+    return dumps_by_value((address.args, address.kwargs)) if buffers else bytes(given)
+
+
+CALL_MARKERS = (RefusedCall, OwnCall, InstanceCall, LocalCall, NoContainers, DirectCall)
 """Types of the ``.remote`` and similar attributes on methods. They are not part of the user's
 code.
 """

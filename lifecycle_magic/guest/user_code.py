@@ -39,7 +39,7 @@ class UserCode:
         show_sources(found.sources)
         self.cls, self.declared = found.cls, data
         current = self
-        own_class.set_own_class(found.cls)
+        own_class.set_own_class(found.cls, self.spaces)
         return found.cls
 
     def swap(self, data: bytes) -> Callable[[], None]:
@@ -51,13 +51,18 @@ class UserCode:
         from lifecycle_magic.guest.hot_swap import merge
 
         before = self.declared
-        merged = merge.merge(self.cls, self.spaces, before, data)
-        show_sources(merged.sources)
-        own_class.set_own_class(self.cls)
+        own_class.release()
+        try:
+            merged = merge.merge(self.cls, self.spaces, before, data)
+            show_sources(merged.sources)
+        finally:
+            own_class.set_own_class(self.cls, self.spaces)
         self.declared = data
 
         def undo() -> None:
+            own_class.release()
             merged.undo()
+            own_class.set_own_class(self.cls, self.spaces)
             self.declared = before
 
         return undo
@@ -70,7 +75,7 @@ class _Spaces(dict[str, dict[str, Any]]):
 
     def get(self, name: str, default: Any = None) -> Any:
         found = super().get(name)
-        if found is None and name.isprintable() and not set(name) & {"#", "="}:
+        if found is None and name.isprintable() and not set(name) & {"#", "=", "@"}:
             found = self[name] = _module(name)
         return found if found is not None else default
 

@@ -27,6 +27,7 @@ from lifecycle_magic.decorators import current_call, parameters
 from lifecycle_magic.guest import (
     forks,
     modules,
+    own_methods,
     print_buffer,
     session_address,
     standard_input,
@@ -171,6 +172,8 @@ class Worker:
             self._check_ports(cls.__name__, setup.web)
             self._code_now = Adopted(setup.arguments, setup.key, setup.files)
             self.instance = parameters.instantiate(cls, args, kwargs)
+            address = own_methods.Address(cls, pickled=setup.arguments)
+            own_methods.note_address(self.instance, address)
             if setup.secrets:
                 from lifecycle_magic.guest import build_hook
 

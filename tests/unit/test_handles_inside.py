@@ -104,10 +104,10 @@ class Sized:
         return self.size
 
 
-def test_an_own_method_whose_instance_is_not_known_refuses_calls(engine: ForkEngine) -> None:
+def test_an_own_method_is_called_over_the_session(engine: ForkEngine) -> None:
     with (
-        Forked(engine, Sized, 1) as work,
-        pytest.raises(InvalidError, match=r"Sized.read.remote.*which arguments.*Fix: pass"),
+        Forked(engine, Sized, 1) as work,  # this engine has no session
+        pytest.raises(InvalidError, match="no connection to the session"),
     ):
         work.call.remote()
 
