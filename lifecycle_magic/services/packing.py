@@ -24,7 +24,7 @@ from lifecycle_magic.fingerprint.introspection import (
     asked_by,
     subclasses_of,
 )
-from lifecycle_magic.fingerprint.origin import is_installed_path
+from lifecycle_magic.fingerprint.origin import is_installed_path, is_ours
 from lifecycle_magic.fingerprint.string_names import names_by_string
 from lifecycle_magic.handles.function import HANDLES
 from lifecycle_magic.services import class_ids, shell_names
@@ -292,6 +292,8 @@ class _Packer(ByValue):
             is_modules = module is not None and vars(module) is space
             if is_modules and name != MAIN and name.partition(".")[0] in sys.stdlib_module_names:
                 known = definition_load.STDLIB + name
+            elif is_modules and name not in (MAIN, self._cls.__module__) and not is_ours(name):
+                known = definition_load.MODULE + name
             elif name in self._labels.values() or name not in (MAIN, self._cls.__module__):
                 known = f"{name}#{sum(one.startswith(name) for one in self._labels.values())}"
             self._labels[id(space)] = known

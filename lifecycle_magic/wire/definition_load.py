@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Callable, Mapping
 from contextlib import contextmanager
@@ -12,6 +13,9 @@ if TYPE_CHECKING:
 
 STDLIB = "="
 """Prefix for the name of a namespace that is a module of the standard library."""
+
+MODULE = "@"
+"""Prefix for the name of a namespace that is another module, if that can be imported here."""
 
 
 class DefinitionLoad:
@@ -75,9 +79,36 @@ def space_of(spaces: dict[str, dict[str, Any]], name: str) -> dict[str, Any]:
 
             found = vars(importlib.import_module(name[len(STDLIB) :]))
         else:
-            found = {"__name__": name.partition("#")[0], "__builtins__": __builtins__}
+            plain = name.removeprefix(MODULE).partition("#")[0]
+            found = _imported(plain) if name.startswith(MODULE) else None
+            if found is None:
+                found = {"__name__": plain, "__builtins__": __builtins__}
         spaces[name] = found
     return found
+
+
+def _imported(name: str) -> dict[str, Any] | None:
+    """Return the namespace of a module, None if it can't be imported here.
+
+    Functions that a module has made, such as a decorator's wrappers, share its state: what the
+    module's other functions see. Without it they get the values that travel with them.
+    """
+    import importlib
+
+    try:
+        return vars(importlib.import_module(name))
+    except Exception:  # it may need packages that this image does not have
+        return None
+
+
+def is_module(name: str, space: dict[str, Any]) -> bool:
+    """Return whether the namespace called ``name`` is that of an imported module, which has its
+    own values.
+    """
+    if not name.startswith(MODULE):
+        return False
+    module = sys.modules.get(name[len(MODULE) :])
+    return module is not None and vars(module) is space
 
 
 class _Current(threading.local):

@@ -59,10 +59,13 @@ def read(
         stream = io.BytesIO(data)
         unpickler = pickle.Unpickler(stream)
         while (found := _next(unpickler, stream)) is not None:
-            space, name, value = found
-            names[space, name] = value
+            label, name, value = found
+            space = definition_load.space_of(spaces, label)
+            if definition_load.is_module(label, space):
+                continue
+            names[label, name] = value
             if live_objects is None:
-                definition_load.space_of(spaces, space)[name] = value
+                space[name] = value
         cls, sources = unpickler.load()
     return NameTable(cls, spaces, names, sources, load.made, load.ids, load.states)
 
