@@ -20,6 +20,14 @@ __all__ = ["CodeReads", "Import", "read"]
 
 # Fillers for line breaks, caches and tracing. They do nothing.
 _FILLERS = frozenset({"NOP", "CACHE", "RESUME", "EXTENDED_ARG", "PRECALL", "NOT_TAKEN"})
+# Since Python 3.13 two loads or stores of one line are one instruction, and since 3.14 a load may
+# borrow what it loads. Neither says what the code does.
+_PAIRS = {
+    "LOAD_FAST_LOAD_FAST": ("LOAD_FAST", "LOAD_FAST"),
+    "LOAD_FAST_BORROW_LOAD_FAST_BORROW": ("LOAD_FAST", "LOAD_FAST"),
+    "STORE_FAST_LOAD_FAST": ("STORE_FAST", "LOAD_FAST"),
+    "STORE_FAST_STORE_FAST": ("STORE_FAST", "STORE_FAST"),
+}
 _GLOBAL_LOADS = frozenset({"LOAD_GLOBAL", "LOAD_NAME", "LOAD_FROM_DICT_OR_GLOBALS"})
 _ATTRIBUTE_LOADS = frozenset({"LOAD_ATTR", "LOAD_METHOD"})
 _ATTRIBUTE_WRITES = frozenset({"STORE_ATTR", "DELETE_ATTR"})
@@ -74,7 +82,7 @@ def _visit(code: CodeType, self_name: str | None, reads: CodeReads) -> list[Any]
     shown: list[Any] = []
     for index, step in enumerate(steps):
         if index not in skipped:
-            shown.append(_canonical_step(step, self_name, positions, reads))
+            shown += _canonical_steps(step, self_name, positions, reads)
         _record_reads(steps, index, code, self_name, reads)
     arguments = code.co_argcount + code.co_kwonlyargcount
     arguments += bool(code.co_flags & 0x4) + bool(code.co_flags & 0x8)
@@ -98,21 +106,31 @@ def _bookkeeping_steps(steps: list[dis.Instruction]) -> set[int]:
 
 
 def _positions(code: CodeType, steps: list[dis.Instruction]) -> dict[int, int]:
-    """Return, for each offset, the number of the next instruction that is kept."""
+    """Return, for each offset, the number of the next instruction that is kept. A pair is two."""
     found: dict[int, int] = {}
-    number = 0
-    offsets = [step.offset for step in steps]
+    index = number = 0
     for offset in range(0, len(code.co_code) + 2, 2):
-        while number < len(offsets) and offsets[number] < offset:
-            number += 1
+        while index < len(steps) and steps[index].offset < offset:
+            number += 2 if steps[index].opname in _PAIRS else 1
+            index += 1
         found[offset] = number
     return found
+
+
+def _canonical_steps(
+    step: dis.Instruction, self_name: str | None, positions: dict[int, int], reads: CodeReads
+) -> list[list[Any]]:
+    if step.opname in _PAIRS:
+        return [list(one) for one in zip(_PAIRS[step.opname], step.argval, strict=True)]
+    return [_canonical_step(step, self_name, positions, reads)]
 
 
 def _canonical_step(
     step: dis.Instruction, self_name: str | None, positions: dict[int, int], reads: CodeReads
 ) -> list[Any]:
     value: Any = step.argval
+    if step.opname == "LOAD_FAST_BORROW":
+        return ["LOAD_FAST", value]
     if step.opcode in dis.hasconst:
         if isinstance(value, CodeType):
             inner = self_name if self_name in value.co_freevars else None

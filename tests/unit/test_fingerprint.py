@@ -87,6 +87,9 @@ SAME = {
         "[\n            helper(i)\n            for i\n            in range(\n"
         "                self.size\n            )\n        ]",
     ),
+    "two locals that one line no longer reads together": edit(
+        "x * scale", "(\n        x\n        * scale\n    )"
+    ),
     "a docstring of the hook": edit("Load it.", "Load the table."),
     "no docstring of the hook": edit('        """Load it."""\n', ""),
     "a docstring where there was none": edit("def helper(x):", 'def helper(x):\n    "Help."'),
