@@ -18,7 +18,7 @@ from lifecycle_magic.decorators.parameters import parameters_of
 from lifecycle_magic.exception import InvalidError
 from lifecycle_magic.guest import own_methods
 from lifecycle_magic.guest.method_calls import CALL_METHODS, NO_ARGUMENTS, calls_of
-from lifecycle_magic.guest.own_methods import Address, OwnInit, OwnMethod
+from lifecycle_magic.guest.own_methods import InstanceAddress, OwnInit, OwnMethod
 from lifecycle_magic.guest.session_address import session
 
 if TYPE_CHECKING:
@@ -128,7 +128,7 @@ class _Ways:
         self._name = name
         self._refused = {way: RefusedCall(where, way) for way in CALL_METHODS}
 
-    def __call__(self, address: Address | None) -> dict[str, Any]:
+    def __call__(self, address: InstanceAddress | None) -> dict[str, Any]:
         if address is None or not _key_of(address.cls):
             return self._refused
         return {way: InstanceCall(address, self._name, way) for way in CALL_METHODS}
@@ -204,7 +204,7 @@ class OwnCall:
 class InstanceCall:
     """A call method of an instance: the call goes to any container of its class and arguments."""
 
-    def __init__(self, address: Address, name: str, way: str) -> None:
+    def __init__(self, address: InstanceAddress, name: str, way: str) -> None:
         self._address = address
         self._name = name
         self._way = way
@@ -213,10 +213,10 @@ class InstanceCall:
         cls, name = self._address.cls, self._name
         where = f"{cls.__name__}().{name}"
 
-        def target() -> Target:
-            from lifecycle_magic.guest.session_connection import Target
+        def target() -> CallTarget:
+            from lifecycle_magic.guest.session_connection import CallTarget
 
-            return Target(_key_of(cls), _pickled(self._address), name, where)
+            return CallTarget(_key_of(cls), _pickled(self._address), name, where)
 
         function = getattr(cls, name)
         return getattr(calls_of(target, where, function, marks_of(function)), self._way)
@@ -230,7 +230,7 @@ class InstanceCall:
         return self._find().aio
 
 
-def _pickled(address: Address) -> bytes:
+def _pickled(address: InstanceAddress) -> bytes:
     from lifecycle_magic.wire.pickling import dumps, dumps_by_value
 
     if address.pickled:

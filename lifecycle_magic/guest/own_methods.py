@@ -21,10 +21,10 @@ from typing import Any, NamedTuple
 
 from lifecycle_magic.decorators.parameters import parameters_of
 
-__all__ = ["Address", "OwnInit", "OwnMethod", "address_of", "names_any", "note_address"]
+__all__ = ["InstanceAddress", "OwnInit", "OwnMethod", "address_of", "names_any", "note_address"]
 
 
-class Address(NamedTuple):
+class InstanceAddress(NamedTuple):
     """The class and the constructor arguments of an instance: as they are, or ``pickled``."""
 
     cls: type
@@ -33,11 +33,11 @@ class Address(NamedTuple):
     pickled: bytes = b""
 
 
-_made: dict[int, tuple[weakref.ref[Any], Address]] = {}  # by the id() of an instance
+_made: dict[int, tuple[weakref.ref[Any], InstanceAddress]] = {}  # by the id() of an instance
 _lock = threading.RLock()
 
 
-def note_address(instance: Any, address: Address) -> None:
+def note_address(instance: Any, address: InstanceAddress) -> None:
     """Note what an instance was made with. One that can't be referred to weakly has no address."""
     number = id(instance)
     try:
@@ -47,14 +47,14 @@ def note_address(instance: Any, address: Address) -> None:
     _made[number] = reference, address
 
 
-def address_of(instance: Any) -> Address | None:
+def address_of(instance: Any) -> InstanceAddress | None:
     """Return the class and the arguments of an instance, None if they are not known."""
     cls: Any = type(instance)
     found = _made.get(id(instance))
     if found is not None and found[0]() is instance:
         return found[1]
     is_plain = cls.__new__ is object.__new__ and cls.__init__ is object.__init__
-    return Address(cls) if is_plain and not parameters_of(cls) else None
+    return InstanceAddress(cls) if is_plain and not parameters_of(cls) else None
 
 
 class OwnInit:
@@ -70,7 +70,7 @@ class OwnInit:
             return MethodType(self.function, instance)  # of a base class, or called once more
 
         def init(*args: Any, **kwargs: Any) -> None:
-            note_address(instance, Address(type(instance), args, kwargs))
+            note_address(instance, InstanceAddress(type(instance), args, kwargs))
             self.function(instance, *args, **kwargs)
 
         return init
@@ -83,7 +83,10 @@ class OwnMethod:
     """
 
     def __init__(
-        self, name: str, function: FunctionType, ways: Callable[[Address | None], dict[str, Any]]
+        self,
+        name: str,
+        function: FunctionType,
+        ways: Callable[[InstanceAddress | None], dict[str, Any]],
     ) -> None:
         self.name = name
         self.function = function

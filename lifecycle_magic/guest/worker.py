@@ -172,7 +172,7 @@ class Worker:
             self._check_ports(cls.__name__, setup.web)
             self._code_now = Adopted(setup.arguments, setup.key, setup.files)
             self.instance = parameters.instantiate(cls, args, kwargs)
-            address = own_methods.Address(cls, pickled=setup.arguments)
+            address = own_methods.InstanceAddress(cls, pickled=setup.arguments)
             own_methods.note_address(self.instance, address)
             if setup.secrets:
                 from lifecycle_magic.guest import build_hook
