@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from lifecycle_magic.exception import InvalidError
-from lifecycle_magic.ui.modal_check.script import NameUse, Script
+from lifecycle_magic.ui.modal_check.name_use import NameUse
+from lifecycle_magic.ui.modal_check.script import Script
 
 __all__ = ["CheckedFile", "check", "text"]
 

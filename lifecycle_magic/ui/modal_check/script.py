@@ -10,7 +10,7 @@ from __future__ import annotations
 import ast
 from collections import ChainMap
 from collections.abc import Iterable, MutableMapping
-from typing import Any, Literal, NamedTuple
+from typing import Any
 
 from lifecycle_magic.modal_api.table import find
 from lifecycle_magic.ui.modal_check import available
@@ -27,11 +27,10 @@ from lifecycle_magic.ui.modal_check.kinds import (
     module_of,
     refused_of,
 )
+from lifecycle_magic.ui.modal_check.name_use import UNKNOWN, Found, NameUse, instead_of
 from lifecycle_magic.ui.modal_check.values import is_default, refused_arguments
 
-__all__ = ["NameUse", "Script"]
-
-Found = Literal["runs", "renamed", "ignored", "refused", "unknown", "import"]
+__all__ = ["Script"]
 
 _RUN = ("runs", "renamed")
 
@@ -49,21 +48,6 @@ _HOOKS = {
     "__aexit__": "write @exit() above an async method of another name, without arguments",
 }
 """Methods that were hooks in Modal."""
-
-
-class NameUse(NamedTuple):
-    """One use of a name of Modal's: where, and what becomes of it.
-
-    ``cell`` is the number of a notebook's code cell. ``note`` is why the name does nothing, or
-    what to write instead.
-    """
-
-    line: int
-    column: int
-    name: str
-    verdict: Found
-    note: str = ""
-    cell: int | None = None
 
 
 class Script:
@@ -355,7 +339,7 @@ class Script:
             if where.rpartition(".")[2] not in _FREE and (
                 where in _OPTIONS or available.is_callable(where)
             ):
-                self._report(value, shown, "unknown", _UNKNOWN)
+                self._report(value, shown, "unknown", UNKNOWN)
         elif is_default(value, entry.owner):
             self._report(value, shown, "runs")
         else:
@@ -377,7 +361,7 @@ class Script:
         elif available.has_name(owner, name):
             self._report(node, f"{owner}.{name}", "runs")
         elif not name.startswith("_") and name != "*":
-            self._report(node, f"{owner}.{name}", "unknown", _instead(owner))
+            self._report(node, f"{owner}.{name}", "unknown", instead_of(owner))
 
     def _report(self, node: Any, name: str, verdict: Found, note: str = "") -> None:
         note = "" if verdict == "runs" else note
@@ -385,15 +369,6 @@ class Script:
         if isinstance(node, ast.Attribute):  # the name itself: a chain has many lines
             line, column = node.end_lineno or line, (node.end_col_offset or 0) - len(node.attr)
         self.uses.append(NameUse(line, column + 1, name, verdict, note, self._cell))
-
-
-_UNKNOWN = "it is not known here. Fix: remove it, or check its name"
-
-
-def _instead(owner: str) -> str:
-    from lifecycle_magic.modal_api.names import INSTEAD_OF_MODULE
-
-    return INSTEAD_OF_MODULE.get(owner.rpartition(".")[2], _UNKNOWN)
 
 
 def _inner(names: Names, arguments: ast.arguments) -> Names:
