@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import re
 import sys
 from collections.abc import Callable
@@ -35,6 +36,7 @@ class Model:
 
     @lm.method()
     def begin(self) -> None:
+        gc.disable()  # what it finalizes is of other calls
         sys.setprofile(traced(self.entered))
 
     @lm.method()
@@ -44,6 +46,7 @@ class Model:
     @lm.method()
     def end(self) -> list[str]:
         sys.setprofile(None)
+        gc.enable()
         return self.entered
 
 
@@ -61,11 +64,13 @@ def test_a_warm_call_enters_the_modules_of_the_page(site: Site) -> None:
     previous = sys.getprofile()
     for _ in range(3):
         model.predict.remote(1)
+    gc.disable()
     sys.setprofile(traced(entered))
     try:
         model.predict.remote(2)
     finally:
         sys.setprofile(previous)
+        gc.enable()
     model.begin.remote()
     for _ in range(3):
         model.predict.remote(3)
