@@ -9,7 +9,8 @@ unexport PYTHONDONTWRITEBYTECODE
 BIN := .venv/bin
 # Further arguments for pytest, the benchmarks or JupyterLab: make test ARGS="tests/unit -x"
 ARGS ?=
-# More workers than cores save little, and make JupyterLab and Chromium slow enough to fail.
+# .ci/run takes half as many again, because tests wait for a third of their time; beside other work that makes
+# JupyterLab and Chromium slow.
 WORKERS ?= $(shell nproc 2>/dev/null || echo 2)
 
 help: ## list the targets
