@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -25,21 +26,23 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 # Not for the whole session: Playwright runs an event loop on this thread, in which no later test
 # could run its own.
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")
 def browser(need_chromium: str) -> Iterator[Browser]:
+    # Without what tells the processes of a module's tests: Chromium starts some in each of them.
+    env = {name: value for name, value in os.environ.items() if name != "LIFECYCLE_MAGIC_STATE"}
     with sync_playwright() as playwright:
-        one = playwright.chromium.launch(executable_path=need_chromium, args=FLAGS)
+        one = playwright.chromium.launch(executable_path=need_chromium, args=FLAGS, env=env)
         yield one
         one.close()
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")
 def jupyterlab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     with lab(tmp_path_factory.mktemp("lab"), "process") as one:
         yield one
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")
 def page(jupyterlab: Lab, browser: Browser) -> Iterator[Page]:
     """One page for all tests: loading JupyterLab takes longer than most of them."""
     with opened(jupyterlab, browser) as one:
