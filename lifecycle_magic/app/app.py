@@ -26,7 +26,7 @@ from lifecycle_magic.modal_api.table import (
 )
 from lifecycle_magic.spec.app_defaults import with_defaults
 from lifecycle_magic.spec.old_options import old_concurrency
-from lifecycle_magic.spec.option_types import OptionTypes, takes_options
+from lifecycle_magic.spec.option_types import ModalOptionTypes, takes_options
 from lifecycle_magic.spec.options import Options
 
 if TYPE_CHECKING:
@@ -92,7 +92,7 @@ class App:
         name: str | None = None,
         *,
         tags: Mapping[str, str] | None = None,
-        **options: Unpack[OptionTypes],
+        **options: Unpack[ModalOptionTypes],
     ) -> None:
         if name is not None and not isinstance(name, str):
             raise InvalidError(
@@ -116,7 +116,7 @@ class App:
     def cls(self, _cls: type[T], /) -> type[T]: ...
     @overload
     def cls(
-        self, /, *, name: str | None = None, **options: Unpack[OptionTypes]
+        self, /, *, name: str | None = None, **options: Unpack[ModalOptionTypes]
     ) -> Callable[[type[T]], type[T]]: ...
     @takes_options
     @dataclass_transform(kw_only_default=True, field_specifiers=(parameter,))
@@ -200,7 +200,7 @@ class App:
         *,
         name: str | None = None,
         is_generator: bool | None = None,
-        **options: Unpack[OptionTypes],
+        **options: Unpack[ModalOptionTypes],
     ) -> Callable[[Callable[P, R]], RemoteFunction[P, R]]: ...
     @takes_options
     def function(
@@ -252,6 +252,8 @@ class App:
         """
 
         def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
+            if not hasattr(function, "__name__"):
+                raise InvalidError(f"@app.local_entrypoint goes above a def, not on {function!r}")
             self.entrypoints[_name("local_entrypoint", name) or function.__name__] = function
             return function
 
@@ -277,6 +279,9 @@ class App:
 
         >>> app.include(other_app)  # doctest: +SKIP
         """
+        given: object = other_app
+        if not isinstance(given, App):
+            raise InvalidError(f"App.include takes another App, not {other_app!r}")
         self._declarations.include(other_app._declarations)
         for name, function in other_app.entrypoints.items():
             self.entrypoints.setdefault(name, function)

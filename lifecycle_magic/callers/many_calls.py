@@ -45,7 +45,7 @@ class MapRequest:
                 )
         rows = zip(*self.columns, strict=False)
         if self.unpack:
-            return ((tuple(args), kwargs) for (args,) in rows)
+            return ((_unpacked(args), kwargs) for (args,) in rows)
         return ((args, kwargs) for args in rows)
 
     def inputs_async(self) -> Iterator[Arguments] | AsyncIterator[Arguments]:
@@ -56,7 +56,18 @@ class MapRequest:
 
     async def _inputs_async(self) -> AsyncIterator[Arguments]:
         async for row in _zip_async(self.columns):
-            yield tuple(row[0]) if self.unpack else row, self.kwargs
+            yield _unpacked(row[0]) if self.unpack else row, self.kwargs
+
+
+def _unpacked(arguments: Any) -> tuple[Any, ...]:
+    """Return one input of ``.starmap`` as arguments. Raises `TypeError` for what holds none."""
+    try:
+        return tuple(arguments)
+    except TypeError:
+        raise TypeError(
+            f".starmap got the input {arguments!r:.60}, which is no tuple of arguments. "
+            "Fix: give tuples, or call .map(...)"
+        ) from None
 
 
 class ManyCalls:

@@ -72,6 +72,9 @@ def _transport() -> Transport:
     return cast("Transport", importlib.import_module("lifecycle_magic.session.objects"))
 
 
+Self = TypeVar("Self", bound="SharedObject")
+
+
 class SharedObject:
     """A queue or dictionary by its name. It is looked up when it is first used."""
 
@@ -146,7 +149,7 @@ class SharedObject:
         made = "ephemeral()" if self._is_ephemeral else f"from_name({self._name!r})"
         return f"{type(self).__name__}.{made}"
 
-    def __enter__(self) -> Any:
+    def __enter__(self: Self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -154,7 +157,7 @@ class SharedObject:
             transport = _transport()
             transport.wait(transport.start(self._request("delete", ())))
 
-    async def __aenter__(self) -> Any:
+    async def __aenter__(self: Self) -> Self:
         return self
 
     async def __aexit__(self, *_: object) -> None:

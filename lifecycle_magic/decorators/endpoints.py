@@ -14,8 +14,8 @@ This module travels into containers: the standard library and `lifecycle_magic.e
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, overload
 
 from lifecycle_magic.decorators.hooks import decorate, is_positive, mark, refuse_options
 from lifecycle_magic.decorators.marks import WebMarks, marks_of, where_of
@@ -23,11 +23,25 @@ from lifecycle_magic.exception import InvalidError
 
 __all__ = ["asgi_app", "fastapi_endpoint", "web_endpoint", "web_server", "wsgi_app"]
 
+Decorator = Callable[[Callable[..., Any]], Any]
+
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 _LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 _COMMON = ("label", "requires_proxy_auth", "cors")
 
 
+@overload
+def fastapi_endpoint(fn: Callable[..., Any], /) -> Any: ...
+@overload
+def fastapi_endpoint(
+    *,
+    method: str = "GET",
+    docs: bool = False,
+    label: str | None = None,
+    requires_proxy_auth: bool = False,
+    cors: str | Sequence[str] = (),
+    **unknown: object,
+) -> Decorator: ...
 def fastapi_endpoint(
     fn: Any = None,
     /,
@@ -63,6 +77,16 @@ web_endpoint = fastapi_endpoint
 """The former name of `fastapi_endpoint`."""
 
 
+@overload
+def asgi_app(fn: Callable[..., Any], /) -> Any: ...
+@overload
+def asgi_app(
+    *,
+    label: str | None = None,
+    requires_proxy_auth: bool = False,
+    cors: str | Sequence[str] = (),
+    **unknown: object,
+) -> Decorator: ...
 def asgi_app(
     fn: Any = None,
     /,
@@ -88,6 +112,16 @@ def asgi_app(
     return _web(fn, "asgi_app", label, requires_proxy_auth, cors)
 
 
+@overload
+def wsgi_app(fn: Callable[..., Any], /) -> Any: ...
+@overload
+def wsgi_app(
+    *,
+    label: str | None = None,
+    requires_proxy_auth: bool = False,
+    cors: str | Sequence[str] = (),
+    **unknown: object,
+) -> Decorator: ...
 def wsgi_app(
     fn: Any = None,
     /,
@@ -119,7 +153,7 @@ def web_server(
     requires_proxy_auth: bool = False,
     cors: str | Sequence[str] = (),
     **unknown: object,
-) -> Any:
+) -> Decorator:
     """Forward HTTP and WebSockets to the server that this method starts, which listens on ``port``.
 
     The method runs once in each container, after ``enter``; it starts the server, as a process or
@@ -143,7 +177,8 @@ def web_server(
             f"@web_server: startup_timeout={startup_timeout!r} must be a number of seconds above 0"
         )
     settings = {"port": port, "startup_timeout": float(startup_timeout)}
-    return _web(None, "web_server", label, requires_proxy_auth, cors, **settings)
+    made: Decorator = _web(None, "web_server", label, requires_proxy_auth, cors, **settings)
+    return made
 
 
 def _refuse_options(name: str, unknown: dict[str, object], *known: str) -> None:

@@ -173,6 +173,12 @@ def concurrent(
     return decorate("concurrent", fn, apply, classes=True)
 
 
+@overload
+def batched(fn: Callable[..., Any], /) -> Any: ...
+@overload
+def batched(
+    *, max_batch_size: int | None = None, wait_ms: int | None = None, **unknown: object
+) -> Callable[[Callable[..., Any]], Any]: ...
 def batched(
     fn: Any = None,
     /,

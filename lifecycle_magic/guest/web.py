@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from lifecycle_magic.exception import InvalidError
 from lifecycle_magic.guest.asgi_connection import PIECE_BYTES, AsgiConnection, Message
+from lifecycle_magic.guest.listeners import is_own_listener
 from lifecycle_magic.guest.main_thread import run_sync
 
 if TYPE_CHECKING:
@@ -245,8 +246,10 @@ class Lifespan:
 
 
 def check_free(where: str, port: int) -> None:
-    """Raise `InvalidError` if a process listens on ``port`` already; ``where`` names the method."""
-    if _answers(port):
+    """Raise `InvalidError` if a process of another container, or of none, listens on ``port``
+    already; ``where`` names the method. A server that ``enter`` has started is of this container.
+    """
+    if _answers(port) and not is_own_listener(port):
         raise InvalidError(
             f"{where}: another process listens on port {port} already, so requests would go there. "
             "Containers of the process engine share this machine's ports. "

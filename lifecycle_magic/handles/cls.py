@@ -21,7 +21,7 @@ from lifecycle_magic.named.handle_transfer import reduce_by_name, to_another_ses
 from lifecycle_magic.named.handles import named_class
 from lifecycle_magic.spec.class_spec import RESERVED, ClassSpec
 from lifecycle_magic.spec.input_changes import InputChanges
-from lifecycle_magic.spec.option_types import OptionTypes, takes_options
+from lifecycle_magic.spec.option_types import ModalOptionTypes, takes_options
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -64,7 +64,7 @@ class Cls:
         return Obj(self, args, kwargs)
 
     @takes_options
-    def with_options(self, **options: Unpack[OptionTypes]) -> Cls:
+    def with_options(self, **options: Unpack[ModalOptionTypes]) -> Cls:
         """Return the same class with other options and containers of its own.
 
         >>> Model.with_options(cpu=4, timeout=60)().predict.remote(x)  # doctest: +SKIP

@@ -17,7 +17,7 @@ from lifecycle_magic.modal_api.table import old_spelling, refuse, refuse_members
 from lifecycle_magic.named.handle_transfer import reduce_by_name, to_another_session
 from lifecycle_magic.named.handles import NamedFunction, named_function
 from lifecycle_magic.spec.class_spec import CALL
-from lifecycle_magic.spec.option_types import OptionTypes, takes_options
+from lifecycle_magic.spec.option_types import ModalOptionTypes, takes_options
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -43,7 +43,7 @@ class Function:
         self.__doc__ = wrapped.__doc__
 
     @takes_options
-    def with_options(self, **options: Unpack[OptionTypes]) -> Function:
+    def with_options(self, **options: Unpack[ModalOptionTypes]) -> Function:
         """Return the same function with other options and containers of its own.
 
         >>> square.with_options(cpu=4, timeout=60).remote(2)  # doctest: +SKIP

@@ -13,7 +13,7 @@ from typing import Any, Concatenate, Generic, Protocol, TypeVar, overload
 from typing_extensions import ParamSpec, Self, Unpack
 
 from lifecycle_magic.callers.function_call import FunctionCall
-from lifecycle_magic.spec.option_types import OptionTypes
+from lifecycle_magic.spec.option_types import ModalOptionTypes
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -153,7 +153,7 @@ class RemoteFunction(_Ways[P, R]):
         """Call the plain function. Outside of a container this raises an error."""
         raise NotImplementedError
 
-    def with_options(self, **options: Unpack[OptionTypes]) -> RemoteFunction[P, R]:
+    def with_options(self, **options: Unpack[ModalOptionTypes]) -> RemoteFunction[P, R]:
         """Return the same function with other options and containers of its own."""
         raise NotImplementedError
 

@@ -261,6 +261,9 @@ class Image(Bases, ModalSteps, OldSteps, Recipe):
         """Set the working folder, an absolute path, for later steps and containers; create it if
         missing.
         """
+        given: object = path
+        if not isinstance(given, str | os.PathLike):
+            raise InvalidError(f"Image.workdir takes an absolute path, not {path!r}")
         return self.with_steps(Workdir(os.fspath(path)))
 
     def add_local_file(

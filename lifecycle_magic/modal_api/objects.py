@@ -80,6 +80,7 @@ APP = Section(
         *refused(
             "App",
             {
+                "app": "use the App itself",
                 "asgi": "write @app.function() above @asgi_app()",
                 "deploy": "keep it running with: lifecycle-magic deploy script.py",
                 "get_dashboard_url": _PANEL,
@@ -238,8 +239,8 @@ VOLUMES = Section(
         *refused(
             "Volume",
             {
-                "add_local_dir add_local_file write_file": "write with volume.batch_upload() as "
-                "batch: ...",
+                "add_local_dir add_local_file put write_file": "write with "
+                "volume.batch_upload() as batch: ...",
                 "create_deployed": "write Volume.objects.create(name)",
                 "persist": "write Volume.from_name(name, create_if_missing=True)",
                 "from_id object_id": "there are no ids here: use Volume.from_name(name)",

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from lifecycle_magic.spec.retries import Retries
     from lifecycle_magic.volume import Volume
 
-__all__ = ["OptionTypes", "takes_options"]
+__all__ = ["ModalOptionTypes", "OptionTypes", "takes_options"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -25,7 +25,7 @@ class OptionTypes(TypedDict, total=False):
     image: Image | None
     env: Mapping[str, str] | None
     secrets: Sequence[Secret] | None
-    volumes: Mapping[str, Volume] | None
+    volumes: Mapping[Any, Volume] | None
     cpu: float | tuple[float, float] | None
     memory: int | tuple[int, int] | None
     gpu: str | int | Sequence[str | int] | None
@@ -45,6 +45,30 @@ class OptionTypes(TypedDict, total=False):
     keep: float | str | None
     engine: str | None
     placement: Sequence[str] | None
+
+
+class ModalOptionTypes(OptionTypes, total=False):
+    """The same, with Modal's options that do nothing here, and those under their old names."""
+
+    allow_concurrent_inputs: int | None
+    cloud: str | None
+    concurrency_limit: int | None
+    container_idle_timeout: int | None
+    enable_memory_snapshot: bool | None
+    ephemeral_disk: int | None
+    experimental_options: Mapping[str, Any] | None
+    i6pn: bool | None
+    include_source: bool | None
+    keep_warm: int | None
+    max_inputs: int | None
+    mounts: Sequence[Any]
+    network_file_systems: Mapping[Any, Volume]
+    nonpreemptible: bool
+    proxy: None
+    region: str | Sequence[str] | None
+    restrict_modal_access: bool
+    routing_region: str | None
+    serialized: bool
 
 
 def takes_options(function: F) -> F:

@@ -434,19 +434,48 @@ def test_a_server_that_never_listens_is_a_failed_start(
     printed_until(capfd, "within 0.2 s. Fix: make it listen on 127.0.0.1 or 0.0.0.0")
 
 
-def test_a_used_port_is_reported(street: Street, capfd: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("where", ["worker", "child", "grandchild"])
+def test_a_server_that_enter_has_started_is_served(street: Street, where: str) -> None:
     port = free_port()
 
-    class Taken:
+    class Started:
         @lm.enter()
-        def take(self) -> None:
-            self.socket = socket.create_server(("127.0.0.1", port))
+        def start(self) -> None:
+            if where == "worker":
+                made = http.server.ThreadingHTTPServer(
+                    ("127.0.0.1", port), http.server.SimpleHTTPRequestHandler
+                )
+                threading.Thread(target=made.serve_forever, daemon=True).start()
+                return
+            words = [sys.executable, "-m", "http.server", str(port)]
+            if where == "grandchild":
+                words = ["sh", "-c", f"{' '.join(words)} & wait"]
+            self.server = subprocess.Popen(words, start_new_session=True)
+            while self.server.poll() is None:
+                with contextlib.suppress(OSError):
+                    socket.create_connection(("127.0.0.1", port)).close()
+                    return
 
         @lm.web_server(port)
         def serve(self) -> None:
-            notes().note("never")
+            pass
 
-    assert street.client.get(street.cls(Taken)().serve.web_url).status_code == 503
+    assert street.client.get(street.cls(Started)().serve.web_url).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "street", [pytest.param("process", marks=pytest.mark.process)], indirect=True
+)
+def test_a_used_port_is_reported(street: Street, capfd: pytest.CaptureFixture[str]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+
+        class Taken:
+            @lm.web_server(port)
+            def serve(self) -> None:
+                notes().note("never")
+
+        assert street.client.get(street.cls(Taken)().serve.web_url).status_code == 503
     printed_until(capfd, f"another process listens on port {port} already")
     assert not street.folder.count("never")
 

@@ -105,33 +105,40 @@ three: 3 words
 
 
 def test_a_whole_script_is_the_same_by_python_run_and_serve(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, engine_name: str
 ) -> None:
-    monkeypatch.setenv("LIFECYCLE_MAGIC_ENGINE", "process")
-    (tmp_path / "words.py").write_text(SCRIPT)
     command = [sys.executable, "-m", "lifecycle_magic"]
     outputs = []
-    for state, words in (("by-python", [sys.executable]), ("by-run", [*command, "run", "-q"])):
-        monkeypatch.setenv("LIFECYCLE_MAGIC_STATE", str(tmp_path / state))
-        told = subprocess.run([*words, "words.py"], cwd=tmp_path, capture_output=True, text=True)
-        assert told.returncode == 0, told.stderr
-        outputs.append(told.stdout)
-    assert outputs == [SHOWN, SHOWN]
+    try:
+        for way, words in (("python", [sys.executable]), ("run", [*command, "run", "-q"])):
+            monkeypatch.setenv("LIFECYCLE_MAGIC_STATE", str(tmp_path / way))
+            volume = f"counts-{tmp_path.parent.name}-{way}"  # an engine keeps it for all states
+            (tmp_path / "words.py").write_text(SCRIPT.replace('"counts"', f'"{volume}"'))
+            words = [*words, "words.py"]
+            told = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True)
+            assert told.returncode == 0, told.stderr
+            outputs.append(told.stdout)
+        assert outputs == [SHOWN, SHOWN]
 
-    serve = subprocess.Popen(
-        [*command, "serve", "--no-reload", "words.py"],
-        cwd=tmp_path,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-    )
-    with serve:
-        assert serve.stdout is not None
-        where, url = serve.stdout.readline().split()
-        assert where == "Page.show"
-        with urllib.request.urlopen(url) as page:
-            shown = page.read().decode().splitlines()
-        serve.terminate()
-    # As the runs have left the volume, with what exit wrote.
-    assert shown == ["closed-1: 3 seen", *SHOWN.splitlines()[2:]]
-    assert serve.returncode == 0
+        serve = subprocess.Popen(
+            [*command, "serve", "--no-reload", "words.py"],
+            cwd=tmp_path,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        )
+        with serve:
+            assert serve.stdout is not None
+            where, url = serve.stdout.readline().split()
+            assert where == "Page.show"
+            with urllib.request.urlopen(url) as page:
+                shown = page.read().decode().splitlines()
+            serve.terminate()
+        # As the runs have left the volume, with what exit wrote.
+        assert shown == ["closed-1: 3 seen", *SHOWN.splitlines()[2:]]
+        assert serve.returncode == 0
+    finally:
+        for way in ("python", "run"):
+            monkeypatch.setenv("LIFECYCLE_MAGIC_STATE", str(tmp_path / way))
+            name = f"counts-{tmp_path.parent.name}-{way}"
+            subprocess.run([*command, "volume", "delete", "-y", name], capture_output=True)

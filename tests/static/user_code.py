@@ -11,6 +11,7 @@ from typing_extensions import assert_type
 
 import lifecycle_magic as lm
 from lifecycle_magic import FunctionCall
+from lifecycle_magic.volume import FileEntry
 
 app = lm.App("typed", cpu=2, memory=(512, 1024))
 bad = lm.App("typed", cpus=2)  # error
@@ -101,3 +102,75 @@ def main(n: int = 3) -> None:
 
 
 main(4)
+
+
+# --- in the style of Modal's programs -------------------------------------------------------------
+
+jobs = lm.Queue.from_name("jobs", create_if_missing=True)
+seen = lm.Dict.from_name("seen", create_if_missing=True)
+data = lm.Volume.from_name("data", create_if_missing=True)
+served = lm.App("served", image=image, secrets=[lm.Secret.from_name("a")], volumes={"/d": data})
+
+
+@served.cls(enable_memory_snapshot=True, region="us-east", cloud="aws", timeout=60 * 20)
+@lm.concurrent(max_inputs=20, target_inputs=16)
+class Server:
+    @lm.enter(snap=True)
+    def start(self) -> None: ...
+
+    @lm.web_server(port=8000, startup_timeout=60)
+    def serve(self) -> None: ...
+
+    @lm.fastapi_endpoint(method="POST", docs=True)
+    def ask(self, item: dict[str, int]) -> dict[str, int]:
+        return item
+
+    @lm.batched(max_batch_size=4, wait_ms=100)
+    def embed(self, texts: list[str]) -> list[int]:
+        return [len(text) for text in texts]
+
+
+@served.function(image=image.uv_pip_install("six").env({"A": "1"}).add_local_dir(".", "/x"))
+@lm.asgi_app(label="page", custom_domains=None)
+def page() -> object:
+    return None
+
+
+@served.function(gpu=["A100", "any"], max_inputs=1)  # a name that Modal had, which runs
+def worker(queue: lm.Queue, results: lm.Dict) -> int:
+    item = queue.get(timeout=1.0, partition="p")
+    results["a"] = item
+    return results.len()
+
+
+def use_objects() -> None:
+    with served.run():
+        assert_type(worker.remote(jobs, seen), int)
+        assert_type(page.get_web_url(), str)
+    with lm.Queue.ephemeral() as one, lm.Dict.ephemeral() as other, lm.Volume.ephemeral():
+        assert_type(worker.spawn(one, other).get(timeout=5, index=0), int)
+    with data.batch_upload(force=True) as batch:
+        batch.put_file("a", "/b")
+    assert_type(data.listdir("/", recursive=True), list[FileEntry])
+    call = lm.FunctionCall.from_id("fc-1")
+    call.cancel(terminate_containers=True)
+    for value in worker.spawn(jobs, seen).iter():
+        assert_type(value, int)
+    assert_type(jobs.objects.list(), list[lm.Queue])
+    jobs.put(1, tiemout=3)  # error
+    lm.Volume.from_name(3)  # error
+    results = list(square.map([1], return_exceptions=True, wrap_returned_exceptions=False))
+    assert_type(results, list[int])
+
+
+async def use_objects_async() -> None:
+    async with served.run():
+        await worker.update_autoscaler.aio(min_containers=1)
+    async with served.run.aio(), lm.Queue.ephemeral() as queue:
+        await queue.put.aio(1)
+        assert_type(await queue.len.aio(), int)
+    async with data.batch_upload.aio(force=True) as batch:
+        batch.put_file("a", "/b")
+    assert_type((await lm.FunctionCall.from_id.aio("fc-1")).done(), bool)
+    assert_type(await data.hydrate.aio(), lm.Volume)
+    await served.stop.aio()

@@ -149,6 +149,7 @@ def test_what_needs_a_line_gets_one(code: str, found: list[tuple[int, str, str]]
         "image = modal.Image.debian_slim()\n(lambda image: image.save())(1)",
         "app = modal.App()\n@app.cls()\nclass M:\n    def logs(self): ...\nM().logs().info()",
         "modal = 3\nmodal.Sandbox",
+        "d = modal.Dict.from_name('x')\nd.update({'a': 1}, b=2)",
     ],
 )
 def test_a_name_that_stands_for_something_else_is_left_alone(code: str) -> None:

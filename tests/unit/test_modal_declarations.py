@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import pytest
 
 import lifecycle_magic as lm
+from lifecycle_magic.callers import many_calls as maps
 from lifecycle_magic.exception import InvalidError
 from lifecycle_magic.session import session
 from lifecycle_magic.spec.options import Options
@@ -156,3 +157,23 @@ def test_a_path_in_an_image_may_be_a_path_object() -> None:
         .steps
     )
     assert (file.remote, folder.remote) == ("/a/b.py", "/work/data")  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("use", "message"),
+    [
+        (lambda: lm.App().include(5), "App.include takes another App"),  # type: ignore[arg-type]
+        (lambda: lm.App().local_entrypoint()(5), "goes above a def"),  # type: ignore[type-var]
+        (lambda: lm.Image.debian_slim().workdir(5), "takes an absolute path"),  # type: ignore[arg-type]
+        (lambda: lm.App().app, "use the App itself"),  # type: ignore[attr-defined]
+        (lambda: lm.Volume.from_name("x").put, "batch_upload"),  # type: ignore[attr-defined]
+    ],
+)
+def test_a_mistake_is_one_error_of_ours(use: Callable[[], object], message: str) -> None:
+    with pytest.raises(InvalidError, match=message):
+        use()
+
+
+def test_an_input_of_starmap_that_is_no_tuple_is_named() -> None:
+    with pytest.raises(TypeError, match="got the input 3, which is no tuple of arguments"):
+        list(maps._starmap([(1,), 3]).inputs())

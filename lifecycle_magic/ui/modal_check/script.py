@@ -336,8 +336,10 @@ class Script:
             former = find(*where.split(".")) if "." in where else None
             if former is not None and former.verdict == "renamed":
                 return  # its keywords are those of its new form
-            if where.rpartition(".")[2] not in _FREE and (
-                where in _OPTIONS or available.is_callable(where)
+            if (
+                where != "Dict.update"
+                and where.rpartition(".")[2] not in _FREE
+                and (where in _OPTIONS or available.is_callable(where))
             ):
                 self._report(value, shown, "unknown", UNKNOWN)
         elif is_default(value, entry.owner):
