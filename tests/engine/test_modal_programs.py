@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import os
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -58,6 +59,42 @@ def test_modules_of_modal_exist_in_a_container_too(site_on_each: Site) -> None:
             return functions.FunctionCall.__name__, A100(count=2) + AuthError.__name__
 
     assert Model().names.remote() == ("FunctionCall", "A100:2AuthError")
+
+
+Sandbox: Any = lm.Sandbox  # type: ignore[attr-defined]
+
+
+def test_a_refused_name_travels_and_is_refused_where_it_is_used(site_on_each: Site) -> None:
+    @site_on_each.app.cls()
+    class Model:
+        @lm.method()
+        def use(self) -> tuple[str, bool]:
+            from lifecycle_magic.sandbox import Sandbox as same
+
+            try:
+                Sandbox.create()
+            except lm.exception.InvalidError as error:
+                return str(error), same is Sandbox
+            return "", False
+
+    said, is_same = Model().use.remote()
+    assert "run the command with subprocess in a method" in said
+    assert is_same
+
+
+@pytest.mark.usefixtures("site_on_each")
+def test_containers_have_the_secrets_and_volumes_of_their_app_too(engine_name: str) -> None:
+    own, other = lm.Secret.from_dict({"OWN": "1"}), lm.Secret.from_dict({"OTHER": "2"})
+    volume = lm.Volume.ephemeral()
+    app = lm.App("sharing", engine=engine_name, secrets=[own], volumes={"/app": volume})
+
+    @app.function(secrets=[other], volumes={"/function": volume})
+    def read() -> tuple[str, str, bool, bool]:
+        folders = os.path.isdir("/app"), os.path.isdir("/function")
+        return os.environ["OWN"], os.environ["OTHER"], *folders
+
+    with app.run():
+        assert read.remote() == ("1", "2", True, True)
 
 
 def ids() -> tuple[str | None, str | None]:
