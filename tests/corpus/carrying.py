@@ -47,7 +47,8 @@ class _Digest(cloudpickle.Pickler):
         if isinstance(value, types.FunctionType) and value.__module__ == "__main__":
             return _shape, (value.__qualname__, _code(value.__code__), value.__defaults__)
         if isinstance(value, type) and value.__module__ == "__main__":
-            return _shape, (value.__qualname__, *(_members(value)))
+            bases = [one.__qualname__ for one in value.__bases__]
+            return _shape, (value.__qualname__, bases, *(_members(value)))
         return super().reducer_override(value)
 
 
@@ -65,9 +66,20 @@ def _members(cls: type) -> list[Any]:
 
 
 def _behaviour(value: Any) -> Any:
-    for inner in ("__func__", "fget"):  # of a class method, a static method, a property
-        value = getattr(value, inner, value)
-    return _code(value.__code__) if isinstance(value, types.FunctionType) else repr(type(value))
+    if isinstance(value, property):
+        return [_behaviour(one) for one in (value.fget, value.fset, value.fdel)]
+    value = getattr(value, "__func__", value)  # of a class method or a static method
+    if not isinstance(value, types.FunctionType):
+        return repr(type(value))
+    defaults = [_of_default(one) for one in (value.__defaults__ or ())]
+    named = {name: _of_default(one) for name, one in (value.__kwdefaults__ or {}).items()}
+    return _code(value.__code__), defaults, named
+
+
+def _of_default(value: Any) -> Any:
+    """A default that calls may have changed counts by its type."""
+    is_plain = isinstance(value, (bool, int, float, str, bytes, type(None)))
+    return repr(value) if is_plain else repr(type(value))
 
 
 def _code(code: types.CodeType) -> Any:
@@ -178,6 +190,13 @@ def _is_model(cls: type) -> bool:
     return hasattr(cls, "__pydantic_fields__")
 
 
+def _swapped_task(loop: Any, task: Any) -> Any:
+    """Replace the task that this thread runs; Python 3.14 runs one at a time, whatever the loop."""
+    if loop is None or sys.version_info < (3, 14):
+        return None
+    return asyncio.tasks._swap_current_task(loop, task)  # type: ignore[attr-defined]
+
+
 class Container:
     """One instance, and the globals that its hooks and methods see."""
 
@@ -218,6 +237,7 @@ class Container:
         watched = self.declaration.watches
         digests = _digests(self.view) if watched else {}
         outer = asyncio._get_running_loop()
+        task = _swapped_task(outer, None)
         asyncio._set_running_loop(None)
         Container.running.append(self)
         try:
@@ -225,6 +245,7 @@ class Container:
         finally:
             Container.running.pop()
             asyncio._set_running_loop(outer)
+            _swapped_task(outer, task)
             now = {**_names(namespace)}
             for name in list(now):
                 if name not in self.view and name in before and before[name] is now[name]:

@@ -38,10 +38,8 @@ from IPython.core.interactiveshell import InteractiveShell
 from traitlets import Type
 from traitlets.config import Config
 
-PACKAGES = "--pip " + " ".join(
-    f"{name}=={importlib.metadata.version(name)}"
-    for name in ["numpy", "pandas", "pydantic", "joblib", "tqdm", "rich", "matplotlib", "fastapi"]
-)
+_NAMES = ["numpy", "pandas", "pydantic", "joblib", "tqdm", "rich", "matplotlib", "fastapi", "attrs"]
+PACKAGES = "--pip " + " ".join(f"{name}=={importlib.metadata.version(name)}" for name in _NAMES)
 """What ``%%lifecycle_cls $packages`` asks for: one image for all programs that need some."""
 
 SETTLE = 10.0
@@ -149,8 +147,8 @@ class Host:
 
     current: Host
 
-    def __init__(self, program: Program, mode: str, request: dict[str, Any]) -> None:
-        self.program, self.mode, self.request = program, mode, request
+    def __init__(self, program: Program, mode: str, request: dict[str, Any], pipe: int) -> None:
+        self.program, self.mode, self.request, self.pipe = program, mode, request, pipe
         self.outcomes: list[Outcome] = []
         self.shown: list[dict[str, Any]] = []
         self.named: dict[str, dict[str, Any]] = {}
@@ -241,6 +239,7 @@ class Host:
             plain_lm.Declaration.unify_all()
         self.out = io.StringIO()
         outcome.seconds = time.monotonic() - began
+        os.write(self.pipe, b" ")  # a sign of life, which JSON skips
         outcome.text = out.getvalue() + self.printed_by_descriptor()
         self.sort_displays(outcome, before)
 
@@ -353,7 +352,7 @@ def main() -> None:
 
 
 def _answer(pipe: int, pid: int, timeout: float) -> dict[str, Any]:
-    """What a child answers in time; where it hangs, where it does."""
+    """What a child answers; where it hangs, where it does. ``timeout`` is that of one cell."""
     import select
 
     deadline = time.monotonic() + timeout
@@ -365,6 +364,8 @@ def _answer(pipe: int, pid: int, timeout: float) -> dict[str, Any]:
             if not (part := os.read(pipe, 1 << 20)):
                 break
             parts.append(part)
+            if not asked:
+                deadline = time.monotonic() + timeout
             if part.endswith(b"\n"):  # children of the program may hold the pipe open
                 break
         elif not asked:
@@ -377,9 +378,10 @@ def _answer(pipe: int, pid: int, timeout: float) -> dict[str, Any]:
     _, status = os.waitpid(pid, 0)
     with contextlib.suppress(ProcessLookupError):
         os.killpg(pid, signal.SIGKILL)  # what the program left behind
-    if asked or not parts:
+    answer = b"".join(parts).strip()
+    if asked or not answer:
         return {"died": "it hangs" if asked else f"it ended with status {status}"}
-    return dict(json.loads(b"".join(parts)))
+    return dict(json.loads(answer))
 
 
 def _child(request: dict[str, Any], writing: int) -> None:
@@ -402,7 +404,7 @@ def _child(request: dict[str, Any], writing: int) -> None:
         program = arrived(json.loads(request["program"]))
         loop = asyncio.new_event_loop()
         asyncio.set_event_loop(loop)
-        host = Host(program, request["mode"], request)
+        host = Host(program, request["mode"], request, writing)
         outcomes = loop.run_until_complete(host.run())
         told = json.dumps({"outcomes": [asdict(one) for one in outcomes]})
         with os.fdopen(writing, "w") as pipe:

@@ -24,8 +24,8 @@ INSTALL_SECONDS = 600  # for a program that installs packages
 class Runner:
     """A process that forks one process for each run of a program.
 
-    ``package`` is a folder with another copy of the package. A program has ``seconds``, more if it
-    installs packages.
+    ``package`` is a folder with another copy of the package. A cell has ``seconds``, more if its
+    program installs packages.
     """
 
     def __init__(
@@ -91,7 +91,7 @@ class Runner:
     def building(self, program: Program, engine: str) -> Iterator[None]:
         """Let one pytest worker alone build the image with packages; the others wait for it."""
         built = self.state / f"packages-{engine}"
-        if "needs" not in program.headers or built.exists():
+        if "packages" not in program.words("needs") or built.exists():
             yield
             return
         with open(f"{built}.lock", "w") as lock:

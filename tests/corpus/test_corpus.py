@@ -38,6 +38,8 @@ def test_the_product_is_plain_python(
 ) -> None:
     if engine == "docker":
         request.getfixturevalue("need_docker")
+    if "mounts" in program.words("needs"):
+        request.getfixturevalue("need_mounts")
     pending = f"{program.id} {engine}" in PENDING
     try:
         check(runner, program, engine)

@@ -30,7 +30,7 @@ PROGRAMS = [
     if one.kind in (*KINDS, "closures", "exceptions", "generators", "threads", "running")
     and editable(one)
     and one.id not in BEYOND_THE_PLAIN_RUN
-    and "needs" not in one.headers
+    and not one.words("needs")
     and one.words("engines") in ((), ("process",))
     and f"{one.id} process" not in PENDING
 ]
