@@ -51,6 +51,9 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
+_SWEEP_SECONDS = 10.0
+"""Seconds that the end of a session waits for its sweep, which asks engines that may not answer."""
+
 
 class Session:
     """One kernel's session: its services, event bus, event loop and folder."""
@@ -222,7 +225,7 @@ class Session:
         self.served_calls.close_inside()
         self.objects.close()
         self.services.clear()
-        self._sweeper.join()
+        self._sweeper.join(_SWEEP_SECONDS)
         self.event_loop.stop()
         for engine in self._engines.values():
             engine.close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +18,7 @@ from lifecycle_magic.host.served_names import FOLDER, Served
 from lifecycle_magic.named.reach import Name
 from lifecycle_magic.peers import sessions as peer_sessions
 from lifecycle_magic.peers.connection import PeerConnection, Unreachable
+from lifecycle_magic.session import session
 from lifecycle_magic.wire.frame_header import PROTOCOL
 from lifecycle_magic.wire.python_versions import python_minor
 
@@ -71,3 +73,22 @@ def test_a_session_that_does_not_answer_any_more_is_looked_up_again(
         peer_sessions.Sessions().reach(Name("ending", "Model"))
     assert tries == ["ending"]
     assert peer_sessions.Sessions().of_id("ending") is None
+
+
+def test_a_session_ends_although_its_sweep_waits_for_an_engine(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    answers = threading.Event()
+
+    def sweep(root: Path, engines: object) -> dict[Path, Exception]:
+        assert answers.wait(60)
+        return {}
+
+    monkeypatch.setattr(session, "sweep", sweep)
+    monkeypatch.setattr(session, "_SWEEP_SECONDS", 0.01)
+    made = session.Session()
+    assert made.close("the test is over") == []
+    assert not answers.is_set()
+    assert not made.folder.exists()
+    answers.set()
+    made._sweeper.join()
