@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from engine.work import Folder, Site, Work, wait_for
+from handle_state import pool_of
 
 import lifecycle_magic as lm
 from lifecycle_magic.calls.map.mapping import MapRun
@@ -146,7 +147,7 @@ def test_what_waits_behind_a_slow_input_is_taken_back(site: Site) -> None:
 def test_the_next_input_is_at_the_container_when_one_ends(site: Site) -> None:
     """It begins although nothing moves in the kernel any more."""
     work = site.instance()
-    mapping = MapRun(work.hold._pool(), "hold")
+    mapping = MapRun(pool_of(work.hold), "hold")
     pump = mapping._pump
     assert isinstance(pump, Pump)
     mapping.feed(((name,), {}) for name in "ab")

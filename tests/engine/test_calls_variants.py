@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from engine.work import Site, Work
+from handle_state import spec_of
 
 import lifecycle_magic as lm
 from lifecycle_magic.exception import InvalidError, MethodTimeout
@@ -84,7 +85,7 @@ class Where:
 def test_code_can_tell_where_it_runs(site: Site) -> None:
     where = site.app.cls(Where)()
     assert lm.is_local()
-    assert where._cls._spec.cls().local()
+    assert spec_of(where._cls).cls().local()
     assert not where.__getattr__("local").remote()
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from engine.web import free_port
 from engine.work import Site, Work
+from handle_state import spec_of
 from lifecycle_magic.experimental import http_server
 
 import lifecycle_magic as lm
@@ -71,8 +72,8 @@ def test_an_app_declares_a_server(site_on_each: Site) -> None:
 
     server: Any = Server
     assert read(server.get_url()) == "a server"
-    assert server._spec.max_inputs == 32
-    assert server._spec.methods["http_server"].concurrent.target_inputs == 2
+    assert spec_of(server).max_inputs == 32
+    assert spec_of(server).methods["http_server"].concurrent.target_inputs == 2
 
 
 @pytest.mark.process

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from engine.work import Site, Work, wait_for
+from handle_state import pool_of, spec_of
 
 import lifecycle_magic as lm
 from lifecycle_magic.exception import InvalidError
@@ -75,8 +76,8 @@ def test_changes_add_up_and_equal_ones_share_containers(site: Site) -> None:
     one = cls.with_concurrency(max_inputs=2).with_options(timeout=600)
     assert cls.with_concurrency(max_inputs=2) == cls.with_concurrency(max_inputs=2)
     assert cls.with_concurrency(max_inputs=2) != cls.with_concurrency(max_inputs=3)
-    assert one._spec.max_inputs == 2
-    assert one._spec.options.timeout == 600
+    assert spec_of(one).max_inputs == 2
+    assert spec_of(one).options.timeout == 600
     assert one(site.folder.path).who.remote() == one(site.folder.path).who.remote()
     site.app.stop()
     assert site.folder.count("exit") == 1
@@ -138,11 +139,11 @@ def test_updates_hold_until_the_class_is_declared_again(site: Site) -> None:
     work = site.instance()
     work.update_autoscaler(max_containers=3)
     work.update_autoscaler(buffer_containers=1)
-    limits = work.echo._pool().limits
+    limits = pool_of(work.echo).limits
     assert (limits.most, limits.buffer) == (3, 1)
     again = site.instance()
     again.echo.remote(1)
-    limits = again.echo._pool().limits
+    limits = pool_of(again.echo).limits
     assert (limits.most, limits.buffer) == (1, 0)
 
 

@@ -21,6 +21,7 @@ from engine.inside import notes
 from engine.web import Raw, Street, printed_until
 from fastapi import Request as HttpRequest
 from fastapi.responses import JSONResponse
+from handle_state import pool_of, spec_of
 from kernel.harness import wait_for
 from pydantic import BaseModel
 
@@ -198,7 +199,7 @@ def test_requests_and_calls_take_turns(model: Any, street: Street) -> None:
 def test_a_loop_that_watched_a_socket_leaves_it_blocking(model: Any, street: Street) -> None:
     """Libuv, of which uvloop is made, does not: a call would then spin, or lose what it sends."""
     assert street.client.get(model.predict.web_url).status_code == 200
-    pool = model.predict._pool()
+    pool = pool_of(model.predict)
     (slot,) = pool.idle
     assert os.get_blocking(slot.channel.fileno())
 
@@ -248,7 +249,7 @@ def test_a_client_that_leaves_while_it_waits_never_runs(model: Any, street: Stre
     street.folder.wait("began-first")
     with Raw(model.stay.web_url) as raw:
         raw.request("GET /?name=second")
-        pool = model.stay._pool()
+        pool = pool_of(model.stay)
         wait_for(lambda: len(pool.waiting) == 1, "the second one waits")
     wait_for(lambda: not pool.waiting, "the second one is forgotten")
     street.go("first", "second")
@@ -539,7 +540,7 @@ def test_a_query_chooses_the_instance_of_a_class_with_parameters(street: Street)
     sized = street.cls(Sized)
     kept = sized(size=3)
     served = sized._entry.service().serving
-    [address] = served.open_all(sized._spec)
+    [address] = served.open_all(spec_of(sized))
 
     def ask(**query: Any) -> httpx.Response:
         return street.client.get(address.url, params=query)

@@ -15,6 +15,7 @@ from engine.web import Raw, Street, printed_until
 from engine.work import PATIENCE
 from fastapi import FastAPI, Request
 from fastapi.responses import StreamingResponse
+from handle_state import pool_of
 from kernel.harness import wait_for
 
 import lifecycle_magic as lm
@@ -78,7 +79,7 @@ def test_a_container_that_is_killed_in_a_request_fails_that_one_alone(
     first = street.request("GET", url, params={"name": "killed"})
     street.folder.wait("began-killed")
     second = street.request("GET", url, params={"name": "waiting"})
-    wait_for(lambda: mortal.stay._pool().waiting, "the second one waits")
+    wait_for(lambda: pool_of(mortal.stay).waiting, "the second one waits")
     street.go("waiting")
     (container,) = street.containers("Mortal")
     container.kill()

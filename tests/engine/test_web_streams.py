@@ -18,6 +18,7 @@ from engine.inside import notes, peak
 from engine.web import Raw, Street, free_port, printed_until
 from fastapi import FastAPI, Request, WebSocket, WebSocketDisconnect
 from fastapi.responses import StreamingResponse
+from handle_state import pool_of
 from kernel.harness import wait_for
 
 import lifecycle_magic as lm
@@ -442,7 +443,7 @@ def test_a_client_that_leaves_in_the_middle_ends_the_writer(streams: Any, street
 
 def test_all_places_are_free_again(streams: Any, street: Street) -> None:
     """After everything that was done above, cut off and left alone."""
-    wait_for(lambda: len(streams.stay._pool().idle) == 32, "every one of the container's places")
+    wait_for(lambda: len(pool_of(streams.stay).idle) == 32, "every one of the container's places")
     assert street.folder.count("enter") == 1
 
 

@@ -221,7 +221,9 @@ def time_limit(method: Any, seconds: float) -> Iterator[None]:
 
     The others of a test may take their time on a busy machine.
     """
-    pool = method._pool()
+    from handle_state import pool_of  # here, for the rest of this module travels into containers
+
+    pool = pool_of(method)
     before, pool.timeout = pool.timeout, seconds
     yield
     pool.timeout = before

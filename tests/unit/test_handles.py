@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Optional
 
 import pytest
+from handle_state import spec_of
 
 import lifecycle_magic as lm
 from lifecycle_magic.exception import InvalidError
@@ -390,8 +391,8 @@ def test_a_function_follows_its_name_too():
 def test_with_options_follows_its_class():
     variant = lm.App("follow").cls(declared(TWO)["Model"]).with_options(timeout=5)
     lm.App("follow").cls(declared(TWO.replace("old", "new"))["Model"], timeout=7, cpu=2)
-    assert list(variant._spec.methods) == ["new", "same"]
-    assert (variant._spec.options.timeout, variant._spec.options.cpu) == (5, 2)
+    assert list(spec_of(variant).methods) == ["new", "same"]
+    assert (spec_of(variant).options.timeout, spec_of(variant).options.cpu) == (5, 2)
 
 
 def test_one_name_in_two_modules_is_two_names():
@@ -449,7 +450,7 @@ def test_what_nobody_holds_any_more_is_no_other_class():
 def test_declaring_one_class_again_is_no_factory(handle: Any):
     first = lm.App("twice").cls(Model, cpu=1)
     lm.App("twice").cls(Model, cpu=2)
-    assert first._spec.options.cpu == 2
+    assert spec_of(first).options.cpu == 2
 
 
 @pytest.mark.parametrize("name", ["", "a b", 3, "x" * 65])

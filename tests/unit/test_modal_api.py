@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from handle_state import spec_of
 
 import lifecycle_magic as lm
 from lifecycle_magic import modal_modules
@@ -625,7 +626,7 @@ def test_a_stub_declares_endpoints_with_one_decorator() -> None:
     @stub.wsgi(label="here")
     def other() -> Any: ...
 
-    specs = {name: one._cls._spec for name, one in stub.registered_functions.items()}
+    specs = {name: spec_of(one._cls) for name, one in stub.registered_functions.items()}
     marks = {name: one.methods["call"].web for name, one in specs.items()}
     assert [(one.kind, one.label) for one in marks.values()] == [
         ("fastapi_endpoint", None),
@@ -657,7 +658,7 @@ def test_former_options_and_images_mean_the_current_ones() -> None:
         def get(self) -> int:
             return 1
 
-    spec = Old._spec  # type: ignore[attr-defined]
+    spec = spec_of(Old)
     assert (spec.enter, spec.max_inputs) == (("first", "last"), 1)
     assert spec.options.gpu_requests() == Options.make("Old", gpu="any").gpu_requests()
 

@@ -7,6 +7,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 import pytest
+from handle_state import spec_of
 
 import lifecycle_magic as lm
 from lifecycle_magic.callers import many_calls as maps
@@ -127,10 +128,10 @@ def test_secrets_and_volumes_of_an_app_are_added_to_those_of_its_classes() -> No
         def get(self) -> int:
             return 1
 
-    options = both._cls._spec.options  # type: ignore[attr-defined]
+    options = spec_of(both._cls).options
     assert (options.secrets, options.image) == ((one, other), image)
     assert options.volumes == {"/data": data, "/models": models}
-    options = Model._spec.options  # type: ignore[attr-defined]
+    options = spec_of(Model).options
     assert (options.secrets, options.volumes) == ((one,), {"/data": data, "/models": data})
     with pytest.raises(InvalidError, match=r"wrong: secrets must be a list"):
         app.function(name="wrong", secrets=other)(nothing)  # type: ignore[arg-type]
