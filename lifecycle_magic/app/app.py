@@ -308,7 +308,7 @@ class App:
 
     @property
     def app_id(self) -> str | None:
-        """What identifies the app in this session: a string, or None before anything has run.
+        """The id of the app in this session: a string, or None before anything has run.
 
         >>> App("training").app_id is None  # doctest: +SKIP
         True

@@ -32,7 +32,7 @@ class Shutdown:
 
     @property
     def is_over(self) -> bool:
-        """Whether the container has exited, or was left to the next kernel."""
+        """Return whether the container has exited, or was left to the next kernel."""
         return self._is_claimed
 
     def claim(self) -> bool:

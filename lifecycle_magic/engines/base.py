@@ -317,7 +317,7 @@ class Engine(Protocol):
         """
 
     def kept_report(self, container: str) -> bytes:
-        """Return the report that nobody received from a container that has ended, or nothing."""
+        """Return the report of an ended container that no kernel received, or nothing."""
 
     def leaves_behind(self, run_dir: Path) -> bool:
         """Return whether `clear_run_folder` has something to do."""

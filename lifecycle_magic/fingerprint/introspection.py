@@ -1,5 +1,5 @@
-"""What code finds by introspection, so that no name in it leads there: subclasses of a class, and
-the types that annotations name in strings.
+"""Objects that code finds by introspection, so that no name in it leads there: subclasses of a
+class, and the types that annotations name in strings.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _TYPES = frozenset({"get_type_hints", "get_annotations", "eval_str"})
 
 
 class CodeQueries(NamedTuple):
-    """What some code asks for: subclasses of classes, types of annotations."""
+    """The questions that some code asks: subclasses of classes, types of annotations."""
 
     subclasses: bool = False
     types: bool = False

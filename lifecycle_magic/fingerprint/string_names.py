@@ -45,7 +45,7 @@ _MARKED_WORD = re.compile(r"@([^\W\d]\w*)")
 
 
 class StringNames(NamedTuple):
-    """What the strings of some code may name.
+    """The names that the strings of some code may stand for.
 
     ``strings`` are the words in them and ``attributes`` what the code reads of its own module.
     ``parts`` are beginnings and ends of names. ``evaluated`` has words in the strings that the

@@ -27,7 +27,7 @@ _SETS = re.compile(r"\b(?:filterwarnings|simplefilter|resetwarnings)\b|\bwarning
 
 
 class _Notebook:
-    """What is known of the filters so far, up to a cell."""
+    """The known filters so far, up to a cell."""
 
     def __init__(self) -> None:
         self.cells = 0

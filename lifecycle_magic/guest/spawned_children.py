@@ -22,7 +22,7 @@ _MODULE = "lifecycle_magic.guest.spawned_main"
 
 
 class Definitions(NamedTuple):
-    """What a child loads, and how calls of handles in it reach the session."""
+    """The definitions that a child loads, and the way of its handles' calls to the session."""
 
     declared: bytes
     session: Any

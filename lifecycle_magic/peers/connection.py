@@ -45,7 +45,7 @@ class Unreachable(Error):
 
 
 class DeclarationListener(Protocol):
-    """What is notified when a class is declared again: see `PeerConnection.listeners`."""
+    """An object that is notified of new declarations: see `PeerConnection.listeners`."""
 
     def on_change(self) -> None:
         """React to the change. On any thread."""

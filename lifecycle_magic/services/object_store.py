@@ -113,7 +113,7 @@ class ObjectStore:
         return name.startswith(EPHEMERAL) and (kind, name) in self._deleted
 
     def close_in_fork(self) -> None:
-        """Refuse requests in a forked child: its copy of the content is nobody else's."""
+        """Refuse requests in a forked child: only that child has its copy of the content."""
         self._lock = threading.RLock()
         self._is_closed = True
 

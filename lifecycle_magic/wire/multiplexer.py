@@ -6,7 +6,7 @@ the connections of supervisor and worker, the kernel's end (a relay process) mak
 connections to the kernel.
 
 Each channel has a window: a receiver holds at most that many bytes that its socket does not take,
-so that a slow reader stops its own writer and nobody else's. The kernel's end sends a PING every
+so that a slow reader stops its own writer alone. The kernel's end sends a PING every
 `PING_SECONDS`; an end that receives nothing for `LEASE_SECONDS` takes the other one for lost. TCP's
 own keepalive can't do that: unacknowledged data switches it off, and a cut was then noticed after
 950 s.

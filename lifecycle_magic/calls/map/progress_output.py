@@ -65,7 +65,7 @@ class ProgressView:
 
     @property
     def outcome(self) -> str:
-        """How the map ended; a loop that was left after its last result is done.
+        """The end of the map; a loop that was left after its last result is done.
 
         ``zip`` and ``islice`` leave a loop there: they ask for nothing after the last one.
         """

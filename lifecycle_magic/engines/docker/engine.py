@@ -114,7 +114,7 @@ class DockerEngine:
 
     @property
     def transport(self) -> Transport:
-        """How containers connect: by a Unix socket in a shared folder, or by way of a relay."""
+        """The transport of connections: a Unix socket in a shared folder, or a relay."""
         return self._profile.transport
 
     @functools.cached_property
@@ -335,7 +335,7 @@ class DockerEngine:
             container_end.clear_run_folder(self._clients, container, names)
 
     def kept_report(self, container: str) -> bytes:
-        """Return the report that nobody received from a container that has ended, or nothing."""
+        """Return the report of an ended container that no kernel received, or nothing."""
         return run_folder.kept_report(self._clients, container)
 
     def leaves_behind(self, run_dir: Path) -> bool:

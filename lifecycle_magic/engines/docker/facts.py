@@ -25,8 +25,10 @@ _HOST_GATEWAY = (1, 41)  # Docker 20.10
 
 @dataclass(frozen=True)
 class Facts:
-    """What was read from the engine once. ``memory`` is in bytes; three say what its kernel can
-    limit. ``arch`` is what its processors are called in images: ``amd64``, ``arm64``.
+    """The facts that were read from the engine once.
+
+    ``memory`` is in bytes; three say what its kernel can limit. ``arch`` is what its processors are
+    called in images: ``amd64``, ``arm64``.
     """
 
     name: str

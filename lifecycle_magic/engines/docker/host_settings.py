@@ -1,4 +1,4 @@
-"""What the worker of a Docker container takes over from the kernel's machine, and as which user.
+"""Settings of the kernel's machine for the worker of a Docker container, and the worker's user.
 
 A container shares nothing of its machine by itself. Ordinary code should not notice, so proxies,
 time zone and umask travel with the class. They are in no image and in no configuration of a

@@ -1,4 +1,4 @@
-"""What is known of one Docker engine: its facts, and how its containers connect to this process."""
+"""The profile of one Docker engine: its facts, and how its containers connect to this process."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class EngineProfile:
 
     @property
     def transport(self) -> Transport:
-        """How containers connect: by a Unix socket in a shared folder, or by way of a relay."""
+        """The transport of connections: a Unix socket in a shared folder, or a relay."""
         if self._transport is None:
             shared: bool | None = False
             if shared_files.can_share_sockets(self.facts):

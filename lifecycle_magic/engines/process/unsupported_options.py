@@ -42,7 +42,7 @@ class Host:
 
     @property
     def sandbox_fix(self) -> str:
-        """What gives a plain host the sandbox that it lacks."""
+        """The command or setting that gives a plain host the sandbox that it lacks."""
         if not self.fix:
             return f"{_DOCKER} ({self.why_not})"
         return f"{self.fix} ({self.why_not}), or {_DOCKER}"

@@ -23,8 +23,9 @@ _FIX = (
 
 @dataclass(frozen=True)
 class KernelAddress:
-    """What containers connect to, and where the kernel listens: ``listen`` is empty for every
-    address of this machine, and ``port`` 0 for any free port.
+    """The address that containers connect to, and where the kernel listens.
+
+    ``listen`` is empty for every address of this machine, and ``port`` 0 for any free port.
     """
 
     host: str

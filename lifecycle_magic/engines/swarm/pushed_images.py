@@ -1,4 +1,4 @@
-"""What this state folder pushed to registries, so that `prune` can remove it again.
+"""Images that this state folder pushed to registries, so that `prune` can remove it again.
 
 A registry is shared: only images that were pushed from here are removed, and a node that misses one
 has it pushed anew.

@@ -40,7 +40,7 @@ sys.exit(main(run, stream))
 
 @dataclass(frozen=True)
 class ServiceParts:
-    """What a service is made of beside its launch: the image's name in the registry, its secret,
+    """The parts of a service beside its launch: the image's name in the registry, its secret,
     the objects with the guest, the GPUs that it reserves, and constraints of its volumes.
     """
 

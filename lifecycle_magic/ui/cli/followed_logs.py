@@ -16,7 +16,8 @@ _OVERLAP = 4096  # characters by which the text of a log is found again after it
 
 
 def follow(find: Callable[[], tuple[bool, Sequence[RunFolder]]], lines: int) -> None:
-    """Print the last ``lines`` lines of each container, then what is added, until nobody serves.
+    """Print the last ``lines`` lines of each container, then what is added while a session serves
+    the app.
 
     ``find`` returns whether a session serves the app, and the run folders of its containers.
     """

@@ -101,7 +101,9 @@ def _parser() -> Parser:
     for name, do in _SHARED.items():
         shared = COMMANDS[name]
         shared.add_to(add(name, do, shared.help), "terminal")
-    shell.add_arguments(add("shell", shell.run, "run a shell in a container as a class has it"))
+    shell.add_arguments(
+        add("shell", shell.run, "open a shell in a container with a class's image and settings")
+    )
     apps.add_arguments(add("app", apps.run, "list apps, print their output, stop them"))
     volumes.add_arguments(add("volume", volumes.run, "named volumes and the files in them"))
     objects.add_queue_arguments(add("queue", objects.run, "the queues of living sessions"))

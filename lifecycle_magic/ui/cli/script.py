@@ -1,4 +1,4 @@
-"""What a command reports of a script that fails, and where it stores what the script returns.
+"""The report about a script that fails, and the file for the result of one that returns.
 
 The script runs as ``__main__`` (`lifecycle_magic.ui.cli.main_module`), so that its classes are
 pickled by value and containers need no copy of the file.

@@ -1,4 +1,4 @@
-"""``lifecycle-magic shell``: a shell, or a command, in a container as a class has it.
+"""``lifecycle-magic shell``: a shell or a command in a container with a class's image.
 
 The container has the image of the class (with what its build hooks wrote), its volumes, secrets
 and environment. Its ``enter`` and ``exit`` do not run.

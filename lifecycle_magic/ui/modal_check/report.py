@@ -31,7 +31,7 @@ class CheckedFile(NamedTuple):
 
     @property
     def changes(self) -> int:
-        """How many names have to be changed, besides the import of Modal itself."""
+        """The number of names that have to be changed, besides the import of Modal itself."""
         return sum(one.verdict in ("refused", "unknown") for one in self.uses)
 
 
