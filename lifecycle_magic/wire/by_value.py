@@ -19,6 +19,7 @@ from cloudpickle import cloudpickle as library
 
 from lifecycle_magic.wire import definitions, exceptions, native_types
 from lifecycle_magic.wire.annotations import names
+from lifecycle_magic.wire.class_bodies import names_in_class_bodies
 from lifecycle_magic.wire.dispatch_table import DispatchTable
 from lifecycle_magic.wire.pydantic_models import parameters_of
 from lifecycle_magic.wire.python_versions import python_minor, sources_enabled
@@ -152,7 +153,8 @@ class ByValue(cloudpickle.Pickler):  # type: ignore[misc]
         if dispatcher is not None:
             return tuple(dispatcher)
         code, space = function.__code__, function.__globals__
-        needed = set(library._extract_code_globals(code)) | (names(function) & space.keys())
+        by_name = names(function) | names_in_class_bodies(code)
+        needed = set(library._extract_code_globals(code)) | (by_name & space.keys())
         where, inside = self.place(function, needed)
         cells = function.__closure__
         contents = [] if cells is None else self._contents(cells)

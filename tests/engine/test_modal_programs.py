@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import gc
 import os
 import threading
@@ -95,6 +96,28 @@ def test_containers_have_the_secrets_and_volumes_of_their_app_too(engine_name: s
 
     with app.run():
         assert read.remote() == ("1", "2", True, True)
+
+
+LIMIT = 5
+
+
+@pytest.mark.process
+def test_classes_inside_of_a_function_read_globals(site: Site) -> None:
+    @site.app.function()
+    def read() -> tuple[int, list[int], int]:
+        class Outer:
+            limit = LIMIT
+
+            class Inner:
+                own = LIMIT + 1
+
+        @dataclasses.dataclass
+        class Record:
+            values: list[int] = dataclasses.field(default_factory=list)
+
+        return Outer.limit, Record().values, Outer.Inner.own
+
+    assert read.remote() == (5, [], 6)
 
 
 def ids() -> tuple[str | None, str | None]:
