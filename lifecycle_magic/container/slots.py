@@ -142,6 +142,8 @@ class Slot:
 
     def close(self) -> None:
         """Close the connection of an exited container that no thread reads any more."""
+        if self.channel.shared is not None:
+            self.channel.shared.release_passed()
         self.channel.close()
         if self.tickets is not None:
             self.tickets.close()

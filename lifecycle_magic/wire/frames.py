@@ -22,9 +22,13 @@ from lifecycle_magic.wire.frame_header import (
     MAX_FRAME_BYTES,
     MOVED,
     PACKED,
+    PASSED,
     PROTOCOL,
     SHARED,
+    pack_numbers,
+    pack_places,
 )
+from lifecycle_magic.wire.frame_parts import memory, too_large
 from lifecycle_magic.wire.segment import NAME
 from lifecycle_magic.wire.shared import IDLE_SECONDS, SEGMENT_MIN_BYTES, Shared
 
@@ -33,13 +37,6 @@ PACK_BYTES = 1 << 18
 """Size in bytes from which a payload, such as a large string, travels in the segment as well."""
 
 INBOX_BYTES = 1 << 16
-LAZY_PAGES_BYTES = 1 << 20
-"""Size in bytes from which a part is mapped, so that the system adds its pages when they are
-written. A header alone then claims address space, not memory. ``bytearray(size)`` writes zeros to
-all pages first and holds the interpreter's lock meanwhile: 1.5 GB took seconds, and 100 MB arrive
-in two thirds of the time without it.
-"""
-
 JOIN_BYTES = 1 << 14  # up to this size, joining the parts is cheaper than passing a list
 IOV_MAX = 1024  # UIO_MAXIOV of Linux: the parts that one sendmsg takes
 
@@ -159,7 +156,7 @@ class Channel:
         if not buffers and (len(payload) < PACK_BYTES or self.shared is None):
             size = len(payload)
             if size > self.max_frame:
-                raise WireError(_too_large(size, self.max_frame))
+                raise WireError(too_large(size, self.max_frame))
             head = HEADER.pack(MAGIC, kind, 0, tag, 0, size)
             with self._sending:
                 if size <= JOIN_BYTES:
@@ -185,13 +182,24 @@ class Channel:
         with lease:  # the lease must not end in between
             buffers.clear()
             if lease.move():
-                name, starts, sizes = lease.segment.name, *zip(*places, strict=True)
-                head = HEADER.pack(MAGIC, kind, MOVED, tag, len(places), len(payload))
-                head += _pack_numbers(sizes) + name + _pack_numbers(starts)
+                head = pack_places(kind, MOVED, tag, len(payload), lease.segment.name, places)
                 with self._sending:
                     self._send_parts([head, payload])
             else:
                 self.send(kind, payload, lease.segment.parts(places), tag)
+
+    def send_made(self, make: Callable[[], list[Part] | None]) -> bool:
+        """Send the parts of a frame that ``make`` returns. Return False for None.
+
+        Frames that name segments are made and sent in one order.
+        """
+        with self._sending:
+            parts = make()
+            if parts is None:
+                return False
+            self._wake_every(IDLE_SECONDS)
+            self._send_parts(parts)
+        return True
 
     def encode(
         self, kind: int, payload: Part, buffers: Sequence[Any] = (), tag: int = 0
@@ -204,14 +212,14 @@ class Channel:
         sizes = [view.nbytes for view in views]
         total = len(payload) + sum(sizes)
         if total > self.max_frame or len(views) > MAX_BUFFERS:
-            raise WireError(_too_large(total, self.max_frame, len(views)))
+            raise WireError(too_large(total, self.max_frame, len(views)))
         name, packed = None, len(payload) >= PACK_BYTES
         if self.shared is not None and self.uses_segment(total, len(payload)):
             name = self.shared.place([*views, memoryview(payload)] if packed else views)
             self._wake_every(IDLE_SECONDS)
         flags = 0 if name is None else SHARED | PACKED if packed else SHARED
         head = HEADER.pack(MAGIC, kind, flags, tag, len(views), len(payload))
-        head += _pack_numbers(sizes)
+        head += pack_numbers(sizes)
         if name is not None:
             return [head + name] if packed else [head + name, payload]
         return [head, payload, *views]
@@ -295,12 +303,12 @@ class Channel:
         magic, kind, flags, tag, count, size = HEADER.unpack_from(self._inbox, self._start)
         known = not flags or (
             self.shared is not None
-            and (flags == SHARED | PACKED or (flags in (SHARED, MOVED) and count))
+            and (flags == SHARED | PACKED or (flags in (SHARED, MOVED, PASSED) and count))
         )
         if magic != MAGIC or not known:
             raise WireError(f"the data that arrived is no frame of protocol {PROTOCOL}")
         if size > self.max_frame or count > MAX_BUFFERS:
-            raise WireError(_too_large(size, self.max_frame, count))
+            raise WireError(too_large(size, self.max_frame, count))
         start = self._start + HEADER.size
         if not (count or flags) and self._end - start >= size:  # all of it is in the inbox: no copy
             self._start = start + size
@@ -308,7 +316,7 @@ class Channel:
         self._start = start
         lengths = self._read_numbers(count) if count else ()
         if size + sum(lengths) > self.max_frame:
-            raise WireError(_too_large(size + sum(lengths), self.max_frame, count))
+            raise WireError(too_large(size + sum(lengths), self.max_frame, count))
         if flags:
             name = self._read_exactly(NAME.size)
             if flags & PACKED:
@@ -316,21 +324,27 @@ class Channel:
                 return Frame(kind, whole, parts, tag)
             starts = self._read_numbers(count) if flags & MOVED else None
             payload = self._read_exactly(size)
-            return Frame(kind, memoryview(payload), self._find_buffers(name, lengths, starts), tag)
+            found = self._find_buffers(name, lengths, starts, is_own=flags == MOVED)
+            return Frame(kind, memoryview(payload), found, tag)
         payload = self._read_exactly(size)
         return Frame(
             kind, memoryview(payload), [self._read_exactly(length) for length in lengths], tag
         )
 
     def _find_buffers(
-        self, name: Part, lengths: Sequence[int], starts: Sequence[int] | None = None
+        self,
+        name: Part,
+        lengths: Sequence[int],
+        starts: Sequence[int] | None = None,
+        *,
+        is_own: bool = False,
     ) -> Sequence[memoryview]:
         assert self.shared is not None
         try:
             self._wake_every(IDLE_SECONDS)
-            if starts is not None:
+            if is_own and starts is not None:
                 return self.shared.find_moved(name, starts, lengths)
-            return self.shared.find(name, lengths)
+            return self.shared.find(name, lengths, starts)
         except (ValueError, OSError) as error:
             raise WireError(f"a segment of shared memory that can't be used: {error}") from None
 
@@ -366,7 +380,7 @@ class Channel:
 
     def _read_exactly(self, size: int) -> bytearray | mmap.mmap:
         """Return the next ``size`` bytes, in memory of their own."""
-        taken = _memory(size)
+        taken = memory(size)
         view = memoryview(taken)
         have = min(size, self._end - self._start)
         view[:have] = self._inbox[self._start : self._start + have]
@@ -377,22 +391,3 @@ class Channel:
                 raise WireError("the connection ended inside a frame")
             have += got
         return taken
-
-
-def _memory(size: int) -> bytearray | mmap.mmap:
-    if size < LAZY_PAGES_BYTES:
-        return bytearray(size)
-    try:
-        return mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-    except OSError:
-        raise WireError(f"a part of {size} bytes does not fit into memory") from None
-
-
-def _pack_numbers(numbers: Sequence[int]) -> bytes:
-    return struct.pack(f"<{len(numbers)}Q", *numbers)
-
-
-def _too_large(size: int, limit: int, buffers: int = 0) -> str:
-    if buffers > MAX_BUFFERS:
-        return f"a frame of {buffers} buffers; at most {MAX_BUFFERS} are allowed"
-    return f"a frame of {size} bytes; at most {limit} are allowed"

@@ -94,7 +94,7 @@ class Lease:
     # --- moving it on ----------------------------------------------------------------------
 
     def places(self, buffers: Sequence[Any]) -> list[tuple[int, int]] | None:
-        """Return the start and size in the segment of each of these `pickle.PickleBuffer`.
+        """Return the start and size in the segment of each of these `pickle.PickleBuffer` or views.
 
         None if a buffer is elsewhere, if two overlap (they must become separate objects), or if the
         buffers are such a small part of the segment that copying them costs less than keeping its
@@ -103,7 +103,7 @@ class Lease:
         found = []
         for buffer in buffers:
             try:
-                view = buffer.raw()
+                view = buffer.raw() if hasattr(buffer, "raw") else memoryview(buffer).cast("B")
                 start = address_of(view) - self._address
             except (AttributeError, TypeError, ValueError, BufferError):
                 return None  # no buffer, or none in one piece
@@ -129,6 +129,13 @@ class Lease:
         Call inside ``with lease``.
         """
         return self.is_over and self._take()
+
+    def give_away(self) -> bool:
+        """Leave it to another process to free the segment. Return False if it is free already.
+
+        No code here reads the views from now on, although they may live on.
+        """
+        return self.is_owned and not self.pins and self._take()
 
 
 if TYPE_CHECKING:

@@ -7,6 +7,7 @@ has dropped a free segment, and the receiver may do so too.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import functools
 import mmap
@@ -40,12 +41,15 @@ _FIXED = 0x10  # MAP_FIXED of mmap(2), which Python's module does not define
 class Segment:
     """Memory that two processes map. ``number`` is unique for its sender.
 
-    Raises `OSError` if the memory can't be mapped.
+    ``descriptor`` is kept for as long as the segment may be passed on to a third process, otherwise
+    it is -1. Raises `OSError` if the memory can't be mapped.
     """
 
     def __init__(self, number: int, fd: int, size: int) -> None:
         self.number = number
         self.size = size
+        self.descriptor = -1
+        self.is_orphan = False  # the connection over which it came is closed
         self.used = time.monotonic()
         self.memory = _map_shared(fd, size)
         self.view = memoryview(self.memory)
@@ -74,6 +78,17 @@ class Segment:
     @state.setter
     def state(self, state: int) -> None:
         self.view[0] = state
+
+    def keep_descriptor(self, fd: int) -> None:
+        """Keep a duplicate of its descriptor, unless this process can have no more."""
+        with contextlib.suppress(OSError):
+            self.descriptor = os.dup(fd)
+
+    def drop_descriptor(self) -> None:
+        """Close the descriptor that was kept, if there is one."""
+        fd, self.descriptor = self.descriptor, -1
+        if fd >= 0:
+            os.close(fd)
 
     def parts(self, places: Sequence[tuple[int, int]]) -> list[memoryview]:
         """Return views of the parts of the segment, each given by its start and size."""

@@ -16,6 +16,7 @@ its mapping the next time it checks.
 from __future__ import annotations
 
 import array
+import itertools
 import os
 import socket
 import sys
@@ -49,6 +50,9 @@ BYTES_PER_SEGMENT = 1 << 20
 process may have 65,530 mappings (vm.max_map_count).
 """
 
+MAX_DESCRIPTORS = 32
+"""Segments of the other side up to which their descriptors are kept for passing them on."""
+
 IDLE_SECONDS = 10.0
 """Seconds without use after which a segment goes back to the system."""
 
@@ -65,6 +69,8 @@ class Shared:
         self.mine: list[Segment] = []
         self.theirs: dict[int, Segment] = {}
         self.leases = Leases()
+        self.passed: dict[int, Segment] = {}  # those of other channels, by their numbers here
+        self.keeps_descriptors = False
         self._next = 0
         self._out: set[int] = set()  # numbers of own segments that may move back
         self._bytes = 0
@@ -109,10 +115,7 @@ class Shared:
             return None  # out of descriptors or memory: the socket still works
         try:
             segment = Segment(self._next, fd, size)
-            # The other side reads it when it needs the number. The socket's buffer holds a few.
-            self.sock.sendmsg(
-                [b"\0"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [fd]))]
-            )
+            self._send_descriptor(fd)
         except OSError:
             return None
         finally:
@@ -121,6 +124,39 @@ class Shared:
         self._bytes += size
         self.mine.append(segment)
         return segment
+
+    def _send_descriptor(self, fd: int) -> None:
+        # The other side reads it when it needs the number. The socket's buffer holds a few.
+        self.sock.sendmsg([b"\0"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [fd]))])
+
+    def pass_on(self, segment: Segment) -> bytes | None:
+        """Return the name here of a segment of another channel; None if it can't be passed on.
+
+        The segment is with the other side then. Call with the channel's lock for sending.
+        """
+        with self._lock:
+            number = next((one for one, known in self.passed.items() if known is segment), None)
+            if number is None:
+                if segment.descriptor < 0:
+                    return None
+                try:
+                    self._send_descriptor(segment.descriptor)
+                except OSError:
+                    return None
+                number = self._next
+                self._next += 1
+                self.passed[number] = segment
+            self._out.add(number)
+        self.on_use()
+        return NAME.pack(number, segment.size)
+
+    def release_passed(self) -> None:
+        """Free the segments of other channels, because no process is on the other side any more."""
+        with self._lock:
+            for number, segment in self.passed.items():
+                if number in self._out and segment.state == LEASED:
+                    segment.state = FREE
+            self.passed.clear()
 
     def _too_much(self, size: int) -> bool:
         return self._bytes + size > self.limit or len(self.mine) * BYTES_PER_SEGMENT >= self.limit
@@ -147,16 +183,25 @@ class Shared:
             for segment in list(self.theirs.values()):
                 if segment.state == RETIRED:
                     del self.theirs[segment.number]
-            return bool(self.mine or self.theirs)
+                    segment.drop_descriptor()
+            for number, segment in list(self.passed.items()):
+                if segment.is_orphan and segment.state == FREE:
+                    segment.state = RETIRED  # for the other side; the sender exists no more
+                if segment.state == RETIRED:
+                    del self.passed[number]
+            return bool(self.mine or self.theirs or self.passed)
         finally:
             self._lock.release()
 
     # --- the receiver ----------------------------------------------------------------------
 
-    def find(self, name: bytes, sizes: Sequence[int]) -> list[memoryview]:
+    def find(
+        self, name: bytes, sizes: Sequence[int], starts: Sequence[int] | None = None
+    ) -> list[memoryview]:
         """Return the buffers of a frame in the segment that it names, as views that hold a lease.
 
-        Raises ValueError if the name, or the descriptor that was passed for it, can't be right.
+        Without ``starts``, they follow each other. Raises ValueError if the name, or the descriptor
+        that was passed for it, can't be right.
         """
         number, size = NAME.unpack(name)
         with self._lock:
@@ -164,11 +209,8 @@ class Shared:
             segment = self.theirs.get(number)
             if segment is None:
                 segment = self._receive(number, size)
-        starts = []
-        start = HEADER_BYTES
-        for length in sizes:
-            starts.append(start)
-            start += aligned(length)
+        if starts is None:
+            starts = list(itertools.accumulate(map(aligned, sizes), initial=HEADER_BYTES))[:-1]
         return self._lend(segment, size, starts, sizes)
 
     def find_moved(
@@ -181,6 +223,7 @@ class Shared:
         number, size = NAME.unpack(name)
         with self._lock:
             segment = next((one for one in self.mine if one.number == number), None)
+            segment = segment or self.passed.get(number)
             if segment is None or number not in self._out or segment.state != LEASED:
                 raise ValueError("the segment is not with the other side")
             self._out.remove(number)  # it moves back once
@@ -206,6 +249,8 @@ class Shared:
                     raise ValueError(f"{len(fds) or 'no'} descriptors arrived for a segment")
                 check(fds[0], size)
                 segment = self.theirs[number] = Segment(number, fds[0], size)
+                if self.keeps_descriptors and len(self.theirs) <= MAX_DESCRIPTORS:
+                    segment.keep_descriptor(fds[0])
             finally:
                 for fd in fds:
                     os.close(fd)
@@ -230,6 +275,9 @@ class Shared:
         """Drop all segments. Memory that is still viewed lives until its last view dies."""
         self.sock.close()
         self.leases.close()
+        for segment in self.theirs.values():
+            segment.drop_descriptor()
+            segment.is_orphan = True
         self.mine.clear()
         self.theirs.clear()
 
