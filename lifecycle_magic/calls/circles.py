@@ -23,7 +23,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from lifecycle_magic.calls.far_circles import FullPool, Graph
-from lifecycle_magic.calls.forwarded import ForwardedCall, ForwardedItems
+from lifecycle_magic.calls.forwarded import ForwardedCall, ForwardedInput, ForwardedItems
 from lifecycle_magic.exception import InvalidError
 
 if TYPE_CHECKING:
@@ -31,11 +31,14 @@ if TYPE_CHECKING:
     from lifecycle_magic.container.slots import RunningInput
     from lifecycle_magic.pool.pool import Pool
 
-__all__ = ["Wait", "add", "add_foreign", "add_reader", "add_relayed", "find_queued", "graph"]
-__all__ += ["has_readers", "has_relayed", "has_waiting_generators", "remove", "remove_reader"]
-__all__ += ["remove_relayed"]
+__all__ = ["Wait", "add", "add_foreign", "add_reader", "add_relayed", "add_running"]
+__all__ += ["find_queued", "graph", "has_readers", "has_relayed", "has_waiting_generators"]
+__all__ += ["remove", "remove_reader", "remove_relayed"]
 
-Wait = ForwardedCall | ForwardedItems
+Wait = ForwardedCall | ForwardedItems | ForwardedInput
+
+QueuedWait = ForwardedCall | ForwardedItems
+"""A wait for a call that may have to wait for its slot."""
 
 _lock = threading.Lock()
 _waits: dict[int, list[Wait]] = {}  # by the id() of the input that waits
@@ -43,11 +46,18 @@ _readers: dict[int, Input] = {}  # the input that reads a generator, by the gene
 _callers: dict[int, Input] = {}  # the inputs that wait, by id()
 _relayed: dict[int, dict[str, str]] = {}  # by the id() of the input that waits: see `add_relayed`
 _far_readers: dict[str, tuple[Input, str]] = {}  # by the id of a generator in another session
-_foreign: weakref.WeakValueDictionary[str, Wait] = weakref.WeakValueDictionary()
-_since: weakref.WeakKeyDictionary[Wait, float] = weakref.WeakKeyDictionary()
+_foreign: weakref.WeakValueDictionary[str, QueuedWait] = weakref.WeakValueDictionary()
+_since: weakref.WeakKeyDictionary[QueuedWait, float] = weakref.WeakKeyDictionary()
 
 
-def add(caller: Input | None, wait: Wait) -> None:
+def add_running(caller: Input, wait: ForwardedInput) -> None:
+    """Note that ``caller`` waits for a call that has its slot already, so it closes no circle."""
+    with _lock:
+        _waits.setdefault(id(caller), []).append(wait)
+        _callers[id(caller)] = caller
+
+
+def add(caller: Input | None, wait: QueuedWait) -> None:
     """Note that ``caller`` waits for a call. Raises `InvalidError` if that can never end."""
     if caller is None:
         return
@@ -130,7 +140,7 @@ def has_waiting_generators() -> bool:
         return any(isinstance(one, ForwardedItems) for one in _callers.values())
 
 
-def add_foreign(wait_id: str, wait: Wait) -> None:
+def add_foreign(wait_id: str, wait: QueuedWait) -> None:
     """Note that a caller of another session waits for ``wait``."""
     with _lock:
         _foreign[wait_id] = wait
@@ -143,7 +153,7 @@ def graph(session: str) -> Graph:
         waits = {id(one): one for waits in _waits.values() for one in waits}
         foreign = dict(_foreign)
         waits |= {id(one): one for one in foreign.values()}
-        queued = [one for one in waits.values() if one.running_slot() is None]
+        queued = [one for one in waits.values() if _is_queued(one)]
         found = Graph.empty()
         for pool in set(map(_pool, queued)):
             inputs = pool.deadlocks.inputs_if_full()
@@ -156,7 +166,8 @@ def graph(session: str) -> Graph:
                 )
         for wait in queued:
             place = f"{session}:{id(wait.pool)}"
-            found.queued[_key(wait, session)] = place, _since.get(wait, 0.0), wait.where
+            since = 0.0 if isinstance(wait, ForwardedInput) else _since.get(wait, 0.0)
+            found.queued[_key(wait, session)] = place, since, wait.where
         for one in waits.values():
             found.names[_key(one, session)] = _pool(one).name
         for key, caller in _callers.items():
@@ -178,7 +189,7 @@ def find_queued(key: str, session: str) -> Wait | None:
     with _lock:
         waits = [one for waits in _waits.values() for one in waits]
         for one in (*waits, *_foreign.values()):
-            if _key(one, session) == key and one.running_slot() is None:
+            if _key(one, session) == key and _is_queued(one):
                 return one
     return None
 
@@ -202,7 +213,7 @@ def _key_of_waiter(input: RunningInput | None, session: str) -> str:
 
 
 def _stuck_pools(newest: Wait) -> set[Pool]:
-    queued = [one for waits in _waits.values() for one in waits if one.running_slot() is None]
+    queued = [one for waits in _waits.values() for one in waits if _is_queued(one)]
     found: dict[Pool, list[RunningInput | None]] = {}
     for pool in {_pool(newest), *map(_pool, queued)}:
         inputs = pool.deadlocks.inputs_if_full()
@@ -214,6 +225,11 @@ def _stuck_pools(newest: Wait) -> set[Pool]:
         if not free:
             return stuck
         stuck -= free
+
+
+def _is_queued(wait: Wait) -> bool:
+    """Return whether a call waits for its slot."""
+    return wait.running_slot() is None and not wait.is_answered
 
 
 def _pool(wait: Wait) -> Pool:
@@ -235,7 +251,7 @@ def _is_blocked(input: RunningInput | None, stuck: set[Pool]) -> bool:
 
 def _waited(input: RunningInput) -> Iterator[Wait]:
     for one in _waits.get(id(input), ()):
-        if not (isinstance(one, ForwardedItems) and one.is_half_read):
+        if not one.is_answered and not (isinstance(one, ForwardedItems) and one.is_half_read):
             yield one
 
 

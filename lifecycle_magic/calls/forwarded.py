@@ -7,12 +7,12 @@ this process reads neither, because their types may exist only there.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from lifecycle_magic.calls.detached import DetachedCall
 from lifecycle_magic.calls.input import Input
-from lifecycle_magic.calls.prompts import OTHER_PROCESS, Prompt, refuse
-from lifecycle_magic.calls.reply import Raise, ReplyReader, Value
+from lifecycle_magic.calls.prompts import Prompt, refuse
+from lifecycle_magic.calls.reply import LastReply, Raise, ReplyReader, Retry, Value
 from lifecycle_magic.calls.streams import LaterStream
 from lifecycle_magic.wire.frames import Frame, Kind
 from lifecycle_magic.wire.nested import forward, with_number
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from lifecycle_magic.pool.pool import Pool
 
 __all__ = ["ForwardedAnswer", "ForwardedCall", "ForwardedFailure", "ForwardedItems"]
-__all__ += ["ForwardedInput", "ForwardingReader", "NumberedCall"]
+__all__ += ["ForwardedInput", "ForwardingReader", "NumberedCall", "SerialCaller"]
 
 
 OnPrompt = Callable[[Input, "Slot", Prompt], None]
@@ -85,7 +85,7 @@ class ForwardedCall(DetachedCall):
     `ForwardedAnswer`, a `ForwardedFailure`, or an error of this process.
     """
 
-    __slots__ = ("on_prompt",)
+    __slots__ = ("is_answered", "on_prompt")
 
     make_reader = ForwardingReader
 
@@ -95,7 +95,13 @@ class ForwardedCall(DetachedCall):
         super().__init__(pool, method, None, {})
         self._pack(method, data, buffers)
         self.context = context
+        self.is_answered = False  # so its caller waits no more, although the outcome is not set yet
         self.on_prompt: OnPrompt | None = None
+
+    def _finish(self, reader: ReplyReader, reply: LastReply) -> None:
+        self.is_answered = type(reply) is not Retry
+        super()._finish(reader, reply)
+        self.is_answered = self.future.done()
 
     def ask(self, slot: Slot, prompt: Prompt) -> None:
         _pass_on(self, self.on_prompt, slot, prompt)
@@ -113,33 +119,53 @@ class NumberedCall(ForwardedCall):
         self.payload, self.buffers = with_number(data, self.id), list(buffers)
 
 
+class SerialCaller(Protocol):
+    """The caller of a `ForwardedInput`."""
+
+    def context_of(self, input: ForwardedInput) -> Context:
+        """Return the context in which the output of a call is shown."""
+
+    def pass_prompt_on(self, input: ForwardedInput, slot: Slot, prompt: Prompt) -> None:
+        """Ask where the call was made, on the thread that waits for its answer."""
+
+
 class ForwardedInput(Input):
     """The same for a thread that waits for the answer itself.
 
-    ``find_context`` returns the context in which output is shown. Few calls need it.
+    ``number`` is that of the call on the connection of its ``caller``.
     """
 
-    __slots__ = ("_find_context",)
+    __slots__ = ("_caller", "number")
+
+    is_answered = False
 
     def __init__(
-        self, pool: Pool, method: str, data: Any, find_context: Callable[[], Context]
+        self,
+        pool: Pool,
+        method: str,
+        data: Any,
+        buffers: Sequence[Any],
+        caller: SerialCaller,
+        number: int,
     ) -> None:
         super().__init__(pool, method, None, {})
-        self.payload, self.buffers = with_number(data, self.id), []
-        self._find_context = find_context
+        self.payload, self.buffers = with_number(data, self.id), list(buffers)
+        self._caller = caller
+        self.number = number
 
     @property
     def context(self) -> Context:  # type: ignore[override]
-        return self._find_context()
+        return self._caller.context_of(self)
 
     def ask(self, slot: Slot, prompt: Prompt) -> None:
-        refuse(slot, prompt, OTHER_PROCESS)
+        self._caller.pass_prompt_on(self, slot, prompt)
 
 
 class ForwardedItems(LaterStream):
     """A generator's input from inside a container. Its items are `ForwardedAnswer`."""
 
     make_reader = _ForwardingStreamReader
+    is_answered = False
 
     def __init__(
         self, pool: Pool, method: str, data: Any, buffers: Sequence[Any], context: Context

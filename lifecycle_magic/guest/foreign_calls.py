@@ -1,7 +1,7 @@
 """Every way to call a method of another class from inside a container.
 
 The names and their meaning are those of `lifecycle_magic.handles.methods`. Here a call goes over
-the `lifecycle_magic.guest.session_connection`.
+the `lifecycle_magic.guest.container_connection`.
 """
 
 from __future__ import annotations
@@ -80,6 +80,10 @@ class ForeignCalls:
             if self._kind().is_async:
                 return AsyncCall(self._start(REMOTE, args, kwargs)._future, self._where)
             self._warn_blocking()
+        used, target = self._reach()
+        answer = used.call(target, args, kwargs)
+        if answer is not None:
+            return self._value_of(answer)
         waiting = Wait()
         used, number = begin(self._reach, REMOTE, args, kwargs, waiting.receive)
         try:

@@ -1,6 +1,6 @@
 """Requests to the session's queues and dictionaries from inside a container.
 
-They go over the `lifecycle_magic.guest.session_connection`, as calls of other classes do.
+They go over the `lifecycle_magic.guest.container_connection`, as calls of other classes do.
 """
 
 from __future__ import annotations
@@ -10,12 +10,8 @@ from typing import Any
 
 from lifecycle_magic.exception import Error
 from lifecycle_magic.guest.answers import Wait, value_of
-from lifecycle_magic.guest.session_connection import (
-    Answer,
-    CallTarget,
-    SessionConnection,
-    connection,
-)
+from lifecycle_magic.guest.container_connection import connection
+from lifecycle_magic.guest.session_connection import Answer, CallTarget, SessionConnection
 from lifecycle_magic.wire.frames import Kind
 from lifecycle_magic.wire.nested import OBJECTS, REMOTE
 

@@ -24,7 +24,7 @@ def calls_of(
     """Return the ways to call a method. ``function`` is its plain function, with its marks."""
     import inspect
 
-    from lifecycle_magic.guest import session_connection
+    from lifecycle_magic.guest import container_connection
     from lifecycle_magic.guest.foreign_calls import ForeignCalls, MethodKind
 
     function = inspect.unwrap(getattr(function, "__func__", function))
@@ -32,4 +32,4 @@ def calls_of(
     stated = marks.method.is_generator if marks is not None and marks.method else None
     yields = inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function)
     kind = MethodKind(is_async, yields if stated is None else stated)
-    return ForeignCalls(lambda: (session_connection.connection(), find()), where, lambda: kind)
+    return ForeignCalls(lambda: (container_connection.connection(), find()), where, lambda: kind)

@@ -14,9 +14,10 @@ import itertools
 import sys
 from typing import TYPE_CHECKING, Any
 
-from lifecycle_magic.guest import debuggers, session_connection
+from lifecycle_magic.guest import container_connection, debuggers
 from lifecycle_magic.guest.answers import Wait, value_of
 from lifecycle_magic.guest.output import lane_here
+from lifecycle_magic.guest.session_connection import CallTarget
 from lifecycle_magic.wire.frames import Kind
 from lifecycle_magic.wire.nested import LINE, PROMPTS, REFUSED, REMOTE
 from lifecycle_magic.wire.pickling import dumps
@@ -123,8 +124,8 @@ def ask(prompt: str, *, is_secret: bool) -> str | None:
     is_debugger = conversation.debuggers.prepare(sys._getframe(1))
     lane.show_output()
     number, waiting = next(_numbers), Wait()
-    used = session_connection.connection()
-    target = session_connection.CallTarget(PROMPTS, b"", str(number), "input()")
+    used = container_connection.connection()
+    target = CallTarget(PROMPTS, b"", str(number), "input()")
     asked = used.ask(target, REMOTE, (), {}, waiting.receive)
     try:
         with lane.target:

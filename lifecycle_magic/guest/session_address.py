@@ -1,6 +1,6 @@
 """The address of the session that this container belongs to, noted when the container is set up.
 
-`lifecycle_magic.guest.session_connection` connects to it when the first call needs that. Most
+`lifecycle_magic.guest.container_connection` connects to it when the first call needs that. Most
 containers make none, so this module imports nothing that a connection needs.
 """
 
@@ -40,7 +40,7 @@ def follow_session(invitation: Invitation | None, run: str) -> None:
     if fd is not None and invitation is not None and invitation.address.startswith("unix:"):
         invitation = invitation._replace(address=f"unix:/proc/self/fd/{fd}")
     set_session(invitation, run)
-    used = sys.modules.get("lifecycle_magic.guest.session_connection")
+    used = sys.modules.get("lifecycle_magic.guest.container_connection")
     if used is not None:
         used.forget_session()
 

@@ -1,10 +1,8 @@
-"""The connection over which code in a container calls other containers.
+"""A connection over which a process calls methods that a session serves.
 
-It is opened when the first such call is made. The session in the kernel serves it on a thread of
-its own, so calls need nothing of the kernel's main thread. One thread here reads the answers. A
-forked child opens a connection of its own.
-
-`lifecycle_magic.peers.connection` has the connection of another process, which calls by name.
+The session serves it on a thread of its own, so calls need nothing of its main thread. One thread
+here reads the answers. `lifecycle_magic.guest.container_connection` has the connection of a
+container, `lifecycle_magic.peers.connection` that of another process, which calls by name.
 """
 
 from __future__ import annotations
@@ -18,12 +16,9 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from lifecycle_magic.exception import Error, InvalidError, WireError
-from lifecycle_magic.guest import forks
+from lifecycle_magic.exception import WireError
 from lifecycle_magic.guest.output import current_lane, lane_here
-from lifecycle_magic.guest.session_address import session
 from lifecycle_magic.wire.frames import Channel, Frame, Kind
-from lifecycle_magic.wire.hello import CALLS, dial, introduce
 from lifecycle_magic.wire.messages import output
 from lifecycle_magic.wire.nested import SPAWN, Ask, number_of, pack_number, pack_numbers
 from lifecycle_magic.wire.pickling import dumps
@@ -31,7 +26,8 @@ from lifecycle_magic.wire.pickling import dumps
 if TYPE_CHECKING:
     from lifecycle_magic.guest.lane import Lane
 
-__all__ = ["Answer", "CallTarget", "Reach", "SessionLeft", "begin", "connection", "forget_session"]
+__all__ = ["Answer", "CallTarget", "Reach", "SessionConnection", "SessionLeft", "begin"]
+__all__ += ["pickle_arguments", "send_outputs", "shielded"]
 
 
 class CallTarget(NamedTuple):
@@ -92,42 +88,6 @@ def begin(
             continue
 
 
-_connection: SessionConnection | None = None
-_lock = threading.Lock()
-
-
-def connection() -> SessionConnection:
-    """Return this process's connection, and open it if need be. Raises `InvalidError`."""
-    global _connection
-    with _shielded(current_lane.get()), _lock:
-        if _connection is None or _connection.is_closed:
-            _connection = _open()
-        return _connection
-
-
-def forget_session() -> None:
-    """Open a new connection for the next call: another kernel has adopted this container."""
-    global _connection
-    with _lock:
-        _connection = None
-
-
-def _open() -> SessionConnection:
-    invitation, run = session()
-    if invitation is None:
-        raise InvalidError(
-            "this process has no connection to the session that serves the class. "
-            "Fix: make the call in the method itself, and pass what it returns"
-        )
-    scheme, _, rest = invitation.address.partition(":")
-    address = f"unix:{os.path.join(run, rest)}" if scheme == "unix" else invitation.address
-    try:
-        channel = introduce(dial(address), invitation.token, CALLS)
-    except (OSError, WireError) as error:
-        raise Error(f"the session that serves the class can't be reached: {error}") from None
-    return SessionConnection(channel, invitation.session)
-
-
 class SessionConnection:
     """An open connection. All methods may be called from any thread."""
 
@@ -183,7 +143,7 @@ class SessionConnection:
         ``show(stream, text)`` gets what it prints, if this connection carries output.
         """
         lane = lane_here()
-        outputs = _send_outputs(lane)
+        outputs = send_outputs(lane)
         number = next(self._numbers)
         id = self.call_id(number) if ask.form == SPAWN and not ask.id else ask.id
         payload, _ = dumps(ask._replace(number=number, id=id, outputs=outputs))
@@ -212,7 +172,7 @@ class SessionConnection:
     def send(self, kind: int, number: int) -> None:
         """Send a frame about a call: ABANDON, AWAIT, NEXT or PROMPT."""
         if kind in (Kind.AWAIT, Kind.NEXT):
-            payload = pack_numbers(number, _send_outputs(lane_here()))
+            payload = pack_numbers(number, send_outputs(lane_here()))
         else:
             payload = pack_number(number)
         with self._shielded(), contextlib.suppress(OSError):
@@ -281,10 +241,11 @@ class SessionConnection:
         """Return the id of a spawned call, by which other processes find it."""
         return f"fc-{self.session}-{self._id}-{number}"
 
-    # --- what differs in a process that calls by name ---------------------------------------
+    # --- what differs between a container and another process -------------------------------
 
     def _close_in_forks(self) -> None:
-        forks.close_in_child(self._close_in_child)
+        """Close the connection in every child that this process forks."""
+        raise NotImplementedError
 
     def _pickle(
         self, where: str, args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -293,7 +254,7 @@ class SessionConnection:
 
     def _shielded(self) -> AbstractContextManager[Any]:
         """Hold back interrupts of the call on this thread: they must not tear a frame in two."""
-        return _shielded(current_lane.get())
+        return shielded(current_lane.get())
 
     def _on_changed(self) -> None:
         """React to another declaration of a class: descriptions may be outdated."""
@@ -307,13 +268,8 @@ class SessionConnection:
         """Return what shows the output of a call. In a container none: the kernel shows it."""
         return None
 
-    def _close_in_child(self) -> None:
-        global _connection, _lock
-        _connection, _lock = None, threading.Lock()
-        self._channel.close_in_child()
 
-
-def _send_outputs(lane: Lane | None) -> int:
+def send_outputs(lane: Lane | None) -> int:
     """Send everything that the running call printed, and return how many outputs that makes.
 
     What the called method prints from now on is shown after them.
@@ -324,7 +280,7 @@ def _send_outputs(lane: Lane | None) -> int:
     return lane.outputs_sent
 
 
-def _shielded(lane: Lane | None) -> AbstractContextManager[Any]:
+def shielded(lane: Lane | None) -> AbstractContextManager[Any]:
     """Hold back interrupts of the call on this thread: they must not tear a frame in two."""
     if lane is None:
         return contextlib.nullcontext()

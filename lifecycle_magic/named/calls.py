@@ -7,7 +7,7 @@ from typing import Any
 from lifecycle_magic.decorators.travel import is_local
 from lifecycle_magic.exception import InvalidError, NotFoundError
 from lifecycle_magic.guest.answers import Wait, value_of
-from lifecycle_magic.guest.foreign_calls import ForeignCalls, MethodKind, runs_loop
+from lifecycle_magic.guest.foreign_calls import ForeignCalls, MethodKind
 from lifecycle_magic.guest.session_connection import CallTarget, SessionConnection, SessionLeft
 from lifecycle_magic.named.description import Description, MethodFacts
 from lifecycle_magic.named.reach import Name, forget, reach
@@ -87,16 +87,6 @@ class NamedCalls(ForeignCalls):
         target = CallTarget(key, self._arguments, self._method, self._where)
         self._found = used, target, found
         return used, target
-
-    def _remote(self, *args: Any, **kwargs: Any) -> Any:
-        if not runs_loop() or not self._kind().is_async:
-            used, target = self._find()
-            answer = used.call(target, args, kwargs)
-            if answer is not None:
-                return self._value_of(answer)
-        return super()._remote(*args, **kwargs)
-
-    _remote.__doc__ = ForeignCalls._remote.__doc__
 
     def facts(self) -> MethodFacts:
         """Return what the method is now. Raises `InvalidError` if there is none of its name."""

@@ -10,7 +10,7 @@ from concurrent.futures import Future
 from typing import Any, NamedTuple, Protocol
 
 from lifecycle_magic.decorators.travel import is_local
-from lifecycle_magic.guest import session_connection
+from lifecycle_magic.guest import container_connection
 from lifecycle_magic.guest.session_connection import SessionConnection
 from lifecycle_magic.wire.nested import BY_NAME
 
@@ -117,4 +117,4 @@ def reach(name: Name) -> tuple[SessionConnection, str]:
     """Return the connection over which ``name`` is called, and its key there."""
     if is_local():
         return _found_route().reach(name)
-    return session_connection.connection(), f"{BY_NAME}{name}"
+    return container_connection.connection(), f"{BY_NAME}{name}"

@@ -21,7 +21,7 @@ from lifecycle_magic.guest.session_connection import (
 from lifecycle_magic.host.served_names import Served
 from lifecycle_magic.host.user_of_socket import is_own_user
 from lifecycle_magic.named.handle_transfer import handle_of_key, to_another_session
-from lifecycle_magic.peers.serial import SerialConnections
+from lifecycle_magic.peers.serial import PeerSerialConnections
 from lifecycle_magic.pool.printing import show
 from lifecycle_magic.threads.context import run_with
 from lifecycle_magic.threads.sigint import deferred
@@ -58,7 +58,7 @@ class PeerConnection(SessionConnection):
         self.listeners: weakref.WeakSet[DeclarationListener] = weakref.WeakSet()
         self.served = served
         self.end = f"{served.who}, which served it, has ended"
-        self._serial = SerialConnections(
+        self._serial = PeerSerialConnections(
             lambda: _introduce(served, SERIAL), self.far, self._on_changed
         )
         self._ended = threading.Event()

@@ -85,6 +85,9 @@ class CallSource(Protocol):
     def serves(self, key: str) -> bool:
         """Return whether the session still serves a class that was found before."""
 
+    def caller(self, slot: int) -> Input | None:
+        """Return the call that runs in a slot of the caller, or None."""
+
     def origin(self, ask: Ask, show: Callable[[str, str], None]) -> CallOrigin:
         """Return the origin of a call. ``show`` sends output to the caller."""
 
@@ -127,6 +130,9 @@ class ProcessSource:
         self.find = find
         self.serves = serves
         self.prompt_answers: PromptAnswers | None = None
+
+    def caller(self, slot: int) -> Input | None:
+        return None
 
     def origin(self, ask: Ask, show: Callable[[str, str], None]) -> CallOrigin:
         return CallOrigin(copy_context(), show)

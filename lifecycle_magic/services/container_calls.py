@@ -22,7 +22,9 @@ from lifecycle_magic.exception import Error, InvalidError
 from lifecycle_magic.host.paths import file_name, private_folder
 from lifecycle_magic.services.acceptor import Acceptor
 from lifecycle_magic.services.call_sources import ContainerSource, FindService, SessionCalls
+from lifecycle_magic.services.caller_watch import caller_watch
 from lifecycle_magic.services.concurrent_connection import ConcurrentConnection
+from lifecycle_magic.services.serial_connection import SerialConnection
 from lifecycle_magic.threads.event_loop import EventLoop
 from lifecycle_magic.wire import hello
 from lifecycle_magic.wire.frames import Channel
@@ -58,6 +60,7 @@ class ContainerCalls:
         self._keys: weakref.WeakKeyDictionary[Container, str] = weakref.WeakKeyDictionary()
         self._calls = calls
         self._acceptor = Acceptor(self._admit)
+        self._callers = caller_watch(event_loop)
 
     def invite(self, engine: Engine, key: str) -> Invitation | None:
         """Return a new invitation for a container of ``engine`` that runs the class ``key``.
@@ -109,7 +112,7 @@ class ContainerCalls:
         if greeting is None:
             return None
         container = self._containers.get(str(greeting.token))
-        if container is None or greeting.role != hello.CALLS:
+        if container is None or greeting.role not in (hello.CALLS, hello.SERIAL):
             hello.refuse(channel, hello.WRONG_TOKEN)
             return None
         token = self._keys[container]
@@ -124,7 +127,10 @@ class ContainerCalls:
         if admitted is None:
             return None
         sock.settimeout(None)
-        return ConcurrentConnection(channel, ContainerSource(container, self._find), self._calls)
+        source = ContainerSource(container, self._find)
+        if greeting.role == hello.SERIAL:
+            return SerialConnection(channel, source, self._calls, self._callers)
+        return ConcurrentConnection(channel, source, self._calls)
 
     @property
     def connections(self) -> set[ConcurrentConnection]:
@@ -147,11 +153,13 @@ class ContainerCalls:
 
             self._event_loop.call_soon(close)
         self._acceptor.shut_down()
+        self._callers.close()
 
     def close_in_fork(self) -> None:
         """Close what a forked child inherits."""
         for listener in self._listeners.values():
             listener.sock.close()
+        self._callers.close_in_fork()
         self._acceptor.close_in_fork()
 
 

@@ -24,7 +24,8 @@ closes the connection where it would send ABANDON.
 
     ASK      caller: an `Ask` of the form REMOTE; its input is the frame's buffers
     AGAIN    caller: the same with another input, which is payload and buffers
-    RESULT FAILURE OUTPUT    session: the answers
+    RESULT FAILURE OUTPUT PROMPT    session: the answers
+    PROMPT   caller: it can't be asked here
     CHANGED  session: as above, before the next answer
 """
 

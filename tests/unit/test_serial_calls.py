@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from lifecycle_magic.guest.session_connection import CallTarget
-from lifecycle_magic.peers.serial import SerialConnections
+from lifecycle_magic.peers.serial import PeerSerialConnections
 from lifecycle_magic.wire.frames import Channel, Kind
 from lifecycle_magic.wire.nested import read_ask
 from lifecycle_magic.wire.pickling import dumps
@@ -23,7 +23,7 @@ class Session:
     def __init__(self) -> None:
         self.ends: list[Channel] = []
         self.changes = 0
-        self.calls = SerialConnections(self._open, lambda key, _: key, self._on_changed)
+        self.calls = PeerSerialConnections(self._open, lambda key, _: key, self._on_changed)
 
     def _open(self) -> Channel:
         near, far = socket.socketpair()
@@ -102,5 +102,5 @@ def test_a_session_that_takes_no_connection_leaves_the_call_to_others() -> None:
     def refuse() -> Channel:
         raise ConnectionRefusedError
 
-    calls = SerialConnections(refuse, lambda key, _: key, lambda: None)
+    calls = PeerSerialConnections(refuse, lambda key, _: key, lambda: None)
     assert calls.call(TARGET, b"input", []) is None
