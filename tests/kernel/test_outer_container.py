@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import subprocess
 import sys
@@ -86,7 +87,8 @@ def test_drain_ends_living_kernels_and_reports_what_did_not_end(
         assert "still runs" in told
         code, told = one.run(*DRAIN)
         assert (code, finished(one.out)) == (0, {*SECONDS}), told
-        assert "its exit took 8." in told
+        took = [float(one) for one in re.findall(r"its exit took (\d+\.\d) s", told)]
+        assert max(took) >= SECONDS["Slower"], told  # on a busy machine it takes longer
         assert one.run(*DRAIN) == (0, "")
 
 
