@@ -26,6 +26,7 @@ __all__ = ["UnreadableValue", "ValueDigester", "digest"]
 _PLAIN = (type(None), bool, int, float, complex, str, bytes, type(Ellipsis), type(NotImplemented))
 _UNSHARED = frozenset({type(None), bool, int, float, complex, str, bytes})
 _MARSHAL_FROM_ITEMS = 64  # a list of plain values from this length goes through marshal
+_MOST_BITS_IN_DECIMAL = 2000  # Python may refuse to write more than 640 digits (2122 bits)
 _MAX_VALUES = 300_000  # values inside one value; reading more takes too long for a cell
 _NO_CYCLE = 1 << 30
 
@@ -196,5 +197,10 @@ def _plain(value: Any) -> bytes:
     many.
     """
     kind = type(value).__name__.encode()
-    content = value if isinstance(value, bytes) else repr(value).encode()
+    if isinstance(value, bytes):
+        content = value
+    elif isinstance(value, int) and value.bit_length() > _MOST_BITS_IN_DECIMAL:
+        content = hex(value).encode()
+    else:
+        content = repr(value).encode()
     return kind + b":" + content if len(content) < 64 else digest(kind, content)

@@ -117,3 +117,15 @@ print(type(item) is Item, mode is Mode.READ)
         )
         == "True True\nFalse False\n"
     )
+
+
+def test_the_truth_of_a_class_is_not_asked() -> None:
+    cell = """
+class Meta(type):
+    def __len__(cls): raise LookupError("no fields")
+class Empty(metaclass=Meta): pass
+class M:
+    def go(self): return Empty()
+"""
+    program = f"run({cell!r})\nprint(type(loads(dumps(Empty())[0])) is Empty)"
+    assert run(program) == "True\n"

@@ -352,6 +352,14 @@ def test_a_deeply_nested_value_is_unreadable_and_no_crash() -> None:
     assert fingerprint.of_value([1], label="FLAT").unreadable == ()
 
 
+def test_integers_count_by_value_whatever_their_size() -> None:
+    large = (2**2000 - 1, 2**2000, 2**2000 + 1, 10**5000, -(10**5000))  # Python writes 4300 digits
+    prints = [fingerprint.of_value(value).digest for value in large]
+    assert len(set(prints)) == len(large)
+    assert fingerprint.of_value(10**5000).digest == prints[3]
+    assert fingerprint.of_value([10**5000]).unreadable == ()
+
+
 def test_arrays_and_frames_count_by_content() -> None:
     np = pytest.importorskip("numpy")
     pd = pytest.importorskip("pandas")
