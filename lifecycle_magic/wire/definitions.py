@@ -198,9 +198,9 @@ def _find_or_make(class_id: str, make: Callable[[], type]) -> type:
 
 def _find(class_id: str) -> type | None:
     found: type | None = resolve(class_id) if resolve is not None else None
-    if found is not None:  # a class may be false: its metaclass may have a length
-        return found
-    return cloudpickle_tracker._DYNAMIC_CLASS_TRACKER_BY_ID.get(class_id)
+    if found is None:  # not `or`: a metaclass may have a length, and its class may be false
+        found = cloudpickle_tracker._DYNAMIC_CLASS_TRACKER_BY_ID.get(class_id)
+    return found
 
 
 def track(cls: type, class_id: str) -> None:

@@ -271,11 +271,32 @@ def replaced_by_kernel(value: Any) -> tuple[str, str] | None:
     owner = sys.modules.get("ipykernel.kernelbase")
     if owner is None or not isinstance(value.__self__, owner.Kernel):
         return None
-    return _OF_KERNEL.get(value.__func__.__name__)
+    return _OF_KERNEL.get(value.__name__)
+
+
+def place_of(value: Any) -> tuple[str, str] | None:
+    """Return module and name of what a bound method stands for where it arrives.
+
+    ``random.seed`` is a method of an object of the module. A copy of that object would have a
+    state of its own, which ``random.random`` does not read.
+    """
+    place = replaced_by_kernel(value)
+    if place is not None:
+        return place
+    name, owner = value.__name__, value.__self__
+    module = sys.modules.get(type(owner).__module__)
+    if module is None or module.__name__ in ("__main__", "builtins"):
+        return None
+    found: Any = vars(module).get(name)
+    if type(found) is not type(value) or found.__self__ is not owner or found.__name__ != name:
+        return None
+    from cloudpickle import cloudpickle
+
+    return (module.__name__, name) if cloudpickle._should_pickle_by_reference(module) else None
 
 
 def _method(value: Any) -> Reduced | None:
-    place = replaced_by_kernel(value)
+    place = place_of(value)
     if place is None:
         return None
     import importlib
@@ -340,7 +361,7 @@ _REDUCERS: dict[str, dict[str, Callable[[Any], Reduced | None]]] = {
     **{name: {"argparse": _argument} for name in _OF_ARGPARSE},
     "ContextVar": dict.fromkeys(("_contextvars", "contextvars"), _context_variable),
     "TextIOWrapper": {"_io": _file},
-    "method": {"builtins": _method},
+    **{name: {"builtins": _method} for name in ("method", "builtin_function_or_method")},
     "SList": {"IPython.utils.text": _shell_list},
     "LSString": {"IPython.utils.text": _shell_text},
     "State": {"starlette.datastructures": _state},

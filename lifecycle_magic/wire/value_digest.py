@@ -14,12 +14,14 @@ import enum
 import hashlib
 import marshal
 import pickle
+import sys
 from collections.abc import Callable
+from pathlib import PurePath
 from types import BuiltinFunctionType, MappingProxyType, MethodType, ModuleType
 from typing import Any
 
 from lifecycle_magic.wire.reading_values import despite_filters
-from lifecycle_magic.wire.reducers import reducer_of, replaced_by_kernel
+from lifecycle_magic.wire.reducers import place_of, reducer_of
 
 __all__ = ["UnreadableValue", "ValueDigester", "digest"]
 
@@ -128,7 +130,7 @@ class ValueDigester:
         if isinstance(value, enum.Enum):
             return digest(b"enum", self._encode(kind), value.name.encode())
         if kind is MethodType:
-            place = replaced_by_kernel(value)
+            place = _place_in_library(value)
             if place is not None:
                 return digest(b"builtin", ".".join(place).encode())
             return digest(b"bound", self._encode(value.__self__), self._encode(value.__func__))
@@ -152,6 +154,8 @@ class ValueDigester:
         owner = value.__self__
         if owner is None or isinstance(owner, ModuleType):
             return digest(b"builtin", f"{value.__module__}.{value.__qualname__}".encode())
+        if (place := _place_in_library(value)) is not None:
+            return digest(b"builtin", ".".join(place).encode())
         return digest(b"bound builtin", self._encode(owner), value.__name__.encode())
 
     def _array(self, value: Any) -> bytes:
@@ -181,6 +185,18 @@ class ValueDigester:
         encoded += [self._encode(item) for item in items or ()]
         encoded += [digest(self._encode(k), self._encode(v)) for k, v in pairs or ()]
         return digest(b"object", *encoded)
+
+
+def _place_in_library(method: Any) -> tuple[str, str] | None:
+    """Return module and name of a method that a module of a library has as its own.
+
+    What the method's object holds, such as the state of `random`, stays in the notebook.
+    """
+    place = place_of(method)
+    if place is None or place[0].partition(".")[0] in sys.stdlib_module_names:
+        return place
+    file = getattr(sys.modules.get(place[0]), "__file__", None) or ""
+    return place if {"site-packages", "dist-packages"} & set(PurePath(file).parts) else None
 
 
 def _reduced_by_us(value: Any) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import subprocess
 import sys
 import textwrap
@@ -358,6 +359,14 @@ def test_integers_count_by_value_whatever_their_size() -> None:
     assert len(set(prints)) == len(large)
     assert fingerprint.of_value(10**5000).digest == prints[3]
     assert fingerprint.of_value([10**5000]).unreadable == ()
+
+
+def test_a_method_that_a_library_s_module_names_counts_by_that_name() -> None:
+    modules: tuple[Any, ...] = (random, pytest.importorskip("numpy").random)
+    for module in modules:
+        before = fingerprint.of_value(module.shuffle).digest
+        module.random()
+        assert fingerprint.of_value(module.shuffle).digest == before
 
 
 def test_arrays_and_frames_count_by_content() -> None:

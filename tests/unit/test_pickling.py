@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import os
 import pickle
+import random
+import reprlib
 import subprocess
 import sys
 import warnings
@@ -291,3 +293,15 @@ def test_a_warning_that_a_value_raises_itself_is_raised() -> None:
 
     with pytest.raises(FutureWarning, match="no"):
         dumps(Raises())
+
+
+@pytest.mark.parametrize("method", [random.seed, random.random, reprlib.repr, np.random.seed])
+def test_a_method_that_its_module_names_arrives_as_the_module_s_own(method: Any) -> None:
+    assert loads(dumps_by_value(method)) == method
+
+
+@pytest.mark.parametrize("method", [random.Random(1).seed, random.Random(1).random, [1].append])
+def test_a_method_of_any_other_object_arrives_with_a_copy_of_it(method: Any) -> None:
+    back = loads(dumps_by_value(method))
+    assert back.__name__ == method.__name__
+    assert back.__self__ is not method.__self__
