@@ -283,7 +283,8 @@ def place_of(value: Any) -> tuple[str, str] | None:
     place = replaced_by_kernel(value)
     if place is not None:
         return place
-    name, owner = value.__name__, value.__self__
+    # A method of a `functools.partial` has no name.
+    name, owner = getattr(value, "__name__", ""), value.__self__
     module = sys.modules.get(type(owner).__module__)
     if module is None or module.__name__ in ("__main__", "builtins"):
         return None
