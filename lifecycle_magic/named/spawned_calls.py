@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from concurrent.futures import Future, InvalidStateError
 from typing import Any
@@ -33,10 +34,14 @@ def find(id: str) -> FunctionCall[Any]:
     session = matched[1]
     kept = kept_here(session, id)
     if kept is not None:
-        return _collected(kept[0], kept[1], id)
+        return _collected(ForeignCall(*kept), id)
     future: Future[Any] = Future()
+    heard: Future[None] = Future()
 
     def receive(answer: Answer) -> None:
+        if answer.kind == Kind.ITEM:  # the call runs on
+            _finish(heard)
+            return
         try:
             try:
                 future.set_result(value_of(answer, id))
@@ -60,10 +65,49 @@ def find(id: str) -> FunctionCall[Any]:
             used.send(Kind.ABANDON, number)
 
     future.add_done_callback(on_done)
-    return _collected(future, id, id)
+    return _collected(_CallElsewhere(future, id, heard), id)
 
 
-def _collected(future: Future[Any], where: str, id: str) -> FunctionCall[Any]:
-    found = ForeignCall(future, where)
+class _CallElsewhere(ForeignCall):
+    """A call that another process keeps. Whether it has ended, that process says first.
+
+    ``heard`` is done when it has said that the call runs on. Time limits begin then, so that
+    ``get(timeout=0)`` returns the value of a call that has ended.
+    """
+
+    def __init__(self, future: Future[Any], where: str, heard: Future[None]) -> None:
+        super().__init__(future, where)
+        self._heard = heard
+        future.add_done_callback(lambda _: _finish(heard))
+
+    def done(self) -> bool:
+        """Return whether the call has ended, as its process says."""
+        self._hear()
+        return super().done()
+
+    def _hear(self) -> None:
+        try:
+            ForeignCall(self._heard, self._where)._outcome()
+        except KeyboardInterrupt:
+            self._cancel()
+            raise
+
+    def _outcome(self, timeout: float | None = None) -> Any:
+        if timeout is not None:
+            self._hear()
+        return super()._outcome(timeout)
+
+    async def _get_aio(self, timeout: float | None = None, *, index: int = 0) -> Any:
+        if timeout is not None:
+            await ForeignCall(self._heard, self._where)._get_aio()
+        return await super()._get_aio(timeout, index=index)
+
+
+def _finish(heard: Future[None]) -> None:
+    with contextlib.suppress(InvalidStateError):
+        heard.set_result(None)
+
+
+def _collected(found: ForeignCall, id: str) -> FunctionCall[Any]:
     found.object_id = id
     return found

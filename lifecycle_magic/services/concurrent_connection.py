@@ -269,10 +269,15 @@ class ConcurrentConnection(CallerConnection):
         self._answer_later(ask.number, running)
 
     def _collect(self, ask: Ask) -> None:
-        """Wait for a call that was spawned elsewhere. Raises `NotFoundError` for none."""
+        """Wait for a call that was spawned elsewhere. Raises `NotFoundError` for none.
+
+        The caller is told at once that a call still runs.
+        """
         kept = self._session.kept_calls.find(ask.method)
         with self._lock:
             self._running[ask.number] = WaitForCall(kept.future)
+        if not kept.future.done():
+            self._put(Kind.ITEM, ask.number, pickled(None))
 
         def answer(done: Future[Any]) -> None:
             if done.cancelled():

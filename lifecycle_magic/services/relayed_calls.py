@@ -101,7 +101,7 @@ class RelayedCall:
         used = sessions.of_id(self._ask.key)
         if used is None:
             raise NotFoundError(f"{self._ask.method}: session {self._ask.key} has ended")
-        return used, ""
+        return used, self._ask.key
 
     def _receive(self, answer: Answer) -> None:
         if answer.kind != Kind.ITEM:

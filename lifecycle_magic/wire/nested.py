@@ -7,7 +7,7 @@ The caller is a container of the session, or another process that calls by name.
     AWAIT    caller: a spawned call is waited for from now on
     NEXT     caller: another item of a generator is wanted; its ASK wants the first. Its payload,
              and that of AWAIT, has the number of outputs that the caller's own call has sent, too
-    RESULT FAILURE CANCELLED ITEM END    session: the answers
+    RESULT FAILURE CANCELLED ITEM END    session: the answers; ITEM of COLLECT: the call still runs
     PROMPT   session: a called container asks: (number, prompt, is it a password)
              caller: it can't be asked here
     OUTPUT   session: what the call printed, for a caller that calls by name

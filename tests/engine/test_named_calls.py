@@ -400,6 +400,41 @@ def test_a_call_is_found_by_its_id(far_by_process: Far, site: Site, tmp_path: Pa
         lm.FunctionCall.from_id(started.object_id + "999").get()
 
 
+def test_a_call_that_has_ended_is_found_without_waiting(far_by_process: Far, site: Site) -> None:
+    far = far_by_process
+    ended = far.model(3).times.spawn(2)
+    assert ended.get() == 6
+    held = far.model().hold.spawn("z")
+    far.notes.wait("began-z")
+
+    def poll(id: str) -> list[Any]:
+        found: list[Any] = [lm.FunctionCall.from_id(id).done()]
+        for get in (
+            lambda: lm.FunctionCall.from_id(id).get(timeout=0),
+            lambda: asyncio.run(lm.FunctionCall.from_id(id).get.aio(timeout=0)),
+        ):
+            try:
+                found.append(get())
+            except TimeoutError:
+                found.append("timeout")
+        return found
+
+    class Poller:
+        @lm.method()
+        def poll(self, id: str) -> list[Any]:
+            return poll(id)
+
+    poller = site.app.cls(Poller)()
+    own = poller.poll.spawn(ended.object_id)
+    assert own.get() == [True, 6, 6]  # of another session, relayed
+    assert poll(ended.object_id) == [True, 6, 6]
+    assert poll(held.object_id) == [False, "timeout", "timeout"]
+    assert poller.poll.remote(held.object_id) == [False, "timeout", "timeout"]
+    assert poller.poll.remote(own.object_id) == [True, [True, 6, 6], [True, 6, 6]]
+    lm.FunctionCall.from_id(held.object_id).cancel()
+    far.notes.wait("interrupted-z")
+
+
 def test_in_the_serving_process_it_is_the_own_class(far_by_process: Far) -> None:
     far = far_by_process
     assert far.run("result = lm.Cls.from_name(app.name, 'Model')(3).times.remote(2)") == 6
