@@ -271,7 +271,7 @@ class ConcurrentConnection(CallerConnection):
     def _collect(self, ask: Ask) -> None:
         """Wait for a call that was spawned elsewhere. Raises `NotFoundError` for none.
 
-        The caller is told at once that a call still runs.
+        An ITEM says at once that it still runs.
         """
         kept = self._session.kept_calls.find(ask.method)
         with self._lock:
@@ -296,16 +296,14 @@ class ConcurrentConnection(CallerConnection):
             value = ForwardedAnswer(answer.data, answer.buffers)
             self._put(answer.kind, ask.number, value)
             if answer.kind != Kind.ITEM:
-                with self._lock:
-                    self._running.pop(ask.number, None)
+                self._forget(ask.number)
                 if answer.kind == Kind.RESULT:
                     outcome.set_result(value)
                 else:
                     outcome.set_exception(ForwardedFailure(value))
 
         def on_error(error: BaseException) -> None:
-            with self._lock:
-                self._running.pop(ask.number, None)
+            self._forget(ask.number)
             self._fail(ask.number, error)
             outcome.set_exception(error)
 
@@ -322,8 +320,7 @@ class ConcurrentConnection(CallerConnection):
         try:
             relayed.start(parts, self)
         except BaseException:
-            with self._lock:
-                self._running.pop(ask.number, None)
+            self._forget(ask.number)
             raise
         if ask.number in self._abandoned:
             relayed.abandon()
@@ -372,14 +369,17 @@ class ConcurrentConnection(CallerConnection):
 
     def _end(self, number: int, error: BaseException | None) -> None:
         """Report the end of a generator, by itself or with ``error``."""
-        with self._lock:
-            running = self._running.pop(number, None)
+        running = self._forget(number)
         if isinstance(running, RunningItems):
             circles.remove(running.origin.caller, running.input)
         if error is None:
             self._put(Kind.END, number, ForwardedAnswer(b"", ()))
         else:
             self._fail(number, error)
+
+    def _forget(self, number: int) -> Running | None:
+        with self._lock:
+            return self._running.pop(number, None)
 
     def _answer_later(self, number: int, running: RunningBatched) -> None:
         """Answer with the result of ``running`` when it is there."""
@@ -388,8 +388,7 @@ class ConcurrentConnection(CallerConnection):
         running.future.add_done_callback(lambda done: self._answer(number, done))
 
     def _answer(self, number: int, done: Future[Any]) -> None:
-        with self._lock:
-            running = self._running.pop(number, None)
+        running = self._forget(number)
         if isinstance(running, RunningCall):
             circles.remove(running.origin.caller, running.input)
         if done.cancelled():
