@@ -269,10 +269,7 @@ class ConcurrentConnection(CallerConnection):
         self._answer_later(ask.number, running)
 
     def _collect(self, ask: Ask) -> None:
-        """Wait for a call that was spawned elsewhere. Raises `NotFoundError` for none.
-
-        An ITEM says at once that it still runs.
-        """
+        """Wait for a spawned call; ITEM says that it still runs. Raise `NotFoundError` for none."""
         kept = self._session.kept_calls.find(ask.method)
         with self._lock:
             self._running[ask.number] = WaitForCall(kept.future)
