@@ -33,7 +33,7 @@ _MODULE_OF = {
     "concurrent": "decorators.hooks",
     "current_function_call_id": "decorators.current_call",
     "current_input_id": "decorators.current_call",
-    "enable_output": "modal_api.output",
+    "enable_output": "ui.output",
     "enter": "decorators.hooks",
     "exception": "",
     "exit": "decorators.hooks",
@@ -48,6 +48,14 @@ _MODULE_OF = {
     "web_server": "decorators.endpoints",
     "wsgi_app": "decorators.endpoints",
 }
+
+_IN_CONTAINERS = {
+    "Cls": "named.handles",
+    "Function": "named.handles",
+    "enable_output": "modal_api.output",
+    "panel": "modal_api.output",
+}
+"""Where a container finds a name whose other module needs what only the kernel has."""
 
 _OLD = {
     "Conda": "images.old_images",
@@ -93,10 +101,10 @@ if TYPE_CHECKING:
     from lifecycle_magic.handles.function import Function as Function
     from lifecycle_magic.images.file_patterns import FilePatternMatcher as FilePatternMatcher
     from lifecycle_magic.images.image import Image as Image
-    from lifecycle_magic.modal_api.output import enable_output as enable_output
     from lifecycle_magic.modal_api.output import interact as interact
     from lifecycle_magic.secret import Secret as Secret
     from lifecycle_magic.spec.retries import Retries as Retries
+    from lifecycle_magic.ui.output import enable_output as enable_output
     from lifecycle_magic.ui.panel.widget import panel as panel
     from lifecycle_magic.volume import Volume as Volume
 
@@ -130,11 +138,8 @@ def __getattr__(name: str) -> Any:
             return import_module(f"{__name__}.{name}")
         return _refused(name)
     home = _MODULE_OF[name]
-    if (
-        name in ("Cls", "Function")
-        and not import_module(f"{__name__}.decorators.travel").is_local()
-    ):
-        home = "named.handles"  # the other one needs what only the kernel has
+    if name in _IN_CONTAINERS and not import_module(f"{__name__}.decorators.travel").is_local():
+        home = _IN_CONTAINERS[name]
     module = import_module(f"{__name__}.{home or name}")
     value = getattr(module, name) if home else module
     globals()[name] = value

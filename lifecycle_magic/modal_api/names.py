@@ -21,7 +21,11 @@ NAMES = Section(
         *runs("modal", "App Cls Dict Error FilePatternMatcher Function FunctionCall Image Queue"),
         *runs("modal", "Retries Secret Volume exception"),
         *runs("modal", "current_input_id current_function_call_id"),
-        *runs("modal", "enable_output", "output of containers is always shown"),
+        *runs(
+            "modal",
+            "enable_output",
+            "what methods print is always shown; with it, also builds, starts and exits",
+        ),
         *runs("modal", "Server", "`Server.from_name(app, name)`"),
         *runs("modal", "interact", "breakpoint() and input() ask without it"),
         *renamed(

@@ -1,16 +1,19 @@
-"""`enable_output` and `interact`, which Modal's programs call."""
+"""`enable_output`, `interact` and `panel`, where they are called in a container."""
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from typing import NoReturn
 
-__all__ = ["enable_output", "interact"]
+from lifecycle_magic.exception import InvalidError
+
+__all__ = ["enable_output", "interact", "panel"]
 
 
 @contextlib.contextmanager
 def enable_output(show_progress: bool = True) -> Iterator[None]:
-    """Do nothing: progress and output of containers are always shown here.
+    """Do nothing: the session that called this container shows what there is to show.
 
     >>> with enable_output():
     ...     pass
@@ -23,3 +26,13 @@ def interact() -> None:
 
     >>> interact()
     """
+
+
+def panel() -> NoReturn:
+    """Refuse to make a panel in a container, which has no front end.
+
+    >>> panel()
+    Traceback (most recent call last):
+    lifecycle_magic.exception.InvalidError: panel() shows the session's containers. Fix: ...
+    """
+    raise InvalidError("panel() shows the session's containers. Fix: call it in the notebook")

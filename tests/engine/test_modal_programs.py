@@ -6,13 +6,17 @@ import asyncio
 import dataclasses
 import gc
 import os
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import lifecycle_magic.functions as functions
 import pytest
 from engine.work import Folder, Site
+from IPython.core.interactiveshell import InteractiveShell
 from lifecycle_magic.gpu import A100
 
 import lifecycle_magic as lm
@@ -60,6 +64,97 @@ def test_modules_of_modal_exist_in_a_container_too(site_on_each: Site) -> None:
             return functions.FunctionCall.__name__, A100(count=2) + AuthError.__name__
 
     assert Model().names.remote() == ("FunctionCall", "A100:2AuthError")
+
+
+_RUN = [str(Path(sys.executable).with_name("lifecycle-magic")), "run"]
+
+
+def test_every_public_name_but_the_panel_is_of_use_in_a_container(site_on_each: Site) -> None:
+    @site_on_each.app.function()
+    def names() -> tuple[set[str], str]:
+        found: dict[str, Any] = {}
+        exec("from lifecycle_magic import *", found)
+        with found["enable_output"]():
+            pass
+        try:
+            found["panel"]()
+        except found["exception"].InvalidError as error:
+            return set(found), str(error)
+        return set(found), ""
+
+    there, error = names.remote()
+    assert set(lm.__all__) <= there
+    assert error == "panel() shows the session's containers. Fix: call it in the notebook"
+
+
+_SCRIPT = """
+import lifecycle_magic as modal
+
+app = modal.App()
+
+@app.cls()
+class Model:
+    @modal.method()
+    def double(self, x):
+        print("doubles")
+        return 2 * x
+
+    @modal.exit()
+    def close(self):
+        print("closes")
+
+@app.local_entrypoint()
+def main():
+    with modal.enable_output():
+        print(Model().double.remote(2))
+
+if __name__ == "__main__":
+    with OUTPUT, app.run():
+        main()
+"""
+
+
+@pytest.mark.parametrize(
+    ("output", "lines", "progress"),
+    [
+        ("modal.enable_output()", ["closes", "warm", "exited"], True),
+        ("modal.enable_output(show_progress=False)", ["closes"], False),
+    ],
+)
+def test_a_script_shows_what_exit_prints(
+    tmp_path: Path, output: str, lines: list[str], progress: bool
+) -> None:
+    script = tmp_path / "program.py"
+    script.write_text(_SCRIPT.replace("OUTPUT", output))
+    env = {**os.environ, "LIFECYCLE_MAGIC_ENGINE": "process"}
+    for command in ([sys.executable, str(script)], [*_RUN, str(script)]):
+        done = subprocess.run(command, capture_output=True, text=True, env=env, timeout=60)
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.splitlines()[:2] == ["doubles", "4"], done.stdout
+        assert done.stderr.count("closes") == 1, done.stderr
+        if command[0] == sys.executable:
+            assert all(line in done.stderr for line in lines), done.stderr
+            assert ("warm" in done.stderr) == progress
+
+
+def test_a_notebook_shows_what_exit_prints(site: Site, capsys: pytest.CaptureFixture[str]) -> None:
+    @site.app.cls()
+    class Model:
+        @lm.method()
+        def double(self, x: int) -> int:
+            return 2 * x
+
+        @lm.exit()
+        def close(self) -> None:
+            print("closes")
+
+    shell = InteractiveShell.instance()
+    try:
+        with lm.enable_output(), site.app.run():
+            assert Model().double.remote(2) == 4
+    finally:
+        shell.clear_instance()
+    assert capsys.readouterr().out.count("closes") == 1
 
 
 Sandbox: Any = lm.Sandbox  # type: ignore[attr-defined]

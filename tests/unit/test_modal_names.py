@@ -267,11 +267,6 @@ def test_the_base_of_all_errors_has_its_name_of_modal() -> None:
     assert lm.Error is lm.exception.Error
 
 
-def test_enable_output_changes_nothing() -> None:
-    with lm.enable_output():
-        pass
-
-
 # --- secrets ---------------------------------------------------------------------------------
 
 

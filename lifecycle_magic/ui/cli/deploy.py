@@ -95,8 +95,8 @@ def _start(script: str, is_module: bool, name: str) -> int:
 
 def _serve(script: str, is_module: bool, name: str) -> int:
     from lifecycle_magic.session import session
+    from lifecycle_magic.ui.cli import reporter
     from lifecycle_magic.ui.cli.deployed import LEAVE_SIGNAL, Deployed
-    from lifecycle_magic.ui.cli.reporter import Reporter
     from lifecycle_magic.ui.cli.script import report
 
     writing = os.environ.pop(READY_VARIABLE, None)
@@ -113,7 +113,7 @@ def _serve(script: str, is_module: bool, name: str) -> int:
     deployed = Deployed(script, is_module, name, lambda text: print(text, flush=True))
     sigint.call_instead(deployed.stop, signal.SIGINT, signal.SIGTERM)
     sigint.call_instead(deployed.leave, LEAVE_SIGNAL)
-    unsubscribe = session.current().bus.subscribe(Reporter(sys.stderr).take)
+    unsubscribe = reporter.report(session.current().bus, sys.stderr)
     try:
         deployed.run(ready)
         return 0

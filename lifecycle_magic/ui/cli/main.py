@@ -135,14 +135,13 @@ def _parser() -> Parser:
 
 def _run(given: argparse.Namespace) -> int:
     from lifecycle_magic.session import session
-    from lifecycle_magic.ui.cli import script
+    from lifecycle_magic.ui.cli import reporter, script
     from lifecycle_magic.ui.cli.entry_options import parse
-    from lifecycle_magic.ui.cli.reporter import Reporter
     from lifecycle_magic.ui.cli.runnable import find
 
     name, _, wanted = given.script.partition("::")
     current = session.current()
-    unsubscribe = current.bus.subscribe(Reporter(sys.stderr, quiet=given.quiet).take)
+    unsubscribe = reporter.report(current.bus, sys.stderr, quiet=given.quiet)
     path = Path(name)
     try:
         module = load(name, given.m, given.arguments)
@@ -169,13 +168,13 @@ def _run(given: argparse.Namespace) -> int:
 
 def _serve(given: argparse.Namespace) -> int:
     from lifecycle_magic.session import session
-    from lifecycle_magic.ui.cli.reporter import Reporter
+    from lifecycle_magic.ui.cli import reporter
     from lifecycle_magic.ui.cli.script import report
     from lifecycle_magic.ui.cli.serve import Serve
 
     if given.address:
         os.environ["LIFECYCLE_MAGIC_WEB_ADDRESS"] = given.address
-    unsubscribe = session.current().bus.subscribe(Reporter(sys.stderr).take)
+    unsubscribe = reporter.report(session.current().bus, sys.stderr)
     serve = Serve(given.script, given.m, lambda text: print(text, flush=True))
     if given.timeout is not None:
         ending = threading.Timer(given.timeout, serve.over.set)

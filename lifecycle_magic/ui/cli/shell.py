@@ -73,12 +73,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(given: argparse.Namespace) -> int:
     """Run the shell or command, and return its exit code."""
     from lifecycle_magic.session import session
-    from lifecycle_magic.ui.cli.reporter import Reporter
+    from lifecycle_magic.ui.cli.reporter import report
 
     on_terminal = given.pty
     if on_terminal is None:
         on_terminal = given.cmd is None and sys.stdin.isatty() and sys.stdout.isatty()
-    unsubscribe = session.current().bus.subscribe(Reporter(sys.stderr).take)
+    unsubscribe = report(session.current().bus, sys.stderr)
     try:
         declare = _declarer(given)
         if on_terminal:
