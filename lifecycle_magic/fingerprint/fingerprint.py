@@ -35,7 +35,7 @@ from typing import Any
 from lifecycle_magic.decorators.classes import is_class
 from lifecycle_magic.decorators.marks import ATTRIBUTE, marks_of
 from lifecycle_magic.decorators.parameters import Parameter
-from lifecycle_magic.fingerprint import bytecode, origin, string_names
+from lifecycle_magic.fingerprint import bytecode, imported_objects, origin, string_names
 from lifecycle_magic.fingerprint.class_hierarchy import ClassHierarchy
 from lifecycle_magic.fingerprint.image_only import MissingModule
 from lifecycle_magic.fingerprint.introspection import (
@@ -362,6 +362,8 @@ class _Reader:
     def global_value(self, space: dict[str, Any], name: str, value: object) -> bytes:
         if isinstance(value, (FunctionType, ModuleType)) or is_class(value):
             return self.encode(value)
+        if (place := imported_objects.of_library(name, value)) is not None:
+            return digest(b"library", ".".join(place).encode())
         label = f"{name} (constant)"
         return self.parts.refer((id(space), name), label, lambda: self.encode(value), alive=space)
 

@@ -17,7 +17,7 @@ from typing import Any
 
 from lifecycle_magic.decorators.classes import is_class
 from lifecycle_magic.decorators.travel import TRAVELS, travel_own
-from lifecycle_magic.fingerprint import warning_filters
+from lifecycle_magic.fingerprint import imported_objects, warning_filters
 from lifecycle_magic.fingerprint.introspection import (
     CodeQueries,
     annotated_names,
@@ -28,6 +28,7 @@ from lifecycle_magic.fingerprint.origin import is_installed_path, is_ours
 from lifecycle_magic.fingerprint.string_names import names_by_string
 from lifecycle_magic.handles.function import HANDLES
 from lifecycle_magic.services import class_ids, shell_names
+from lifecycle_magic.services.class_namespace import function_in, namespace_of, own_names
 from lifecycle_magic.services.web_applications import (
     ApplicationReleases,
     is_application,
@@ -35,6 +36,7 @@ from lifecycle_magic.services.web_applications import (
 )
 from lifecycle_magic.wire import definition_load, loggers, unpicklable
 from lifecycle_magic.wire.by_value import ByValue
+from lifecycle_magic.wire.module_objects import ModuleObject
 from lifecycle_magic.wire.reading_values import despite_filters
 from lifecycle_magic.wire.reducers import Reduced
 from lifecycle_magic.wire.warning_filters import ComparedFilters, Raw
@@ -84,6 +86,7 @@ def _pack(cls: type, python: str | None, filters: list[Raw] | None) -> Packed:
     configured = loggers.Configured(finder.can_travel)
     finder.dump((MAIN, _LOGGERS, configured))
     finder.write_pending()
+    finder.share_with_modules()
     file = io.BytesIO()
     packer = _Packer(file, cls, **sources)
     packer.follow(finder)
@@ -115,11 +118,11 @@ def _left_behind(finder: _Packer, cls: type) -> list[str]:
 def _ordered(values: dict[Key, Any]) -> list[Key]:
     """Return the names in the order in which the container reads them.
 
-    Constants and builtins come first, then definitions, then the other values, each after the
-    values that it needs: reading a value may run a ``__new__``, ``__setstate__`` or ``__hash__`` of
-    the user's code. A class attribute is read with its class.
+    First constants, builtins and objects of modules, then definitions, then the others, each after
+    what it needs: reading a value may run a ``__new__``, ``__setstate__`` or ``__hash__`` of the
+    user's code. A class attribute is read with its class.
     """
-    constants = [key for key, value in values.items() if type(value) in _CONSTANTS]
+    constants = [key for key, one in values.items() if type(one) in (*_CONSTANTS, ModuleObject)]
     definitions = [key for key, value in values.items() if _is_definition(value)]
     first = {*constants, *definitions}
     return [*constants, *definitions, *reversed([key for key in values if key not in first])]
@@ -140,8 +143,8 @@ class _Packer(ByValue):
         self.files: set[str] = set()
         self.functions: list[types.FunctionType] = []
         self._cls = cls
-        self._namespace = _namespace_of(cls)
-        self._own_names = _own_names(cls)
+        self._namespace = namespace_of(cls)
+        self._own_names = own_names(cls)
         self._labels: dict[int, str] = {}
         self._spaces: list[dict[str, Any]] = []  # kept alive for their ids
         self.referrers: dict[Key, tuple[Key | None, str]] = {}
@@ -160,6 +163,33 @@ class _Packer(ByValue):
         """Write a name and its value."""
         value = self.values[key]
         self._write((*key, value), value, key)
+        if type(value) is ModuleObject:
+            self._remember_as(value, value.value)
+
+    def _remember_as(self, written: object, value: object) -> None:
+        """Let ``value``, wherever else it is, arrive as what arrives for ``written``."""
+        pickler: Any = self
+        memo = pickler.memo.copy()
+        number = memo[id(written)][0]
+        if id(value) not in memo:
+            del memo[id(written)]  # the reader counts as many objects
+        memo[id(value)] = number, value
+        pickler.memo = memo
+
+    def share_with_modules(self) -> None:
+        """Let names of a module's objects mean those in the container, where they are the same."""
+        named = [
+            (key, value)
+            for key, value in self.values.items()
+            if not key[0].startswith(definition_load.MODULE) and not is_application(value)
+        ]
+        places = imported_objects.places_in_modules(
+            [(key[1], value) for key, value in named], self._cls.__module__
+        )
+        found = {id(value): place for value, place in places}
+        for key, value in named:
+            if id(value) in found:
+                self.values[key] = ModuleObject(*found[id(value)], value, with_content=True)
 
     def write_pending(self) -> None:
         """Write each name that was found, and those that its value leads to."""
@@ -257,7 +287,7 @@ class _Packer(ByValue):
     def _own_definition(self, plain: Any) -> Any:
         """Return the class, a base, or the function that the class is made from; otherwise None."""
         for one in self._cls.__mro__[:-1]:
-            functions = (_function_in(value) for value in vars(one).values())
+            functions = (function_in(value) for value in vars(one).values())
             if one is plain or any(function is plain for function in functions):
                 return plain
             if is_class(plain) and _name(one) == _name(plain):
@@ -315,6 +345,8 @@ class _Packer(ByValue):
             value = shell_names.outside_of(name, space[name])
             if value is shell_names.BUILTIN:
                 return
+            if (place := imported_objects.of_library(name, value)) is not None:
+                value = ModuleObject(*place, value, with_content=False)
         self.values[key] = value
         self.referrers[key] = (self._writing, referrer)
         self.pending.append(key)
@@ -350,32 +382,6 @@ class _Packer(ByValue):
             self._own_names.get(name) is thing or self._namespace.get(name) is thing
         ):
             self._add_name(self._label(self._namespace), self._namespace, name, name)
-
-
-def _function_in(value: Any) -> types.FunctionType | None:
-    found = value.__func__ if isinstance(value, (staticmethod, classmethod)) else value
-    return found if isinstance(found, types.FunctionType) else None
-
-
-def _namespace_of(cls: type) -> dict[str, Any]:
-    """Return the namespace in which a class was defined."""
-    for value in vars(cls).values():
-        function = _function_in(value)
-        while function is not None:  # a library's decorator may be around it
-            if function.__globals__.get("__name__") == cls.__module__:
-                return function.__globals__
-            function = _function_in(getattr(function, "__wrapped__", None))
-    return vars(sys.modules.get(cls.__module__, types.ModuleType(cls.__module__)))
-
-
-def _own_names(cls: type) -> dict[str, Any]:
-    """Return the class and its bases by name, or the function that the class is made from."""
-    for value in vars(cls).values():
-        function = _function_in(value)
-        if function is not None and function.__qualname__ == cls.__qualname__:
-            return {cls.__qualname__: function}
-    line = cls.__mro__[:-1]
-    return {one.__qualname__: one for one in line if one.__module__ == cls.__module__}
 
 
 def _name(cls: type) -> tuple[str, str]:

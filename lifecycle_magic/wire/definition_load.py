@@ -37,6 +37,7 @@ class DefinitionLoad:
         self.made: list[Any] = []
         self.ids: dict[int, str] = {}  # of classes, by their place in `made`
         self.scratch = scratch
+        self.is_first = live_objects is None and not scratch
         self.states: dict[int, Any] = {}  # what the stream says of live objects, by their id
         self._live_objects = live_objects or {}
         self._kept: set[int] = set()
@@ -131,6 +132,11 @@ def reading(load: DefinitionLoad) -> Iterator[None]:
 def is_declaring() -> bool:
     """Return whether this thread reads definitions that stay in this process."""
     return current.load is not None and not current.load.scratch
+
+
+def is_first() -> bool:
+    """Return whether this thread reads the definitions with which this process begins."""
+    return current.load is not None and current.load.is_first
 
 
 def is_comparing() -> bool:

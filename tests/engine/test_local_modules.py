@@ -176,6 +176,43 @@ def test_what_a_module_reads_in_a_roundabout_way_is_followed(
     assert notebook.run(cell)().get.remote() == ("2", 2)
 
 
+SHARED = """
+    import near_state
+    from near_state import ITEMS, STATE, bump
+
+    class Model:
+        @lm.method()
+        def go(self):
+            bump()
+            return STATE["n"], ITEMS, STATE is near_state.STATE, STATE["more"] is near_state.MORE
+    """
+
+
+def test_objects_of_a_module_are_the_modules_own(notebook_on_each: Notebook) -> None:
+    notebook = notebook_on_each
+    notebook.write(
+        "near_state.py",
+        """
+        MORE = {}
+        STATE = {"n": 0, "more": MORE}
+        ITEMS = []
+
+        def bump():
+            STATE["n"] += 1
+            ITEMS.append(STATE["n"])
+        """,
+    )
+    model = notebook.run(SHARED)
+    assert model().go.remote() == (1, [1], True, True)
+    edited = notebook.run(SHARED.replace('STATE["n"], ', '-STATE["n"], '))
+    assert edited().go.remote() == (-2, [1, 2], True, True)
+
+    notebook.space["STATE"]["n"] = 40  # what the notebook changes counts, for the module as well
+    notebook.space["ITEMS"].append("here")
+    changed = notebook.run(SHARED)
+    assert changed().go.remote() == (41, ["here", 41], True, True)
+
+
 def test_an_exception_from_a_module_shows_its_source(notebook: Notebook) -> None:
     notebook.write("near_one.py", "class Odd(Exception): pass\ndef f(): raise Odd('no')\n")
     model = notebook.run(
