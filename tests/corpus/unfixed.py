@@ -107,7 +107,11 @@ _Packer._add_name = _without_handles
         ),
     ),
     "call in the same cell": (
-        _change("ui.notebook.cell", "Cell", "Cell.declare = lambda self, value, *names: value"),
+        _change(
+            "ui.notebook.cell",
+            "RunningCell",
+            "RunningCell.declare = lambda self, value, *names: value",
+        ),
     ),
     "state after an edit": (_RELOADED,),
     "module state after an edit": (_RELOADED,),

@@ -192,6 +192,8 @@ def test_an_app_is_listed_shows_its_output_and_is_stopped(tmp_path: Path) -> Non
 
 
 SHARES = """\
+import sys
+
 import lifecycle_magic as modal
 
 app = modal.App("shares")
@@ -209,7 +211,7 @@ def main():
     jobs.put("elsewhere", partition="other")
     seen.update({"a": 1, 2: "b", "c": [1]})
     print("ready", flush=True)
-    jobs.get(partition="end")
+    sys.stdin.read()
 """
 
 
@@ -219,7 +221,8 @@ def test_queues_and_dictionaries_of_a_living_session_are_read_and_changed(
     (tmp_path / "shares.py").write_text(SHARES)
     assert here("queue", "list").stdout == "there is no queue\n"
     command = [*COMMAND, "run", "-q", str(tmp_path / "shares.py")]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as running:
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}  # the script waits for the first
+    with subprocess.Popen(command, **pipes, text=True) as running:
         try:
             assert running.stdout is not None
             assert running.stdout.readline() == "ready\n"
