@@ -18,7 +18,7 @@ def enable_output(show_progress: bool = True) -> Iterator[None]:
     steps, starts and ends on ``sys.stderr``, without ``show_progress`` only failures. In a notebook
     the cards do so.
 
-    >>> with enable_output(), app.run():
+    >>> with enable_output(), app.run():  # doctest: +SKIP
     ...     Model().predict.remote(1)
     """
     from lifecycle_magic.session import session

@@ -142,7 +142,7 @@ def test_a_named_volume_is_shared_by_those_that_run(walled: Bench) -> None:
 def test_a_volume_that_must_be_there_and_is_not_is_named(walled: Bench) -> None:
     volume = Volume.from_name(f"test-{secrets.token_hex(6)}", create_if_missing=False)
     launch = walled.describe(mounts=(VolumeMount("/weights", volume),))
-    with pytest.raises(EngineError, match=f"volume '?{volume.name}'? for /weights is not there"):
+    with pytest.raises(EngineError, match=f"volume '?{volume.name}'? for /weights does not exist"):
         walled.engine.launch(launch)
     assert volume.name not in {one.name for one in walled.engine.kept()}
 

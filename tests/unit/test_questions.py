@@ -22,8 +22,7 @@ CHANGES = {
 # Properties that make what they return on first use, and keep it.
 KEPT = {
     "callers/function_call.py:object_id",
-    "engines/docker/engine.py:_facts",
-    "engines/docker/engine.py:_transport",
+    "engines/docker/profile.py:transport",
     "guest/output.py:buffer",
     "guest/standard_input.py:buffer",
     "named/handles.py:_calls",
