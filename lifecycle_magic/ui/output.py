@@ -18,8 +18,9 @@ def enable_output(show_progress: bool = True) -> Iterator[None]:
     steps, starts and ends on ``sys.stderr``, without ``show_progress`` only failures. In a notebook
     the cards do so.
 
-    >>> with enable_output(), app.run():  # doctest: +SKIP
-    ...     Model().predict.remote(1)
+    >>> with enable_output(show_progress=False):
+    ...     print("here")
+    here
     """
     from lifecycle_magic.session import session
     from lifecycle_magic.ui.cli import reporter
