@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from browser.lab import FLAGS, Lab, Notebook, dress, lab, opened
 from playwright.sync_api import Browser, Page, sync_playwright
+
+from browser.lab import FLAGS, Lab, Notebook, dress, lab, opened
 
 Open = Callable[..., Notebook]
 

@@ -9,8 +9,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from browser.lab import Notebook, dress, execute
 from playwright.sync_api import Locator, expect
+
+from browser.lab import Notebook, dress, execute
 
 Open = Callable[..., Notebook]
 

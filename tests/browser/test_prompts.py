@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
-from browser.lab import Notebook
 from playwright.sync_api import expect
+
+from browser.lab import Notebook
 
 Open = Callable[..., Notebook]
 
