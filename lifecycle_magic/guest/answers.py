@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from concurrent.futures import Future, InvalidStateError
 from typing import Any
 
 from lifecycle_magic.callers.remote_exceptions import rebuild
@@ -17,9 +18,22 @@ from lifecycle_magic.wire.frames import Kind
 from lifecycle_magic.wire.messages import failure
 from lifecycle_magic.wire.pickling import loads
 
-__all__ = ["Wait", "value_of"]
+__all__ = ["Wait", "settle", "value_of"]
 
 _INSTALL = "return plain data, or install its package in the image of this class too"
+
+
+def settle(future: Future[Any], answer: Answer, where: str) -> None:
+    """Set a future to the outcome in an answer, unless it was cancelled meanwhile."""
+    try:
+        try:
+            future.set_result(value_of(answer, where))
+        except InvalidStateError:
+            raise
+        except BaseException as error:
+            future.set_exception(error)
+    except InvalidStateError:
+        pass
 
 
 def value_of(answer: Answer, where: str) -> Any:

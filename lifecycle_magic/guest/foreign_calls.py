@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 import warnings
 from collections.abc import AsyncIterator, Callable
-from concurrent.futures import Future, InvalidStateError
+from concurrent.futures import Future
 from typing import Any, NamedTuple
 
 from lifecycle_magic.callers import wrong_form
@@ -20,7 +20,7 @@ from lifecycle_magic.callers.remote_exceptions import as_raised
 from lifecycle_magic.callers.with_aio import CallWithAio
 from lifecycle_magic.exception import RemoteError
 from lifecycle_magic.guest import foreign_items
-from lifecycle_magic.guest.answers import Wait, value_of
+from lifecycle_magic.guest.answers import Wait, settle, value_of
 from lifecycle_magic.guest.many_foreign_calls import ManyForeignCalls
 from lifecycle_magic.guest.session_connection import Answer, Reach, begin
 from lifecycle_magic.wire.frames import Kind
@@ -168,15 +168,7 @@ class ForeignCalls:
         future: Future[Any] = Future()
 
         def receive(answer: Answer) -> None:
-            try:
-                try:
-                    future.set_result(value_of(answer, self._where))
-                except InvalidStateError:
-                    raise
-                except BaseException as error:
-                    future.set_exception(error)
-            except InvalidStateError:
-                pass  # cancelled meanwhile
+            settle(future, answer, self._where)
 
         used, number = begin(self._reach, form, args, kwargs, receive)
 

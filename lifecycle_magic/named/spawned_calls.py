@@ -9,7 +9,7 @@ from typing import Any
 
 from lifecycle_magic.callers.function_call import FunctionCall
 from lifecycle_magic.exception import InvalidError, NotFoundError
-from lifecycle_magic.guest.answers import value_of
+from lifecycle_magic.guest.answers import settle
 from lifecycle_magic.guest.foreign_calls import ForeignCall
 from lifecycle_magic.guest.session_connection import Answer, CallTarget, SessionLeft
 from lifecycle_magic.named.reach import kept_here, reach_session
@@ -42,15 +42,7 @@ def find(id: str) -> FunctionCall[Any]:
         if answer.kind == Kind.ITEM:  # the call runs on
             _finish(heard)
             return
-        try:
-            try:
-                future.set_result(value_of(answer, id))
-            except InvalidStateError:
-                raise
-            except BaseException as error:
-                future.set_exception(error)
-        except InvalidStateError:
-            pass  # cancelled meanwhile
+        settle(future, answer, id)
 
     used = reach_session(session)
     try:
