@@ -36,7 +36,7 @@ from lifecycle_magic.services.web_applications import (
 )
 from lifecycle_magic.wire import definition_load, loggers, unpicklable
 from lifecycle_magic.wire.by_value import ByValue
-from lifecycle_magic.wire.module_objects import ModuleObject
+from lifecycle_magic.wire.module_objects import ModuleObject, reduce_environment
 from lifecycle_magic.wire.reading_values import despite_filters
 from lifecycle_magic.wire.reducers import Reduced
 from lifecycle_magic.wire.warning_filters import ComparedFilters, Raw
@@ -280,7 +280,7 @@ class _Packer(ByValue):
             self.files.add(obj.co_filename)
         if is_application(obj):
             self.releases.add(obj, self._writing[1] if self._writing is not None else None)
-        if (reduced := reduce_with_new_locks(obj)) is not None:
+        if (reduced := reduce_with_new_locks(obj) or reduce_environment(obj)) is not None:
             return reduced
         return super().reducer_override(obj)
 

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import importlib
+import os
+from collections import Counter, OrderedDict, defaultdict, deque
 from types import BuiltinFunctionType, FunctionType, ModuleType
 from typing import Any
 
 from lifecycle_magic.wire import definition_load
 from lifecycle_magic.wire.value_digest import ValueDigester
 
-__all__ = ["ModuleObject"]
+__all__ = ["ModuleObject", "reduce_environment"]
 
+_DICTS = (Counter, OrderedDict, defaultdict)
 _OF_PYTHON = 1 << 9  # Py_TPFLAGS_HEAPTYPE: a class statement makes such a type
 
 
@@ -29,6 +32,11 @@ class ModuleObject:
 
     def __reduce__(self) -> tuple[Any, ...]:
         return find, (self.module, self.name, *self._content)
+
+
+def reduce_environment(value: Any) -> tuple[Any, ...] | None:
+    """Reduce `os.environ` to its place, for a definition that holds it; None for other values."""
+    return (find, ("os", "environ")) if value is os.environ else None
 
 
 def find(module: str, name: str, *content: Any) -> Any:
@@ -53,16 +61,18 @@ def find(module: str, name: str, *content: Any) -> Any:
 
 def _fill(found: Any, copy: Any) -> bool:
     """Give an object the content of its copy. Parts that are equal stay the objects they are."""
-    if type(found) is dict:
+    if type(found) in (dict, *_DICTS):
         for key in [one for one in found if one not in copy]:
             del found[key]
         for key, value in copy.items():
             if key not in found or not _equal(found[key], value):
                 found[key] = value
-    elif type(found) is list:
+    elif type(found) in (list, deque):
         parts = zip(found, copy, strict=False)
         kept = [one if _equal(one, other) else other for one, other in parts]
-        found[:] = kept + copy[len(kept) :]
+        kept += list(copy)[len(kept) :]
+        found.clear()
+        found.extend(kept)
     elif type(found) is set:
         found &= copy
         found |= copy

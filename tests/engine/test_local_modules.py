@@ -184,7 +184,7 @@ SHARED = """
         @lm.method()
         def go(self):
             bump()
-            return STATE["n"], ITEMS, STATE is near_state.STATE, STATE["more"] is near_state.MORE
+            return STATE["n"], list(ITEMS), STATE is near_state.STATE, STATE["more"] is near_state.MORE
     """
 
 
@@ -195,7 +195,8 @@ def test_objects_of_a_module_are_the_modules_own(notebook_on_each: Notebook) -> 
         """
         MORE = {}
         STATE = {"n": 0, "more": MORE}
-        ITEMS = []
+        from collections import deque
+        ITEMS = deque()
 
         def bump():
             STATE["n"] += 1
