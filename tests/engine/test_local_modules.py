@@ -184,7 +184,8 @@ SHARED = """
         @lm.method()
         def go(self):
             bump()
-            return STATE["n"], list(ITEMS), STATE is near_state.STATE, STATE["more"] is near_state.MORE
+            same = STATE is near_state.STATE, STATE["more"] is near_state.MORE
+            return STATE["n"], list(ITEMS), *same
     """
 
 
