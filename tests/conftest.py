@@ -247,6 +247,12 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 def pytest_terminal_summary(
     terminalreporter: pytest.TerminalReporter, config: pytest.Config
 ) -> None:
+    failed_once = terminalreporter.stats.get("rerun", [])
+    if failed_once:
+        terminalreporter.section("first errors of the tests that ran again")
+        for report in failed_once:
+            last = report.longreprtext.splitlines()[-25:]
+            terminalreporter.line("\n".join([f"{report.nodeid}:", *last, ""]))
     left = config.stash.get(_left, [])
     if left:
         terminalreporter.section("containers that the tests left")

@@ -7,6 +7,7 @@ involved, and the session has a thread for each connection, so an answer crosses
 from __future__ import annotations
 
 import contextlib
+import select
 import socket
 import threading
 from collections import deque
@@ -122,6 +123,14 @@ class SerialConnections:
         self._all.discard(connection)
         connection.channel.close()
 
+    def discard_ended(self) -> None:
+        """Close the idle connections that the session has ended, before a call takes one."""
+        for connection in list(self._idle):
+            with contextlib.suppress(ValueError):  # a call or `close` has just taken it
+                if _is_readable(connection.channel.sock):  # an idle one has nothing else to read
+                    self._idle.remove(connection)
+                    self.discard(connection)
+
     def _trim_later(self) -> None:
         """Return shared memory to the system later: no thread reads an idle connection."""
         self._trimmer = threading.Timer(shared.IDLE_SECONDS, self._trim)
@@ -230,7 +239,10 @@ class SerialCall:
                 self._owner.give_back(connection)
         if answer is not None:
             return answer
-        return Answer(Kind.CANCELLED, lost="" if self.is_interrupted else "the connection broke")
+        if self.is_interrupted:
+            return Answer(Kind.CANCELLED)
+        self._owner.discard_ended()  # what broke this one may have broken all of them
+        return Answer(Kind.CANCELLED, lost="the connection broke")
 
     def _send(self, connection: _Connection, number: int) -> bool:
         """Send the call. Return False if the connection has ended; raises `WireError`."""
@@ -246,3 +258,9 @@ class SerialCall:
         except OSError:
             return False
         return True
+
+
+def _is_readable(sock: socket.socket) -> bool:
+    poll = select.poll()
+    poll.register(sock, select.POLLIN)
+    return bool(poll.poll(0))

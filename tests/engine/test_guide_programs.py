@@ -12,6 +12,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 import lifecycle_magic as lm
 from lifecycle_magic.lifecycle.states import Notice
 from lifecycle_magic.session import session
@@ -102,9 +104,11 @@ class Cores:
         return os.cpu_count() or 0
 
 
-def test_more_cores_than_there_are_become_all_of_them_with_a_notice(engine_name: str) -> None:
+def test_more_cores_than_there_are_become_all_of_them_with_a_notice(
+    engine_name: str, request: pytest.FixtureRequest
+) -> None:
     here = os.cpu_count() or 1
-    app = lm.App(f"cores-{engine_name}")
+    app = lm.App(request.node.name)  # a class says each notice once, also when a test runs again
     handle = app.cls(Cores, cpu=here + 6)
     told: list[str] = []
 
