@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 
 from lifecycle_magic.decorators.classes import is_class
 from lifecycle_magic.fingerprint.source_names import bound_names
+from lifecycle_magic.wire.code_objects import with_nested_codes
 
 __all__ = ["StringNames", "names_by_string", "open_lookups"]
 
@@ -109,7 +110,7 @@ def _lookups(read: StringNames, space: Mapping[str, Any]) -> frozenset[str]:
 @functools.lru_cache(maxsize=4096)
 def _read(code: CodeType) -> StringNames | None:
     """Return what the strings of ``code`` and of the code nested in it may name."""
-    codes = [*_with_nested(code)]
+    codes = [*with_nested_codes(code)]
     names = {name for one in codes for name in one.co_names}
     if not names & _TRIGGERS and not any(_MAIN in one.co_consts for one in codes):
         return None
@@ -138,14 +139,6 @@ def _parts(texts: list[str]) -> frozenset[str]:
     """Return the strings that may be the beginning or end of a name."""
     found = (text for text in texts if _WORD.fullmatch(text))
     return frozenset(text for text in found if len(text) >= _SHORTEST_PART)
-
-
-def _with_nested(code: CodeType) -> Iterator[CodeType]:
-    waiting = [code]
-    while waiting:
-        one = waiting.pop()
-        yield one
-        waiting += [inner for inner in one.co_consts if isinstance(inner, CodeType)]
 
 
 def _steps(code: CodeType) -> list[dis.Instruction]:

@@ -15,11 +15,12 @@ from __future__ import annotations
 import os
 import threading
 import weakref
-from collections.abc import Callable, Iterable, Iterator
-from types import CodeType, FunctionType, MethodType
+from collections.abc import Callable, Iterable
+from types import FunctionType, MethodType
 from typing import Any, NamedTuple
 
 from lifecycle_magic.decorators.parameters import parameters_of
+from lifecycle_magic.wire.code_objects import with_nested_codes
 
 __all__ = ["InstanceAddress", "OwnInit", "OwnMethod", "address_of", "names_any", "note_address"]
 
@@ -127,16 +128,8 @@ def names_any(names: Iterable[str], functions: Iterable[FunctionType]) -> bool:
         wanted.intersection(code.co_names)
         or any(type(one) is str and one in wanted for one in code.co_consts)
         for function in functions
-        for code in _codes(function.__code__)
+        for code in with_nested_codes(function.__code__)
     )
-
-
-def _codes(code: CodeType) -> Iterator[CodeType]:
-    waiting = [code]
-    while waiting:
-        one = waiting.pop()
-        yield one
-        waiting += [inner for inner in one.co_consts if isinstance(inner, CodeType)]
 
 
 def _in_forked_child() -> None:

@@ -7,13 +7,13 @@ raises a TypeError, and ``type(self) is A`` is false.
 from __future__ import annotations
 
 import dis
-from collections.abc import Iterator
-from types import CodeType, FunctionType
+from types import FunctionType
 from typing import Any
 
 from lifecycle_magic.decorators.classes import is_class
 from lifecycle_magic.decorators.marks import function_of
 from lifecycle_magic.exception import InvalidError
+from lifecycle_magic.wire.code_objects import with_nested_codes
 
 __all__ = ["check"]
 
@@ -30,7 +30,7 @@ def check(cls: type) -> None:
 
 
 def _check(function: FunctionType) -> None:
-    for code in _codes(function.__code__):
+    for code in with_nested_codes(function.__code__):
         before = None
         for one in dis.get_instructions(code):
             if one.opname in ("CACHE", "PUSH_NULL", "EXTENDED_ARG"):
@@ -38,13 +38,6 @@ def _check(function: FunctionType) -> None:
             if before is not None:
                 _check_pair(function, before, one)
             before = one
-
-
-def _codes(code: CodeType) -> Iterator[CodeType]:
-    yield code
-    for constant in code.co_consts:
-        if isinstance(constant, CodeType):
-            yield from _codes(constant)
 
 
 def _check_pair(function: FunctionType, one: dis.Instruction, other: dis.Instruction) -> None:

@@ -16,6 +16,7 @@ from typing import Any
 
 from lifecycle_magic.decorators.classes import is_class
 from lifecycle_magic.fingerprint import bytecode, origin
+from lifecycle_magic.wire.code_objects import with_nested_codes
 
 __all__ = ["replaced_names"]
 
@@ -43,11 +44,8 @@ def _all_reads(functions: Iterable[FunctionType]) -> Iterator[tuple[ModuleType, 
 
 
 def _names(function: FunctionType) -> Iterator[str]:
-    waiting = [function.__code__]
-    while waiting:
-        code = waiting.pop()
+    for code in with_nested_codes(function.__code__):
         yield from code.co_names
-        waiting += [one for one in code.co_consts if isinstance(one, type(code))]
 
 
 def _reads(function: FunctionType) -> Iterator[tuple[ModuleType, str]]:

@@ -17,6 +17,7 @@ from typing import Any
 
 from lifecycle_magic.decorators.parameters import parameters_of
 from lifecycle_magic.fingerprint.origin import is_installed
+from lifecycle_magic.wire.code_objects import with_nested_codes
 
 __all__ = ["InstanceAttributes"]
 
@@ -107,12 +108,10 @@ def _is_filled(cell: Any) -> bool:
 
 def _assigned(code: CodeType) -> Iterator[str]:
     """Return the attributes that a function assigns or deletes, of whatever object."""
-    for instruction in dis.get_instructions(code):
-        if instruction.opname in ("STORE_ATTR", "DELETE_ATTR"):
-            yield instruction.argval
-    for inner in code.co_consts:
-        if isinstance(inner, CodeType):
-            yield from _assigned(inner)
+    for one in with_nested_codes(code):
+        for instruction in dis.get_instructions(one):
+            if instruction.opname in ("STORE_ATTR", "DELETE_ATTR"):
+                yield instruction.argval
 
 
 def _stored_by(code: CodeType) -> Iterator[tuple[str, str]]:

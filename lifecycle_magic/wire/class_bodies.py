@@ -10,6 +10,8 @@ import dis
 import inspect
 import types
 
+from lifecycle_magic.wire.code_objects import nested_codes
+
 __all__ = ["names_in_class_bodies"]
 
 _LOADS = ("LOAD_NAME", "LOAD_FROM_DICT_OR_GLOBALS")
@@ -26,11 +28,9 @@ def names_in_class_bodies(code: types.CodeType) -> set[str]:
     {'print'}
     """
     found: set[str] = set()
-    for inner in code.co_consts:
-        if isinstance(inner, types.CodeType):
-            if not inner.co_flags & inspect.CO_OPTIMIZED:
-                found |= _read_first(inner)
-            found |= names_in_class_bodies(inner)
+    for inner in nested_codes(code):
+        if not inner.co_flags & inspect.CO_OPTIMIZED:
+            found |= _read_first(inner)
     return found
 
 

@@ -19,9 +19,9 @@ import linecache
 import sys
 import threading
 import types
-from collections.abc import Iterator
 from typing import Any, NamedTuple
 
+from lifecycle_magic.wire.code_objects import nested_codes
 from lifecycle_magic.wire.python_versions import python_minor
 
 __all__ = [
@@ -275,7 +275,7 @@ class _Source:
     @functools.cached_property
     def _codes(self) -> dict[tuple[str, int], list[types.CodeType]]:
         found: dict[tuple[str, int], list[types.CodeType]] = {}
-        for code in _below(self._compile()):
+        for code in nested_codes(self._compile()):
             found.setdefault((code.co_name, code.co_firstlineno), []).append(code)
         return found
 
@@ -285,7 +285,7 @@ class _Source:
         """
         self._shift_lines(node, self._shift)
         try:
-            codes = _below(self._compile())
+            codes = nested_codes(self._compile())
             moved = next(one for one in codes if one.co_firstlineno == node.lineno)
         finally:
             self._shift_lines(node, -self._shift)
@@ -324,13 +324,6 @@ class _Source:
 def _key(node: Any) -> tuple[str, int]:
     first = min([node.lineno, *(one.lineno for one in getattr(node, "decorator_list", ()))])
     return getattr(node, "name", "<lambda>"), first
-
-
-def _below(code: types.CodeType) -> Iterator[types.CodeType]:
-    for one in code.co_consts:
-        if isinstance(one, types.CodeType):
-            yield one
-            yield from _below(one)
 
 
 def _moved_back(code: types.CodeType, shift: int) -> types.CodeType:

@@ -7,6 +7,8 @@ import re
 from types import CodeType
 from typing import NamedTuple
 
+from lifecycle_magic.wire.code_objects import with_nested_codes
+
 __all__ = ["CodeNames", "names_in"]
 
 _GLOBAL_LOADS = frozenset({"LOAD_GLOBAL", "LOAD_NAME", "LOAD_FROM_DICT_OR_GLOBALS"})
@@ -47,9 +49,7 @@ def names_in(code: CodeType) -> CodeNames:
     strings: set[str] = set()
     stored: set[str] = set()
     is_open = False
-    waiting = [code]
-    while waiting:
-        one = waiting.pop()
+    for one in with_nested_codes(code):
         before: str | None = None  # the global that the instruction above has loaded
         for step in dis.get_instructions(one):
             name, value = step.opname, step.argval
@@ -67,9 +67,7 @@ def names_in(code: CodeType) -> CodeNames:
         is_open = is_open or not _DYNAMIC.isdisjoint(one.co_names)
         is_evaluated = not _EVALUATING.isdisjoint(one.co_names)
         for constant in one.co_consts:
-            if isinstance(constant, CodeType):
-                waiting.append(constant)
-            else:
+            if not isinstance(constant, CodeType):
                 strings.update(_strings(constant))
                 if is_evaluated and isinstance(constant, str):
                     strings.update(_WORD.findall(constant))

@@ -23,6 +23,7 @@ from lifecycle_magic.guest.hot_swap.places import content
 from lifecycle_magic.guest.hot_swap.reach import Reach
 from lifecycle_magic.guest.hot_swap.same_content import MISSING, ContentReader, is_cached
 from lifecycle_magic.wire.by_value import is_named
+from lifecycle_magic.wire.code_objects import with_nested_codes
 
 __all__ = ["find_stale"]
 
@@ -228,6 +229,5 @@ def _name(function: Any) -> str:
 
 
 def _names_cache(code: CodeType) -> bool:
-    names = code.co_names
-    inner = (one for one in code.co_consts if isinstance(one, CodeType))
-    return "lru_cache" in names or "cache" in names or any(map(_names_cache, inner))
+    codes = with_nested_codes(code)
+    return any("lru_cache" in one.co_names or "cache" in one.co_names for one in codes)
