@@ -11,6 +11,7 @@ from lifecycle_magic.decorators.travel import far_session
 from lifecycle_magic.exception import InputCancelled, SerializationError
 from lifecycle_magic.guest.output import current_lane
 from lifecycle_magic.guest.session_connection import Answer
+from lifecycle_magic.guest.waiting import Waiting
 from lifecycle_magic.threads.context import run_with
 from lifecycle_magic.wire import unpickling_errors
 from lifecycle_magic.wire.exceptions import message, name_of
@@ -98,13 +99,8 @@ class Wait:
         if target is None or target.current is None:
             self._gate.acquire(timeout=seconds)
         else:
-            before = target.cancel_task
-            target.cancel_task = self._interrupt
-            try:
+            with Waiting(target, self._interrupt):
                 self._gate.acquire(timeout=seconds)
-            finally:
-                if not self._interrupted:
-                    target.cancel_task = before
         if self._interrupted:
             raise KeyboardInterrupt
         answer, self.answer = self.answer, None

@@ -23,6 +23,7 @@ from lifecycle_magic.guest.session_connection import (
     send_outputs,
     shielded,
 )
+from lifecycle_magic.guest.waiting import Waiting
 from lifecycle_magic.wire.frames import Channel
 from lifecycle_magic.wire.hello import CALLS, SERIAL, dial, introduce
 from lifecycle_magic.wire.nested import BY_NAME, REMOTE, Ask, pack_input
@@ -119,15 +120,8 @@ class _SerialConnections(SerialConnections):
     def _run(self, call: SerialCall) -> Answer | None:
         lane = current_lane.get()
         assert lane is not None
-        target = lane.target
-        before = target.cancel_task
-        target.cancel_task = call.interrupt
-        try:
-            with target:  # a second interrupt waits: after the first one, this ends at once
-                answer = call.run()
-        finally:
-            if not call.is_interrupted:
-                target.cancel_task = before
+        with Waiting(lane.target, call.interrupt):
+            answer = call.run()
         if call.is_interrupted:
             raise KeyboardInterrupt
         return answer

@@ -24,9 +24,12 @@ import sys
 import threading
 from collections import deque
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lifecycle_magic.guest import forks
+
+if TYPE_CHECKING:
+    from lifecycle_magic.guest.waiting import Waiting
 
 ANY_CALL = 2**64 - 1  # whatever is running
 # Ended calls that a lane remembers, to detect late interrupts. More than are sent ahead.
@@ -36,6 +39,7 @@ if sys.platform == "linux":
     SIGNAL = signal.SIGRTMAX - 3
 else:
     SIGNAL = signal.SIGUSR2
+_MAIN = threading.main_thread().ident
 _ID = struct.Struct("<Q")
 _PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 _IMPORTLIB = importlib.__file__  # `importlib.import_module` calls what is frozen
@@ -64,7 +68,9 @@ class InterruptTarget:
         self.interrupts = interrupts
         self._thread = threading.get_ident()
         self._on_main = threading.current_thread() is threading.main_thread()
-        self._lock = threading.Lock()  # a thread's `end` against the main thread's `stop`
+        # A thread's `end` against the main thread's `stop`, which may find that thread in here.
+        self._lock = threading.RLock()
+        self.waits: list[Waiting] = []  # of threads on which no interrupt is raised
         self._hit = False
         self._shielded = 0
         self._pending = False
@@ -78,6 +84,19 @@ class InterruptTarget:
     def is_here(self) -> bool:
         """True if the caller runs on the lane's thread."""
         return threading.get_ident() == self._thread
+
+    @property
+    def raises_here(self) -> bool:
+        """True if an interrupt may raise on the caller's thread: the lane's, or that of the event
+        loop that runs the lane's coroutines. A thread that the call itself has started is another.
+        """
+        thread = threading.get_ident()
+        return thread == self._thread or (not self._on_main and thread == _MAIN)
+
+    @property
+    def is_held_back(self) -> bool:
+        """True if an interrupt is raised at the end of a block (``with target``)."""
+        return self._pending
 
     def begin(self, call: int) -> None:
         """Make ``call`` interruptible from here on.
@@ -127,6 +146,9 @@ class InterruptTarget:
 
     def stop(self) -> bool:
         """Interrupt the running call, on the main thread. Return True if that must raise here."""
+        for wait in self.waits.copy():
+            if wait.call == self.current:
+                wait.end()
         if self.cancel_task is not None:
             # Cancel first. A second interrupt stops the coroutine like a function.
             cancel, self.cancel_task = self.cancel_task, None
@@ -145,21 +167,26 @@ class InterruptTarget:
         return False
 
     def __enter__(self) -> None:
+        if not self.raises_here:
+            return
         if self._on_main:
-            if self.is_here:  # what another thread sends is not torn by raising here
-                self._shielded += 1
+            self._shielded += 1
             return
         with self._lock:
-            self._shielded += 1
             if self._hit:  # on its way to this thread: hold it back
                 self._hit = False
                 self._pending = True
                 _raise_in_thread(self._thread, None)
+            self._shielded += 1  # last: what was on its way may have raised before
 
     def __exit__(self, *exc: object) -> None:
-        if self._on_main and not self.is_here:
+        if not self.raises_here:
             return
-        self._shielded -= 1
+        if self._on_main:
+            self._shielded -= 1
+        else:
+            with self._lock:
+                self._shielded -= 1
         if self._pending and not self._shielded:
             self._pending = False
             if self.current is None:

@@ -100,6 +100,13 @@ def declare(app: lm.App, folder: str, **options: Any) -> SimpleNamespace:
             return getattr(inner, name).remote(*args)
 
         @lm.method()
+        async def hold_both(self) -> None:
+            import asyncio
+
+            calls = [asyncio.to_thread(Inner(size).hold.remote, str(size)) for size in (1, 2)]
+            await asyncio.gather(*calls)
+
+        @lm.method()
         def forms(self) -> dict[str, Any]:
             started = inner.times.spawn(2)
             both = [inner.times.spawn(number) for number in (1, 2)]

@@ -46,6 +46,27 @@ def test_a_cancelled_call_interrupts_the_inner_method(outer: Any, site_on_each: 
     wait_for(lambda: len(connections()) == 1, "the end of the interrupted connection")
 
 
+def test_an_interrupt_reaches_what_another_thread_of_the_call_waits_for(
+    outer: Any, site_on_each: Site
+) -> None:
+    folder = site_on_each.folder
+    call = outer.hold_both.spawn()
+    folder.wait("began-1")
+    folder.wait("began-2")
+    folder.note("go-1")
+    wait_for(lambda: len(running_inner()) == 1, "the answer of the first call")
+    call.cancel()
+    folder.wait("interrupted-2")
+    with pytest.raises(InputCancelled):
+        call.get()
+    assert outer.call.remote("times", 2) == 10
+
+
+def running_inner() -> list[object]:
+    inner = [one for one in session.current().containers() if one.plan.cls == "Inner"]
+    return [slot.input for one in inner for slot in one.slots if slot.input is not None]
+
+
 def test_a_caller_that_dies_interrupts_the_inner_method(outer: Any, site_on_each: Site) -> None:
     call = outer.call.spawn("hold", "b")
     site_on_each.folder.wait("began-b")
