@@ -57,6 +57,7 @@ class Lane:
         self.has_reader = False  # whether the kernel reads the data socket now
         self.outputs_sent = 0  # to this kernel
         self.conversation: Conversation | None = None  # if the call has asked for a line
+        self.at_end: list[Callable[[], None]] = []  # to run when the current call has ended
         self._ended_input = 0  # tag of the last call at whose prompt the user ended the input
         self._worker = worker
         self._tag = 0  # tag of the answer to the current call
@@ -332,8 +333,8 @@ class Lane:
 
         ``is_over``: the call has ended, so what it has asked the user for ends.
         """
-        if is_over and self.conversation is not None:
-            self._end_conversation()
+        if is_over and self.at_end:
+            self._end_call()
         for output in self._worker.outputs:
             if output.unflushed:
                 output.flush_lane(self)
@@ -345,8 +346,8 @@ class Lane:
 
         ``is_over`` as in `flush`.
         """
-        if is_over and self.conversation is not None:
-            self._end_conversation()
+        if is_over and self.at_end:
+            self._end_call()
         output = self._worker.descriptor_output
         if output.reads[0] or forks.has_started_processes:
             output.settle()
@@ -362,7 +363,13 @@ class Lane:
         with self.target:
             return self.send(Kind.PROMPT, prompt)
 
-    def _end_conversation(self) -> None:
+    def _end_call(self) -> None:
+        at_end, self.at_end = self.at_end, []
+        for end in at_end:
+            end()
+
+    def end_conversation(self) -> None:
+        """End what the call has asked the user for."""
         assert self.conversation is not None
         conversation, self.conversation = self.conversation, None
         if conversation.had_end:

@@ -40,6 +40,7 @@ class PrintBuffer:
 
     def __init__(self, journal: PrintJournal, pipe: SupervisorPipe) -> None:
         self.is_pending = False  # until all text is sent
+        self.is_for_notebook = False  # whose cells show figures
         self.journal = journal
         self._pipe = pipe
         self._queue: deque[tuple[Lane | None, str, str, str]] = deque()

@@ -150,4 +150,5 @@ def _conversation(lane: Lane | None) -> Conversation | None:
         return None
     if lane.conversation is None:
         lane.conversation = Conversation()
+        lane.at_end.append(lane.end_conversation)
     return lane.conversation

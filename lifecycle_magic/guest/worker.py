@@ -161,6 +161,7 @@ class Worker:
             setup: Setup = loads(frame.payload)
             set_variables(setup.env)
             self.keeps_frames = setup.keeps_frames
+            self.prints.is_for_notebook = setup.in_notebook
             session_address.set_session(setup.session, self._run)
             current_call.set_source(setup.session_id, _running_call)
             self._shared_limit = setup.shared_limit // len(self._channels)

@@ -82,6 +82,7 @@ class Launcher:
             keeps_frames=not spec.options.drop_frames and _is_interactive(),
             key=spec.code_key,
             files=version.code.files_key,
+            in_notebook=_is_interactive(),
         )
         plan = self._plan(version, image, setup)
         on_exit = self._exit_callback(version.engine, on_exited)
@@ -295,7 +296,9 @@ def _pickle_arguments(arguments: Arguments) -> bytes:
 
 
 def _is_interactive() -> bool:
-    """Return whether this process has an IPython shell, in which a user may debug."""
+    """Return whether this process has an IPython shell, in which a user may debug and look at
+    figures.
+    """
     ipython = sys.modules.get("IPython")
     return ipython is not None and ipython.get_ipython() is not None
 

@@ -86,9 +86,9 @@ class Setup(NamedTuple):
     names of the methods that answer HTTP, with their marks. ``host_settings`` are the settings that
     the worker takes over from the kernel's machine, if any. ``session`` is for calls of its own,
     and ``session_id`` a part of the names of calls. ``keeps_frames``: a debugger may look at the
-    frames of the last exception. ``secrets`` names the variables whose values no file of a build
-    hook may hold. ``key`` identifies the code, and ``files`` the modules that came with it: see
-    `Adopted`.
+    frames of the last exception. ``in_notebook``: the cells of a notebook show the figures that a
+    call leaves open. ``secrets`` names the variables whose values no file of a build hook may hold.
+    ``key`` identifies the code, and ``files`` the modules that came with it: see `Adopted`.
     """
 
     cls: bytes
@@ -105,6 +105,7 @@ class Setup(NamedTuple):
     secrets: tuple[str, ...] = ()
     key: str = ""
     files: str = ""
+    in_notebook: bool = False
 
     def __repr__(self) -> str:
         """Return the shape without values: ``env``, arguments and code may hold secrets."""

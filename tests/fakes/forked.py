@@ -178,6 +178,7 @@ class Forked:
         )
 
         self.more_pools: list[Pool] = []  # closed at the end, too
+        self.in_notebook = False  # as containers are told that start from now on
 
     def __enter__(self) -> Forked:
         return self
@@ -221,7 +222,10 @@ class Forked:
         run_dir.mkdir(mode=0o700)
         launch = Launch(name, "", run_dir, bundle.guest_folder(), {})
         spec = self.spec
-        setup = Setup(self._code, self._arguments, spec.enter, spec.exit, {}, 1 << 24)
+        setup = Setup(
+            *(self._code, self._arguments, spec.enter, spec.exit, {}, 1 << 24),
+            in_notebook=self.in_notebook,
+        )
         grace = min(spec.options.exit_grace, 10.0)
         plan = Plan(spec.name, launch, setup, spec.max_inputs, grace, 60.0, None)
         engine = cast(Engine, self._engine)

@@ -79,6 +79,30 @@ class Displays:
         return plt.get_fignums()
 
     @lm.method()
+    def leaves_open(self, fails: bool = False) -> object:
+        import matplotlib.pyplot as plt
+
+        figure, axes = plt.subplots()
+        axes.plot([1, 2])
+        print("drawn")
+        if fails:
+            raise LookupError("after it was drawn")
+        return figure
+
+    @lm.method()
+    def can_not_be_drawn(self) -> str:
+        import matplotlib.pyplot as plt
+
+        plt.figure().savefig = None
+        return "value"
+
+    @lm.method()
+    def open_figures(self) -> list[int]:
+        import matplotlib.pyplot as plt
+
+        return plt.get_fignums()
+
+    @lm.method()
     def forked(self) -> None:
         import os
 
@@ -171,6 +195,43 @@ def test_pyplot_shows_its_figures_and_closes_them(
     shown = recorded(monkeypatch)
     assert work.plots.remote() == []
     assert [one["image/png"][:8] for one in shown] == ["iVBORw0K"] * 2
+
+
+@pytest.fixture(scope="module")
+def notebook_work() -> Iterator[Forked]:
+    engine = ForkEngine()
+    with Forked(engine, Displays) as made:
+        made.in_notebook = True
+        yield made
+    engine.close()
+
+
+def test_a_notebook_shows_the_figures_that_a_call_leaves_open_at_its_end(
+    notebook_work: Forked, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pyplot = pytest.importorskip("matplotlib.pyplot")
+    shown = recorded(monkeypatch)
+    notebook_work.leaves_open.remote()
+    assert shown[0] == "drawn\n"
+    assert [one["image/png"][:8] for one in shown[1:]] == ["iVBORw0K"]
+    assert notebook_work.open_figures.remote() == pyplot.get_fignums() == []
+    with pytest.raises(LookupError, match="after it was drawn"):
+        notebook_work.leaves_open.remote(fails=True)
+    assert len(shown) == 4
+    assert notebook_work.open_figures.remote() == []
+    assert notebook_work.can_not_be_drawn.remote() == "value"
+    assert "TypeError: 'NoneType' object is not callable" in "".join(shown[4:])
+
+
+def test_a_script_keeps_open_what_a_call_leaves_open(
+    work: Forked, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pyplot = pytest.importorskip("matplotlib.pyplot")
+    shown = recorded(monkeypatch)
+    work.leaves_open.remote()
+    pyplot.close("all")  # the returned one
+    assert shown == ["drawn\n"]
+    assert work.open_figures.remote() == [1]
 
 
 def test_a_forked_child_prints_it(work: Forked, capfd: pytest.CaptureFixture[str]) -> None:
