@@ -1,8 +1,8 @@
 """A backend of matplotlib whose ``plt.show()`` shows the open figures in the cell, and closes them.
 
-It is the backend of containers where neither ``MPLBACKEND`` nor the user's code chooses another. For
+It is the backend of containers where neither ``MPLBACKEND`` nor the user's code chooses another. In
 a notebook it also shows and closes the figures that a call has made and left open when it ends, as
-a notebook does at the end of a cell.
+the notebook does at the end of a cell.
 """
 
 from __future__ import annotations
