@@ -71,6 +71,18 @@ def _show_by_pyplot(module: types.ModuleType) -> None:
         module.rcParams["backend"] = _PYPLOT_BACKEND
 
 
+def _show_bars(module: types.ModuleType) -> None:
+    from lifecycle_magic.guest import notebook_bars
+
+    notebook_bars.replace_bars(module)
+
+
+def _choose_bars(module: types.ModuleType) -> None:
+    from lifecycle_magic.guest import notebook_bars
+
+    notebook_bars.replace_automatic_bars(module)
+
+
 def _define_in_children(module: types.ModuleType) -> None:
     from lifecycle_magic.guest import spawned_children
 
@@ -81,4 +93,6 @@ _CHANGES: dict[str, Callable[[types.ModuleType], None]] = {
     _IPYTHON: _show_by_ipython,
     "matplotlib": _show_by_pyplot,
     "multiprocessing.spawn": _define_in_children,
+    "tqdm.autonotebook": _choose_bars,
+    "tqdm.notebook": _show_bars,
 }

@@ -34,7 +34,7 @@ class FigureManager(FigureManagerBase):
             lane.at_end.append(self._show_if_open)
 
     def _show_if_open(self) -> None:
-        if Gcf.figs.get(self.num) is not self:
+        if self not in Gcf.get_all_fig_managers():
             return
         try:
             _show_and_close([self])

@@ -82,7 +82,7 @@ class Launcher:
             keeps_frames=not spec.options.drop_frames and _is_interactive(),
             key=spec.code_key,
             files=version.code.files_key,
-            in_notebook=_is_interactive(),
+            in_notebook=_is_in_notebook(),
         )
         plan = self._plan(version, image, setup)
         on_exit = self._exit_callback(version.engine, on_exited)
@@ -296,11 +296,14 @@ def _pickle_arguments(arguments: Arguments) -> bytes:
 
 
 def _is_interactive() -> bool:
-    """Return whether this process has an IPython shell, in which a user may debug and look at
-    figures.
-    """
+    """Return whether this process has an IPython shell, in which a user may debug."""
     ipython = sys.modules.get("IPython")
     return ipython is not None and ipython.get_ipython() is not None
+
+
+def _is_in_notebook() -> bool:
+    """Return whether this process is a kernel, whose front end shows HTML and pictures."""
+    return _is_interactive() and hasattr(sys.modules["IPython"].get_ipython(), "kernel")
 
 
 def _environment(spec: ClassSpec) -> dict[str, str]:

@@ -79,6 +79,28 @@ class Displays:
         return plt.get_fignums()
 
     @lm.method()
+    def counts(self, until: int = 3) -> str:
+        from tqdm.auto import tqdm as automatic
+        from tqdm.notebook import tqdm, trange
+
+        for number in trange(3, desc="<one>"):
+            if number == until:
+                break
+        bar = automatic(total=None, unit="B")
+        bar.update(5)
+        bar.write("written")
+        bar.close()
+        for _ in tqdm([1], leave=False):
+            pass
+        return tqdm.__module__
+
+    @lm.method()
+    def automatic_bar(self) -> list[str]:
+        from tqdm.auto import tqdm
+
+        return [one.__qualname__ for one in tqdm.__mro__]
+
+    @lm.method()
     def leaves_open(self, fails: bool = False) -> object:
         import matplotlib.pyplot as plt
 
@@ -221,6 +243,36 @@ def test_a_notebook_shows_the_figures_that_a_call_leaves_open_at_its_end(
     assert notebook_work.open_figures.remote() == []
     assert notebook_work.can_not_be_drawn.remote() == "value"
     assert "TypeError: 'NoneType' object is not callable" in "".join(shown[4:])
+
+
+def test_bars_of_tqdm_for_notebooks_are_displays_that_are_updated(
+    notebook_work: Forked, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("tqdm")
+    shown: dict[str, Any] = {}
+    recorded(monkeypatch)
+    monkeypatch.setattr(rich_output, "show", lambda text: shown.update(_by_id(text)))
+    assert notebook_work.counts.remote() == "tqdm.notebook"
+    assert "tqdm_notebook" in notebook_work.automatic_bar.remote()
+    counted, unknown, left = shown.values()
+    assert counted["text/plain"].startswith("<one>: 100%|██████████| 3/3 [")
+    assert "&lt;one&gt;: 100%" in counted["text/html"]
+    assert "width: 100.0%" in counted["text/html"]
+    assert " 5/? [" in unknown["text/html"]
+    assert left == {"text/html": "", "text/plain": ""}
+    shown.clear()
+    notebook_work.counts.remote(1)
+    assert "jp-error-color1" in next(iter(shown.values()))["text/html"]
+
+
+def _by_id(text: str) -> dict[str, Any]:
+    message = json.loads(text)
+    return {message["id"]: message["data"]}
+
+
+def test_a_script_has_the_bars_of_a_script(work: Forked) -> None:
+    pytest.importorskip("tqdm")
+    assert "tqdm_notebook" not in work.automatic_bar.remote()
 
 
 def test_a_script_keeps_open_what_a_call_leaves_open(
