@@ -7,6 +7,7 @@ that travels to a container or back is an instance of the current class of that 
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable
 from typing import Any
 
 from cloudpickle import cloudpickle as tracker
@@ -16,12 +17,23 @@ from lifecycle_magic.guest.hot_swap.same_content import ContentReader
 from lifecycle_magic.handles.function import HANDLES
 from lifecycle_magic.wire import definitions
 
-__all__ = ["install"]
+__all__ = ["give_ids", "install"]
 
 
 def install() -> None:
     """Use these ids for the classes that this process pickles and unpickles."""
     definitions.identify, definitions.resolve = _identify, _resolve
+
+
+def give_ids(names: Iterable[str]) -> None:
+    """Give ids to the classes of these names as they are now.
+
+    Instances that are made later may change a class: a table of all of them, or a count.
+    """
+    for name in names:
+        cls = _named(name)
+        if cls is not None and cls.__module__ == "__main__":
+            definitions.id_of(cls)
 
 
 def _identify(cls: type) -> str | None:

@@ -24,7 +24,7 @@ from lifecycle_magic.lifecycle.states import WARM_STATES
 from lifecycle_magic.pool.pool import CallStats, Pool
 from lifecycle_magic.pool.replacement import replace
 from lifecycle_magic.pool.sizing import Limits
-from lifecycle_magic.services import class_source
+from lifecycle_magic.services import class_ids, class_source
 from lifecycle_magic.services.class_pools import ClassPools
 from lifecycle_magic.services.context import ClassNotices, SessionContext
 from lifecycle_magic.services.deployment_changes import Change, changed_since, headline
@@ -242,6 +242,7 @@ class Service:
     def _redeclare(self, old: Version, spec: ClassSpec) -> None:
         """Record ``spec`` for the running code: at most its scaling options have changed."""
         spec.read_now()
+        class_ids.give_ids(old.code.sizes)
         new = dataclasses.replace(old, spec=spec)
         new.report_replaced(self._notices)
         self._images.reuse(old, new)

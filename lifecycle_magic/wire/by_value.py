@@ -11,8 +11,9 @@ import importlib
 import pickle
 import sys
 import types
-from collections import deque
+from collections import OrderedDict, deque
 from typing import Any
+from weakref import WeakKeyDictionary, WeakSet, WeakValueDictionary
 
 import cloudpickle
 from cloudpickle import cloudpickle as library
@@ -126,6 +127,8 @@ class ByValue(cloudpickle.Pickler):  # type: ignore[misc]
             from lifecycle_magic.wire import collection_types
 
             return collection_types.reduce(obj) or NotImplemented
+        if kind is _FirstAttributes:
+            return definitions.set_first, (obj.cls, obj.values)
         if kind is _EndOfClass:
             self._unfinished.discard(obj.cls)
             return dict, ()
@@ -243,7 +246,8 @@ class ByValue(cloudpickle.Pickler):  # type: ignore[misc]
         body = _body(cls)
         made = (meta, cls.__name__, cls.__bases__, body, plain, definitions.id_of(cls))
         self._unfinished.add(cls)
-        state = (self._written_in(cls), registered(cls), _EndOfClass(cls))
+        written = self._written_in(cls)
+        state = (_FirstAttributes(cls, written), written, registered(cls), _EndOfClass(cls))
         return definitions.make_class, made, state, None, None, definitions.fill_class
 
     def _reduce_enum(self, cls: type) -> Reduced:
@@ -258,6 +262,23 @@ class ByValue(cloudpickle.Pickler):  # type: ignore[misc]
         return found
 
 
+class _FirstAttributes:
+    """What a class has before its other attributes are read: its methods and constants, and empty
+    collections.
+
+    Instances of the class may be among its attributes, and its own code rebuilds them: a
+    ``__new__`` that looks into a table of the class, or a ``__hash__``.
+    """
+
+    def __init__(self, cls: type, written: dict[str, Any]) -> None:
+        self.cls = cls
+        methods = {name: one for name, one in written.items() if type(one) in _METHODS}
+        data = {name: one for name, one in written.items() if name[:2] != "__"}
+        constants = {name: one for name, one in data.items() if type(one) in _CONSTANTS}
+        empty = {name: type(one)() for name, one in data.items() if type(one) in _EMPTIED}
+        self.values = {**methods, **constants, **empty}
+
+
 class _EndOfClass:
     """Marker written after the attributes of a class. It arrives as an empty dict of enum
     members.
@@ -267,6 +288,9 @@ class _EndOfClass:
         self.cls = cls
 
 
+_METHODS = (types.FunctionType, staticmethod, classmethod, property)
+_CONSTANTS = (type(None), bool, int, float, complex, str, bytes)
+_EMPTIED = (dict, list, set, OrderedDict, deque, WeakSet, WeakKeyDictionary, WeakValueDictionary)
 _TYPES = (type, object)
 _COLLECTIONS = (dict, list, set, frozenset, deque)
 _STDLIB = frozenset(sys.stdlib_module_names) - {"__main__"}
@@ -368,5 +392,6 @@ def _reduce_enum(cls: Any, attributes: dict[str, Any]) -> Reduced:
     }
     options = {"boundary": cls._boundary_.name} if hasattr(cls, "_boundary_") else {}
     made = (cls.__bases__, cls.__name__, _body(cls), members, options, definitions.id_of(cls))
-    state = (written, registered(cls), {name: one for name, one in own.items() if one})
+    extras = {name: one for name, one in own.items() if one}
+    state = (_FirstAttributes(cls, written), written, registered(cls), extras)
     return definitions.make_enum, made, state, None, None, definitions.fill_class

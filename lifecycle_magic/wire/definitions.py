@@ -227,14 +227,27 @@ def make_parametrized(model: Any, arguments: tuple[Any, ...]) -> Any:
     return model[arguments]
 
 
-def fill_class(cls: type, state: tuple[dict[str, Any], list[type], dict[str, Any]]) -> None:
+def set_first(cls: type, values: dict[str, Any]) -> tuple[str, ...]:
+    """Set attributes of a new class that reading the others may need, and return their names."""
+    if id(cls) not in _unfilled:
+        return ()
+    for name, value in values.items():
+        type.__setattr__(cls, name, value)
+    return tuple(values)
+
+
+def fill_class(
+    cls: type, state: tuple[tuple[str, ...], dict[str, Any], list[type], dict[str, Any]]
+) -> None:
     """Set the attributes of a new class. A class that existed before stays as it is."""
-    attributes, registered, members = state
+    first, attributes, registered, members = state
     load = current.load
     if load is not None and load.is_kept(cls):
         load.states[id(cls)] = attributes
     if id(cls) not in _unfilled:
         return
+    for name in first:  # to be set in the order of the class statement
+        type.__delattr__(cls, name)
     for name, value in attributes.items():
         type.__setattr__(cls, name, value)
     if "__firstlineno__" in attributes:  # Python 3.13 drops it when __module__ is set

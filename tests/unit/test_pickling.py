@@ -220,6 +220,31 @@ def test_what_was_defined_in_main_travels_by_value() -> None:
     assert double(point) == 42
 
 
+def test_instances_among_the_attributes_of_their_class_are_rebuilt_by_its_methods() -> None:
+    program = (
+        "import sys; sys.path.insert(0, sys.argv[1])\n"
+        "from lifecycle_magic.wire.pickling import dumps\n"
+        "class Color:\n"
+        "    table = {}\n"
+        "    def __new__(cls, name):\n"
+        "        cls.table.setdefault(name, object.__new__(cls)).name = name\n"
+        "        return cls.table[name]\n"
+        "    seen = set()\n"
+        "    def __getnewargs__(self): return (self.name,)\n"
+        "    def __hash__(self): return len(self.name)\n"
+        "    def __eq__(self, other): return self.name == other.name\n"
+        "Color.seen.add(Color('red'))\n"
+        "sys.stdout.buffer.write(dumps(Color)[0])\n"
+    )
+    root = __file__.rpartition("/tests/")[0]
+    told = subprocess.run([sys.executable, "-c", program, root], capture_output=True, check=True)
+    color = loads(told.stdout)
+    assert color.table["red"] is color("red")
+    assert color("red") in color.seen
+    names = [name for name in vars(color) if name in ("table", "__new__", "seen", "__eq__")]
+    assert names == ["table", "__new__", "seen", "__eq__"]  # as in the class statement
+
+
 def test_code_that_travels_by_value_keeps_the_name_of_its_file() -> None:
     namespace: dict[str, Any] = {"__name__": "__main__"}
     exec(compile("def f():\n    return [i for i in ()]\n", "cell-7", "exec"), namespace)
