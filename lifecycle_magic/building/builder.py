@@ -261,13 +261,13 @@ class _Build:
             seconds = time.monotonic() - began if status in ("done", "failed") else None
             self._report(layer, StepOutput(1, 1, status, text, seconds))
 
-        def printed(text: str) -> None:
+        def on_output(text: str) -> None:
             tail.add(text)
             report("output", text)
 
         report("running")
         try:
-            with self._run_hook(below, hook, printed) as container:
+            with self._run_hook(below, hook, on_output) as container:
                 image = self._engine.commit(container, key)
         except BaseException as error:
             report("failed")

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 from lifecycle_magic.callers.internal_frames import hidden, strip
 from lifecycle_magic.callers.methods_with_aio import items_with_aio, static_with_aio, with_aio
 from lifecycle_magic.callers.prompt_queue import PromptQueue, wait_and_ask
-from lifecycle_magic.callers.remote_exceptions import as_raised
+from lifecycle_magic.callers.remote_exceptions import blocking_call_error
 from lifecycle_magic.callers.with_aio import CallWithAio
 from lifecycle_magic.exception import (
     ContainerDied,
@@ -135,7 +135,7 @@ class FunctionCall(Generic[T_co]):
         try:
             return self._outcome(timeout)
         except RemoteError as error:
-            raised = as_raised(error)
+            raised = blocking_call_error(error)
             if raised is error:
                 raise
         raise raised  # here, where no handled exception would become its context
@@ -315,7 +315,7 @@ def _report_lost(where: str, future: Future[Any]) -> None:
         return
     import traceback
 
-    raised = as_raised(error) if isinstance(error, RemoteError) else error
+    raised = blocking_call_error(error) if isinstance(error, RemoteError) else error
     text = "".join(traceback.format_exception(strip(raised)))
     where = where.removesuffix("().call")  # a function
     sys.stderr.write(f"{where}, which .spawn() started, raised an exception:\n{text}")

@@ -9,11 +9,11 @@ from typing import Any
 
 from lifecycle_magic.callers import tracebacks
 from lifecycle_magic.exception import RemoteError
+from lifecycle_magic.wire.exception_records import Rebuilder
 from lifecycle_magic.wire.exceptions import Links, add_note, make_blank
 from lifecycle_magic.wire.messages import ExceptionRecord, Failure
-from lifecycle_magic.wire.records import Rebuilder
 
-__all__ = ["as_raised", "rebuild"]
+__all__ = ["blocking_call_error", "rebuild"]
 
 
 def rebuild(
@@ -28,7 +28,7 @@ def rebuild(
     ``where`` names class and method for an exception that cannot be rebuilt: it becomes a
     `RemoteError` with the original's type and text. ``stays`` is false if its container stops. An
     exception that would end an event loop, a thread or a generator here becomes a `RemoteError`
-    too; `as_raised` returns the original. ``explain(error, where)`` may add notes.
+    too; `blocking_call_error` returns the original. ``explain(error, where)`` may add notes.
     """
 
     def stand_in(record: ExceptionRecord, cls: type | None, why: str) -> BaseException:
@@ -42,7 +42,7 @@ def rebuild(
     return _detached(errors[0], failure.records[0], where, stays)
 
 
-def as_raised(error: BaseException) -> BaseException:
+def blocking_call_error(error: BaseException) -> BaseException:
     """Return what a blocking call raises in place of ``error``, which awaitables raise."""
     original = error.original if isinstance(error, RemoteError) else None
     if original is None:

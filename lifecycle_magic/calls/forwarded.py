@@ -13,7 +13,7 @@ from lifecycle_magic.calls.detached import DetachedCall
 from lifecycle_magic.calls.input import Input
 from lifecycle_magic.calls.prompts import Prompt, refuse
 from lifecycle_magic.calls.reply import LastReply, Raise, ReplyReader, Retry, Value
-from lifecycle_magic.calls.streams import LaterStream
+from lifecycle_magic.calls.streams import LazyStream
 from lifecycle_magic.wire.frames import Frame, Kind
 from lifecycle_magic.wire.nested import forward, with_number
 
@@ -161,7 +161,7 @@ class ForwardedInput(Input):
         self._caller.pass_prompt_on(self, slot, prompt)
 
 
-class ForwardedItems(LaterStream):
+class ForwardedItems(LazyStream):
     """A generator's input from inside a container. Its items are `ForwardedAnswer`."""
 
     make_reader = _ForwardingStreamReader

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from lifecycle_magic.callers.internal_frames import hidden
 from lifecycle_magic.calls.reply import LastReply, Retry, explain_loss, settle, take_value
-from lifecycle_magic.calls.streams import LaterStream, Stream, refuse_sent
+from lifecycle_magic.calls.streams import LazyStream, Stream, refuse_sent
 from lifecycle_magic.calls.sync import read_reply
-from lifecycle_magic.errors.remote import as_raised
+from lifecycle_magic.errors.remote import blocking_call_error
 from lifecycle_magic.exception import RemoteError
 from lifecycle_magic.pool.deadlocks import current_task
 from lifecycle_magic.threads.sigint import run_forwarding
@@ -27,7 +27,7 @@ def stream(
     pool: Pool, method: str, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> Generator[Any, None, None]:
     """Return an iterator over the items of ``method``, which begins with the first ``next``."""
-    return items_of(LaterStream(pool, method, args, kwargs))
+    return items_of(LazyStream(pool, method, args, kwargs))
 
 
 def items_of(input: Stream) -> Generator[Any, None, None]:
@@ -40,7 +40,7 @@ def items_of(input: Stream) -> Generator[Any, None, None]:
                 refuse_sent((yield value))
                 value = take_value(run_forwarding(input.on_sigint, _advance, input), input.reader)
         except RemoteError as error:
-            raised = as_raised(error)
+            raised = blocking_call_error(error)
             if raised is error:
                 raise
         finally:

@@ -25,7 +25,7 @@ from lifecycle_magic.wire.frames import Frame, Kind
 if TYPE_CHECKING:
     from lifecycle_magic.pool.pool import Pool
 
-__all__ = ["LaterStream", "Stream", "refuse_sent"]
+__all__ = ["LazyStream", "Stream", "refuse_sent"]
 
 
 class _StreamReader(ReplyReader):
@@ -138,7 +138,7 @@ class Stream(Input):
                 )
 
 
-class LaterStream(Stream):
+class LazyStream(Stream):
     """A generator's input that is sent with the first ``next``, which may be long after the
     call.
     """

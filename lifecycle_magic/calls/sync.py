@@ -27,7 +27,7 @@ from lifecycle_magic.calls.reply import (
     settle,
 )
 from lifecycle_magic.container.slots import Slot
-from lifecycle_magic.errors.remote import as_raised
+from lifecycle_magic.errors.remote import blocking_call_error
 from lifecycle_magic.exception import RemoteError, WireError
 from lifecycle_magic.pool.pool import Pool
 from lifecycle_magic.pool.printing import show
@@ -49,7 +49,7 @@ def call(pool: Pool, method: str, args: tuple[Any, ...], kwargs: dict[str, Any])
     try:
         return run_forwarding(input.on_sigint, _call, input)
     except RemoteError as error:
-        raised = as_raised(error)
+        raised = blocking_call_error(error)
         if raised is error:
             raise
     raise raised  # here, where no handled exception would become its context

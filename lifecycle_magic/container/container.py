@@ -309,7 +309,7 @@ class Container:
             self._shutdown.on_exit_started(message.why)
         elif isinstance(message, SettleRequest):
             if self.connections.control is not None:
-                self.connections.control.settled(message.number)
+                self.connections.control.confirm_shown(message.number)
         else:
             self.cause.report = message
 

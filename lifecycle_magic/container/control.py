@@ -123,8 +123,8 @@ class SupervisorConnection:
         since = clock.from_monotonic(began)
         self._send(do="cancel", call=call, clock=clock.name(), since=since, seconds=seconds)
 
-    def settled(self, number: int) -> None:
-        """Tell the worker that the output before its request is shown."""
+    def confirm_shown(self, number: int) -> None:
+        """Notify the worker that the output before its request is shown."""
         self._send(do="settled", number=number)
 
     def _send(self, **message: object) -> None:

@@ -82,14 +82,14 @@ def zone(environ: Mapping[str, str], chosen: str | None = None) -> Zone | None:
     path = Path(given.removeprefix(":"))
     if not path.name:
         return Zone(given, b"", True)
-    data = _read(path if path.is_absolute() else _ZONES / path)
+    data = _read_tzif(path if path.is_absolute() else _ZONES / path)
     if data is None:
         return Zone(given, b"", True)  # a POSIX rule, such as CET-1CEST
     return Zone("" if path.is_absolute() else str(path), data, True)
 
 
 def _of_machine() -> Zone | None:
-    data = _read(_LOCALTIME)
+    data = _read_tzif(_LOCALTIME)
     if data is None:
         return None
     _, found, name = os.path.realpath(_LOCALTIME).partition("/zoneinfo/")
@@ -104,10 +104,10 @@ def _name_in(file: Path, data: bytes) -> str:
         name = file.read_text().strip()
     except (OSError, UnicodeDecodeError):
         return ""
-    return name if name and _read(_ZONES / name) == data else ""
+    return name if name and _read_tzif(_ZONES / name) == data else ""
 
 
-def _read(path: Path) -> bytes | None:
+def _read_tzif(path: Path) -> bytes | None:
     """Return the content of a TZif file, or None if it is none."""
     try:
         with path.open("rb") as file:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from lifecycle_magic.callers import remote_exceptions
-from lifecycle_magic.callers.remote_exceptions import as_raised
+from lifecycle_magic.callers.remote_exceptions import blocking_call_error
 from lifecycle_magic.wire.exceptions import add_note, copy_exception
 from lifecycle_magic.wire.messages import Failure
 
-__all__ = ["alike", "as_raised", "rebuild"]
+__all__ = ["alike", "blocking_call_error", "rebuild"]
 
 alike = copy_exception
 

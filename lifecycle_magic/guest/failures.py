@@ -12,9 +12,9 @@ from types import TracebackType
 from typing import Any
 
 from lifecycle_magic.exception import SerializationError
+from lifecycle_magic.wire.exception_records import record
 from lifecycle_magic.wire.exceptions import Links, message, type_name
 from lifecycle_magic.wire.messages import ExceptionRecord, Failure, TracebackEntry
-from lifecycle_magic.wire.records import record
 
 PACKAGE_FOLDER = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 MAX_SOURCE_CHARS = 1 << 18  # of one source file; a longer file is not sent

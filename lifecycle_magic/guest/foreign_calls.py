@@ -16,12 +16,12 @@ from lifecycle_magic.callers import wrong_form
 from lifecycle_magic.callers.async_call import AsyncCall
 from lifecycle_magic.callers.function_call import FunctionCall
 from lifecycle_magic.callers.internal_frames import hidden
-from lifecycle_magic.callers.remote_exceptions import as_raised
+from lifecycle_magic.callers.remote_exceptions import blocking_call_error
 from lifecycle_magic.callers.with_aio import CallWithAio
 from lifecycle_magic.exception import RemoteError
 from lifecycle_magic.guest import foreign_items
-from lifecycle_magic.guest.answers import Wait, settle, value_of
 from lifecycle_magic.guest.many_foreign_calls import ManyForeignCalls
+from lifecycle_magic.guest.session_answers import Wait, settle, value_of
 from lifecycle_magic.guest.session_connection import Answer, Reach, begin
 from lifecycle_magic.wire.frames import Kind
 from lifecycle_magic.wire.nested import ADDRESS, REMOTE, SPAWN
@@ -99,7 +99,7 @@ class ForeignCalls:
         try:
             return value_of(answer, self._where)
         except RemoteError as error:
-            raised = as_raised(error)
+            raised = blocking_call_error(error)
             if raised is error:
                 raise
         raise raised

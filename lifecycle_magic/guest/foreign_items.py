@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator, Generator
 from typing import Any
 
 from lifecycle_magic.callers.internal_frames import hidden
-from lifecycle_magic.guest.answers import Wait, value_of
+from lifecycle_magic.guest.session_answers import Wait, value_of
 from lifecycle_magic.guest.session_connection import Answer, Reach, begin
 from lifecycle_magic.wire.frames import Kind
 from lifecycle_magic.wire.nested import ITEMS

@@ -9,23 +9,23 @@ from concurrent.futures import Future, InvalidStateError
 from typing import Any
 
 from lifecycle_magic.exception import Error
-from lifecycle_magic.guest.answers import Wait, value_of
 from lifecycle_magic.guest.container_connection import connection
+from lifecycle_magic.guest.session_answers import Wait, value_of
 from lifecycle_magic.guest.session_connection import Answer, CallTarget, SessionConnection
 from lifecycle_magic.wire.frames import Kind
 from lifecycle_magic.wire.nested import OBJECTS, REMOTE
 
-__all__ = ["start", "start_over", "wait"]
+__all__ = ["start", "start_on", "wait"]
 
 _DONE = Answer(Kind.END)
 
 
 def start(request: tuple[Any, ...]) -> Future[Any]:
     """Send a request to the container's session. Cancelling its future withdraws it."""
-    return start_over(connection(), request)
+    return start_on(connection(), request)
 
 
-def start_over(used: SessionConnection, request: tuple[Any, ...]) -> Future[Any]:
+def start_on(session: SessionConnection, request: tuple[Any, ...]) -> Future[Any]:
     """Send a request over a connection. Cancelling its future withdraws it."""
     kind = request[0]
     where = f"a {kind} of the session"
@@ -45,11 +45,11 @@ def start_over(used: SessionConnection, request: tuple[Any, ...]) -> Future[Any]
         except InvalidStateError:
             pass  # cancelled meanwhile
 
-    number = used.ask(CallTarget(OBJECTS, b"", "", where), REMOTE, request, {}, receive)
+    number = session.ask(CallTarget(OBJECTS, b"", "", where), REMOTE, request, {}, receive)
 
     def on_done(done: Future[Any]) -> None:
         if done.cancelled():
-            used.send(Kind.ABANDON, number)
+            session.send(Kind.ABANDON, number)
 
     future.add_done_callback(on_done)
     return future

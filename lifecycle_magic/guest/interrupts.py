@@ -290,7 +290,7 @@ class InterruptHandler:
         wanted_here = [t for t in running if t.current in wanted or ANY_CALL in wanted]
         raises = [target.stop() for target in wanted_here]  # all of them, before one raises
         if any(raises):
-            if ANY_CALL not in wanted and _is_handled(self._on_sigint, frame):
+            if ANY_CALL not in wanted and _pass_to_handler(self._on_sigint, frame):
                 return
             raise KeyboardInterrupt
 
@@ -327,7 +327,7 @@ def _only(running: list[InterruptTarget]) -> list[int]:
     return calls if len(calls) == 1 else []
 
 
-def _is_handled(own_handler: forks.Handler, frame: Any) -> bool:
+def _pass_to_handler(own_handler: forks.Handler, frame: Any) -> bool:
     """Pass SIGINT to the user's own handler. Return whether there is one, or SIGINT is ignored."""
     handler = signal.getsignal(signal.SIGINT)
     if callable(handler) and handler != own_handler:

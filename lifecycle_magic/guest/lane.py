@@ -77,9 +77,9 @@ class Lane:
                 frame = self.next_frame()
                 continue
             if frame.kind == Kind.REQUEST:
-                from lifecycle_magic.guest import requests
+                from lifecycle_magic.guest import http_requests
 
-                frame = requests.serve(self, self._worker, frame)
+                frame = http_requests.serve(self, self._worker, frame)
                 continue
             try:
                 if frame.kind == Kind.CALL or frame.kind == Kind.STREAM:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from lifecycle_magic.callers.internal_frames import hidden
 from lifecycle_magic.callers.many_calls import Arguments, ManyCalls, MapRequest
-from lifecycle_magic.guest.answers import Wait
+from lifecycle_magic.guest.session_answers import Wait
 from lifecycle_magic.guest.session_connection import Answer
 from lifecycle_magic.wire.frames import Kind
 
@@ -71,7 +71,7 @@ class _Run:
 
         call._future.add_done_callback(on_end)
 
-    def _next(self) -> ForeignCall | None:
+    def _next_ended(self) -> ForeignCall | None:
         """Return the call whose value comes next, if it has ended."""
         if self._ordered:
             first = next(iter(self._running), None)
@@ -98,7 +98,7 @@ class _Run:
         """
         is_over = False
         while True:
-            call = self._next()
+            call = self._next_ended()
             if call is not None:
                 yield call
             elif not is_over and len(self._running) < WINDOW:

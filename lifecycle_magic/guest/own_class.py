@@ -61,7 +61,7 @@ def set_own_class(cls: type, spaces: Mapping[str, Mapping[str, Any]]) -> None:
                 if is_sure:
                     vars(value).update({way: OwnCall(name, way) for way in CALL_METHODS})
                     continue
-                ways = _Ways(f"{cls.__name__}.{name}", name)
+                ways = _CallMethods(f"{cls.__name__}.{name}", name)
                 vars(value).update(ways(None))
                 if is_called and type(value) is FunctionType:
                     _replace(owner, name, value, OwnMethod(name, value, ways))
@@ -121,7 +121,7 @@ def _takes_arguments(cls: type) -> bool:
     return code is None or code.co_argcount + code.co_kwonlyargcount > 1 or code.co_flags & 0x0C
 
 
-class _Ways:
+class _CallMethods:
     """The call methods of the method ``name`` on instances whose addresses may differ."""
 
     def __init__(self, where: str, name: str) -> None:

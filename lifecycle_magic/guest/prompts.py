@@ -15,8 +15,8 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from lifecycle_magic.guest import container_connection, debuggers
-from lifecycle_magic.guest.answers import Wait, value_of
 from lifecycle_magic.guest.output import lane_here
+from lifecycle_magic.guest.session_answers import Wait, value_of
 from lifecycle_magic.guest.session_connection import CallTarget
 from lifecycle_magic.wire.frames import Kind
 from lifecycle_magic.wire.nested import LINE, PROMPTS, REFUSED, REMOTE

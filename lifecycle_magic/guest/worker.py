@@ -169,7 +169,7 @@ class Worker:
                 self._limit_shared(channel)
             self._apply_host_settings(setup.host_settings)
             cls = self._code.load(setup.cls)
-            args, kwargs = _arguments(setup.arguments)
+            args, kwargs = _constructor_arguments(setup.arguments)
             self._check_ports(cls.__name__, setup.web)
             self._code_now = Adopted(setup.arguments, setup.key, setup.files)
             self.instance = parameters.instantiate(cls, args, kwargs)
@@ -372,7 +372,7 @@ def _running_call() -> int | None:
     return lane.target.current if lane is not None else None
 
 
-def _arguments(data: bytes) -> Any:
+def _constructor_arguments(data: bytes) -> Any:
     """Return the arguments of the constructor."""
     try:
         return loads(data)

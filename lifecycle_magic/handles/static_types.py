@@ -117,7 +117,7 @@ class RemoteForEach(Protocol):
         """Await all calls."""
 
 
-class _Ways(Generic[P, R]):
+class _CallMethods(Generic[P, R]):
     """The calls that methods and functions have in common."""
 
     remote: RemoteCall[P, R]
@@ -143,7 +143,7 @@ class _Ways(Generic[P, R]):
         raise NotImplementedError
 
 
-class RemoteFunction(_Ways[P, R]):
+class RemoteFunction(_CallMethods[P, R]):
     """The type of a function that is decorated with ``@app.function``."""
 
     update_autoscaler: RemoteCall[..., None]
@@ -172,7 +172,7 @@ class RemoteFunction(_Ways[P, R]):
         raise NotImplementedError
 
 
-class RemoteMethod(_Ways[P, R]):
+class RemoteMethod(_CallMethods[P, R]):
     """The type of a ``@method``. In the class itself, ``self.method(...)`` calls it."""
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
@@ -180,7 +180,7 @@ class RemoteMethod(_Ways[P, R]):
         raise NotImplementedError
 
 
-class AsyncRemoteMethod(_Ways[P, Any]):
+class AsyncRemoteMethod(_CallMethods[P, Any]):
     """The type of an ``async def`` ``@method``.
 
     ``.remote()`` returns the result if no event loop runs, otherwise an awaitable.

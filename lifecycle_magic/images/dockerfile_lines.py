@@ -28,7 +28,7 @@ from lifecycle_magic.images.steps import (
     Workdir,
 )
 
-__all__ = ["Context", "steps_of"]
+__all__ = ["BuildContext", "steps_of"]
 
 _CALL = "Image.dockerfile_commands"
 _UNCHANGED = ("ARG", "USER", "LABEL", "EXPOSE", "SHELL", "STOPSIGNAL", "HEALTHCHECK", "VOLUME")
@@ -36,7 +36,7 @@ _VARIABLES = re.compile(r"[$\\`]")
 
 
 @dataclass(frozen=True)
-class Context:
+class BuildContext:
     """The folder and the files that ``COPY`` can name.
 
     ``files`` are further local files, by their names in ``COPY``; ``workdir`` is where relative
@@ -50,7 +50,7 @@ class Context:
 
 
 def steps_of(
-    commands: Sequence[str], context: Context, force: bool, access: StepAccess
+    commands: Sequence[str], context: BuildContext, force: bool, access: StepAccess
 ) -> Iterator[Step]:
     """Yield the steps of instructions, of which each string may hold several lines.
 
@@ -107,13 +107,13 @@ def _check_run(word: str, rest: str) -> None:
         )
 
 
-def _run(line: str, rest: str, context: Context, force: bool) -> Iterator[Step]:
+def _run(line: str, rest: str, context: BuildContext, force: bool) -> Iterator[Step]:
     _check_run("RUN", rest)
     words = _json_list(rest)
     yield RunCommand(shlex.join(words) if words is not None else rest, (), force)
 
 
-def _env(line: str, rest: str, context: Context, force: bool) -> Iterator[Step]:
+def _env(line: str, rest: str, context: BuildContext, force: bool) -> Iterator[Step]:
     if _VARIABLES.search(rest):
         yield DockerfileLine(line, force)
         return
@@ -128,7 +128,7 @@ def _env(line: str, rest: str, context: Context, force: bool) -> Iterator[Step]:
     yield SetEnv(tuple((one.partition("=")[0], one.partition("=")[2]) for one in parts))
 
 
-def _workdir(line: str, rest: str, context: Context, force: bool) -> Iterator[Step]:
+def _workdir(line: str, rest: str, context: BuildContext, force: bool) -> Iterator[Step]:
     path = rest.strip("\"'")
     if _VARIABLES.search(path):
         yield DockerfileLine(line, force)
@@ -138,7 +138,7 @@ def _workdir(line: str, rest: str, context: Context, force: bool) -> Iterator[St
         raise InvalidError(f"{_CALL}: {line!r} has a relative path. Fix: start it with '/'")
 
 
-def _copy(line: str, rest: str, context: Context, force: bool) -> Iterator[Step]:
+def _copy(line: str, rest: str, context: BuildContext, force: bool) -> Iterator[Step]:
     words = _json_list(rest) or shlex.split(rest)
     if len(words) < 2 or any(one.startswith("--") for one in words) or _VARIABLES.search(rest):
         raise InvalidError(
@@ -165,7 +165,7 @@ def _copy(line: str, rest: str, context: Context, force: bool) -> Iterator[Step]
             yield AddLocalFile(local, f"{target.rstrip('/')}/{local.name}" if into else target)
 
 
-def _nothing(line: str, rest: str, context: Context, force: bool) -> Iterator[Step]:
+def _nothing(line: str, rest: str, context: BuildContext, force: bool) -> Iterator[Step]:
     if _json_list(rest) != []:
         raise InvalidError(
             f"{_CALL}: {line!r}: a container runs the class, so no other command would run. "
@@ -182,7 +182,7 @@ def _json_list(text: str) -> list[str] | None:
     return found if isinstance(found, list) else None
 
 
-_PARSED: dict[str, Callable[[str, str, Context, bool], Iterator[Step]]] = {
+_PARSED: dict[str, Callable[[str, str, BuildContext, bool], Iterator[Step]]] = {
     "RUN": _run,
     "ENV": _env,
     "WORKDIR": _workdir,

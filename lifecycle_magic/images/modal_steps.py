@@ -234,7 +234,7 @@ class ModalSteps:
         folder = host_path(call, context_dir or ".")
         files = {name: host_path(call, path) for name, path in (context_files or {}).items()}
         access = StepAccess.of(call, secrets)
-        context = dockerfile_lines.Context(folder, files, ignore, self.known_workdir())
+        context = dockerfile_lines.BuildContext(folder, files, ignore, self.known_workdir())
         given = dockerfile_lines.steps_of(commands, context, force_build, access)
         image: Image = self.with_steps(*given)
         return image

@@ -6,8 +6,8 @@ from typing import Any
 
 from lifecycle_magic.decorators.travel import is_local
 from lifecycle_magic.exception import InvalidError, NotFoundError
-from lifecycle_magic.guest.answers import Wait, value_of
 from lifecycle_magic.guest.foreign_calls import ForeignCalls, MethodKind
+from lifecycle_magic.guest.session_answers import Wait, value_of
 from lifecycle_magic.guest.session_connection import CallTarget, SessionConnection, SessionLeft
 from lifecycle_magic.named.description import Description, MethodFacts
 from lifecycle_magic.named.reach import Name, forget, reach

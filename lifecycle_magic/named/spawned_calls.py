@@ -9,8 +9,8 @@ from typing import Any
 
 from lifecycle_magic.callers.function_call import FunctionCall
 from lifecycle_magic.exception import InvalidError, NotFoundError
-from lifecycle_magic.guest.answers import settle
 from lifecycle_magic.guest.foreign_calls import ForeignCall
+from lifecycle_magic.guest.session_answers import settle
 from lifecycle_magic.guest.session_connection import Answer, CallTarget, SessionLeft
 from lifecycle_magic.named.reach import kept_here, reach_session
 from lifecycle_magic.wire.frames import Kind

@@ -29,7 +29,14 @@ if TYPE_CHECKING:
     from lifecycle_magic.container.slots import RunningInput, Slot
     from lifecycle_magic.pool.state import PoolState
 
-__all__ = ["Deadlocks", "Waiter", "current_task", "drop_unreachable", "notify_blocking", "waiter"]
+__all__ = [
+    "Deadlocks",
+    "Waiter",
+    "current_task",
+    "free_abandoned_generators",
+    "notify_blocking",
+    "waiter",
+]
 
 
 @dataclass(frozen=True)
@@ -102,7 +109,7 @@ class Deadlocks:
             with self._state.lock:
                 busy, stuck = self.busy_slots(who)
             if stuck:
-                drop_unreachable()
+                free_abandoned_generators()
                 with self._state.lock:
                     busy, stuck = self.busy_slots(who)
             if stuck:
@@ -158,7 +165,7 @@ def notify_blocking(busy: Sequence[Slot]) -> None:
             input.on_caller_blocking(here)
 
 
-def drop_unreachable() -> None:
+def free_abandoned_generators() -> None:
     """Free what only garbage and the frames of the last reported exception refer to.
 
     Frames that have an iterator among their variables lose their variables. A debugger would have

@@ -22,7 +22,12 @@ from lifecycle_magic.container.slots import Slot
 from lifecycle_magic.exception import StartError
 from lifecycle_magic.lifecycle.states import ENDED_STATES, WARM_STATES
 from lifecycle_magic.pool.claim import BlockingClaim, Claim
-from lifecycle_magic.pool.deadlocks import Deadlocks, drop_unreachable, notify_blocking, waiter
+from lifecycle_magic.pool.deadlocks import (
+    Deadlocks,
+    free_abandoned_generators,
+    notify_blocking,
+    waiter,
+)
 from lifecycle_magic.pool.pending_start import PendingStart
 from lifecycle_magic.pool.scale_down import ScaleDown
 from lifecycle_magic.pool.sizing import Limits
@@ -135,7 +140,7 @@ class Pool:
                 self._starts.reserve() if (slot is None or state.limits.buffer) and not stuck else 0
             )
         if stuck:
-            drop_unreachable()
+            free_abandoned_generators()
             return self.lease(claim, again=True)
         if missing:
             self._starts.start(missing)

@@ -14,7 +14,7 @@ import threading
 from lifecycle_magic.calls import circles
 from lifecycle_magic.calls.far_circles import Circle, Graph, find_circle, merge
 from lifecycle_magic.exception import Error, InvalidError
-from lifecycle_magic.guest.answers import Wait, value_of
+from lifecycle_magic.guest.session_answers import Wait, value_of
 from lifecycle_magic.guest.session_connection import CallTarget, SessionLeft
 from lifecycle_magic.peers.sessions import sessions
 from lifecycle_magic.services import relayed_calls

@@ -25,7 +25,7 @@ def lacking_for(new: Options, old: KeepRecord, engine: Engine) -> str:
                 f"{total >> 20} MiB"
             )
         return ""
-    used = _used(old, engine)
+    used = _memory_used(old, engine)
     if free is not None and used > free:
         return f"it uses {used >> 20} MiB of memory, and {free >> 20} MiB are left for a new one"
     return ""
@@ -41,7 +41,7 @@ def _lacks_gpus(new: Options, old: KeepRecord, engine: Engine) -> bool:
     return not choose(requests, engine.gpus(), taken, {})
 
 
-def _used(old: KeepRecord, engine: Engine) -> int:
+def _memory_used(old: KeepRecord, engine: Engine) -> int:
     try:
         ids = [one.id for one in engine.containers() if one.name == old.container]
         usage = engine.usage(ids[0]) if ids else None

@@ -336,7 +336,7 @@ class Service:
             retries=spec.options.retries,
             stats=self.stats,
         )
-        pool.on_warm = functools.partial(self._record_warm, pool)
+        pool.on_warm = functools.partial(self._on_warm, pool)
         pool.on_limits = functools.partial(self._protect, pool)
         self._launcher.spare.open()
         return pool
@@ -355,7 +355,7 @@ class Service:
             if container.state in WARM_STATES:
                 self._keeping.protect(container, version, pool)
 
-    def _record_warm(self, pool: Pool, container: Container) -> None:
+    def _on_warm(self, pool: Pool, container: Container) -> None:
         """Launch a spare container now that one is ready, if ``buffer_containers`` asks for it."""
         version = self.version
         if version is not None:

@@ -8,7 +8,7 @@ from typing import Any
 
 from lifecycle_magic.calls.forwarded import ForwardedAnswer, ForwardedFailure
 from lifecycle_magic.exception import NotFoundError
-from lifecycle_magic.guest.answers import value_of
+from lifecycle_magic.guest.session_answers import value_of
 from lifecycle_magic.guest.session_connection import Answer, SessionConnection
 from lifecycle_magic.handles.cls import Cls
 from lifecycle_magic.handles.function import Function

@@ -140,7 +140,7 @@ class Session:
         """The service for calls that containers make."""
         return self.served_calls.container_calls
 
-    def uses(self, name: str) -> bool:
+    def uses_engine(self, name: str) -> bool:
         """Return whether this session has used the engine called ``name``."""
         return any(engine.name == name for engine in list(self._engines.values()))
 
@@ -200,7 +200,7 @@ class Session:
             text = f"{one.cls}: {one.container} has not exited yet"
             self.notice(one.cls, text, "warning", one.key)
         if records:
-            self.swept()
+            self.sweep_again()
         return [one.container for one in records]
 
     # --- closing ---------------------------------------------------------------------------
@@ -239,7 +239,7 @@ class Session:
 
     # --- what dead sessions left -----------------------------------------------------------
 
-    def swept(self) -> None:
+    def sweep_again(self) -> None:
         """Clean up again after dead sessions.
 
         The sweep at the session's start may have found exits that were still running.

@@ -31,7 +31,7 @@ class Engines(Protocol):
     def engine(self, wanted: str | None = None, *, announce: bool = True) -> Engine:
         """Return the engine called ``wanted``. Raises `EngineError` if it does not answer."""
 
-    def uses(self, name: str) -> bool:
+    def uses_engine(self, name: str) -> bool:
         """Return whether the engine called ``name`` was used."""
 
 
@@ -53,7 +53,7 @@ def sweep(root: Path, session: Engines) -> dict[Path, Exception]:
     for kind in ("run", "guest", "instances", "images", "builds", "gpus", "secrets"):
         for path in temporary_names.abandoned(root / kind):
             remove_tree(str(path))
-    if ended or session.uses("docker"):
+    if ended or session.uses_engine("docker"):
         with contextlib.suppress(EngineError):  # if the engine is down, a later sweep does it
             _discard_ended(session.engine("docker", announce=False), ended, History(root))
     return failed

@@ -77,7 +77,7 @@ def _ps(session: Session, given: argparse.Namespace) -> Table:
 
         return prune.listing(session)
     if given.all:
-        session.swept()
+        session.sweep_again()
         rows = snapshot.of_root(session.root, session.engine)
         return snapshot.table(rows, below=snapshot.failures(rows))
     rows = (*snapshot.of_session(session), *snapshot.kept(session.root))
@@ -157,7 +157,7 @@ def _restart(session: Session, given: argparse.Namespace) -> str:
 
 
 def _history(session: Session, given: argparse.Namespace) -> str:
-    session.swept()
+    session.sweep_again()
     return history_text.history(session.history.entries(), given.n)
 
 
@@ -215,7 +215,7 @@ def _debug(session: Session, given: argparse.Namespace) -> str:
 def _prune(session: Session, given: argparse.Namespace) -> str:
     from lifecycle_magic.ui import prune
 
-    session.swept()
+    session.sweep_again()
     ask = None if given.yes else input
     return prune.prune(session, everything=given.all, volumes=given.volumes, ask=ask)
 

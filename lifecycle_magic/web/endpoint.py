@@ -84,12 +84,12 @@ class Endpoint:
         # Until when an instance starts nothing, as times of the monotonic clock. By its key: while
         # a request waits for the first start, the address may get another target.
         self._unavailable_until: dict[str, float] = {}
-        self._app: Any = self._authorized
+        self._app: Any = self._check_token
         if target.marks.cors:
             from starlette.middleware.cors import CORSMiddleware
 
             self._app = CORSMiddleware(
-                self._authorized,
+                self._check_token,
                 allow_origins=target.marks.cors,
                 allow_methods=["*"],
                 allow_headers=["*"],
@@ -112,7 +112,7 @@ class Endpoint:
             return
         await self._app(scope, receive, send)
 
-    async def _authorized(self, scope: Message, receive: Receive, send: Send) -> None:
+    async def _check_token(self, scope: Message, receive: Receive, send: Send) -> None:
         headers: Headers = scope["headers"]
         if self.target.marks.requires_proxy_auth:
             if not self._has_token(headers):

@@ -55,14 +55,14 @@ class Lease:
         """
         import ctypes
 
-        def died(_: object) -> None:
+        def on_last_view(_: object) -> None:
             over(self)
             self._dead = True
             self._free_if_over()
 
         array = (ctypes.c_char * self.segment.size).from_buffer(self.segment.memory)
         self._address = ctypes.addressof(array)
-        self._watch = weakref.ref(array, died)
+        self._watch = weakref.ref(array, on_last_view)
         return memoryview(array).cast("B")
 
     @property

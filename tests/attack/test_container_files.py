@@ -136,7 +136,7 @@ def left(folder: Path, name: str) -> Path:
 
 def swept(*containers: str) -> dict[str, HistoryEntry]:
     current = session.current()
-    current.swept()
+    current.sweep_again()
     return {e.container: e for e in current.history.entries() if e.container in containers}
 
 

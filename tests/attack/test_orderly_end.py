@@ -42,7 +42,7 @@ def test_orderly_ends_are_no_failures_in_the_history_of_any_session(engine_name:
         containers = current.containers()
         space["app"].stop()
         session.wait_gone(containers)
-    current.swept()
+    current.sweep_again()
     ends = current.history.entries()[before:]
     ours = [one for one in ends if one.cls == "Orderly"]
     assert [(one.state, len(one.hooks)) for one in ours] == [("exited", 1)] * ROUNDS

@@ -524,7 +524,7 @@ def test_exit_runs_at_once_when_the_kernel_is_killed(
     diary.wait("exited")
     assert diary.events() == ["entered", "holding", "exiting", "exited"]
     wait_for(lambda: machine.containers() == [], "the relay to remove the container")
-    session.current().swept()
+    session.current().sweep_again()
     wait_for(lambda: entries(names[0]), "the report in the history")
     [entry] = entries(names[0])
     assert entry.state == "exited"
@@ -532,7 +532,7 @@ def test_exit_runs_at_once_when_the_kernel_is_killed(
 
 
 def entries(container: str) -> list[Any]:
-    session.current().swept()
+    session.current().sweep_again()
     name = container.lstrip("/")
     return [one for one in History(state_root()).entries() if one.container == name]
 
@@ -599,7 +599,7 @@ def test_without_its_relay_a_call_fails_and_exit_runs(
     relay.kill()
     diary.wait("exited", 2)
     wait_for(lambda: not machine.containers(ended=False), "the end of the container")
-    session.current().swept()
+    session.current().sweep_again()
     assert [one.state for one in entries(name)] == ["failed"]
     with docker_app(address(machine, way)) as one:
         assert one.remote() == 1

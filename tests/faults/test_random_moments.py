@@ -87,7 +87,7 @@ SWEEP = """
     from lifecycle_magic.session import session
 
     current = session.current()
-    current.swept()
+    current.sweep_again()
     print(len(current.history.entries()))
     session.close("it looked")
 """

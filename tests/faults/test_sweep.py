@@ -70,8 +70,8 @@ def test_a_user_hears_nothing_of_an_engine_that_only_the_sweep_asked(
     one = session.Session()
     notices: list[str] = []
     one.bus.subscribe(lambda event: notices.append(event.text), [Notice])
-    one.swept()
-    assert one.uses("docker")
+    one.sweep_again()
+    assert one.uses_engine("docker")
     assert notices == []
     one.engine("docker")
     one.engine("docker")
@@ -116,7 +116,7 @@ def test_a_session_that_lives_is_left_alone(
 def swept(container: str) -> list[HistoryEntry]:
     """What this process's history has of a container, after it looked."""
     current = session.current()
-    current.swept()
+    current.sweep_again()
     return [one for one in current.history.entries() if one.container == container]
 
 

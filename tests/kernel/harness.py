@@ -338,7 +338,7 @@ class Kernel:
             import dataclasses as _dataclasses, json as _json
             from lifecycle_magic.session import session as _session
             _s = _session.current()
-            _s.swept()
+            _s.sweep_again()
             if {sweep}: _session.sweep(_s.root, _s)
             print(_json.dumps([
                 _dataclasses.asdict(one) for one in _s.history.entries() if one.cls == {cls!r}

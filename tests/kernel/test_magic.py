@@ -361,7 +361,7 @@ def test_an_event_of_another_thread_reaches_the_cell_of_its_card(notebook: Noteb
         """\
         import threading
         from lifecycle_magic.session import session as _session
-        from lifecycle_magic.ui.notebook.card import Card, Notebook
+        from lifecycle_magic.ui.notebook.card import Card, NotebookOutput
         from lifecycle_magic.services.service import Service
         from lifecycle_magic.spec.reading import read_class
         from lifecycle_magic.lifecycle.states import Notice
@@ -372,7 +372,7 @@ def test_an_event_of_another_thread_reaches_the_cell_of_its_card(notebook: Noteb
 
         spec = read_class(Quiet)
         current = _session.current()
-        card = Card(spec, Service(current, "Quiet"), Notebook()).__enter__()
+        card = Card(spec, Service(current, "Quiet"), NotebookOutput()).__enter__()
         go, done = threading.Event(), threading.Event()
 
         def later():

@@ -17,7 +17,7 @@ from lifecycle_magic.services.service import Change, Service
 from lifecycle_magic.session.session import Session
 from lifecycle_magic.spec.reading import read_class
 from lifecycle_magic.ui.deployment import Address, DeploymentProgress, DeploymentView, StepRow
-from lifecycle_magic.ui.notebook.card import Card, Terminal, as_html, as_text
+from lifecycle_magic.ui.notebook.card import Card, TerminalOutput, as_html, as_text
 from lifecycle_magic.ui.notebook.options_line import parse
 
 RUNNING = DeploymentView(
@@ -141,7 +141,7 @@ class Tty(io.StringIO):
 
 def test_a_file_gets_each_step_once_and_no_control_characters():
     stream = io.StringIO()
-    terminal = Terminal(stream)
+    terminal = TerminalOutput(stream)
     terminal.show(RUNNING)
     terminal.show(RUNNING)
     done = dataclasses.replace(RUNNING, status="done", headline="ready", seconds=2.0)
@@ -160,7 +160,7 @@ def test_a_file_gets_each_step_once_and_no_control_characters():
 
 def test_a_terminal_has_one_live_line_that_is_wiped():
     stream = Tty()
-    terminal = Terminal(stream)
+    terminal = TerminalOutput(stream)
     terminal.show(RUNNING)
     assert stream.getvalue().endswith("Model: … train()  epoch 3")
     terminal.show(FAILED, final=True)
@@ -170,7 +170,7 @@ def test_a_terminal_has_one_live_line_that_is_wiped():
 
 def test_a_closed_stream_is_no_error():
     stream = io.StringIO()
-    terminal = Terminal(stream)
+    terminal = TerminalOutput(stream)
     stream.close()
     terminal.show(DONE, final=True)
     assert stream.closed
@@ -222,7 +222,7 @@ def test_a_card_shows_the_first_view_each_step_and_the_end(session: Session):
         session.bus.publish(BuildStep("Model", 1, 1, "running", "one", 1.0))
         session.bus.publish(BuildStep("Model", 1, 1, "done", "one", 2.0))
         session.bus.publish(BuildStep("Other", 1, 1, "running", "two", 2.0))
-        card.did(Change.NEW, None, parse(""))
+        card.report_deployed(Change.NEW, None, parse(""))
     assert [[row.status for row in view.rows] for view in sink.views] == [
         [],
         ["running"],
@@ -266,15 +266,15 @@ def test_an_error_is_shown_and_raised(session: Session):
 def test_lazy_and_arguments_are_reported(session: Session):
     sink = Recorder()
     with Card(SPEC, Service(session, "Model"), sink) as card:
-        card.declared()
-        card.needs_arguments()
+        card.report_lazy()
+        card.report_arguments_needed()
     assert "first call" in sink.views[-1].headline
     assert "takes arguments" in sink.views[-1].notices[-1]
 
 
 def test_a_card_outside_of_ipython_breaks_nothing(session: Session, capsys):
-    with Card(SPEC, Service(session, "Model"), Terminal()) as card:
-        card.did(Change.NEW, None, parse(""))
+    with Card(SPEC, Service(session, "Model"), TerminalOutput()) as card:
+        card.report_deployed(Change.NEW, None, parse(""))
     assert "Model: ready" in capsys.readouterr().out
 
 

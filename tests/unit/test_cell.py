@@ -136,7 +136,7 @@ class Lines:
 
     def __exit__(self, *_: object) -> None: ...
 
-    def declared(self) -> None:
+    def report_lazy(self) -> None:
         self.told.append("declared")
 
 

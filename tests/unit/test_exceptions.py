@@ -17,10 +17,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lifecycle_magic.errors.remote import alike, as_raised, rebuild
+from lifecycle_magic.errors.remote import alike, blocking_call_error, rebuild
 from lifecycle_magic.exception import RemoteError
 from lifecycle_magic.guest.failures import format_error, to_failure
-from lifecycle_magic.wire import records
+from lifecycle_magic.wire import exception_records
 from lifecycle_magic.wire.exceptions import Links
 from lifecycle_magic.wire.pickling import dumps, dumps_by_value, prepare_args, prepare_kwargs
 
@@ -234,7 +234,7 @@ def test_an_argument_that_does_not_travel_is_shown_as_it_was() -> None:
 def test_an_attribute_that_is_too_large_is_left_out_and_named(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(records, "MAX_STATE", 1 << 16)
+    monkeypatch.setattr(exception_records, "MAX_STATE", 1 << 16)
     error = Several(4, "text")
     error.data = bytes(1 << 17)  # type: ignore[attr-defined]
     back = sent(error)
@@ -398,7 +398,7 @@ def test_a_very_long_chain_ends() -> None:
     count = 0
     while back is not None:
         back, count = back.__cause__, count + 1
-    assert count == records.MAX_EXCEPTIONS
+    assert count == exception_records.MAX_EXCEPTIONS
 
 
 BaseGroup: Any = getattr(builtins, "BaseExceptionGroup", None)
@@ -444,7 +444,7 @@ def test_what_would_end_a_loop_or_a_generator_is_held(error: BaseException) -> N
     back = sent(error)
     assert type(back) is RemoteError
     assert back.code == getattr(error, "code", None)
-    inner = as_raised(back)
+    inner = blocking_call_error(back)
     assert type(inner) is type(error)
     assert inner.args == error.args
     assert inner.__traceback__ is not None
@@ -453,7 +453,7 @@ def test_what_would_end_a_loop_or_a_generator_is_held(error: BaseException) -> N
 def test_system_exit_ends_no_thread() -> None:
     back = sent(SystemExit(3))
     found: list[BaseException] = []
-    thread = threading.Thread(target=lambda: found.append(as_raised(back)))
+    thread = threading.Thread(target=lambda: found.append(blocking_call_error(back)))
     thread.start()
     thread.join()
     assert found == [back]
@@ -462,7 +462,7 @@ def test_system_exit_ends_no_thread() -> None:
 def test_a_generator_exit_is_a_remote_error() -> None:
     back = sent(GeneratorExit())
     assert type(back) is RemoteError
-    assert as_raised(back) is back
+    assert blocking_call_error(back) is back
 
 
 @pytest.mark.parametrize("error", ODD, ids=lambda error: type(error).__name__)
@@ -535,7 +535,7 @@ def test_any_class_arrives_as_it_was(
     if frozen:
         cls.__setattr__ = refuse  # type: ignore[assignment]
     failure = to_failure(raised(error))
-    back = as_raised(rebuild(pickle.loads(pickle.dumps(failure, 5)), "Model.predict"))
+    back = blocking_call_error(rebuild(pickle.loads(pickle.dumps(failure, 5)), "Model.predict"))
     assert type(back) is cls
     assert back.args == error.args
     assert vars(back) == vars(error)

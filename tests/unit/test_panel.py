@@ -293,7 +293,7 @@ class Told:
 @pytest.fixture
 def session() -> Iterator[Session]:
     session = Session()
-    session.swept()
+    session.sweep_again()
     yield session
     session.close("the test is over")
 

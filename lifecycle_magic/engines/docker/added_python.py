@@ -102,7 +102,7 @@ def _build(clients: Clients, base: str, python: Interpreter, key: str) -> str:
                 forcerm=True,
                 decode=True,
             )
-            made = docker_progress.followed(stream, what, None)
+            made = docker_progress.follow_build(stream, what, None)
             if not image_python.runs_well(api, made):
                 raise BuildError(
                     f"{what}: {python.path} does not run in the image, because it needs libraries "

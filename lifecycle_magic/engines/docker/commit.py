@@ -49,7 +49,7 @@ def commit(clients: Clients, container: str, key: str) -> str:
             given: dict[str, Any] = {"conf": config}
             if clients.version.is_podman:
                 given = {"changes": changes(made["Config"], config)}
-            committed = _committed(api, container, repository, bare, given)
+            committed = _commit(api, container, repository, bare, given)
             if not committed.startswith("sha256:"):  # Podman's
                 committed = f"sha256:{committed}"
             if not volumes:
@@ -63,7 +63,7 @@ def commit(clients: Clients, container: str, key: str) -> str:
                 _forget(clients, f"{repository}:{bare}")
 
 
-def _committed(
+def _commit(
     api: APIClient, container: str, repository: str, name: str, given: dict[str, Any]
 ) -> str:
     """Commit a container that is paused meanwhile, where the engine can do that; return the id."""
@@ -175,4 +175,4 @@ def _with_volumes(
         stream = api.build(
             fileobj=context, custom_context=True, tag=name, rm=True, forcerm=True, decode=True
         )
-        return progress.followed(stream, f"keep what lies in {', '.join(paths)}", None)
+        return progress.follow_build(stream, f"keep what lies in {', '.join(paths)}", None)

@@ -105,7 +105,7 @@ class DockerImages:
         with self._clients.use(f"pull {reference}") as api:
             try:
                 stream = api.pull(name, version or "latest", stream=True, decode=True)
-                docker_progress.pulled(stream, reference, on_step)
+                docker_progress.follow_pull(stream, reference, on_step)
             except docker.errors.APIError as error:
                 raise docker_progress.no_such_base(reference, message_of(error)) from None
         found = image_id(self._clients, reference)
@@ -140,7 +140,7 @@ class DockerImages:
                 forcerm=True,
                 decode=True,
             )
-            return docker_progress.followed(stream, f"build {source.path.name}", on_step)
+            return docker_progress.follow_build(stream, f"build {source.path.name}", on_step)
 
     # --- a recipe --------------------------------------------------------------------------
 

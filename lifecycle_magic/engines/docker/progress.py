@@ -174,7 +174,7 @@ class StepOutputTail:
         return _failure(what, {"errorDetail": {"code": code}, "error": ""}, self._tail)
 
 
-def followed(stream: Iterable[Mapping[str, Any]], title: str, on_step: OnStep | None) -> str:
+def follow_build(stream: Iterable[Mapping[str, Any]], title: str, on_step: OnStep | None) -> str:
     """Follow the build of a user's Dockerfile as one step; return the id of its image.
 
     Raises `BuildError` with the failing instruction, its exit code and its last 20 lines.
@@ -241,7 +241,9 @@ def _fix_for(text: str) -> str:
     return disk_full.fix_line(text, disk_full.DOCKER_FIX) or next(found, "")
 
 
-def pulled(stream: Iterable[Mapping[str, Any]], reference: str, on_step: OnStep | None) -> None:
+def follow_pull(
+    stream: Iterable[Mapping[str, Any]], reference: str, on_step: OnStep | None
+) -> None:
     """Follow a pull to its end, as one step of its own; raises `BuildError` if it fails."""
     reporter = StepReporter(on_step, f"pull {reference}")
     reporter.report_start()

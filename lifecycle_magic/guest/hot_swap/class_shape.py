@@ -62,12 +62,12 @@ def _base_names(cls: type) -> dict[str, Any]:
     return {one.__name__: None for one in cls.__bases__}
 
 
-def _members(cls: Any) -> Any:
+def _enum_items(cls: Any) -> Any:
     """Return the members of an enum, which can't be changed under the objects that hold them."""
-    return list(_member_values(cls).items()) if hasattr(cls, "_member_map_") else None
+    return list(_enum_values(cls).items()) if hasattr(cls, "_member_map_") else None
 
 
-def _member_values(cls: Any) -> dict[str, Any]:
+def _enum_values(cls: Any) -> dict[str, Any]:
     if not hasattr(cls, "_member_map_"):
         return {}
     return {name: member._value_ for name, member in cls.__members__.items()}
@@ -90,6 +90,6 @@ _ASPECTS: list[tuple[str, Callable[[Any], Any], Callable[[Any], dict[str, Any]]]
     ("slots", _slots, _slot_names),
     ("metaclass", type, _metaclass_name),
     ("bases", _bases, _base_names),
-    ("members", _members, _member_values),
+    ("members", _enum_items, _enum_values),
     ("registered subclasses", _adopted, _adopted_names),
 ]

@@ -182,7 +182,7 @@ def _stop_kept(root: Path, name: str) -> int | None:
     left = kept.stop_all(records, "lifecycle-magic stop")
     try:
         current = session.current()
-        current.swept()
+        current.sweep_again()
         names = {one.container for one in records}
         for entry in current.history.entries():
             if entry.container in names:

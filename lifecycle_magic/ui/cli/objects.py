@@ -103,9 +103,9 @@ class _Over:
 
     def start(self, request: Request) -> Future[Answer]:
         """Send a request."""
-        from lifecycle_magic.guest.foreign_objects import start_over
+        from lifecycle_magic.guest.foreign_objects import start_on
 
-        return start_over(self._connection, request)
+        return start_on(self._connection, request)
 
     def wait(self, future: Future[Answer]) -> Answer:
         """Return the answer."""

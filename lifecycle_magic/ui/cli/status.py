@@ -126,7 +126,7 @@ def history(given: argparse.Namespace) -> int:
     from lifecycle_magic.ui.panel import history_text
 
     with _session() as current:
-        current.swept()
+        current.sweep_again()
         entries = current.history.entries()
         if given.json:
             print_json(entries[-given.n :] if given.n > 0 else ())
@@ -140,7 +140,7 @@ def prune(given: argparse.Namespace) -> int:
     from lifecycle_magic.ui import prune as pruning
 
     with _session() as current:
-        current.swept()
+        current.sweep_again()
         ask = None if given.yes else input
         print(pruning.prune(current, volumes=given.volumes, ask=ask))
     return 0

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from lifecycle_magic.ui.notebook.options_line import Request
     from lifecycle_magic.web.site import ServedAddress
 
-__all__ = ["Card", "Notebook", "Sink", "Terminal", "as_html", "as_text"]
+__all__ = ["Card", "NotebookOutput", "Sink", "TerminalOutput", "as_html", "as_text"]
 
 OUTPUT_INTERVAL_SECONDS = 0.125
 """Least time between updates for another line of a step's output alone."""
@@ -93,28 +93,28 @@ class Card:
 
     # --- what only the cell knows ----------------------------------------------------------
 
-    def did(self, change: Change, old: ClassSpec | None, request: Request) -> None:
+    def report_deployed(self, change: Change, old: ClassSpec | None, request: Request) -> None:
         """Report that the class was deployed; a container may still have to start."""
         asked = "--rebuild" if request.rebuild else "--fresh" if request.fresh else ""
         with self._lock:
             around = self._service.external_changes
             self._progress.set_headline(headline(change, old, self._spec, why=asked, around=around))
 
-    def declared(self) -> None:
+    def report_lazy(self) -> None:
         """Report that nothing was started, because of ``--lazy``."""
         with self._lock:
             self._progress.set_headline(
                 "declared: the first call builds the image and starts a container"
             )
 
-    def needs_arguments(self) -> None:
+    def report_arguments_needed(self) -> None:
         """Report that nothing was started, because the class needs arguments."""
         with self._lock:
             self._progress.add_note(
                 f"{self._spec.name}(...) takes arguments, so its container starts at the first call"
             )
 
-    def serves(self, served: Sequence[ServedAddress]) -> None:
+    def report_addresses(self, served: Sequence[ServedAddress]) -> None:
         """Report the addresses of the methods that answer HTTP."""
         name = f"{self._spec.name}."
         found = tuple(Address(one.where.removeprefix(name), one.url, one.link) for one in served)
@@ -123,12 +123,12 @@ class Card:
             for warning in filter(None, (one.warning for one in served)):
                 self._progress.add_note(warning)
 
-    def cannot_serve(self, error: InvalidError) -> None:
+    def report_unserved(self, error: InvalidError) -> None:
         """Report that the class runs, but its methods that answer HTTP have no address."""
         with self._lock:
             self._progress.add_note(str(error))
 
-    def add(self, text: str) -> None:
+    def add_note(self, text: str) -> None:
         """Add a line to a finished card."""
         with self._lock:
             self._progress.add_note(text)
@@ -176,7 +176,7 @@ def _first_line(error: BaseException, name: str) -> str:
 # --- outputs ---------------------------------------------------------------------------
 
 
-class Notebook:
+class NotebookOutput:
     """A card as one output of a Jupyter cell, updated in place by its display id."""
 
     def __init__(self) -> None:
@@ -193,7 +193,7 @@ class Notebook:
             self._handle.update(bundle, raw=True)
 
 
-class Terminal:
+class TerminalOutput:
     """A card as lines of a terminal or file; on a terminal the running step is one live line."""
 
     def __init__(self, stream: IO[str] | None = None) -> None:

@@ -123,7 +123,7 @@ class RunningCell:
         for draft in self._drafts:
             self._take_back(draft)
             if draft.card is not None:
-                draft.card.add(
+                draft.card.add_note(
                     f"the cell raised {type(error).__name__} after it had called "
                     f"{draft.spec.name}, so the new {draft.spec.name} stays deployed"
                 )
@@ -212,22 +212,24 @@ def deploy(service: Service, spec: ClassSpec, request: Request, card: Card) -> N
     """Deploy ``spec``, and start one container if its class needs no arguments."""
     if request.lazy:
         service.declare(spec)
-        card.declared()
+        card.report_lazy()
         return
     old = service.version.spec if service.version is not None else None
-    card.did(service.deploy(spec, fresh=request.fresh, rebuild=request.rebuild), old, request)
+    card.report_deployed(
+        service.deploy(spec, fresh=request.fresh, rebuild=request.rebuild), old, request
+    )
     try:
         spec.arguments((), {})
     except InvalidError:
-        card.needs_arguments()
+        card.report_arguments_needed()
         if not takes_query(spec):
             return
     else:
         service.open_pool((), {}).warm()
     try:
-        card.serves(service.serving.open_all(spec))
+        card.report_addresses(service.serving.open_all(spec))
     except InvalidError as error:  # for example, no web server is installed
-        card.cannot_serve(error)
+        card.report_unserved(error)
 
 
 def found_in(

@@ -177,6 +177,6 @@ def _complete(shell: Any, event: Any) -> list[str]:
 
 
 def _card(shell: Any, spec: Any, service: Any) -> Any:
-    from lifecycle_magic.ui.notebook.card import Card, Notebook, Terminal
+    from lifecycle_magic.ui.notebook.card import Card, NotebookOutput, TerminalOutput
 
-    return Card(spec, service, Notebook() if hasattr(shell, "kernel") else Terminal())
+    return Card(spec, service, NotebookOutput() if hasattr(shell, "kernel") else TerminalOutput())

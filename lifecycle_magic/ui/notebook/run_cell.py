@@ -24,11 +24,11 @@ def execute(shell: Any, text: str, declare: Callable[..., Any]) -> None:
     is not used: it would display an error itself, and the cell would seem to have succeeded.
     """
     with declaring(shell, declare):
-        for code in _compiled(shell, text):
+        for code in _compile_cell(shell, text):
             exec(code, shell.user_global_ns, shell.user_ns)
 
 
-def _compiled(shell: Any, text: str) -> list[CodeType]:
+def _compile_cell(shell: Any, text: str) -> list[CodeType]:
     """Compile the cell's statements, and separately its last line if that is an expression."""
     source = text
     try:

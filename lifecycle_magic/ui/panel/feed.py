@@ -63,7 +63,7 @@ class Feed:
         self._gone: tuple[HistoryEntry, ...] = ()
         self._gone_stale = True
         self._offset = time.time() - time.monotonic()
-        self._sampler = Sampler(self._sampled)
+        self._sampler = Sampler(self._on_sample)
         self._samples = Samples()
         self._limits: dict[str, int] = {}  # memory limits in bytes, by container name
         self._gpus: dict[str, str] = {}  # in words, by container name
@@ -158,7 +158,7 @@ class Feed:
         if not self._pace.dirty:
             self._poke()
 
-    def _sampled(self, at: float, used: dict[str, Usage], gpus: dict[str, str]) -> None:
+    def _on_sample(self, at: float, used: dict[str, Usage], gpus: dict[str, str]) -> None:
         with self._wake:
             self._samples.add(at, used)
             self._gpus = gpus

@@ -62,7 +62,7 @@ class Panel(anywidget.AnyWidget):
         self._feed = Feed(session, self._show, lambda: sessions.opened() is session)
         super().__init__(session=self._feed.about())
         _answer_while_cells_run(self.comm)
-        self.on_msg(self._asked)
+        self.on_msg(self._on_request)
         self._follow_cells()
 
     # --- sending ---------------------------------------------------------------------------------
@@ -85,16 +85,16 @@ class Panel(anywidget.AnyWidget):
             super().set_state(sync_data)
 
     @traitlets.observe("look")
-    def _looked(self, change: Any) -> None:
+    def _on_look(self, change: Any) -> None:
         look = change["new"]
         if isinstance(look.get("client"), str):
             self._feed.see(look["client"], bool(look.get("visible")))
 
     @traitlets.observe("follow")
-    def _followed(self, change: Any) -> None:
+    def _on_follow(self, change: Any) -> None:
         self._feed.follow(change["new"])
 
-    def _asked(self, _: Any, content: Any, buffers: Any) -> None:
+    def _on_request(self, _: Any, content: Any, buffers: Any) -> None:
         if isinstance(content, dict) and {"id", "do", "target"} <= content.keys():
             self._feed.do(str(content["id"]), str(content["do"]), str(content["target"]))
 
@@ -105,13 +105,13 @@ class Panel(anywidget.AnyWidget):
         shell = get_ipython()
         if shell is not None:
             self._feed.hold(bool(getattr(shell, "kernel", None)))  # a cell is creating this panel
-            shell.events.register("pre_run_cell", self._cell_begins)
-            shell.events.register("post_run_cell", self._cell_ended)
+            shell.events.register("pre_run_cell", self._on_cell_begin)
+            shell.events.register("post_run_cell", self._on_cell_end)
 
-    def _cell_begins(self, _: Any = None) -> None:
+    def _on_cell_begin(self, _: Any = None) -> None:
         self._feed.hold(True)
 
-    def _cell_ended(self, _: Any = None) -> None:
+    def _on_cell_end(self, _: Any = None) -> None:
         self._feed.hold(False)
 
     def stop(self) -> None:
@@ -120,8 +120,8 @@ class Panel(anywidget.AnyWidget):
 
         shell = get_ipython()
         if shell is not None:
-            shell.events.unregister("pre_run_cell", self._cell_begins)
-            shell.events.unregister("post_run_cell", self._cell_ended)
+            shell.events.unregister("pre_run_cell", self._on_cell_begin)
+            shell.events.unregister("post_run_cell", self._on_cell_end)
         self._feed.close()
         self._feed.look()
 

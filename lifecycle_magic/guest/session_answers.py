@@ -1,4 +1,4 @@
-"""Answers to calls from inside a container, and a thread's wait for them."""
+"""Answers of the session to calls from inside a container, and a thread's wait for them."""
 
 from __future__ import annotations
 
