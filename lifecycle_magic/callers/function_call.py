@@ -14,6 +14,7 @@ from concurrent.futures import TimeoutError as FutureTimeout
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
+from lifecycle_magic.callers import started_calls
 from lifecycle_magic.callers.internal_frames import hidden, strip
 from lifecycle_magic.callers.methods_with_aio import items_with_aio, static_with_aio, with_aio
 from lifecycle_magic.callers.prompt_queue import PromptQueue, wait_and_ask
@@ -94,7 +95,7 @@ class FunctionCall(Generic[T_co]):
 
     gather: CallWithAio  # `gather`, below
     _object_id = ""
-    _number = 0  # of its input in this process's session
+    _number = 0
     prompts: PromptQueue | None = None  # what its method asks the user, where this is waited for
 
     def __init__(
@@ -107,6 +108,11 @@ class FunctionCall(Generic[T_co]):
         self._where = where
         self._check_wait = check_wait
         self._wanted = False  # its outcome was asked for
+
+    def set_number(self, number: int) -> None:
+        """Set the number of its input in this process's session, by which its method knows it."""
+        self._number = number
+        started_calls.note(number, self._future, self._where)
 
     @property
     def get(self) -> Get[T_co]:

@@ -195,7 +195,7 @@ class Method:
         started: FunctionCall[Any] = FunctionCall(
             self._submit(input.submit), self._where, check_wait
         )
-        started._number = input.id
+        started.set_number(input.id)
         return started
 
     def _start_awaitable(
@@ -209,7 +209,7 @@ class Method:
         input = AwaitableCall(pool, self._name, args, kwargs)
         started = AsyncCall(self._submit(input.submit), self._where, check_wait)
         started.prompts = input.prompts
-        started._number = input.id
+        started.set_number(input.id)
         return started
 
     def _submit(self, submit: Callable[..., Future[Any]], *given: Any) -> Future[Any]:

@@ -8,6 +8,7 @@ from concurrent.futures import Future, InvalidStateError
 from typing import Any
 
 from lifecycle_magic.callers.function_call import FunctionCall
+from lifecycle_magic.decorators.current_call import current_function_call_id
 from lifecycle_magic.exception import InvalidError, NotFoundError
 from lifecycle_magic.guest.foreign_calls import ForeignCall
 from lifecycle_magic.guest.session_answers import settle
@@ -68,7 +69,7 @@ class _CallElsewhere(ForeignCall):
     """
 
     def __init__(self, future: Future[Any], where: str, heard: Future[None]) -> None:
-        super().__init__(future, where)
+        super().__init__(future, where, _check_not_own)
         self._heard = heard
         future.add_done_callback(lambda _: _finish(heard))
 
@@ -76,6 +77,26 @@ class _CallElsewhere(ForeignCall):
         """Return whether the call has ended, as its process says."""
         self._hear()
         return super().done()
+
+    def _cancel(self, terminate_containers: bool = False) -> None:
+        """Interrupt the method. Raises `NotFoundError` if its session does not keep the call."""
+        try:
+            ForeignCall(self._heard, self._where)._outcome()
+        finally:
+            super()._cancel(terminate_containers)
+        self._check_found()
+
+    async def _cancel_aio(self, terminate_containers: bool = False) -> None:
+        try:
+            await ForeignCall(self._heard, self._where)
+        finally:
+            super()._cancel(terminate_containers)
+        self._check_found()
+
+    def _check_found(self) -> None:
+        """Raise the error of a call that its session does not keep."""
+        if not self._future.cancelled() and isinstance(self._future.exception(), NotFoundError):
+            self._outcome()
 
     def _hear(self) -> None:
         try:
@@ -95,6 +116,15 @@ class _CallElsewhere(ForeignCall):
         return await super()._get_aio(timeout, index=index)
 
 
+def _check_not_own(where: str, *, awaits: bool = False) -> None:
+    """Raise `InvalidError` for the wait of a call for itself."""
+    if where == current_function_call_id():
+        raise InvalidError(
+            f"{where} would wait for itself forever, as it is the call that runs here. "
+            "Fix: return the value, or call get(timeout=...)"
+        )
+
+
 def _finish(heard: Future[None]) -> None:
     with contextlib.suppress(InvalidStateError):
         heard.set_result(None)
@@ -102,4 +132,5 @@ def _finish(heard: Future[None]) -> None:
 
 def _collected(found: ForeignCall, id: str) -> FunctionCall[Any]:
     found.object_id = id
+    found._wanted = True  # its own process reports what no code asks for
     return found

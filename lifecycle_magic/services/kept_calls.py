@@ -9,6 +9,7 @@ from collections import OrderedDict
 from concurrent.futures import Future, InvalidStateError
 from typing import Any, NamedTuple
 
+from lifecycle_magic.callers import started_calls
 from lifecycle_magic.calls.forwarded import ForwardedAnswer
 from lifecycle_magic.decorators.current_call import call_id
 from lifecycle_magic.exception import NotFoundError
@@ -44,6 +45,7 @@ class KeptCalls:
     def __init__(self, session: str) -> None:
         self._session = session
         self._calls: OrderedDict[str, KeptCall] = OrderedDict()
+        self._others: dict[str, str] = {}  # by the id that the method of a call knows: see `also`
         self._sizes: dict[str, int] = {}  # of outcomes, in the order in which they came
         self._numbers = itertools.count(1)
         self._dropped: OrderedDict[str, None] = OrderedDict()  # the ids, oldest first
@@ -76,7 +78,7 @@ class KeptCalls:
         """Keep the call ``id`` of a container under the id that its method knows, too."""
         with self._lock:
             if id in self._calls:
-                self._calls[call_id(self._session, number)] = self._calls[id]
+                self._others[call_id(self._session, number)] = id
 
     def open(self, id: str, where: str) -> None:
         """Keep a call that has not begun: `follow` or `fail` says what becomes of it."""
@@ -126,6 +128,8 @@ class KeptCalls:
     def _drop(self, id: str) -> None:
         """Keep the id of a call alone. The caller holds the lock."""
         self._calls.pop(id, None)
+        for other in [one for one, known in self._others.items() if known == id]:
+            del self._others[other]
         self._dropped[id] = None
         if len(self._dropped) > MAX_DROPPED:
             self._dropped.popitem(last=False)
@@ -143,18 +147,28 @@ class KeptCalls:
     def find(self, id: str) -> KeptCall:
         """Return the call with this id, once it has arrived.
 
-        Raises `NotFoundError` if its outcome was dropped, or no such call arrives.
+        A call that this process has started is found while it runs, and kept from then on. Raises
+        `NotFoundError` if its outcome was dropped, or no such call arrives.
         """
         with self._lock:
+            id = self._others.get(id, id)
             if id not in self._calls and id not in self._dropped and _is_from_container(id):
                 self._arrived.wait_for(lambda: id in self._calls, ARRIVAL_SECONDS)
             found = self._calls.get(id)
-        if found is None:
-            raise NotFoundError(
-                f"session {self._session} has no call {id}: it keeps the outcomes of the last "
-                f"{MAX_CALLS} spawned calls, and {MAX_BYTES >> 20} MB of them"
-            )
-        return found
+            is_dropped = id in self._dropped
+        if found is not None:
+            return found
+        number = id.rpartition("-")[2]
+        started = started_calls.find(int(number)) if number.isdecimal() and not is_dropped else None
+        if started is not None and id == call_id(self._session, int(number)):
+            self.add(*started, id)
+            return KeptCall(*started)
+        raise NotFoundError(
+            f"session {self._session} has no call {id}: it keeps the outcomes of the last "
+            f"{MAX_CALLS} spawned calls, and {MAX_BYTES >> 20} MB of them. Only its caller gets "
+            "what a call by .remote() or of a map returns. "
+            "Fix: start the call with .spawn(...), and pass its object_id on"
+        )
 
 
 def _is_from_container(id: str) -> bool:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from lifecycle_magic.callers.function_call import FunctionCall
 from lifecycle_magic.calls.forwarded import ForwardedAnswer
 from lifecycle_magic.decorators.current_call import call_id
 from lifecycle_magic.exception import NotFoundError
@@ -105,6 +106,39 @@ def test_the_id_of_a_call_is_the_one_that_its_method_knows() -> None:
     kept.open("fc-ab-1-1", "Model().get")
     kept.also("fc-ab-1-1", 8)
     assert kept.find(call_id("ab", 8)) is kept.find("fc-ab-1-1")
+
+
+def test_an_outcome_that_is_dropped_is_kept_under_no_other_id(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(kept_calls, "MAX_BYTES", 100)
+    kept = KeptCalls("ab")
+    first, second = 1 << 60, (1 << 60) + 1  # of no input of this process
+    for number in (first, second):
+        future: Future[Any] = Future()
+        kept.open(f"fc-ab-cd-{number}", "Model.method")
+        kept.follow(f"fc-ab-cd-{number}", future)
+        kept.also(f"fc-ab-cd-{number}", number)
+        future.set_result(ForwardedAnswer(bytes(60), []))
+    assert kept.find(call_id("ab", second)).future.done()
+    with pytest.raises(NotFoundError, match="has no call"):
+        kept.find(call_id("ab", first))
+
+
+def test_a_started_call_is_found_while_it_runs_or_has_a_handle() -> None:
+    kept = KeptCalls("ab")
+    numbers = [1 << 60, (1 << 60) + 1]  # of no input of this process
+    futures: list[Future[Any]] = [Future(), Future()]
+    for future, number in zip(futures, numbers, strict=True):
+        FunctionCall(future, "Model().get").set_number(number)
+    assert kept.find(call_id("ab", numbers[0])) == (futures[0], "Model().get")
+    with pytest.raises(NotFoundError):
+        kept.find(call_id("cd", numbers[0]))
+    del future
+    futures.clear()
+    assert kept.find(call_id("ab", numbers[0]))  # kept since it was found
+    with pytest.raises(NotFoundError, match=r"Fix: start the call with \.spawn"):
+        kept.find(call_id("ab", numbers[1]))
 
 
 def test_a_call_of_a_batch_has_an_id_that_no_input_has() -> None:
