@@ -20,6 +20,7 @@ __all__ = ["add_arguments", "run"]
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the subcommands of ``app`` to its parser."""
+    parser.set_defaults(do=run)
     actions = parser.add_subparsers(dest="action", metavar="list|logs|stop", required=True)
     listing = actions.add_parser("list", help="list apps and what they serve")
     listing.add_argument("--json", action="store_true", help="print JSON")

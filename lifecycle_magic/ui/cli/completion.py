@@ -14,6 +14,7 @@ from importlib import import_module
 from typing import Any
 
 from lifecycle_magic.exception import InvalidError
+from lifecycle_magic.ui.cli.parser import Parser
 
 __all__ = ["add_arguments", "answer", "run"]
 
@@ -26,6 +27,7 @@ _HOW = {
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of ``completion`` to its parser."""
+    parser.set_defaults(do=run)
     parser.add_argument("shell", choices=_HOW, help="the shell that reads the script")
     parser.epilog = "to use it:\n" + "\n".join(f"  {shell}: {how}" for shell, how in _HOW.items())
 
@@ -49,9 +51,22 @@ def answer(parser: argparse.ArgumentParser) -> None:
         return
     with contextlib.suppress(ModuleNotFoundError):
         argcomplete: Any = import_module("argcomplete")
+        typed = os.environ.get("COMP_LINE", "").split()
+        for name, command in _commands(parser).items():
+            if name in typed and isinstance(command, Parser):
+                command.add_declared()  # argcomplete has to see them before it parses
         for path, names in _NAMES.items():
-            _completes(parser, path, names)
+            if path.split()[0] in typed:
+                _completes(parser, path, names)
         argcomplete.autocomplete(parser, always_complete_options="long")
+
+
+def _commands(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:
+    found: dict[str, argparse.ArgumentParser] = {}
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            found.update(action.choices)
+    return found
 
 
 def _completes(
@@ -60,11 +75,7 @@ def _completes(
     """Let an argument, such as ``app stop name``, be completed with ``names``."""
     *commands, argument = path.split()
     for command in commands:
-        parser = next(
-            action.choices[command]
-            for action in parser._actions
-            if isinstance(action, argparse._SubParsersAction)
-        )
+        parser = _commands(parser)[command]
     found: Any = next(action for action in parser._actions if action.dest == argument)
     found.completer = lambda **_: list(names())
 

@@ -15,7 +15,7 @@ from lifecycle_magic.exception import Error, InvalidError, NotFoundError
 from lifecycle_magic.threads import sigint
 from lifecycle_magic.ui.cli.run_options import add_ignored, add_module_option
 
-__all__ = ["add_deploy_arguments", "deploy", "stop"]
+__all__ = ["add_deploy_arguments", "add_stop_arguments", "deploy", "stop"]
 
 READY_VARIABLE = "LIFECYCLE_MAGIC_READY_FD"
 """Names the descriptor to which the background process reports that it serves."""
@@ -31,6 +31,7 @@ _TAIL_LINES = 30
 
 def add_deploy_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of ``lifecycle-magic deploy``."""
+    parser.set_defaults(do=deploy)
     parser.add_argument("script", metavar="script.py")
     parser.add_argument("--name", help="name of the deployment (default: that of the script)")
     parser.add_argument(
@@ -38,6 +39,12 @@ def add_deploy_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_module_option(parser)
     add_ignored(parser, "deploy")
+
+
+def add_stop_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of ``lifecycle-magic stop``."""
+    parser.set_defaults(do=stop)
+    parser.add_argument("name", help="the name of the deployment, kept class or container")
 
 
 def deploy(given: argparse.Namespace) -> int:

@@ -8,16 +8,15 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Sequence
+from functools import partial
+from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from lifecycle_magic import __version__
 from lifecycle_magic.exception import Error
 from lifecycle_magic.threads import sigint
-from lifecycle_magic.ui.cli import apps, completion, objects, secrets, shell, status, swarm, volumes
+from lifecycle_magic.ui.cli import completion, status
 from lifecycle_magic.ui.cli.as_json import print_json
-from lifecycle_magic.ui.cli.deploy import add_deploy_arguments, deploy, stop
-from lifecycle_magic.ui.cli.main_module import drop_launcher_path, load
 from lifecycle_magic.ui.cli.parser import Parser
 from lifecycle_magic.ui.cli.run_options import (
     EXAMPLES,
@@ -27,9 +26,6 @@ from lifecycle_magic.ui.cli.run_options import (
     notice_ignored,
 )
 from lifecycle_magic.ui.command_table import COMMANDS
-
-if TYPE_CHECKING:
-    pass
 
 __all__ = ["main"]
 
@@ -44,6 +40,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = parser.parse_args(words)
     notice_ignored(given)
     if arguments is None and given.command in ("run", "serve", "deploy", "shell"):
+        from lifecycle_magic.ui.cli.main_module import drop_launcher_path
+
         drop_launcher_path()
     try:
         code: int = given.do(given)
@@ -66,7 +64,7 @@ def _parser() -> Parser:
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
 
-    def add(name: str, do: Callable[[argparse.Namespace], int], help: str) -> Parser:
+    def add(name: str, help: str, declare: Callable[[Parser], None]) -> None:
         examples = f"examples:{EXAMPLES[name]}" if name in EXAMPLES else None
         command = commands.add_parser(
             name,
@@ -74,60 +72,101 @@ def _parser() -> Parser:
             description=help,
             epilog=examples,
             formatter_class=argparse.RawDescriptionHelpFormatter,
+            declare=declare,
         )
-        command.set_defaults(do=do, parser=command)
-        return command
+        command.set_defaults(parser=command)
 
-    run = add("run", _run, "run a script's @app.local_entrypoint(), a function or a method")
-    add_run_arguments(run)
-    serve = add("serve", _serve, "serve a script's web endpoints until Ctrl-C")
-    serve.add_argument("script", metavar="script.py")
-    serve.add_argument(
+    add("run", "run a script's @app.local_entrypoint(), a function or a method", _declare_run)
+    add("serve", "serve a script's web endpoints until Ctrl-C", _declare_serve)
+    for name in ("deploy", "stop"):
+        add(name, *_of_module(name))
+    for name in _SHARED:
+        add(name, COMMANDS[name].help, partial(_declare_shared, name))
+    for name in ("shell", "app", "volume", "queue", "dict", "swarm", "secret", "completion"):
+        add(name, *_of_module(name))
+    add("drain", "end every session of this user and wait for the exit hooks", _declare_drain)
+    add("demo", "run the quickstart notebook and show what each cell printed", _declare_demo)
+    return parser
+
+
+_OF_MODULES = {
+    "deploy": ("serve a script in the background, by name", "deploy.add_deploy_arguments"),
+    "stop": (
+        "stop a deployment, or what a kernel has kept, and print how it ended",
+        "deploy.add_stop_arguments",
+    ),
+    "shell": (
+        "open a shell in a container with a class's image and settings",
+        "shell.add_arguments",
+    ),
+    "app": ("list apps, print their output, stop them", "apps.add_arguments"),
+    "volume": ("named volumes and the files in them", "volumes.add_arguments"),
+    "queue": ("the queues of living sessions", "objects.add_queue_arguments"),
+    "dict": ("the dictionaries of living sessions", "objects.add_dict_arguments"),
+    "swarm": ("set up what classes need on a Docker swarm", "swarm.add_arguments"),
+    "secret": ("store, list and remove named secrets", "secrets.add_arguments"),
+    "completion": (
+        "print a script that lets a shell complete this command",
+        "completion.add_arguments",
+    ),
+}
+"""The help of a command, and what declares it: imported if the command is asked for."""
+
+
+def _of_module(name: str) -> tuple[str, Callable[[Parser], None]]:
+    help, place = _OF_MODULES[name]
+
+    def declare(command: Parser) -> None:
+        module, _, function = place.partition(".")
+        getattr(import_module(f"lifecycle_magic.ui.cli.{module}"), function)(command)
+
+    return help, declare
+
+
+def _declare_run(command: Parser) -> None:
+    command.set_defaults(do=_run)
+    add_run_arguments(command)
+
+
+def _declare_serve(command: Parser) -> None:
+    command.set_defaults(do=_serve)
+    command.add_argument("script", metavar="script.py")
+    command.add_argument(
         "--address", help="address to listen on (default: 127.0.0.1, this machine only)"
     )
-    serve.add_argument(
+    command.add_argument(
         "--no-reload", action="store_true", help="do not reload the script when it changes"
     )
-    serve.add_argument(
+    command.add_argument(
         "--timeout", type=float, metavar="SECONDS", help="stop after this time (default: Ctrl-C)"
     )
-    add_module_option(serve)
-    add_ignored(serve, "serve")
-    add_deploy_arguments(add("deploy", deploy, "serve a script in the background, by name"))
-    stopping = add(
-        "stop", stop, "stop a deployment, or what a kernel has kept, and print how it ended"
-    )
-    stopping.add_argument("name", help="the name of the deployment, kept class or container")
-    for name, do in _SHARED.items():
-        shared = COMMANDS[name]
-        shared.add_to(add(name, do, shared.help), "terminal")
-    shell.add_arguments(
-        add("shell", shell.run, "open a shell in a container with a class's image and settings")
-    )
-    apps.add_arguments(add("app", apps.run, "list apps, print their output, stop them"))
-    volumes.add_arguments(add("volume", volumes.run, "named volumes and the files in them"))
-    objects.add_queue_arguments(add("queue", objects.run, "the queues of living sessions"))
-    objects.add_dict_arguments(add("dict", objects.run, "the dictionaries of living sessions"))
-    swarm.add_arguments(add("swarm", swarm.run, "set up what classes need on a Docker swarm"))
-    doctor = commands.choices["doctor"]
-    doctor.add_argument(
-        "--modal",
-        nargs="+",
-        type=Path,
-        metavar="script.py",
-        help="list what scripts or notebooks written for Modal have to change; no code runs",
-    )
-    secrets.add_arguments(add("secret", secrets.run, "store, list and remove named secrets"))
-    completion.add_arguments(
-        add("completion", completion.run, "print a script that lets a shell complete this command")
-    )
-    drain = add("drain", _drain, "end every session of this user and wait for the exit hooks")
-    drain.add_argument(
+    add_module_option(command)
+    add_ignored(command, "serve")
+
+
+def _declare_shared(name: str, command: Parser) -> None:
+    command.set_defaults(do=_SHARED[name])
+    COMMANDS[name].add_to(command, "terminal")
+    if name == "doctor":
+        command.add_argument(
+            "--modal",
+            nargs="+",
+            type=Path,
+            metavar="script.py",
+            help="list what scripts or notebooks written for Modal have to change; no code runs",
+        )
+
+
+def _declare_drain(command: Parser) -> None:
+    command.set_defaults(do=_drain)
+    command.add_argument(
         "--timeout", type=float, default=30.0, help="longest wait in seconds (default: 30)"
     )
-    demo = add("demo", _demo, "run the quickstart notebook and show what each cell printed")
-    demo.add_argument("--output", type=Path, help="path of the executed notebook")
-    return parser
+
+
+def _declare_demo(command: Parser) -> None:
+    command.set_defaults(do=_demo)
+    command.add_argument("--output", type=Path, help="path of the executed notebook")
 
 
 # --- run -----------------------------------------------------------------------------------------
@@ -137,6 +176,7 @@ def _run(given: argparse.Namespace) -> int:
     from lifecycle_magic.session import session
     from lifecycle_magic.ui.cli import reporter, script
     from lifecycle_magic.ui.cli.entry_options import parse
+    from lifecycle_magic.ui.cli.main_module import load
     from lifecycle_magic.ui.cli.runnable import find
 
     name, _, wanted = given.script.partition("::")

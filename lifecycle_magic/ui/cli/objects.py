@@ -58,6 +58,7 @@ _Add = Callable[[str, Callable[[argparse.Namespace], None], str], argparse.Argum
 
 def _adder(parser: argparse.ArgumentParser, kind: Kind) -> _Add:
     """Return a function that adds a subcommand for queues or dictionaries."""
+    parser.set_defaults(do=run)
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
 
     def add(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import difflib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 from lifecycle_magic.modal_api.table import explain
@@ -15,11 +15,25 @@ __all__ = ["Parser"]
 class Parser(argparse.ArgumentParser):
     """An `ArgumentParser` without abbreviations that suggests an option for an unknown one.
 
-    Like its base class, it ends the process with exit code 2 and a message.
+    Like its base class, it ends the process with exit code 2 and a message. ``declare`` adds the
+    arguments of a subcommand when it is the one that is asked for: what only one command needs is
+    not imported for the others.
     """
 
-    def __init__(self, **settings: Any) -> None:
+    def __init__(self, declare: Callable[[Parser], None] | None = None, **settings: Any) -> None:
         super().__init__(allow_abbrev=False, **settings)
+        self._declare = declare
+
+    def add_declared(self) -> None:
+        """Add the arguments of ``declare``, once."""
+        declare, self._declare = self._declare, None
+        if declare is not None:
+            declare(self)
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Parse the words that are known; return the result and the other words."""
+        self.add_declared()
+        return super().parse_known_args(args, namespace)
 
     def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
         """Parse the words. The subcommand's parser, in ``given.parser``, reports unknown words."""

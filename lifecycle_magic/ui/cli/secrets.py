@@ -18,6 +18,7 @@ __all__ = ["add_arguments", "run"]
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of ``secret`` to its parser."""
+    parser.set_defaults(do=run)
     actions = parser.add_subparsers(dest="action", metavar="create|list|delete", required=True)
     create = actions.add_parser("create", help="store variables under a name")
     create.add_argument("name")

@@ -43,6 +43,7 @@ _OF_CALLS = (
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of ``shell`` to its parser."""
+    parser.set_defaults(do=run)
     parser.add_argument(
         "script",
         nargs="?",

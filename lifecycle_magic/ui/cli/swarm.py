@@ -14,6 +14,7 @@ __all__ = ["add_arguments", "run"]
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of ``swarm`` to its parser."""
+    parser.set_defaults(do=run)
     actions = parser.add_subparsers(dest="action", metavar="registry", required=True)
     summary = "start a registry in the swarm, which gives the nodes the images of classes"
     registry = actions.add_parser("registry", help=summary, description=summary)

@@ -20,6 +20,7 @@ __all__ = ["add_arguments", "run"]
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the subcommands of ``volume`` to its parser."""
+    parser.set_defaults(do=run)
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
 
     def add(name: str, do: Callable[[argparse.Namespace], None], help: str) -> _Action:
