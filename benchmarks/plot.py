@@ -15,9 +15,12 @@ from benchmarks.figures import OURS, human
 
 GROUPS = (
     ("warm no-op call", "Call a warm method with a small integer"),
-    ("echo 1 MB array", "1 MB array, there and back"),
-    ("echo 100 MB array", "100 MB array, there and back"),
-    ("map, 2 containers: per input", "map over 1,000 small inputs, two containers: each"),
+    ("echo 1 MB array", "Send a 1 MB array, get it back"),
+    ("echo 100 MB array", "Send a 100 MB array, get it back"),
+    (
+        "map, 2 containers: per input",
+        "map over 1,000 small inputs in 2 containers: time of each",
+    ),
 )
 """Works of the results that are drawn, with the heading of each."""
 

@@ -25,11 +25,11 @@ BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"
 Results = Mapping[str, Any]
 
 _CALLS = {
-    "warm no-op call": "small integer",
-    "echo 1 MB array": "1 MB array",
-    "echo 100 MB array": "100 MB array",
-    "100 MB array, a new one comes back": "100 MB array, another back",
-    "map, 2 containers: per input": "`.map`, an input, 2 containers",
+    "warm no-op call": "a small integer",
+    "echo 1 MB array": "a 1 MB array",
+    "echo 100 MB array": "a 100 MB array",
+    "100 MB array, a new one comes back": "a 100 MB array; another one is returned",
+    "map, 2 containers: per input": "one of many in `.map`, 2 containers",
 }
 _CONTENDERS = {
     "docker": "lifecycle_magic on Docker",
@@ -38,17 +38,17 @@ _CONTENDERS = {
     "ray": "Ray actor",
     "dask": "Dask actor",
     "ipyparallel": "ipyparallel",
-    "docker: raw socket": "pickle over a bare socket",
-    "two warm copies": "two warm copies",
+    "docker: raw socket": "for comparison: pickle over a bare socket",
+    "two warm copies": "for comparison: one copy in each direction",
 }
 _STEPS = {
-    "cold call, image built": "first call, image built, no container there",
+    "cold call, image built": "first call: image built, container not started",
     "re-run an unchanged cell": "run an unchanged cell again",
-    "edit a method, call it": "edit a method, call it",
-    "edit enter, call: above enter's own time": "edit `enter`, call it: above `enter`'s own time",
+    "edit a method, call it": "edit a method and call it",
+    "edit enter, call: above enter's own time": "edit `enter` and call, without `enter`'s own time",
     "edit enter, call, with a spare: above enter's own time": "the same with `buffer_containers=1`",
     "adopt a kept container": "adopt a kept container in a new kernel",
-    "kernel SIGKILLed, exit begins": "kernel killed with SIGKILL, `exit` begins",
+    "kernel SIGKILLed, exit begins": "from SIGKILL of the kernel to the start of `exit`",
 }
 
 
@@ -78,7 +78,7 @@ def summary(results: Results) -> str:
         [
             f"Measured by `make bench` in {_where(results)}, in turns; medians.",
             f"[All figures](docs/figures.md): {held}"
-            + (", with what is known of the reasons." if missed else " missed."),
+            + ("; the page gives the known reasons." if missed else " missed."),
             "",
             *_calls(results),
             "",
@@ -100,8 +100,8 @@ def section(results: Results) -> str:
             "",
             *_calls(results),
             "",
-            "What a method returns as it came, or changed in place, moves back without a copy; an",
-            "array that it makes is copied once.",
+            "An argument that a method returns, also changed in place, moves back without a copy.",
+            "A new array is copied once.",
             "",
             *_tables(_payloads(results), _addresses(results)),
             *_steps(results),
@@ -136,7 +136,7 @@ def _medians(results: Results) -> dict[tuple[str, str], float]:
 def _calls(results: Results) -> Iterator[str]:
     median = _medians(results)
     works = {work: name for work, name in _CALLS.items() if any(w == work for w, _ in median)}
-    yield f"| there and back | {' | '.join(works.values())} |"
+    yield f"| time of a call that sends a value and returns it | {' | '.join(works.values())} |"
     yield "| --- |" + " --- |" * len(works)
     for who, name in _CONTENDERS.items():
         cells = [_cell(median.get((work, who))) for work in works]
@@ -155,11 +155,11 @@ _PAYLOAD = re.compile(r"echo \d+ MB: .+")
 
 
 def _payloads(results: Results) -> Iterator[str]:
-    """Return the values of libraries, there and back, beside a Ray actor."""
+    """Return the times of calls that return a value of a library, beside a Ray actor."""
     median = _medians(results)
     works = [work for work in dict.fromkeys(w for w, _ in median) if _PAYLOAD.fullmatch(work)]
     if works:
-        yield "| there and back | Docker | process | Ray actor |"
+        yield "| time of a call that sends a value and returns it | Docker | process | Ray actor |"
         yield "| --- | --- | --- | --- |"
     for work in works:
         cells = (_cell(median.get((work, who))) for who in (*OURS, "ray"))
@@ -183,7 +183,7 @@ def _addresses(results: Results) -> Iterator[str]:
 
 def _steps(results: Results) -> Iterator[str]:
     median = _medians(results)
-    yield "| | Docker | process |"
+    yield "| duration | Docker | process |"
     yield "| --- | --- | --- |"
     for work, name in _STEPS.items():
         cells = [_cell(median.get((work, engine))) for engine in OURS]
