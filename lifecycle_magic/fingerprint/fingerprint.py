@@ -27,15 +27,14 @@ import functools
 import inspect
 import logging
 import typing
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable
 from types import CodeType, FunctionType, MappingProxyType, ModuleType
 from typing import Any
 
 from lifecycle_magic.decorators.classes import is_class
 from lifecycle_magic.decorators.marks import ATTRIBUTE, marks_of
 from lifecycle_magic.decorators.parameters import Parameter
-from lifecycle_magic.fingerprint import bytecode, imported_objects, origin, string_names
+from lifecycle_magic.fingerprint import bytecode, imported_objects, origin, reruns, string_names
 from lifecycle_magic.fingerprint.class_hierarchy import ClassHierarchy
 from lifecycle_magic.fingerprint.image_only import MissingModule
 from lifecycle_magic.fingerprint.introspection import (
@@ -53,29 +52,15 @@ from lifecycle_magic.fingerprint.own_attributes import (
     written_in,
 )
 from lifecycle_magic.fingerprint.parts import Parts
+from lifecycle_magic.fingerprint.result import Fingerprint
+from lifecycle_magic.fingerprint.wrappers import wrapped_in
 from lifecycle_magic.wire import context_variables, loggers
 from lifecycle_magic.wire.annotations import names, names_in
 from lifecycle_magic.wire.by_value import registered
 from lifecycle_magic.wire.pydantic_models import declared
 from lifecycle_magic.wire.value_digest import digest
 
-__all__ = ["Fingerprint", "of_function", "of_members", "of_value"]
-
-
-@dataclass(frozen=True)
-class Fingerprint:
-    """The digest (hex), the parts that it consists of, and what could not be read.
-
-    ``parts`` maps a human-readable name (``"LIMIT (constant)"``, ``"helper() (function)"``) to the
-    digest of that part. ``members`` are the names on the class (``within``) that were reached,
-    ``modules`` the files of the modules next to the notebook, by name.
-    """
-
-    digest: str
-    parts: Mapping[str, str]
-    unreadable: tuple[str, ...]
-    members: frozenset[str] = frozenset()
-    modules: Mapping[str, str] = field(default_factory=dict)
+__all__ = ["Fingerprint", "of_function", "of_members", "of_names", "of_value"]
 
 
 def of_function(fn: Any) -> Fingerprint:
@@ -107,6 +92,12 @@ def of_members(
     if structure:
         reader.hierarchy.refer_to_structure()
     return reader.finish(digest(b"members", *roots))
+
+
+def of_names(space: dict[str, Any], names: Iterable[str], cls: type) -> str:
+    """Return the digest (hex) of what names mean in the namespace of ``cls``."""
+    reader = _Reader(cls, None)
+    return reader.finish(digest(b"names", *(reader.chain(space, (one,)) for one in names))).digest
 
 
 class _Reader:
@@ -172,16 +163,9 @@ class _Reader:
             return digest(b"parameter", self.encode([value.init, value.default]))
         if origin.is_ours(kind.__module__):
             return self.ours(value)
-        if isinstance(value, property):
-            return digest(b"property", *map(self.encode, (value.fget, value.fset, value.fdel)))
-        if isinstance(value, (staticmethod, classmethod)):
-            return digest(kind.__name__.encode(), self.encode(value.__func__))
-        if isinstance(value, functools.cached_property):
-            return digest(b"cached_property", self.encode(value.func))
-        if isinstance(value, functools.singledispatchmethod):  # its use fills a cache
-            return digest(b"singledispatchmethod", self.encode([value.func, value.dispatcher]))
-        if kind.__module__ == "functools" and hasattr(value, "__wrapped__"):
-            return digest(kind.__name__.encode(), self.encode(value.__wrapped__))
+        if (wrapped := wrapped_in(value)) is not None:
+            name, parts = wrapped
+            return digest(name.encode(), *map(self.encode, parts))
         if kind.__module__ == "weakref":
             return digest(b"weak")  # its content belongs to other objects
         if isinstance(value, logging.Logger):
@@ -335,6 +319,9 @@ class _Reader:
                 if rest
                 else digest(b"family", name.encode())
             )
+        if name in (remade := reruns.find(space)).names:
+            label, read = f"{name} (statement)", functools.partial(self.remade, space, remade, name)
+            return self.parts.refer((id(space), name), label, read, alive=space)
         if name not in space:
             return digest(b"builtin" if hasattr(builtins, name) else b"absent", name.encode())
         value = origin.without_handle(space[name])
@@ -366,6 +353,12 @@ class _Reader:
             return digest(b"library", ".".join(place).encode())
         label = f"{name} (constant)"
         return self.parts.refer((id(space), name), label, lambda: self.encode(value), alive=space)
+
+    def remade(self, space: dict[str, Any], remade: reruns.Reruns, name: str) -> bytes:
+        """Return the digest of the statements that make a name in the container."""
+        indices = remade.statements_of([name])
+        reads = (self.chain(space, (one,)) for one in remade.reads(indices))
+        return digest(b"remade", remade.text(indices).encode(), *reads)
 
     def module(self, module: ModuleType) -> bytes:
         name = module.__name__

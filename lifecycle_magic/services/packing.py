@@ -6,29 +6,30 @@ in which it was defined.
 
 from __future__ import annotations
 
+import functools
 import io
-import linecache
 import logging
 import sys
 import types
 from collections import deque
-from dataclasses import dataclass
 from typing import Any
 
 from lifecycle_magic.decorators.classes import is_class
 from lifecycle_magic.decorators.travel import TRAVELS, travel_own
-from lifecycle_magic.fingerprint import imported_objects, warning_filters
+from lifecycle_magic.fingerprint import imported_objects, reruns, warning_filters
 from lifecycle_magic.fingerprint.introspection import (
     CodeQueries,
     annotated_names,
     asked_by,
     subclasses_of,
 )
-from lifecycle_magic.fingerprint.origin import is_installed_path, is_ours
+from lifecycle_magic.fingerprint.origin import is_ours
 from lifecycle_magic.fingerprint.string_names import names_by_string
 from lifecycle_magic.handles.function import HANDLES
 from lifecycle_magic.services import class_ids, shell_names
 from lifecycle_magic.services.class_namespace import function_in, namespace_of, own_names
+from lifecycle_magic.services.packed import Key, Packed, ordered, sources_of
+from lifecycle_magic.services.rerun_plan import UNNAMED, RerunPlan, pack_for_other_releases
 from lifecycle_magic.services.web_applications import (
     ApplicationReleases,
     is_application,
@@ -50,25 +51,6 @@ _FILTERS = "__lifecycle_warnings__"
 _PACKAGE_FOLDER = __file__.rpartition("services")[0]
 SOURCE_LIMIT_CHARACTERS = 1 << 20  # characters of a class's source files
 
-_CONSTANTS = (bool, int, float, complex, str, bytes, type(None), types.BuiltinFunctionType)
-
-Key = tuple[str, str]  # a namespace, and a name there
-
-
-@dataclass(frozen=True)
-class Packed:
-    """A class's pickle, the bytes that each name takes in it, and its functions.
-
-    ``apart`` are pickles within the pickle. ``left_behind`` are sentences about parts of loggers
-    that the class may use and that can't travel.
-    """
-
-    data: bytes
-    sizes: dict[str, int]
-    functions: tuple[types.FunctionType, ...] = ()
-    apart: tuple[bytes, ...] = ()
-    left_behind: tuple[str, ...] = ()
-
 
 def pack(cls: type, *, python: str | None = "") -> Packed:
     """Pack a class for a container with the minor version ``python``: by default this one, and None
@@ -76,34 +58,50 @@ def pack(cls: type, *, python: str | None = "") -> Packed:
     """
     class_ids.install()
     filters = warning_filters.filters(cls)
-    return despite_filters(lambda: _pack(cls, python, filters))
+    space = namespace_of(cls)
+    return despite_filters(lambda: _pack(cls, python, filters, reruns.find(space)))
 
 
-def _pack(cls: type, python: str | None, filters: list[Raw] | None) -> Packed:
+def _pack(
+    cls: type,
+    python: str | None,
+    filters: list[Raw] | None,
+    remade: reruns.Reruns,
+    is_other: bool = False,
+) -> Packed:
     sources = {"sources": python != "", "strict": bool(python)}
-    finder = _Packer(io.BytesIO(), cls, **sources)
+    plan = RerunPlan(cls, remade)
+    finder = _Packer(io.BytesIO(), cls, plan, **sources)
     finder.write_class()
+    finder.add_unnamed()
     configured = loggers.Configured(finder.can_travel)
     finder.dump((MAIN, _LOGGERS, configured))
     finder.write_pending()
-    finder.share_with_modules()
+    finder.finish()
     file = io.BytesIO()
-    packer = _Packer(file, cls, **sources)
+    packer = _Packer(file, cls, plan, **sources)
     packer.follow(finder)
-    if finder.releases:  # first: compared before any application is created
+    other = None
+    if finder.releases and not is_other:  # first: compared before any of these objects is created
+        again = functools.partial(_pack, cls, python, filters, is_other=True)
+        other = pack_for_other_releases(namespace_of(cls), finder.releases.names, again)
+        finder.releases.otherwise = other.data if other is not None else None
         packer.dump((MAIN, _VERSIONS, finder.releases))
     packer.dump((MAIN, _LOGGERS, configured))
     sizes: dict[str, int] = {}
-    for key in _ordered(finder.values):
+    for key in ordered(finder.values):
         began = file.tell()
         packer.write_name(key)
         sizes[key[1]] = max(file.tell() - began, sizes.get(key[1], 0))
     if filters is not None:  # last: libraries set theirs first
         packer.dump((MAIN, _FILTERS, ComparedFilters(filters)))
     packer.dump(None)
-    packer.write_class(_sources(finder.files))
+    packer.write_class(sources_of(finder.files))
     functions, left = tuple(finder.functions), _left_behind(finder, cls)
-    return Packed(file.getvalue(), sizes, functions, tuple(configured.apart()), tuple(left))
+    apart = [*configured.apart(), *([other.data, *other.apart] if other is not None else [])]
+    return Packed(
+        file.getvalue(), sizes, functions, tuple(apart), tuple(left), finder.releases.names
+    )
 
 
 def _left_behind(finder: _Packer, cls: type) -> list[str]:
@@ -115,29 +113,13 @@ def _left_behind(finder: _Packer, cls: type) -> list[str]:
     return []
 
 
-def _ordered(values: dict[Key, Any]) -> list[Key]:
-    """Return the names in the order in which the container reads them.
-
-    First constants, builtins and objects of modules, then definitions, then the others, each after
-    what it needs: reading a value may run a ``__new__``, ``__setstate__`` or ``__hash__`` of the
-    user's code. A class attribute is read with its class.
-    """
-    constants = [key for key, one in values.items() if type(one) in (*_CONSTANTS, ModuleObject)]
-    definitions = [key for key, value in values.items() if _is_definition(value)]
-    first = {*constants, *definitions}
-    return [*constants, *definitions, *reversed([key for key in values if key not in first])]
-
-
-def _is_definition(value: Any) -> bool:
-    return isinstance(value, (types.FunctionType, types.ModuleType)) or is_class(value)
-
-
 class _Packer(ByValue):
     """A pickler that records the names that functions refer to, and leaves their values out."""
 
-    def __init__(self, file: Any, cls: type, **options: bool) -> None:
+    def __init__(self, file: Any, cls: type, plan: RerunPlan, **options: bool) -> None:
         super().__init__(file, **options)
         self._options = options
+        self.reruns = plan
         self.pending: deque[Key] = deque()
         self.values: dict[Key, Any] = {}
         self.files: set[str] = set()
@@ -191,6 +173,26 @@ class _Packer(ByValue):
             if id(value) in found:
                 self.values[key] = ModuleObject(*found[id(value)], value, with_content=True)
 
+    def add_unnamed(self) -> None:
+        """Add the statements that bind no name and depend on where they run."""
+        if self.reruns.has_unnamed:
+            self._add_rerun((self._label(self._namespace), UNNAMED), self._cls.__qualname__)
+
+    def _add_rerun(self, key: Key, referrer: str) -> None:
+        self.values[key] = self.reruns.stand_in(*key)
+        self.referrers[key] = (self._writing, referrer)
+        for one in self.reruns.reads_of(key[1]):
+            self._add_name(key[0], self._namespace, one, key[1])
+
+    def finish(self) -> None:
+        """Complete what is known of names whose values do not travel as they are."""
+        own = self._label(self._namespace)
+        for (label, name), value in self.values.items():
+            if label == own:
+                self.releases.add_plain(value, name)
+        self.share_with_modules()
+        self.reruns.place(self.values)
+
     def write_pending(self) -> None:
         """Write each name that was found, and those that its value leads to."""
         while self.pending:
@@ -225,7 +227,7 @@ class _Packer(ByValue):
         return True
 
     def _pack_alone(self, value: Any) -> None:
-        trial = _Packer(io.BytesIO(), self._cls, **self._options)
+        trial = _Packer(io.BytesIO(), self._cls, self.reruns, **self._options)
         trial.dump(value)
         trial.write_pending()
 
@@ -252,7 +254,7 @@ class _Packer(ByValue):
 
     def _pickle_alone(self, value: Any) -> None:
         """Pickle a value by itself; raises if it can't be pickled."""
-        packer = _Packer(io.BytesIO(), self._cls, **self._options)
+        packer = _Packer(io.BytesIO(), self._cls, self.reruns, **self._options)
         packer._follows_names = False
         packer.dump(value)
 
@@ -337,6 +339,9 @@ class _Packer(ByValue):
         value = self._original(space, name)
         if value is not None:
             pass
+        elif space is self._namespace and self.reruns.makes(name):
+            self._add_rerun(key, referrer)
+            return
         elif name not in space:
             value = shell_names.of_builtins(name)
             if value is None:
@@ -381,20 +386,10 @@ class _Packer(ByValue):
         if thing.__module__ == self._cls.__module__ and (
             self._own_names.get(name) is thing or self._namespace.get(name) is thing
         ):
+            if name not in self._own_names:
+                self.reruns.refuse_copy(name)
             self._add_name(self._label(self._namespace), self._namespace, name, name)
 
 
 def _name(cls: type) -> tuple[str, str]:
     return cls.__module__, cls.__qualname__
-
-
-def _sources(files: set[str]) -> dict[str, str]:
-    """Return the text of source files, up to a limit and as far as this process has it."""
-    found: dict[str, str] = {}
-    for name in sorted(files):
-        if is_installed_path(name) or name.startswith(_PACKAGE_FOLDER):
-            continue
-        text = "".join(linecache.getlines(name))
-        if text and sum(map(len, found.values())) + len(text) <= SOURCE_LIMIT_CHARACTERS:
-            found[name] = text
-    return found

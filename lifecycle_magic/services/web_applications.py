@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import _thread
+import sys
 import threading
+import types
 from typing import Any
 
+from lifecycle_magic.fingerprint.origin import is_installed, is_ours
 from lifecycle_magic.guest import library_versions
 
 __all__ = ["ApplicationReleases", "is_application", "reduce_with_new_locks"]
@@ -71,17 +74,21 @@ def reduce_with_new_locks(value: Any) -> tuple[Any, ...] | None:
 
 
 class ApplicationReleases:
-    """The library releases that applications were created with.
+    """The library releases that applications and other objects of libraries were created with.
 
-    Unpickled in a container, it compares them with the image's releases.
+    Unpickled in a container, it compares them with the image's releases. ``otherwise`` is the
+    stream for an image with other releases, in which the objects called ``names`` are made again;
+    None if there is none.
     """
 
     def __init__(self) -> None:
         self._needed: dict[str, str] = {}
-        self._names: dict[str, None] = {}
+        self._known: dict[str, str] = {}
+        self.names: dict[str, None] = {}
+        self.otherwise: bytes | None = None
 
     def __bool__(self) -> bool:
-        return bool(self._needed)
+        return bool(self._needed or self._known)
 
     def add(self, value: Any, name: str | None) -> None:
         """Record an application that travels; ``name`` is the global that leads to it."""
@@ -90,7 +97,34 @@ class ApplicationReleases:
                 release = library_versions.installed(distribution)
                 if release is not None:
                     self._needed[distribution] = release
-        self._names[name or type(value).__name__] = None
+        self.names[name or type(value).__name__] = None
+
+    def add_plain(self, value: Any, name: str) -> None:
+        """Record another object of a library if it travels as the attributes that it has here."""
+        kind = type(value)
+        top = str(kind.__module__).partition(".")[0]
+        if name in self.names or not _travels_as_attributes(kind, value) or not _is_library(top):
+            return
+        release = library_versions.installed(top)
+        if release is not None:
+            self._known[top] = release
+            self.names[name] = None
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return library_versions.check, (self._needed, tuple(self._names))
+        given = self._needed, tuple(self.names), self._known, self.otherwise
+        return library_versions.check, given
+
+
+def _is_library(top: str) -> bool:
+    return top not in sys.stdlib_module_names and not is_ours(top) and is_installed(top)
+
+
+def _travels_as_attributes(kind: type, value: Any) -> bool:
+    """Return whether pickle copies the attributes, without a method of the library's own."""
+    if isinstance(value, (type, types.FunctionType, types.ModuleType)):
+        return False
+    if not hasattr(value, "__dict__"):
+        return False
+    own = ("__getstate__", "__setstate__", "__getnewargs__", "__getnewargs_ex__")
+    names = ("__reduce_ex__", "__reduce__", *own)
+    return all(getattr(kind, name, None) is getattr(object, name, None) for name in names)

@@ -19,8 +19,8 @@ from lifecycle_magic.ui.export import cells
 from lifecycle_magic.ui.panel.text import plain
 
 if TYPE_CHECKING:
+    from lifecycle_magic.fingerprint.statements import Cell
     from lifecycle_magic.services.service import Service
-    from lifecycle_magic.ui.export.statements import Cell
 
 __all__ = ["diff", "diff_of_records", "saved_notebook", "stale", "why", "why_of_records"]
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from lifecycle_magic.wire import definition_load
+from lifecycle_magic.wire.rerun_names import UNBOUND, UseOther
 
 __all__ = ["NameTable", "read"]
 
@@ -53,6 +54,19 @@ def read(
     With ``live_objects`` nothing is stored and nothing that lives changes. Raises what unpickling
     raises.
     """
+    try:
+        return _read(data, spaces, live_objects, scratch)
+    except UseOther as other:
+        fitting = other.data
+    return _read(fitting, spaces, live_objects, scratch)
+
+
+def _read(
+    data: bytes,
+    spaces: dict[str, dict[str, Any]],
+    live_objects: Mapping[int, Any] | None,
+    scratch: bool,
+) -> NameTable:
     load = definition_load.DefinitionLoad(spaces, live_objects, scratch)
     names: dict[tuple[str, str], Any] = {}
     with definition_load.reading(load):
@@ -61,7 +75,7 @@ def read(
         while (found := _next(unpickler, stream)) is not None:
             label, name, value = found
             space = definition_load.space_of(spaces, label)
-            if definition_load.is_module(label, space):
+            if definition_load.is_module(label, space) or value is UNBOUND:
                 continue
             names[label, name] = value
             if live_objects is None:
@@ -75,6 +89,8 @@ def _next(unpickler: pickle.Unpickler, stream: io.BytesIO) -> Any:
     start = stream.tell()
     try:
         return unpickler.load()
+    except UseOther:
+        raise
     except Exception as error:
         _explain(error, stream.getvalue()[start:], unpickler)
         raise

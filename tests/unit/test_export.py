@@ -12,13 +12,13 @@ from typing import Any
 import pytest
 
 from lifecycle_magic.exception import InvalidError
+from lifecycle_magic.fingerprint.notebook_cells import cells_of
+from lifecycle_magic.fingerprint.statements import Cell
 from lifecycle_magic.session import session
 from lifecycle_magic.ui.cli.main import main
-from lifecycle_magic.ui.export import cells as notebook_cells
 from lifecycle_magic.ui.export import command
 from lifecycle_magic.ui.export.decorator import decorator
 from lifecycle_magic.ui.export.script import script
-from lifecycle_magic.ui.export.statements import Cell
 from lifecycle_magic.ui.notebook import options_line
 
 IMPORT = "import lifecycle_magic as lm"
@@ -39,7 +39,7 @@ def ended() -> Iterator[None]:
 
 def read(texts: list[str]) -> list[Cell]:
     """The cells with these texts, as a saved notebook has them."""
-    return notebook_cells._cells(texts)
+    return cells_of(texts)
 
 
 def export(*texts: str, names: tuple[str, ...] = (), namespace: Any = None) -> str:

@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from lifecycle_magic.exception import InvalidError
-from lifecycle_magic.ui.export.statements import Cell
+from lifecycle_magic.fingerprint.notebook_cells import MAGIC, cells_of
+from lifecycle_magic.fingerprint.statements import Cell
 
 __all__ = ["of_file", "of_shell", "read"]
-
-_MAGIC = "%%lifecycle_cls"
-_RUN_THE_CELL = ("%%time", "%%capture")
-"""Cell magics that run the rest of the cell as Python in the notebook's namespace."""
 
 
 def of_shell(shell: Any) -> list[Cell]:
     """Return the cells that ran in this IPython, in their order; a cell that ran twice, twice."""
-    found = _cells(shell.history_manager.input_hist_raw[1:])
+    found = cells_of(shell.history_manager.input_hist_raw[1:])
     return [
         cell if cell.options is None else Cell(cell.source, shell.var_expand(cell.options))
         for cell in found
@@ -36,7 +32,7 @@ def of_file(path: Path) -> list[Cell]:
     for cell in found:
         if cell.options and ("$" in cell.options or "{" in cell.options):
             raise InvalidError(
-                f"export: {_MAGIC} {cell.options} has values of the running notebook in it. "
+                f"export: {MAGIC} {cell.options} has values of the running notebook in it. "
                 "Fix: write them into the line, or export it there: %lifecycle export"
             )
     return found
@@ -59,35 +55,4 @@ def read(path: Path, command: str) -> list[Cell]:
             f"{command}: {path} is no notebook that can be read ({type(error).__name__}: {error}). "
             "Fix: give the path of an .ipynb file"
         ) from None
-    return _cells(texts)
-
-
-def _cells(texts: Iterable[str]) -> list[Cell]:
-    from IPython.core.inputtransformer2 import TransformerManager
-
-    cells = []
-    for text in texts:
-        options, source = _parted(text)
-        if source is not None:
-            try:
-                transformed = TransformerManager().transform_cell(source)  # type: ignore[no-untyped-call]
-            except SyntaxError:
-                continue  # it could not run
-            cells.append(Cell(transformed, options))
-    return cells
-
-
-def _parted(text: str) -> tuple[str | None, str | None]:
-    """Return the options of `%%lifecycle_cls` and the Python source; no source if it is none."""
-    options = None
-    lines = text.splitlines()
-    while lines:
-        first = lines[0].strip()
-        if first == _MAGIC or first.startswith(_MAGIC + " "):
-            options = first.removeprefix(_MAGIC).strip()
-        elif first and not (first.startswith(_RUN_THE_CELL) and len(lines) > 1):
-            break
-        lines.pop(0)
-    if lines and lines[0].startswith("%%"):
-        return None, None  # another language, or a magic that is not known here
-    return options, "\n".join(lines) + "\n"
+    return cells_of(texts)

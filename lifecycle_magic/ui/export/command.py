@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from lifecycle_magic.exception import InvalidError
+from lifecycle_magic.fingerprint.statements import Cell
 from lifecycle_magic.ui.export.for_modal import for_modal
 from lifecycle_magic.ui.export.script import script
-from lifecycle_magic.ui.export.statements import Cell
 
 __all__ = ["write"]
 

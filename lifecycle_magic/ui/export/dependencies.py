@@ -7,7 +7,7 @@ import builtins
 from collections.abc import Iterable, Sequence
 
 from lifecycle_magic.exception import InvalidError
-from lifecycle_magic.ui.export.statements import Statement
+from lifecycle_magic.fingerprint.statements import Statement
 
 __all__ = ["SET_UP", "needed"]
 

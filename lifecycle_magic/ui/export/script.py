@@ -8,9 +8,9 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from lifecycle_magic.exception import InvalidError
+from lifecycle_magic.fingerprint.statements import Cell, Statement, read
 from lifecycle_magic.ui.export.decorator import app_name, decorator, literal
 from lifecycle_magic.ui.export.dependencies import SET_UP, needed
-from lifecycle_magic.ui.export.statements import Cell, Statement, read
 
 __all__ = ["classes_of", "script"]
 

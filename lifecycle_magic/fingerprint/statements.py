@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from lifecycle_magic.decorators.hooks import CALL_FORMS
 
-__all__ = ["Cell", "Statement", "read"]
+__all__ = ["Cell", "Statement", "executed", "read", "root"]
 
 _RUN_AT_ONCE = {"listcomp", "setcomp", "dictcomp", "genexpr", "lambda"}
 """Scopes that are functions to Python, but whose code often runs with the statement around them."""
@@ -164,19 +164,19 @@ class _Names:
                 self.add(child, later=True)
 
 
-def _executed(node: ast.AST) -> Iterator[ast.AST]:
+def executed(node: ast.AST) -> Iterator[ast.AST]:
     """Yield the nodes that run with a statement: no bodies of functions and classes."""
     yield node
     if not isinstance(node, _BODIES):
         for child in ast.iter_child_nodes(node):
-            yield from _executed(child)
+            yield from executed(child)
 
 
 def _assigned_into(statement: ast.stmt) -> Iterator[str]:
     """Yield the names into whose objects a statement assigns: ``x[0] = 1``, ``del x.a``."""
-    for node in _executed(statement):
+    for node in executed(statement):
         if isinstance(node, (ast.Subscript, ast.Attribute)) and not isinstance(node.ctx, ast.Load):
-            yield from _root(node)
+            yield from root(node)
 
 
 def _called_on(statement: ast.stmt) -> Iterator[str]:
@@ -184,7 +184,7 @@ def _called_on(statement: ast.stmt) -> Iterator[str]:
 
     Builtins that change nothing are left out, and calls in a container, which get copies.
     """
-    for node in _executed(statement):
+    for node in executed(statement):
         if not isinstance(node, ast.Call):
             continue
         function = node.func
@@ -193,15 +193,15 @@ def _called_on(statement: ast.stmt) -> Iterator[str]:
         if isinstance(function, ast.Attribute):
             if function.attr in CALL_FORMS:
                 continue
-            yield from _root(function)
+            yield from root(function)
         for argument in (*node.args, *(one.value for one in node.keywords)):
             inner = argument.value if isinstance(argument, ast.Starred) else argument
             if isinstance(inner, ast.Name):
                 yield inner.id
-            yield from _root(inner)
+            yield from root(inner)
 
 
-def _root(node: ast.AST) -> Iterator[str]:
+def root(node: ast.AST) -> Iterator[str]:
     """Yield the name at the left end of ``name.attribute[index]``; nothing for a bare name."""
     inner = node
     while isinstance(inner, (ast.Subscript, ast.Attribute)):

@@ -1,0 +1,166 @@
+"""Top-level statements with their place in a file, and what each one changes in its namespace."""
+
+from __future__ import annotations
+
+import ast
+import sys
+from collections.abc import Iterator, Sequence
+from types import BuiltinFunctionType, FunctionType, ModuleType
+from typing import Any
+
+from lifecycle_magic.decorators.classes import is_class
+from lifecycle_magic.decorators.hooks import CALL_FORMS
+from lifecycle_magic.decorators.travel import is_local
+from lifecycle_magic.fingerprint import origin
+from lifecycle_magic.fingerprint.statements import Cell, Statement, executed, read, root
+
+__all__ = [
+    "PlacedStatement",
+    "evaluated",
+    "imported_modules",
+    "imports_packages",
+    "is_ours_or_handle",
+    "makers",
+    "place",
+]
+
+_UNCHANGEABLE = (
+    *(bool, int, float, complex, str, bytes, tuple, frozenset, type(None)),
+    *(FunctionType, BuiltinFunctionType, ModuleType),
+)
+
+
+class PlacedStatement:
+    """A statement with its place, and what it changes in one namespace."""
+
+    def __init__(self, statement: Statement, file: str, line: int, space: dict[str, Any]) -> None:
+        self.statement, self.file, self.line = statement, file, line
+        self.changes = frozenset(_changed(statement, space)) - statement.defines
+        self.is_excluded = (
+            statement.is_future
+            or _is_main_block(statement.node)
+            or any(is_ours_or_handle(space.get(name)) for name in statement.defines)
+        )
+
+
+def place(file: str, text: str, space: dict[str, Any]) -> Iterator[PlacedStatement]:
+    """Yield the statements of a file, or of a cell, that ran in a namespace."""
+    for one in read([Cell(text)]):
+        yield PlacedStatement(one, file, _first_line(one), space)
+
+
+def makers(statements: Sequence[PlacedStatement], name: str) -> list[int]:
+    """Return the last definition of a name, what it builds on, and the later changes."""
+    found = []
+    for index in range(len(statements) - 1, -1, -1):
+        placed = statements[index]
+        if placed.is_excluded:
+            continue
+        if name in placed.statement.defines:
+            found.append(index)
+            if placed.statement.is_certain and name not in placed.statement.reads:
+                break
+        elif name in placed.changes:
+            found.append(index)
+    return found
+
+
+def _first_line(statement: Statement) -> int:
+    """Return the line of a statement's text, which begins with the comments above it."""
+    node = statement.node
+    first = min([node.lineno, *(one.lineno for one in getattr(node, "decorator_list", ()))])
+    lines = statement.text.splitlines()
+    above: int = next((n for n, one in enumerate(lines) if not one.startswith("#")), 0)
+    return int(first - above)
+
+
+def is_ours_or_handle(value: Any) -> bool:
+    """Return whether a value is a handle or another object of this package."""
+    made = value if is_class(value) or isinstance(value, FunctionType) else type(value)
+    return origin.is_ours(str(made.__module__)) and value is not is_local
+
+
+def _changed(statement: Statement, space: dict[str, Any]) -> Iterator[str]:
+    """Yield the names whose objects a statement may change."""
+    yield from (name for name in statement.changes if _is_changeable(name, space))
+    node = statement.node
+    nodes = [*executed(node), *getattr(node, "decorator_list", ())]
+    for decorator in getattr(node, "decorator_list", ()):
+        nodes += executed(decorator)
+    for one in nodes:
+        if not isinstance(one, ast.Call):
+            continue
+        function = one.func
+        if isinstance(function, ast.Attribute):
+            if function.attr in CALL_FORMS:
+                continue
+            yield from (name for name in root(function) if _is_changeable(name, space))
+        if is_class(_meaning(function, space)):
+            continue  # an object made from others leaves them as they are
+        for argument in (*one.args, *(given.value for given in one.keywords)):
+            if isinstance(argument, ast.Name) and _is_changeable(argument.id, space):
+                yield argument.id
+
+
+def _is_changeable(name: str, space: dict[str, Any]) -> bool:
+    value = space.get(name)
+    if name not in space or isinstance(value, _UNCHANGEABLE) or is_class(value):
+        return False
+    return not is_ours_or_handle(value)
+
+
+def _meaning(function: ast.expr, space: dict[str, Any]) -> Any:
+    """Return what a dotted name means; None for any other expression."""
+    names: list[str] = []
+    while isinstance(function, ast.Attribute):
+        names.insert(0, function.attr)
+        function = function.value
+    if not isinstance(function, ast.Name):
+        return None
+    value = space.get(function.id)
+    for name in names:
+        value = vars(value).get(name) if isinstance(value, ModuleType) else None
+    return value
+
+
+def evaluated(node: ast.AST) -> Iterator[ast.AST]:
+    """Yield the nodes that run with a statement, in class bodies too, but in no function."""
+    if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+        for one in (
+            *node.decorator_list,
+            *node.args.defaults,
+            *filter(None, node.args.kw_defaults),
+        ):
+            yield from evaluated(one)
+        return
+    if isinstance(node, ast.Lambda):
+        return
+    yield node
+    for child in ast.iter_child_nodes(node):
+        yield from evaluated(child)
+
+
+def _is_main_block(node: ast.stmt) -> bool:
+    if not isinstance(node, ast.If):
+        return False
+    text = ast.unparse(node.test)
+    return "__name__" in text and "__main__" in text
+
+
+def imported_modules(node: ast.AST) -> Iterator[str]:
+    """Yield the modules that a statement imports by their full names."""
+    for one in ast.walk(node):
+        if isinstance(one, ast.Import):
+            yield from (alias.name for alias in one.names)
+        elif isinstance(one, ast.ImportFrom) and one.module and not one.level:
+            yield one.module
+            yield from (f"{one.module}.{alias.name}" for alias in one.names)
+
+
+def imports_packages(node: ast.stmt) -> bool:
+    """Return whether a statement imports installed packages, and nothing else."""
+    tops = {name.partition(".")[0] for name in imported_modules(node)}
+    return bool(tops) and all(
+        top not in sys.stdlib_module_names and not origin.is_ours(top) and origin.is_installed(top)
+        for top in tops
+    )

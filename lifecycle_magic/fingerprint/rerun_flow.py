@@ -1,0 +1,139 @@
+"""How the dependence on the place where code runs spreads over the names of a namespace."""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from types import CodeType, FunctionType
+from typing import Any
+
+from lifecycle_magic.decorators.classes import is_class
+from lifecycle_magic.decorators.travel import is_local
+from lifecycle_magic.fingerprint.placed_statements import (
+    PlacedStatement,
+    evaluated,
+    imported_modules,
+    makers,
+)
+from lifecycle_magic.fingerprint.statements import Statement
+
+__all__ = ["Flow"]
+
+_IMPORT_ERRORS = {"ImportError", "ModuleNotFoundError", "Exception", "BaseException"}
+
+
+class Flow:
+    """The names that are made again: ``names``, and those that statements lead to from there.
+
+    ``unnamed`` are statements, by their index, that depend on where they run and bind no name.
+    """
+
+    def __init__(
+        self, placed: Sequence[PlacedStatement], space: dict[str, Any], names: Iterable[str]
+    ) -> None:
+        self._placed, self._space = placed, space
+        self._asking = _asking(space)
+        self.names: set[str] = set()
+        self.unnamed: tuple[int, ...] = ()
+        self._follow()
+        self.names.update(names)
+        self._add_beside()
+
+    def _follow(self) -> None:
+        """Find what depends on where it runs, and all that is computed from it."""
+        reached: set[int] = set()
+        unnamed: list[int] = []
+        before = -1
+        while before != len(reached):
+            before = len(reached)
+            for index, placed in enumerate(self._placed):
+                if index in reached or placed.is_excluded or not self._depends(placed.statement):
+                    continue
+                reached.add(index)
+                made = placed.statement.defines | placed.changes
+                self.names |= made
+                if not made and isinstance(placed.statement.node, ast.If):
+                    unnamed.append(index)
+        self.unnamed = tuple(sorted(unnamed))
+
+    def _depends(self, statement: Statement) -> bool:
+        if statement.is_import:
+            return False
+        return not statement.reads.isdisjoint(self.names) or self._begins(statement)
+
+    def _add_beside(self) -> None:
+        """Add the names that are bound by the statements that make the others."""
+        before = -1
+        while before != len(self.names):
+            before = len(self.names)
+            for name in list(self.names):
+                for index in makers(self._placed, name):
+                    self.names |= self._placed[index].statement.defines
+
+    def _begins(self, statement: Statement) -> bool:
+        node = statement.node
+        if isinstance(node, ast.Try) and _lacks_import(node):
+            return True
+        return any(isinstance(one, ast.Call) and self._asks(one.func) for one in evaluated(node))
+
+    def _asks(self, function: ast.expr) -> bool:
+        if isinstance(function, ast.Name):
+            return function.id in self._asking
+        if isinstance(function, ast.Attribute) and isinstance(function.value, ast.Name):
+            module = self._space.get(function.value.id)
+            return function.attr == "is_local" and getattr(module, "is_local", None) is is_local
+        return False
+
+
+def _asking(space: dict[str, Any]) -> set[str]:
+    """Return the names of functions and classes whose code asks `is_local`, at any distance."""
+    asked = {name: set(_code_names(value, space)) for name, value in list(space.items())}
+    found = {name for name, value in space.items() if value is is_local}
+    before = -1
+    while before != len(found):
+        before = len(found)
+        found |= {
+            name
+            for name, names in asked.items()
+            if names and not names.isdisjoint({"is_local", *found})
+        }
+    return found
+
+
+def _code_names(value: Any, space: dict[str, Any]) -> Iterator[str]:
+    waiting: list[Any] = []
+    if isinstance(value, FunctionType) and value.__globals__ is space:
+        waiting = [value.__code__]
+    elif is_class(value) and value.__module__ == space.get("__name__"):
+        functions = [one for one in vars(value).values() if isinstance(one, FunctionType)]
+        waiting = [one.__code__ for one in functions]
+    while waiting:
+        code = waiting.pop()
+        yield from code.co_names
+        waiting += [one for one in code.co_consts if isinstance(one, CodeType)]
+
+
+def _lacks_import(node: ast.Try) -> bool:
+    """Return whether a ``try`` imports what this kernel does not have, and handles that."""
+    if not any(map(_catches_import_errors, node.handlers)):
+        return False
+    names = {name for step in node.body for name in imported_modules(step)}
+    return any(_is_missing(name.partition(".")[0]) for name in names)
+
+
+def _catches_import_errors(handler: ast.ExceptHandler) -> bool:
+    if handler.type is None:
+        return True
+    kinds = handler.type.elts if isinstance(handler.type, ast.Tuple) else [handler.type]
+    return any(isinstance(one, ast.Name) and one.id in _IMPORT_ERRORS for one in kinds)
+
+
+def _is_missing(top: str) -> bool:
+    if top in sys.modules:
+        return sys.modules[top] is None
+    try:
+        return importlib.util.find_spec(top) is None
+    except (ImportError, ValueError):
+        return True

@@ -1,0 +1,214 @@
+"""The top-level names of a script or notebook that a container makes again by their statements.
+
+A name is such a name if its value depends on where its statements run: they ask `is_local`, or they
+import, in a ``try``, what this kernel does not have. So is a name whose statements read one of
+these. Handles, apps, images and other objects of this package are not: the kernel alone needs them.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import linecache
+import sys
+import threading
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from lifecycle_magic.fingerprint import origin
+from lifecycle_magic.fingerprint.notebook_cells import cells_of
+from lifecycle_magic.fingerprint.placed_statements import (
+    PlacedStatement,
+    evaluated,
+    imported_modules,
+    imports_packages,
+    makers,
+    place,
+)
+from lifecycle_magic.fingerprint.rerun_flow import Flow
+from lifecycle_magic.wire.rerun_names import RerunBlock
+
+__all__ = ["NONE", "Reruns", "find", "with_names"]
+
+
+class Reruns:
+    """The names of a namespace that a container makes again, and the statements that make them.
+
+    ``unnamed`` are statements that bind no name, but depend on where they run: they set up
+    something.
+    """
+
+    def __init__(
+        self,
+        statements: Sequence[PlacedStatement] = (),
+        names: Iterable[str] = (),
+        unnamed: tuple[int, ...] = (),
+    ) -> None:
+        self._statements = statements
+        self.names = frozenset(names)
+        self.unnamed = unnamed
+
+    def statements_of(self, names: Iterable[str]) -> tuple[int, ...]:
+        """Return the statements, by their index, that make the values of names."""
+        found: set[int] = set(self.unnamed)
+        waiting = [*names, *(one for index in found for one in self._reads(index))]
+        seen: set[str] = set()
+        while waiting:
+            name = waiting.pop()
+            if name in seen or name not in self.names:
+                continue
+            seen.add(name)
+            for index in self._makers(name):
+                found.add(index)
+                waiting += self._reads(index)
+        return tuple(sorted(found | self._imports(found)))
+
+    def _reads(self, index: int) -> frozenset[str]:
+        return self._statements[index].statement.reads
+
+    def _makers(self, name: str) -> list[int]:
+        return makers(self._statements, name)
+
+    def _imports(self, indices: set[int]) -> set[int]:
+        """Return the imports of installed packages that statements read from.
+
+        The image may have another release, in which an object is in another module.
+        """
+        wanted = {name for index in indices for name in self._reads(index)} - self.names
+        found = {}
+        for index, placed in enumerate(self._statements):
+            if placed.statement.is_import and imports_packages(placed.statement.node):
+                found.update(dict.fromkeys(wanted & placed.statement.defines, index))
+        return set(found.values())
+
+    def reads(self, indices: Iterable[int]) -> list[str]:
+        """Return the names that statements read, now or later, and do not make themselves."""
+        statements = [self._statements[index].statement for index in indices]
+        made = {name for one in statements for name in one.defines}
+        wanted = {
+            name
+            for one in statements
+            if not one.is_import
+            for name in one.reads | one.reads_later | one.may_read
+        }
+        return sorted(wanted - made)
+
+    def text(self, indices: Iterable[int]) -> str:
+        """Return the text of statements."""
+        return "\n".join(self._statements[index].statement.text for index in indices)
+
+    def block(self, indices: Iterable[int], content: str) -> RerunBlock:
+        """Return statements as they travel. ``content`` is a digest of what they read."""
+        placed = [self._statements[index] for index in indices]
+        modules = {name for one in placed for name in imported_modules(one.statement.node)}
+        statements = tuple((one.file, one.line, one.statement.text) for one in placed)
+        key = hashlib.sha256(repr((statements, content)).encode()).hexdigest()
+        is_postponed = any(
+            one.statement.is_future and "annotations" in one.statement.text
+            for one in self._statements
+        )
+        return RerunBlock(statements, is_postponed, tuple(sorted(modules)), key)
+
+    def is_known(self, name: str) -> bool:
+        """Return whether the statements that make a name are known."""
+        return any(
+            name in self._statements[index].statement.defines for index in self._makers(name)
+        )
+
+    def reads_in_body(self, name: str) -> set[str]:
+        """Return the made names that the class statement of ``name`` reads outside of methods."""
+        for placed in reversed(self._statements):
+            node = placed.statement.node
+            if isinstance(node, ast.ClassDef) and node.name == name:
+                loaded = (one for step in node.body for one in evaluated(step))
+                return {one.id for one in loaded if isinstance(one, ast.Name)} & self.names
+        return set()
+
+    def place_of(self, name: str) -> str:
+        """Return where the first statement that makes a name is, for a message."""
+        found = self._makers(name)
+        if not found:
+            return name
+        placed = self._statements[min(found)]
+        return f"{name} ({placed.file.rpartition('/')[2]}, line {placed.line})"
+
+
+NONE = Reruns()
+
+
+def find(space: dict[str, Any]) -> Reruns:
+    """Return the names of a namespace that depend on where they are made."""
+    history = _history(space)
+    lines = linecache.getlines(_file(space)) if history is None else history
+    moment = id(space), id(lines), len(lines), len(space)
+    if _last.moment != moment:
+        sources = _sources(space)
+        may_depend = any(_may_depend(text) for _, text in sources)
+        found = _analysed(space, sources, ()) if may_depend else NONE
+        _last.moment, _last.lines, _last.found = moment, lines, found
+    return _last.found
+
+
+def with_names(space: dict[str, Any], names: Iterable[str]) -> Reruns:
+    """Return the same with other names that are made again, because their values can't travel."""
+    return _analysed(space, _sources(space), names)
+
+
+class _Last(threading.local):
+    """What was found last: a class is read name by name.
+
+    ``lines`` is the object whose id is part of ``moment``.
+    """
+
+    moment: tuple[int, ...] = ()
+    lines: Sequence[str] = ()
+    found: Reruns = NONE
+
+
+_last = _Last()
+
+
+def _history(space: dict[str, Any]) -> list[str] | None:
+    """Return the cells that have run in a notebook's namespace; None for other namespaces."""
+    if "get_ipython" not in space or "IPython" not in sys.modules:
+        return None
+    shell = sys.modules["IPython"].get_ipython()
+    if shell is None or shell.user_ns is not space:
+        return None
+    history: list[str] = shell.history_manager.input_hist_raw
+    return history
+
+
+def _file(space: dict[str, Any]) -> str:
+    """Return the path of a script or module of the user; an empty string for other namespaces."""
+    file = space.get("__file__")
+    if not isinstance(file, str) or not file.endswith(".py") or origin.is_installed_path(file):
+        return ""
+    return file
+
+
+def _sources(space: dict[str, Any]) -> list[tuple[str, str]]:
+    """Return the source of a namespace in the order in which it ran: files and their texts."""
+    history = _history(space)
+    if history is None:
+        file = _file(space)
+        text = "".join(linecache.getlines(file))
+        return [(file, text)] if text else []
+    return [
+        (f"<cell {number}>", cell.source)
+        for number, text in enumerate(history)
+        if not text.isspace()
+        for cell in cells_of([text])
+    ]
+
+
+def _may_depend(text: str) -> bool:
+    return "is_local" in text or ("try" in text and "except" in text and "import" in text)
+
+
+def _analysed(
+    space: dict[str, Any], sources: list[tuple[str, str]], names: Iterable[str]
+) -> Reruns:
+    placed = [one for file, text in sources for one in place(file, text, space)]
+    flow = Flow(placed, space, names)
+    return Reruns(placed, flow.names, flow.unnamed)

@@ -1,0 +1,73 @@
+"""What packing a class returns, and the order of the names in it."""
+
+from __future__ import annotations
+
+import linecache
+import types
+from dataclasses import dataclass, field
+from typing import Any
+
+from lifecycle_magic.decorators.classes import is_class
+from lifecycle_magic.fingerprint.origin import is_installed_path
+from lifecycle_magic.wire.module_objects import ModuleObject
+from lifecycle_magic.wire.rerun_names import RerunName
+
+__all__ = ["Key", "Packed", "ordered", "sources_of"]
+
+Key = tuple[str, str]  # a namespace, and a name there
+SOURCE_LIMIT_CHARACTERS = 1 << 20  # characters of a class's source files
+
+_PACKAGE_FOLDER = __file__.rpartition("services")[0]
+_CONSTANTS = (bool, int, float, complex, str, bytes, type(None), types.BuiltinFunctionType)
+
+
+@dataclass(frozen=True)
+class Packed:
+    """A class's pickle, the bytes that each name takes in it, and its functions.
+
+    ``apart`` are pickles within the pickle. ``left_behind`` are sentences about parts of loggers
+    that the class may use and that can't travel. ``from_releases`` are the names of objects that
+    need the kernel's releases of their libraries.
+    """
+
+    data: bytes
+    sizes: dict[str, int]
+    functions: tuple[types.FunctionType, ...] = ()
+    apart: tuple[bytes, ...] = ()
+    left_behind: tuple[str, ...] = ()
+    from_releases: dict[str, None] = field(default_factory=dict)
+
+
+def ordered(values: dict[Key, Any]) -> list[Key]:
+    """Return the names in the order in which the container reads them.
+
+    First constants, builtins and objects of modules, then definitions, then the others, each after
+    what it needs: reading a value may run a ``__new__``, ``__setstate__`` or ``__hash__`` of the
+    user's code. A class attribute is read with its class.
+    """
+    constants = [key for key, one in values.items() if type(one) in (*_CONSTANTS, ModuleObject)]
+    definitions = [key for key, value in values.items() if _is_definition(value)]
+    first = {*constants, *definitions}
+    others = reversed([key for key in values if key not in first])
+    # Last what runs statements, which read the others.
+    return [*constants, *definitions, *sorted(others, key=lambda one: _is_rerun(values[one]))]
+
+
+def _is_rerun(value: Any) -> bool:
+    return type(value) is RerunName
+
+
+def _is_definition(value: Any) -> bool:
+    return isinstance(value, (types.FunctionType, types.ModuleType)) or is_class(value)
+
+
+def sources_of(files: set[str]) -> dict[str, str]:
+    """Return the text of source files, up to a limit and as far as this process has it."""
+    found: dict[str, str] = {}
+    for name in sorted(files):
+        if is_installed_path(name) or name.startswith(_PACKAGE_FOLDER):
+            continue
+        text = "".join(linecache.getlines(name))
+        if text and sum(map(len, found.values())) + len(text) <= SOURCE_LIMIT_CHARACTERS:
+            found[name] = text
+    return found
