@@ -170,6 +170,8 @@ class _Reader:
             return digest(b"weak")  # its content belongs to other objects
         if isinstance(value, logging.Logger):
             return digest(b"logger", self.encode(loggers.content_of(value, _read_alone)))
+        if (place := imported_objects.collection_of_library(value)) is not None:
+            return digest(b"library", ".".join(place).encode())
         if isinstance(value, contextvars.ContextVar):
             return digest(b"context variable", self.encode(context_variables.content_of(value)))
         digests = declared(value)
@@ -385,8 +387,5 @@ class _Reader:
 
 
 def _read_alone(value: object) -> str:
-    """Return the digest of a part of a logger.
-
-    The logger may hold an instance of a class that the notebook has defined again since, as it was.
-    """
+    """Return the digest of a part of a logger: it may hold an instance of a class as it was."""
     return of_value(value).digest

@@ -11,14 +11,15 @@ import functools
 import logging
 import os
 import sys
-from collections.abc import Iterable, Iterator
+from collections import Counter, OrderedDict, defaultdict, deque
+from collections.abc import Iterable, Iterator, Mapping
 from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
 from typing import Any
 
 from lifecycle_magic.fingerprint.origin import is_installed, is_ours
 from lifecycle_magic.wire.reducers import reducer_of
 
-__all__ = ["Place", "of_library", "places_in_modules"]
+__all__ = ["Place", "collection_of_library", "of_library", "places_in_modules", "places_of_parts"]
 
 Place = tuple[str, str]
 """A module's name, and the name of an object there."""
@@ -28,6 +29,7 @@ _FOUND_BY_NAME = (
     *(enum.Enum, logging.Logger),
 )
 _CONSTANTS = (bool, int, float, complex, bytes, type(None), type(...), tuple, frozenset)
+_COLLECTIONS = (dict, list, set, bytearray, deque, defaultdict, OrderedDict, Counter, os._Environ)
 _OF_NO_LIBRARY = ("__main__", "builtins")
 _WITH_PATHS = ("sys", "os")
 
@@ -46,6 +48,65 @@ def of_library(name: str, value: object) -> Place | None:
     own = (*_WITH_PATHS, kind) if kind in sys.stdlib_module_names else _WITH_PATHS
     found = _in(_public_library(len(sys.modules)), name, value) or _by_identity(own, value)
     return None if found is None or _travels_by_name(value) else found
+
+
+def collection_of_library(value: object) -> Place | None:
+    """Return where the standard library has a collection that no name of the notebook leads to:
+    a default argument, say. None for other values.
+
+    >>> collection_of_library(sys.path)
+    ('sys', 'path')
+    """
+    place = _installed_place(value)
+    return place if place is not None and _top(place[0]) in sys.stdlib_module_names else None
+
+
+def places_of_parts(
+    parts: Mapping[int, object], functions: Iterable[FunctionType], except_for: str
+) -> Iterator[tuple[object, Place, bool]]:
+    """Yield what modules have of the objects ``parts``, which have their ids, where, and whether
+    its content is the notebook's.
+
+    These are defaults, closed-over values, and attributes: no name leads to them. All objects of
+    modules next to the notebook count, and public collections of the standard library and of the
+    libraries that ``functions`` name.
+    """
+    known: dict[str, bool] = {}
+    for module, names in _namespaces(list(sys.modules)):
+        top = _top(module)
+        if top not in known:
+            known[top] = is_installed(top) or top in _OF_NO_LIBRARY or is_ours(top)
+        if known[top] or module == except_for:
+            continue
+        for name, value in list(names.items()):
+            if id(value) not in parts or name[:2] == "__" or not _may_be_shared(value):
+                continue
+            if not is_ours(type(value).__module__) and not _travels_by_name(value):
+                yield value, (module, name), True
+    read = {name for function in functions for name in _read_modules(function)}
+    for value in parts.values():
+        if (place := _installed_place(value)) is not None:
+            is_library = _top(place[0]) in sys.stdlib_module_names
+            if is_library or _top(place[0]) in read:
+                yield value, place, not is_library
+
+
+def _installed_place(value: object) -> Place | None:
+    if type(value) not in _COLLECTIONS:
+        return None
+    place = _installed_collections(len(sys.modules)).get(id(value))
+    if place is None or vars(sys.modules.get(place[0], os)).get(place[1]) is not value:
+        return None
+    return place
+
+
+def _read_modules(function: FunctionType) -> Iterator[str]:
+    """Yield the top-level names of the modules that a function reads or imports."""
+    for name in function.__code__.co_names:
+        value = function.__globals__.get(name)
+        module = value.__name__ if isinstance(value, ModuleType) else name
+        if module in sys.modules:
+            yield _top(module)
 
 
 def places_in_modules(
@@ -69,6 +130,10 @@ def places_in_modules(
             place = _in(modules, name, value) or _by_identity(local, value)
             if place is not None and not _travels_by_name(value):
                 yield value, place
+
+
+def _top(module: str) -> str:
+    return module.partition(".")[0]
 
 
 def _module_of(value: Any) -> str:
@@ -114,6 +179,19 @@ def _namespaces(modules: Iterable[str]) -> Iterator[tuple[str, dict[str, Any]]]:
         module = sys.modules.get(name)
         if isinstance(module, ModuleType):
             yield name, vars(module)
+
+
+@functools.lru_cache(maxsize=1)
+def _installed_collections(_: int) -> dict[int, Place]:
+    """Return where installed modules have public collections, by the ids of these."""
+    library = _public_library(len(sys.modules))
+    modules = [one for one in list(sys.modules) if "._" not in one and is_installed(one)]
+    found: dict[int, Place] = {}
+    for module, names in _namespaces(dict.fromkeys((*library, *modules))):
+        for name, value in list(names.items()):
+            if type(value) in _COLLECTIONS and name[:1] != "_":
+                found.setdefault(id(value), (module, name))
+    return found
 
 
 @functools.lru_cache(maxsize=1)

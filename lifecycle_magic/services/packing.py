@@ -26,7 +26,7 @@ from lifecycle_magic.fingerprint.introspection import (
 from lifecycle_magic.fingerprint.origin import is_ours
 from lifecycle_magic.fingerprint.string_names import names_by_string
 from lifecycle_magic.handles.function import HANDLES
-from lifecycle_magic.services import class_ids, shell_names
+from lifecycle_magic.services import class_ids, shared_objects, shell_names
 from lifecycle_magic.services.class_namespace import function_in, namespace_of, own_names
 from lifecycle_magic.services.packed import Key, Packed, ordered, sources_of
 from lifecycle_magic.services.rerun_plan import UNNAMED, RerunPlan, pack_for_other_releases
@@ -48,8 +48,6 @@ MAIN = "__main__"
 _VERSIONS = "__lifecycle_versions__"
 _LOGGERS = "__lifecycle_loggers__"
 _FILTERS = "__lifecycle_warnings__"
-_PACKAGE_FOLDER = __file__.rpartition("services")[0]
-SOURCE_LIMIT_CHARACTERS = 1 << 20  # characters of a class's source files
 
 
 def pack(cls: type, *, python: str | None = "") -> Packed:
@@ -87,6 +85,7 @@ def _pack(
         other = pack_for_other_releases(namespace_of(cls), finder.releases.names, again)
         finder.releases.otherwise = other.data if other is not None else None
         packer.dump((MAIN, _VERSIONS, finder.releases))
+    packer.write_shared(finder.shared)
     packer.dump((MAIN, _LOGGERS, configured))
     sizes: dict[str, int] = {}
     for key in ordered(finder.values):
@@ -135,6 +134,7 @@ class _Packer(ByValue):
         self._asked = CodeQueries()
         self._classes: dict[type, None] = {}  # the user's, in the order in which they were found
         self.releases = ApplicationReleases()
+        self.shared: list[ModuleObject] = []
 
     def follow(self, finder: _Packer) -> None:
         """Use the names and values that ``finder`` has found."""
@@ -159,19 +159,20 @@ class _Packer(ByValue):
         pickler.memo = memo
 
     def share_with_modules(self) -> None:
-        """Let names of a module's objects mean those in the container, where they are the same."""
-        named = [
-            (key, value)
-            for key, value in self.values.items()
-            if not key[0].startswith(definition_load.MODULE) and not is_application(value)
-        ]
-        places = imported_objects.places_in_modules(
-            [(key[1], value) for key, value in named], self._cls.__module__
-        )
-        found = {id(value): place for value, place in places}
-        for key, value in named:
-            if id(value) in found:
-                self.values[key] = ModuleObject(*found[id(value)], value, with_content=True)
+        """Let a module's objects mean those in the container, whether names lead to them or, say,
+        default arguments.
+        """
+        pickler: Any = self
+        own = self._cls.__module__
+        self.values.update(shared_objects.named(self.values, own))
+        memo = pickler.memo.copy()
+        self.shared = shared_objects.parts(memo, self.values, self.functions, own)
+
+    def write_shared(self, shared: list[ModuleObject]) -> None:
+        """Write objects of modules to which no name leads, as names of the modules."""
+        for one in shared:
+            self.dump((definition_load.MODULE + one.module, one.name, one))
+            self._remember_as(one, one.value)
 
     def add_unnamed(self) -> None:
         """Add the statements that bind no name and depend on where they run."""
