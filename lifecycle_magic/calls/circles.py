@@ -88,8 +88,9 @@ def remove(caller: Input | None, wait: Wait) -> None:
 
 
 def _forget_caller(caller: Input) -> None:
-    reads = any(one is caller for one, _ in _far_readers.values())
-    if id(caller) not in _waits and id(caller) not in _relayed and not reads:
+    if id(caller) in _waits or id(caller) in _relayed:
+        return
+    if not _far_readers or all(one is not caller for one, _ in _far_readers.values()):
         _callers.pop(id(caller), None)
 
 

@@ -167,8 +167,15 @@ class InterruptTarget:
         return False
 
     def __enter__(self) -> None:
-        if not self.raises_here:
-            return
+        if self.raises_here:
+            self.shield()
+
+    def __exit__(self, *exc: object) -> None:
+        if self.raises_here:
+            self.unshield()
+
+    def shield(self) -> None:
+        """Hold interrupts back. On a thread where they raise: see `raises_here`."""
         if self._on_main:
             self._shielded += 1
             return
@@ -179,9 +186,8 @@ class InterruptTarget:
                 _raise_in_thread(self._thread, None)
             self._shielded += 1  # last: what was on its way may have raised before
 
-    def __exit__(self, *exc: object) -> None:
-        if not self.raises_here:
-            return
+    def unshield(self) -> None:
+        """Raise the interrupt that was held back. On the thread that has called `shield`."""
         if self._on_main:
             self._shielded -= 1
         else:

@@ -248,7 +248,7 @@ class SerialCall:
         """Send the call. Return False if the connection has ended; raises `WireError`."""
         ask, payload, buffers = self._ask, self._payload, self._buffers
         try:
-            if ask == connection.ask:
+            if ask is connection.ask or ask == connection.ask:
                 connection.channel.send(Kind.AGAIN, payload, buffers, number)
             else:
                 connection.channel.send(Kind.ASK, dumps(ask)[0], [payload, *buffers], number)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import threading
 from concurrent.futures import Future, InvalidStateError
 from typing import Any
@@ -21,6 +22,7 @@ from lifecycle_magic.wire.pickling import loads
 
 __all__ = ["Wait", "settle", "value_of"]
 
+_SMALL_BYTES = 1024
 _INSTALL = "return plain data, or install its package in the image of this class too"
 
 
@@ -46,7 +48,8 @@ def value_of(answer: Answer, where: str) -> Any:
     if answer.kind == Kind.CANCELLED:
         raise InputCancelled(f"{where} was cancelled")
     try:
-        if answer.far is not None:  # handles in the value stand for classes of another session
+        # Handles in the value stand for classes of another session.
+        if answer.far is not None and _may_have_handles(answer.data):
             return run_with(far_session, answer.far, _loads, answer)
         return _loads(answer)
     except Exception as error:
@@ -55,6 +58,11 @@ def value_of(answer: Answer, where: str) -> Any:
             f"{name_of(type(error))}: {message(error).rstrip('.')}. "
             f"Fix: {unpickling_errors.advice(error, _INSTALL)}"
         ) from None
+
+
+def _may_have_handles(data: Any) -> bool:
+    """Return whether a pickle may name anything, and so hold a handle. Quick for a small one."""
+    return type(data) is not bytes or len(data) > _SMALL_BYTES or pickle.STACK_GLOBAL in data
 
 
 def _loads(answer: Answer) -> Any:

@@ -18,20 +18,21 @@ class Waiting:
     ``asyncio.to_thread``: an interrupt ends all these waits, and interrupts the call besides.
     """
 
-    __slots__ = ("_before", "_cancel", "_target", "call")
+    __slots__ = ("_before", "_cancel", "_raises", "_target", "call")
 
     def __init__(self, target: InterruptTarget, cancel: Callable[[], object]) -> None:
         self._target = target
         self._cancel = cancel
         self._before: Callable[[], object] | None = None
+        self._raises = target.raises_here
         self.call = target.current
 
     def __enter__(self) -> None:
         target = self._target
-        if not target.raises_here:
+        if not self._raises:
             target.waits.append(self)
             return
-        target.__enter__()
+        target.shield()
         self._before = target.cancel_task
         target.cancel_task = self._cancel
         if target.is_held_back:  # an interrupt that came right before
@@ -39,12 +40,12 @@ class Waiting:
 
     def __exit__(self, *exc: object) -> None:
         target = self._target
-        if not target.raises_here:
+        if not self._raises:
             self._leave()
             return
         if target.cancel_task is self._cancel:  # otherwise an interrupt has taken it
             target.cancel_task = self._before
-        target.__exit__()
+        target.unshield()
 
     def end(self) -> None:
         """End the wait of another thread."""

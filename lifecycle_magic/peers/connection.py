@@ -29,6 +29,7 @@ from lifecycle_magic.wire.frame_header import PROTOCOL
 from lifecycle_magic.wire.frames import Channel
 from lifecycle_magic.wire.hello import NAMED, SERIAL, dial, introduce
 from lifecycle_magic.wire.nested import pack_input
+from lifecycle_magic.wire.pickling import is_simple
 from lifecycle_magic.wire.python_versions import python_minor
 from lifecycle_magic.wire.unpicklable import arguments_error
 
@@ -68,9 +69,12 @@ class PeerConnection(SessionConnection):
         self, target: CallTarget, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Answer | None:
         try:
-            payload, buffers = run_with(
-                to_another_session, True, pack_input, target.method, args, kwargs
-            )
+            if is_simple((0, target.method, args, kwargs)):  # so there is no handle among them
+                payload, buffers = pack_input(target.method, args, kwargs)
+            else:
+                payload, buffers = run_with(
+                    to_another_session, True, pack_input, target.method, args, kwargs
+                )
         except Exception as error:
             raise arguments_error(target.where, args, kwargs, error) from None
         answer = self._serial.call(target, payload, buffers)

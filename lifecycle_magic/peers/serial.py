@@ -19,10 +19,15 @@ __all__ = ["MAX_CONNECTIONS", "PeerSerialConnections"]
 class PeerSerialConnections(SerialConnections):
     """The connections to one session. SIGINT interrupts a call on the main thread."""
 
+    _last: tuple[CallTarget, Ask] | None = None
+
     def call(self, target: CallTarget, payload: bytes, buffers: list[Buffer]) -> Answer | None:
         """Make a call and return its answer: see `SerialConnections.ask`."""
-        ask = Ask(0, target.key, target.arguments, target.method, REMOTE, -1)
-        return self.ask(ask, payload, buffers)
+        last = self._last
+        if last is None or last[0] is not target:
+            ask = Ask(0, target.key, target.arguments, target.method, REMOTE, -1)
+            last = self._last = target, ask
+        return self.ask(last[1], payload, buffers)
 
     def _run(self, call: SerialCall) -> Answer | None:
         return run_forwarding(call.interrupt, SerialCall.run, call)

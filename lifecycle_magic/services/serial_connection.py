@@ -54,6 +54,7 @@ class SerialConnection(ConcurrentConnection):
         self._current: ForwardedInput | None = None
         self._is_left = False
         self._ask: Ask | None = None
+        self._pool: Pool | None = None  # that of `_ask`
         self._checked: ClassSpec | None = None  # the declaration that has the method of `_ask`
         self._is_changed = False  # CHANGED is to be sent
         self._thread = 0
@@ -81,7 +82,7 @@ class SerialConnection(ConcurrentConnection):
     def _on_frame(self, frame: Frame) -> None:
         data, buffers = frame.payload, frame.buffers
         if frame.kind == Kind.ASK:
-            self._ask, self._checked = read_ask(frame.payload), None
+            self._ask, self._pool, self._checked = read_ask(frame.payload), None, None
             if self._ask.form != REMOTE or not buffers:
                 raise WireError("a call that a serial connection does not carry")
             data, *buffers = buffers
@@ -125,7 +126,9 @@ class SerialConnection(ConcurrentConnection):
 
     def _call_now(self, ask: Ask, number: int, data: Any, buffers: Any) -> bool:
         """Run a call if a slot is free. Return False, with nothing done, if it must wait."""
-        pool = self._pools.get((ask.key, ask.arguments))
+        pool = self._pool
+        if pool is None or pool.stale:  # another thread may have found it, or found it again
+            pool = self._pool = self._pools.get((ask.key, ask.arguments))
         if (
             pool is None
             or pool.stale

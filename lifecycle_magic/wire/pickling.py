@@ -53,7 +53,7 @@ def dumps(obj: Any) -> tuple[bytes, list[Buffer]]:
         return False
 
     try:
-        if _is_simple(obj):
+        if is_simple(obj):
             return pickle.dumps(obj, 5, buffer_callback=keep), buffers
         parts: list[bytes] = []
         _Pickler(types.SimpleNamespace(write=parts.append), keep).dump(obj)
@@ -90,7 +90,7 @@ class _Pickler(pickle.Pickler):
 _SIMPLE = frozenset({int, float, complex, str, bool, bytes, type(None)})
 
 
-def _is_simple(obj: Any) -> bool:
+def is_simple(obj: Any) -> bool:
     """Return whether a value, or an input with its arguments, needs no reducer and no definition.
 
     Creating a pickler takes longer than pickling such a value.

@@ -38,7 +38,12 @@ def test_an_input_gets_its_number_without_being_read(
         assert (got, got_kwargs) == (args, kwargs)
 
 
-@pytest.mark.parametrize("data", [b"", b"no pickle", pickle.dumps((1, "m", (), {}), 5), bytes(40)])
+SHORT = b"\x80\x05\x95(J\xff\xff\xff\x7f"
+
+
+@pytest.mark.parametrize(
+    "data", [b"", b"no pickle", SHORT, pickle.dumps((1, "m", (), {}), 5), bytes(40)]
+)
 def test_other_data_is_refused(data: bytes) -> None:
     with pytest.raises(WireError, match="can't be read"):
         with_number(memoryview(data), 1)
