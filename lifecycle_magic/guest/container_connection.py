@@ -1,19 +1,19 @@
 """The connections over which code in a container calls other containers.
 
-The first one is opened when the first such call is made. A call that blocks the thread of the
-running call has a connection of its own while it runs; all others share one. A forked child opens
-connections of its own.
+The first one is opened when the first such call is made. A call that blocks its thread has a
+connection of its own while it runs; all others share one. A forked child opens connections of its
+own.
 """
 
 from __future__ import annotations
 
 import os
 import threading
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lifecycle_magic.exception import Error, InvalidError, WireError
 from lifecycle_magic.guest import forks
-from lifecycle_magic.guest.output import current_lane
+from lifecycle_magic.guest.output import current_lane, lane_here
 from lifecycle_magic.guest.serial_connections import SerialCall, SerialConnections
 from lifecycle_magic.guest.session_address import session
 from lifecycle_magic.guest.session_connection import (
@@ -28,6 +28,9 @@ from lifecycle_magic.wire.frames import Channel
 from lifecycle_magic.wire.hello import CALLS, SERIAL, dial, introduce
 from lifecycle_magic.wire.nested import BY_NAME, REMOTE, Ask, pack_input
 from lifecycle_magic.wire.unpicklable import arguments_error
+
+if TYPE_CHECKING:
+    from lifecycle_magic.guest.lane import Lane
 
 __all__ = ["ContainerConnection", "connection", "forget_session"]
 
@@ -80,17 +83,18 @@ class ContainerConnection(SessionConnection):
     def call(
         self, target: CallTarget, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Answer | None:
-        lane = current_lane.get()
-        if lane is None or lane.target.current is None or target.key.startswith(BY_NAME):
+        if target.key.startswith(BY_NAME):
             return None  # what another session serves is passed on over the shared connection
         try:
             payload, buffers = pack_input(target.method, args, kwargs)
         except Exception as error:
             raise arguments_error(target.where, args, kwargs, error) from None
         key, arguments, method, _ = target
-        outputs = send_outputs(lane)
-        ask = Ask(0, key, arguments, method, REMOTE, lane.slot, outputs=outputs)
-        with lane.target:  # while a connection is opened
+        outputs = send_outputs(lane_here())
+        lane = _calling_lane()
+        slot = lane.slot if lane is not None else -1
+        ask = Ask(0, key, arguments, method, REMOTE, slot, outputs=outputs)
+        with shielded(lane):  # while a connection is opened
             self._serial.prepare()
         answer = self._serial.ask(ask, payload, buffers)
         if answer is not None and answer.lost:
@@ -114,12 +118,22 @@ def _open_serial() -> Channel:
     return _introduce(SERIAL)[0]
 
 
+def _calling_lane() -> Lane | None:
+    """Return the lane whose running call this thread or task belongs to, None if there is none."""
+    lane = current_lane.get()
+    return None if lane is None or lane.target.current is None else lane
+
+
 class _SerialConnections(SerialConnections):
-    """The connections of calls that block the running call of a lane, on its thread."""
+    """The connections of blocking calls. An interrupt of the running call ends those it waits for.
+
+    A thread that belongs to no running call can't be interrupted, as in plain Python.
+    """
 
     def _run(self, call: SerialCall) -> Answer | None:
-        lane = current_lane.get()
-        assert lane is not None
+        lane = _calling_lane()
+        if lane is None:
+            return call.run()
         with Waiting(lane.target, call.interrupt):
             answer = call.run()
         if call.is_interrupted:

@@ -107,6 +107,13 @@ def declare(app: lm.App, folder: str, **options: Any) -> SimpleNamespace:
             await asyncio.gather(*calls)
 
         @lm.method()
+        def on_threads(self, count: int) -> list[int]:
+            from concurrent.futures import ThreadPoolExecutor
+
+            with ThreadPoolExecutor(count) as pool:
+                return list(pool.map(inner.times.remote, range(count)))
+
+        @lm.method()
         def forms(self) -> dict[str, Any]:
             started = inner.times.spawn(2)
             both = [inner.times.spawn(number) for number in (1, 2)]

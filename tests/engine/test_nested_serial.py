@@ -62,6 +62,23 @@ def test_an_interrupt_reaches_what_another_thread_of_the_call_waits_for(
     assert outer.call.remote("times", 2) == 10
 
 
+def test_a_thread_of_the_users_code_has_a_connection_of_its_own(
+    outer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[SerialConnection] = []
+    call_now = SerialConnection._call_now
+
+    def note(self: SerialConnection, *given: Any) -> bool:
+        done = call_now(self, *given)
+        seen.extend([self] * done)
+        return done
+
+    monkeypatch.setattr(SerialConnection, "_call_now", note)
+    for _ in range(2):
+        assert outer.on_threads.remote(1) == [0]
+    assert len(seen) == 2
+
+
 def running_inner() -> list[object]:
     inner = [one for one in session.current().containers() if one.plan.cls == "Inner"]
     return [slot.input for one in inner for slot in one.slots if slot.input is not None]
