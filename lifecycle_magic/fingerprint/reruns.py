@@ -28,7 +28,7 @@ from lifecycle_magic.fingerprint.placed_statements import (
 from lifecycle_magic.fingerprint.rerun_flow import Flow
 from lifecycle_magic.wire.rerun_names import RerunBlock
 
-__all__ = ["NONE", "Reruns", "find", "with_names"]
+__all__ = ["NONE", "Reruns", "find", "texts_of", "with_names"]
 
 
 class Reruns:
@@ -166,6 +166,14 @@ class _Last(threading.local):
 
 
 _last = _Last()
+
+
+def texts_of(space: dict[str, Any]) -> list[str]:
+    """Return the text of the cells that have run in a namespace, or of the script that it is of."""
+    history = _history(space)
+    if history is None:
+        return ["".join(linecache.getlines(_file(space)))]
+    return list(history)
 
 
 def _history(space: dict[str, Any]) -> list[str] | None:

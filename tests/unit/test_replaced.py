@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import math
+import pathlib
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -97,3 +98,39 @@ def test_a_file_that_is_being_edited_is_no_error(shop: ModuleType) -> None:
     assert replaced_names([], ["shop_of_test"]) == ()
     Path(str(shop.__file__)).unlink()
     assert replaced_names([], ["shop_of_test"]) == ()
+
+
+def test_a_name_that_the_notebook_adds_to_a_library_is_reported(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    file = tmp_path / "script_of_test.py"
+    file.write_text(
+        "math.limit_of_test = 3\n"
+        "setattr(pathlib.Path, 'list_of_test', len)\n"
+        "def go(path): return math.limit_of_test, path.list_of_test()\n"
+        "def fixed():\n    math.limit_of_test = 4\n    return math.limit_of_test\n"
+        "def no(): return math.pi\n"
+    )
+    monkeypatch.setattr(math, "limit_of_test", 3, raising=False)
+    monkeypatch.setattr(Path, "list_of_test", len, raising=False)
+    space = {"__name__": "__main__", "__file__": str(file), "math": math, "pathlib": pathlib}
+    exec(compile(file.read_text(), str(file), "exec"), space)
+    assert replaced_names([space["no"], space["fixed"]], []) == ()
+    [one, other] = replaced_names([space["go"]], [])
+    assert one.startswith("math.limit_of_test was set in the notebook")
+    assert "Path.list_of_test was set in the notebook" in other
+
+
+@pytest.mark.parametrize("made", ["functools.partial(own, 1)", "Own()", "Own().own", "Mock()"])
+def test_a_replacement_that_is_no_plain_function_is_reported(
+    monkeypatch: pytest.MonkeyPatch, made: str
+) -> None:
+    cells = (
+        "import functools\nfrom unittest.mock import Mock\ndef own(x): return x\n"
+        "class Own:\n    def own(self): return 1\n    __call__ = own\n"
+        f"made = {made}\ndef go(): return math.floor(2.5)\n"
+    )
+    space = of_notebook(cells, math=math)
+    monkeypatch.setattr(math, "floor", space["made"])
+    [found] = replaced_names([space["go"]], [])
+    assert found.startswith("math.floor was replaced in the notebook")
