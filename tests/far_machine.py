@@ -29,14 +29,18 @@ _TOOLS = ("dockerd", "ip", "iptables", "nsenter", "openssl", "ssh", "ssh-keygen"
 
 
 class FarMachine:
-    """The machine. ``host`` is its address; its ``folder`` is seen by this machine too."""
+    """The machine. ``host`` is its address; its ``folder`` is seen by this machine too.
+
+    What is sent to ``silent``, another address of it, is dropped.
+    """
 
     def __init__(self) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="lm-far-", dir="/var/tmp"))
+        self.folder.chmod(0o711)  # other users there read their authorized keys
         self.name = self.folder.name.replace("lm-far-", "lm")[:12]
         number = int.from_bytes(os.urandom(2), "big")
         net = f"10.{200 + number % 50}.{number >> 8}"
-        self.here, self.host = f"{net}.1", f"{net}.2"
+        self.here, self.host, self.silent = f"{net}.1", f"{net}.2", f"{net}.3"
         self.socket = f"{self.folder}/docker.sock"
         self.certificates = self.folder / "tls"
         self._processes: list[subprocess.Popen[bytes]] = []
@@ -70,10 +74,13 @@ class FarMachine:
         _run("ip", "link", "set", self.name, "up")
         for words in (
             ["addr", "add", f"{self.host}/24", "dev", "eth0"],
+            ["addr", "add", f"{self.silent}/24", "dev", "eth0"],
             ["link", "set", "eth0", "up"],
             ["link", "set", "lo", "up"],
         ):
             _run("ip", "-n", self.name, *words)
+        drop = ["iptables", "-A", "INPUT", "-d", self.silent, "-j", "DROP"]
+        _run("ip", "netns", "exec", self.name, *drop)
         self._make_certificates()
         self._make_keys()
         self.start_engine()
@@ -114,6 +121,23 @@ class FarMachine:
         self._processes.append(process)
         return process
 
+    @contextlib.contextmanager
+    def running(self, name: str, *words: str) -> Iterator[None]:
+        """A further program there, killed at the end."""
+        process = self._spawn(name, *words)
+        try:
+            yield
+        finally:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+            self._processes.remove(process)
+
+    def listens(self, host: str, port: int) -> bool:
+        """Return whether there is a listener at an address as that machine sees it."""
+        dial = ["bash", "-c", f"exec 3<>/dev/tcp/{host}/{port}"]
+        words = ["nsenter", f"--net=/run/netns/{self.name}", *dial]
+        return subprocess.run(words, check=False, stderr=subprocess.DEVNULL).returncode == 0
+
     def _answers(self) -> bool:
         if self.engine.poll() is not None:
             raise OSError((self.folder / "engine.log").read_text()[-2000:])
@@ -146,12 +170,17 @@ class FarMachine:
             _run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", f"{folder}/{name}")
         shutil.copy(folder / "user.pub", folder / "authorized")
         (folder / "sshd_config").write_text(
-            f"ListenAddress {self.host}\nHostKey {folder}/host\nPidFile none\nUsePAM no\n"
+            f"ListenAddress {self.host}\nListenAddress 127.0.0.1\n"
+            f"HostKey {folder}/host\nPidFile none\nUsePAM no\n"
             f"AuthorizedKeysFile {folder}/authorized\nStrictModes no\n"
             "PermitRootLogin prohibit-password\nPasswordAuthentication no\n"
+            "Match User daemon\nAllowStreamLocalForwarding no\n"
         )
         (folder / "known").write_text(f"{self.host} {(folder / 'host.pub').read_text()}")
         (folder / "ssh_config").write_text(
+            # That address is the machine's own there, and this one's here.
+            f"Host behind\nHostName 127.0.0.1\nHostKeyAlias {self.host}\n"
+            f"ProxyJump root@{self.host}\n"
             f"Host *\nIdentityFile {folder}/user\nIdentitiesOnly yes\n"
             f"UserKnownHostsFile {folder}/known\nGlobalKnownHostsFile /dev/null\n"
         )

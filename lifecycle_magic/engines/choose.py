@@ -36,14 +36,22 @@ def choose(name: str) -> tuple[Engine, str]:
         process.check()
         return process, _line(process)
     try:
-        engine = docker_engine(name)
-        return engine, f"engine: {engine.check()}"
+        return _checked(docker_engine(name))
     except EngineUnavailable:
         if name != "auto":
             raise
         process = ProcessEngine()
         process.check()
         return process, _line(process, "no Docker engine answers")
+
+
+def _checked(engine: DockerEngine) -> tuple[DockerEngine, str]:
+    """Return the engine with the line on it. Raises `EngineUnavailable`."""
+    try:
+        return engine, f"engine: {engine.check()}"
+    except BaseException:
+        engine.close()  # its relay and ssh would live as long as this process
+        raise
 
 
 def docker_engine(name: str) -> DockerEngine:

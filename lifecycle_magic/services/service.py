@@ -18,6 +18,7 @@ from typing import Any
 
 from lifecycle_magic.building import builder
 from lifecycle_magic.container.container import Container
+from lifecycle_magic.exception import EngineUnavailable
 from lifecycle_magic.lifecycle import failed_classes
 from lifecycle_magic.lifecycle.running_classes import RunningClass
 from lifecycle_magic.lifecycle.states import WARM_STATES
@@ -141,8 +142,9 @@ class Service:
             change = self._deploy(spec, fresh, rebuild)
         except Exception as error:
             engine = None
-            with contextlib.suppress(Exception):  # no engine available: not a failed build
-                engine = self.session.engine(spec.options.engine)
+            if not isinstance(error, EngineUnavailable):  # a silent machine is waited for once
+                with contextlib.suppress(Exception):  # no engine available: not a failed build
+                    engine = self.session.engine(spec.options.engine)
             # A build that the user stopped has not failed: the next call may build it.
             was_stopped = self._stops + self._images.interrupted_hooks != stops
             self._failed = FailedDeployment.of(spec, error, None if was_stopped else engine)

@@ -52,7 +52,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 _SWEEP_SECONDS = 10.0
-"""Seconds that the end of a session waits for its sweep, which asks engines that may not answer."""
+"""Seconds that the end of a session waits for its sweeps, which ask engines that may not answer."""
 
 
 class Session:
@@ -91,6 +91,7 @@ class Session:
         self.bus.subscribe(self.builds.take, [BuildStep])
         self._sweeper = threading.Thread(target=self._sweep, name="lifecycle-sweep", daemon=True)
         self._sweeper.start()
+        self._engine_sweepers: list[threading.Thread] = []
         _opened.append(weakref.ref(self))
         _log.debug("session %s opened in %s", self.id, self.folder)
 
@@ -111,12 +112,12 @@ class Session:
                 engine, self._unannounced[name] = choose(name)
                 self._engines[name] = engine
                 if engine.name not in ("docker", "process"):  # the sweep has not looked there
-                    threading.Thread(
-                        target=self._sweep_engine,
-                        args=(engine,),
-                        name="lifecycle-sweep",
-                        daemon=True,
-                    ).start()
+                    sweeper = threading.Thread(
+                        target=self._sweep_engine, args=(engine,), name="lifecycle-sweep"
+                    )
+                    sweeper.daemon = True
+                    sweeper.start()
+                    self._engine_sweepers.append(sweeper)
             line = self._unannounced.pop(name, "") if announce else ""
             if line:
                 self.notice(None, line)
@@ -225,7 +226,9 @@ class Session:
         self.served_calls.close_inside()
         self.objects.close()
         self.services.clear()
-        self._sweeper.join(_SWEEP_SECONDS)
+        deadline = time.monotonic() + _SWEEP_SECONDS
+        for sweeper in (self._sweeper, *self._engine_sweepers):
+            sweeper.join(max(0.0, deadline - time.monotonic()))
         self.event_loop.stop()
         for engine in self._engines.values():
             engine.close()

@@ -9,9 +9,12 @@ from pathlib import Path
 import docker
 import pytest
 from engine.bench import DockerBench, ProcessBench
+from engine.far_work import FarDiary
 from engine.web import Street
 from engine.web import street as make_street
 from engine.work import Site
+from far_machine import FarMachine
+from kernel.harness import wait_for
 
 import lifecycle_magic as lm
 from lifecycle_magic.engines.docker.engine import DockerEngine
@@ -79,3 +82,20 @@ def plain(tmp_path: Path) -> Iterator[ProcessBench]:
     """A bench of the process engine without one."""
     with closing(ProcessBench(ProcessEngine(sandbox=False), tmp_path)) as bench:
         yield bench
+
+
+@pytest.fixture
+def far(machine: FarMachine, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """What leads to the other machine is set, and nothing stays there."""
+    for name, value in machine.env.items():
+        monkeypatch.setenv(name, value)
+    yield
+    session.close("the test is over")
+    wait_for(lambda: machine.containers() == [], "the removal of containers there")
+
+
+@pytest.fixture
+def diary(machine: FarMachine, request: pytest.FixtureRequest) -> FarDiary:
+    """What hooks on the other machine note."""
+    plain = "".join(one for one in request.node.name if one.isalnum())
+    return FarDiary(machine, f"diary-{plain[-40:]}")

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import secrets
 import signal
 import subprocess
 import sys
@@ -22,105 +21,29 @@ from typing import Any
 
 import psutil
 import pytest
+from engine.far_work import FarDiary, address, declare, docker_app, end_engine, relays, restarted
 from far_machine import FarMachine, context_named
 from kernel.harness import CellFailed, OwnKernel, own_kernel, wait_for
 
 import lifecycle_magic as lm
 from lifecycle_magic.engines.choose import docker_engine
 from lifecycle_magic.exception import (
-    BuildError,
     ContainerDied,
     EngineError,
-    EngineUnavailable,
     InvalidError,
 )
 from lifecycle_magic.host.paths import state_root
 from lifecycle_magic.lifecycle.history import History
 from lifecycle_magic.session import session
 
-pytestmark = [pytest.mark.docker, pytest.mark.slow, pytest.mark.xdist_group("far")]
+pytestmark = [
+    pytest.mark.docker,
+    pytest.mark.slow,
+    pytest.mark.xdist_group("far"),
+    pytest.mark.usefixtures("far"),
+]
 
 WAYS = ("tcp", "ssh")
-
-
-@pytest.fixture(autouse=True)
-def far(machine: FarMachine, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """What leads to the machine is set, and nothing stays there."""
-    for name, value in machine.env.items():
-        monkeypatch.setenv(name, value)
-    yield
-    session.close("the test is over")
-    wait_for(lambda: machine.containers() == [], "the removal of containers there")
-
-
-def address(machine: FarMachine, way: str) -> str:
-    return str(getattr(machine, way))
-
-
-class FarDiary:
-    """What hooks write into a named volume, which lies below the engine's folder."""
-
-    def __init__(self, machine: FarMachine, name: str) -> None:
-        self.name = name
-        volume = f"lifecycle-magic-{name}"
-        self._file = machine.folder / "data" / "volumes" / volume / "_data" / "diary"
-
-    def events(self) -> list[str]:
-        try:
-            return self._file.read_text().split()
-        except FileNotFoundError:
-            return []
-
-    def wait(self, event: str, times: int = 1, timeout: float = 60.0) -> None:
-        wait_for(lambda: self.events().count(event) >= times, f"{event} x {times}", timeout, 0.002)
-
-
-@pytest.fixture
-def diary(machine: FarMachine, request: pytest.FixtureRequest) -> FarDiary:
-    plain = "".join(one for one in request.node.name if one.isalnum())
-    return FarDiary(machine, f"diary-{plain[-40:]}")
-
-
-def declare(app: lm.App, diary: FarDiary, **options: Any) -> Any:
-    """A class whose hooks and methods note what they do."""
-    volume = lm.Volume.from_name(diary.name, create_if_missing=True)
-
-    @app.cls(volumes={"/notes": volume}, **options)
-    class Noted:
-        @lm.enter()
-        def load(self) -> None:
-            self.calls = 0
-            self.note("entered")
-
-        def note(self, event: str) -> None:
-            with open("/notes/diary", "a") as file:
-                file.write(f"{event}\n")
-
-        @lm.method()
-        def count(self) -> int:
-            self.calls += 1
-            return self.calls
-
-        @lm.method()
-        def same(self, value: Any) -> Any:
-            return value
-
-        @lm.method()
-        def large(self, size: int) -> bytes:
-            return bytes(size)
-
-        @lm.method()
-        def hold(self) -> str:
-            self.note("holding")
-            while not os.path.exists("/notes/go"):
-                time.sleep(0.01)
-            return "let go"
-
-        @lm.exit()
-        def close(self) -> None:
-            self.note("exited")
-
-    return Noted
 
 
 # --- a whole life ---------------------------------------------------------------------------------
@@ -336,136 +259,6 @@ def test_whether_files_are_shared_is_tried(machine: FarMachine) -> None:
             assert engine.transport == way
 
 
-# --- what is refused ------------------------------------------------------------------------------
-
-
-def test_a_folder_of_this_machine_is_refused_with_the_fix(
-    machine: FarMachine, tmp_path: Path
-) -> None:
-    app = lm.App("folders", engine=machine.tcp)
-
-    @app.cls(volumes={"/data": lm.Volume.from_path(tmp_path)})
-    class Model:
-        @lm.method()
-        def run(self) -> int:
-            return 1
-
-    with pytest.raises(InvalidError, match=r"/data is the folder .*does not see.*add_local_dir"):
-        Model().run.remote()
-
-
-def refusal(url: str) -> str:
-    """The error of a first call there, which comes within ten seconds."""
-    began = time.monotonic()
-    app = lm.App("refused", engine=url)
-
-    @app.function(name=f"one-{secrets.token_hex(4)}")
-    def one() -> int:
-        return 1
-
-    with pytest.raises((EngineUnavailable, InvalidError)) as failed:
-        one.remote()
-    assert time.monotonic() - began < 11
-    return str(failed.value)
-
-
-def test_ssh_errors_are_in_its_own_words_with_a_fix(machine: FarMachine) -> None:
-    told = refusal("ssh://me@no-such-host.invalid")
-    assert told.count("Could not resolve hostname") == 1
-    assert "Fix: check the host's name" in told
-    # Nobody answers there: RFC 5737 keeps these addresses free.
-    for silent in ("ssh://me@192.0.2.1", f"ssh://me@{machine.host}:1"):
-        assert "Fix: " in refusal(silent)
-    known = machine.folder / "known"
-    right = known.read_text()
-    other = (machine.folder / "user.pub").read_text()
-    try:
-        for text in ("", f"{machine.host} {other}"):  # an unknown key, and another one
-            known.write_text(text)
-            told = refusal(machine.ssh)
-            assert "Host key verification failed" in told
-            assert "Fix: " in told
-            assert known.read_text() == text  # nothing was answered for the user
-    finally:
-        known.write_text(right)
-    authorized = machine.folder / "authorized"
-    keys = authorized.read_text()
-    try:
-        authorized.write_text("")
-        told = refusal(machine.ssh)
-        assert "Permission denied" in told
-        assert "Fix: add your public key" in told
-    finally:
-        authorized.write_text(keys)
-    told = refusal(f"ssh://root@{machine.host}/nowhere/docker.sock")
-    assert "no Docker engine answers at" in told
-    with docker_app(machine.ssh) as one:
-        assert one.remote() == 1
-
-
-@contextlib.contextmanager
-def docker_app(url: str) -> Iterator[Any]:
-    app = lm.App("answers", engine=url)
-
-    @app.function(name=f"one-{secrets.token_hex(4)}")
-    def one() -> int:
-        return 1
-
-    yield one
-    app.stop()
-
-
-def test_tls_errors_name_the_certificate_or_the_fix(
-    machine: FarMachine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.delenv("DOCKER_CERT_PATH")
-    monkeypatch.delenv("DOCKER_TLS_VERIFY")
-    assert "without TLS" in refusal(machine.tcp)
-    monkeypatch.setenv("DOCKER_HOST", machine.tcp)
-    with pytest.raises(EngineUnavailable, match=r"DOCKER_HOST can't be used.*without TLS"):
-        docker_engine("auto")
-    monkeypatch.delenv("DOCKER_HOST")
-    for name in ("ca", "cert", "key"):
-        (tmp_path / f"{name}.pem").write_bytes((machine.certificates / f"{name}.pem").read_bytes())
-    subprocess.run(
-        [
-            *("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"),
-            *("-nodes", "-keyout", "other-key", "-out", "ca.pem", "-subj", "/CN=another authority"),
-        ],
-        cwd=tmp_path,
-        check=True,
-        capture_output=True,
-    )
-    monkeypatch.setenv("DOCKER_CERT_PATH", str(tmp_path))
-    monkeypatch.setenv("DOCKER_TLS_VERIFY", "1")
-    assert "certificate verify failed" in refusal(f"tcp://{machine.host}:2376").lower()
-    monkeypatch.setenv("DOCKER_CERT_PATH", str(machine.certificates))
-    with docker_app(machine.tcp) as one:
-        assert one.remote() == 1
-
-
-def test_what_the_engine_there_lacks_is_named_and_the_next_class_works(
-    machine: FarMachine,
-) -> None:
-    app = lm.App("lacking", engine=machine.tcp)
-
-    def number() -> int:
-        return 1
-
-    registry = lm.Image.from_registry("127.0.0.1:9/none/such:1")  # nobody listens there
-    with pytest.raises(BuildError, match=r"127\.0\.0\.1:9/none/such:1.*connection refused"):
-        app.function(name="unknown", image=registry)(number).remote()
-    with pytest.raises(EngineError, match=r"(?i)gpu"):
-        app.function(name="gpu", gpu=1)(number).remote()
-    assert app.function(name="plain")(number).remote() == 1
-    app.stop()
-
-
-def test_a_name_that_is_no_engine_is_refused_at_the_declaration() -> None:
-    with pytest.raises(InvalidError, match=r"engine='gpubox' must be .*docker context ls"):
-        lm.App("wrong", engine="gpubox")
-
-
 # --- ends -----------------------------------------------------------------------------------------
 
 CELL = """
@@ -564,18 +357,6 @@ def test_an_interrupt_ends_the_call_and_the_container_stays(
     kernel.run("app.stop()")
 
 
-def relays(machine: FarMachine) -> list[psutil.Process]:
-    """The relays that lead to the machine: they are no children of their kernels."""
-    found = []
-    for process in psutil.process_iter():
-        with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied):
-            words = process.cmdline()
-            is_relay = any("engines.relay.relay import main" in word for word in words)
-            if is_relay and any(machine.host in word for word in words):
-                found.append(process)
-    return found
-
-
 @pytest.mark.parametrize("way", WAYS)
 def test_without_its_relay_a_call_fails_and_exit_runs(
     machine: FarMachine, kernel: OwnKernel, diary: FarDiary, way: str
@@ -644,6 +425,8 @@ def test_the_next_kernel_adopts_and_without_the_relay_a_kept_container_ends(
     with contextlib.closing(machine.client()) as client:
         client.api.wait(left.lstrip("/"), timeout=60)
     session.current().engine(address(machine, way))  # removes what such kernels have left
+    session.close("a session as short as can be")
+    assert machine.containers() == []
 
 
 def test_a_container_that_is_kept_there_is_listed_and_stopped(
@@ -714,23 +497,52 @@ def received_bytes(machine: FarMachine) -> int:
     return int(Path(f"/sys/class/net/{machine.name}/statistics/rx_bytes").read_text())
 
 
-def test_a_cut_for_ever_ends_with_exit_there_and_an_error_here(
-    machine: FarMachine, diary: FarDiary
+def test_losses_that_take_a_lease_end_with_exit_there_and_an_error_here(
+    machine: FarMachine, kernel: OwnKernel, diary: FarDiary
 ) -> None:
-    app = lm.App("lost", engine=machine.tcp)
-    noted = declare(app, diary)()
-    assert noted.count.remote() == 1
-    call = noted.hold.spawn()
+    """A crash with live-restore, a computer that sleeps, and a cut for ever, in the same 40 s."""
+    restarted(machine, signal.SIGTERM, "--live-restore")
+    crash_app, cut_app = (lm.App(name, engine=machine.tcp) for name in ("crashed", "cut"))
+    crash_diary, sleep_diary = (FarDiary(machine, f"{diary.name}-{n}") for n in ("crash", "sleep"))
+    of_crash, of_cut = declare(crash_app, crash_diary)(), declare(cut_app, diary)()
+    call = of_crash.hold.spawn()
+    crash_diary.wait("holding")
+    restarted(machine, signal.SIGKILL, "--live-restore")
+    with pytest.raises(ContainerDied):
+        call.get(timeout=60)
+    assert crash_diary.events() == ["entered", "holding"]  # it lives, and waits for its lease
+
+    call = of_cut.hold.spawn()
     diary.wait("holding")
+    awake = {one.pid for one in relays(machine)}
+    kernel.run(CELL.format(keep=None, url=machine.ssh, name=sleep_diary.name), timeout=120)
+    cell = kernel.begin("Noted().hold.remote()")
+    sleep_diary.wait("holding")
+    [relay] = [one for one in relays(machine) if one.pid not in awake]
+    asleep = [psutil.Process(kernel.pid), relay, *relay.children()]
+    for process in asleep:
+        process.suspend()
     began = time.monotonic()
-    with machine.cut():
-        with pytest.raises(ContainerDied, match=r"nothing was received for 40 s"):
-            call.get(timeout=60)
-        assert time.monotonic() - began < 46
-        diary.wait("exited", timeout=46 - (time.monotonic() - began))
-    assert noted.count.remote() == 1  # another container
-    app.stop()
-    diary.wait("exited", 2)
+    try:
+        with machine.cut():
+            with pytest.raises(ContainerDied, match=r"nothing was received for 40 s"):
+                call.get(timeout=60)
+            assert time.monotonic() - began < 46
+            for one in (diary, crash_diary, sleep_diary):
+                one.wait("exited", timeout=max(1.0, 46 - (time.monotonic() - began)))
+    finally:
+        for process in asleep:
+            process.resume()
+    with pytest.raises(CellFailed, match=r"nothing was received for 40 s"):
+        kernel.outcome(cell)
+    assert kernel.run("print(Noted().count.remote())", timeout=120).strip() == "1"
+    kernel.run("app.stop()")
+    for app, noted, its in ((cut_app, of_cut, diary), (crash_app, of_crash, crash_diary)):
+        assert noted.count.remote() == 1  # another container
+        app.stop()
+        its.wait("exited", 2)
+    wait_for(lambda: machine.containers() == [], "the removal of containers there")
+    restarted(machine, signal.SIGTERM)
 
 
 def test_an_engine_that_stops_politely_lets_exit_run(machine: FarMachine, diary: FarDiary) -> None:
@@ -755,44 +567,78 @@ def test_an_engine_that_stops_politely_lets_exit_run(machine: FarMachine, diary:
     diary.wait("exited", 2)
 
 
-@pytest.mark.parametrize("options", [(), ("--live-restore",)], ids=["plain", "live-restore"])
-def test_an_engine_that_crashes_loses_no_exit(
-    machine: FarMachine, diary: FarDiary, options: tuple[str, ...]
-) -> None:
-    if options:  # so that the engine that crashes has it
-        restarted(machine, signal.SIGTERM, *options)
+def test_an_engine_that_crashes_loses_no_exit(machine: FarMachine, diary: FarDiary) -> None:
     app = lm.App("crashed", engine=machine.tcp)
     noted = declare(app, diary)()
     assert noted.count.remote() == 1
     call = noted.hold.spawn()
     diary.wait("holding")
-    restarted(machine, signal.SIGKILL, *options)
+    restarted(machine, signal.SIGKILL)
     with pytest.raises(ContainerDied):
         call.get(timeout=60)
-    diary.wait("exited")  # when the engine is back, or by the lease
+    diary.wait("exited")  # when the engine is back
     assert noted.count.remote() == 1
     app.stop()
     diary.wait("exited", 2)
-    if options:
-        wait_for(lambda: machine.containers() == [], "the removal of containers there")
-        restarted(machine, signal.SIGTERM)
 
 
-def restarted(machine: FarMachine, number: signal.Signals, *options: str) -> None:
-    """End the engine there by a signal, and start it again."""
-    [daemon] = [
-        one
-        for one in psutil.process_iter()
-        if one.name() == "dockerd" and f"--data-root={machine.folder}/data" in one.cmdline()
-    ]
-    daemon.send_signal(number)
-    machine.engine.wait()
-    if number == signal.SIGKILL:
-        # Its containerd ends with it, and where nobody reaps that, the next engine takes it for one
-        # that runs.
-        for name in ("pid", "exec/containerd/containerd.pid"):
-            (machine.folder / name).unlink(missing_ok=True)
-    machine.start_engine(*options)
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_a_map_whose_engine_restarts_fails_with_the_reason_and_the_next_one_works(
+    machine: FarMachine, diary: FarDiary, number: signal.Signals
+) -> None:
+    app = lm.App(f"mapped-{number}", engine=machine.tcp)
+    noted = declare(app, diary, max_containers=2)()
+    results = noted.pause.map(range(400))
+    assert [next(results) for _ in range(3)] == [0, 1, 2]
+    restarted(machine, number)
+    with pytest.raises(ContainerDied, match="while the call was running"):
+        list(results)
+    assert list(noted.pause.map(range(20))) == list(range(20))
+    app.stop()
+    wait_for(lambda: not unpaired(diary), "an exit for each enter")
+
+
+def test_a_container_whose_engine_stops_before_its_start_is_removed_when_it_is_back(
+    machine: FarMachine,
+) -> None:
+    before = {one.pid for one in relays(machine)}
+    with docker_app(machine.tcp) as one:
+        assert one.remote() == 1
+    wait_for(lambda: machine.containers() == [], "the removal of the first container")
+    [relay] = [one for one in relays(machine) if one.pid not in before]
+    relay.suspend()  # it is asked to start what the kernel has created
+    with docker_app(machine.tcp) as one:
+        call = one.spawn()
+        wait_for(machine.containers, "a container that was created")
+        end_engine(machine, signal.SIGTERM)
+        relay.resume()
+        try:
+            with pytest.raises(EngineError, match="Connection refused"):
+                call.get(timeout=60)
+        finally:
+            machine.start_engine()
+    wait_for(lambda: machine.containers() == [], "the removal of that container")
+
+
+def unpaired(diary: FarDiary) -> int:
+    return diary.events().count("entered") - diary.events().count("exited")
+
+
+def test_kernels_on_one_engine_there_leave_each_other_alone(
+    machine: FarMachine, kernel: OwnKernel, diary: FarDiary, tmp_path: Path
+) -> None:
+    others = FarDiary(machine, f"{diary.name}-other")
+    kernel.run(CELL.format(keep=None, url=machine.tcp, name=diary.name), timeout=120)
+    with own_kernel(tmp_path / "other", dict(machine.env)) as other:
+        other.run(CELL.format(keep=None, url=machine.ssh, name=others.name), timeout=120)
+        other.kill()
+    others.wait("exited")
+    engine = session.current().engine(machine.ssh)  # its first use sweeps
+    engine.prune(keep=frozenset())
+    session.close("the sweep is over then")
+    assert diary.events() == ["entered"]
+    assert kernel.run("print(Noted().count.remote())").strip() == "2"
+    kernel.run("app.stop()")
 
 
 def test_a_kernel_that_forks_does_not_keep_its_containers_alive(

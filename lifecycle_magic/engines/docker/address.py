@@ -38,6 +38,9 @@ class Location(Protocol):
     @property
     def tls(self) -> TlsFiles | None: ...
 
+    def explained(self, why: str) -> str:
+        """Return why a request failed, with what else is known of the way to the engine."""
+
 
 @dataclass(frozen=True)
 class TlsFiles:
@@ -64,6 +67,9 @@ class OfEnvironment:
     def tls(self) -> TlsFiles | None:
         return of_environment().tls
 
+    def explained(self, why: str) -> str:
+        return why
+
 
 @dataclass(frozen=True)
 class Fixed:
@@ -75,6 +81,9 @@ class Fixed:
     @property
     def shown(self) -> str:
         return self.url
+
+    def explained(self, why: str) -> str:
+        return why
 
 
 def of_environment() -> Fixed:

@@ -168,7 +168,7 @@ def translated(doing: str, location: Location) -> Iterator[None]:
     ) as error:
         if explained := descriptors.explain(str(error)):
             raise EngineError(f"could not {doing}: {explained}") from None
-        raise unavailable(str(error), location) from None
+        raise unavailable(location.explained(str(error)), location) from None
     except OSError as error:
         if isinstance(error, Error) or not (explained := descriptors.explain(error)):
             raise

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 from lifecycle_magic.engines.docker import facts as docker_facts
 from lifecycle_magic.engines.docker import shared_files
-from lifecycle_magic.exception import EngineUnavailable
 
 if TYPE_CHECKING:
     from lifecycle_magic.engines.base import Launch
@@ -40,14 +39,7 @@ class EngineProfile:
 
     def refresh(self) -> Facts:
         """Ask for the facts again and return them. Raises `EngineUnavailable`."""
-        try:
-            self._facts = docker_facts.read(self._clients)
-        except EngineUnavailable as error:
-            # What is wrong at the other end of a tunnel is known to ssh alone.
-            words = self._location.words() if self._location is not None else ""
-            if not words or words in str(error):
-                raise
-            raise EngineUnavailable(f"{error}. ssh: {words}") from None
+        self._facts = docker_facts.read(self._clients)
         return self._facts
 
     @property

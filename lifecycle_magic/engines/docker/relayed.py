@@ -50,6 +50,7 @@ class RelayedContainers:
             raise
         if error:
             discard_container(self._clients, container)
+            relay.remove(container, 0)  # tried again where the engine restarts just now
             raise EngineError(explain(f"start the container {launch.name}", error))
         self._started[container] = relay, launch.stop_timeout
         return container

@@ -77,9 +77,15 @@ class FarLocation:
                 raise EngineUnavailable(text) from None
             return self._relay
 
-    def words(self) -> str:
-        """Return what ssh has said since the tunnel was opened."""
-        return tunnel.words(self._path) if self._path else ""
+    def explained(self, why: str) -> str:
+        """Return why a request failed, with what ssh has said since the tunnel was opened.
+
+        What is wrong at the other end of a tunnel is known to ssh alone.
+        """
+        said = tunnel.words(self._path) if self._path else ""
+        if "open failed" in said:  # the connection that this process lost was one to the tunnel
+            return _with_fix(said)
+        return f"{why}. ssh: {said}" if said else why
 
     def close(self) -> None:
         """End the use of the relay, which exits when its containers have ended."""
@@ -171,6 +177,14 @@ _FIXES = (
     ("No route to host", "check that the machine is on and reachable"),
     ("did not connect within", "check that the machine is on and reachable"),
     ("ssh can't be run", "install the OpenSSH client"),
+    (
+        "open failed",
+        "ssh connects, and no engine's socket opens there: check that the engine runs, that the "
+        "user may use it (sudo usermod -aG docker USER there, and log in again), that its socket "
+        f"is {REMOTE_SOCKET} or has its path in the address, as in "
+        "ssh://me@gpu-box/run/user/1000/docker.sock, and that sshd_config there has no "
+        "AllowStreamLocalForwarding no",
+    ),
 )
 
 

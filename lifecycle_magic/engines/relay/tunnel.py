@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import signal
 import subprocess
 import time
@@ -12,6 +13,8 @@ __all__ = ["Tunnel", "log_path", "ssh_command", "words"]
 
 OPEN_SECONDS = 9.0
 """Seconds until the tunnel is open. ssh itself gives up on a silent host after 8 s."""
+
+_CHANNEL = re.compile(r"^channel \d+: ")
 
 _PR_SET_PDEATHSIG = 1  # prctl(2)
 
@@ -110,13 +113,14 @@ def log_path(path: str) -> str:
 
 
 def words(path: str) -> str:
-    """Return what ssh has said so far, each line once."""
+    """Return what ssh has said so far, each line once: each failed connection has its number."""
     try:
         with open(log_path(path), "rb") as file:
             lines = file.read(1 << 14).decode(errors="replace").splitlines()
     except OSError:
         return ""
-    return "; ".join(dict.fromkeys(line.strip() for line in lines if line.strip()))[-2000:]
+    said = (_CHANNEL.sub("", line.strip()) for line in lines)
+    return "; ".join(dict.fromkeys(line for line in said if line))[-2000:]
 
 
 def _end_with_parent() -> None:
