@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from lifecycle_magic.wire.host_settings import HostSettings
 
 LABEL = "lifecycle-magic"  # every label of this package is LABEL + ".<name>"
+STEP = f"{LABEL}.step"
+"""The label of a container that runs a step of an image."""
 
 
 @dataclass(frozen=True)
@@ -110,6 +112,11 @@ class FoundContainer:
     node: str = ""
     note: str = ""
     ours: bool = False
+
+    @property
+    def builds(self) -> bool:
+        """Return whether it runs a step of an image."""
+        return STEP in self.labels
 
     @property
     def waits(self) -> bool:

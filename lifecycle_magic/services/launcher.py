@@ -307,9 +307,10 @@ def _is_in_notebook() -> bool:
 
 
 def _environment(spec: ClassSpec) -> dict[str, str]:
-    env = dict(spec.options.env)
+    env: dict[str, str] = {}
     for secret in spec.options.secrets:
         env.update(secret.values())
+    env.update(spec.options.env)  # last, as a secret of these variables would be
     check_environment(spec.name, env)
     return env
 

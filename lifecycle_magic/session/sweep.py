@@ -91,13 +91,18 @@ def _sweep_session(
 
 
 def _discard_ended(engine: Engine, names: set[str], history: History) -> None:
-    """Remove the containers called ``names``, and exited ones whose kernel died before it could."""
+    """Remove the containers called ``names``, and exited ones whose kernel died before it could.
+
+    One that ran a step of an image is removed even if it runs: what it makes, nobody gets.
+    """
     for one in engine.containers():
         owner = _owner(one)
-        orphan = one.ended and owner is not None and not owner.alive()
-        if orphan and (entry := _late_entry(engine, one)) is not None:
+        orphan = (one.ended or one.builds) and owner is not None and not owner.alive()
+        if orphan and not one.builds and (entry := _late_entry(engine, one)) is not None:
             history.add(entry)
-        if one.name in names or orphan:
+        if orphan and not one.ended:
+            engine.kill(one.id)
+        elif one.name in names or orphan:
             engine.discard(one.id)
 
 
@@ -113,8 +118,8 @@ def discard_left(engine: Engine, history: History) -> None:
     for one in engine.containers():
         owner = _owner(one)
         ours = owner is not None and (owner.of_this_boot or one.ours) and not owner.alive()
-        if ours and (not one.running or one.waits):
-            if one.ended and (entry := _late_entry(engine, one)) is not None:
+        if ours and (not one.running or one.waits or one.builds):
+            if one.ended and not one.builds and (entry := _late_entry(engine, one)) is not None:
                 history.add(entry)
             engine.kill(one.id)
 

@@ -110,10 +110,11 @@ def image(name: str, value: Any) -> Image:
 
 
 def env(name: str, value: Any) -> Mapping[str, str]:
-    """Return environment variables, sorted by name."""
+    """Return environment variables, sorted by name; a value of None is omitted."""
     if not isinstance(value, Mapping):
         raise InvalidError(f"{name} must be a mapping of names to strings, not a {_type(value)}")
-    for key, text in value.items():
+    given = {key: text for key, text in value.items() if text is not None}
+    for key, text in given.items():
         if not isinstance(key, str) or not _ENV_NAME.match(key):
             raise InvalidError(f"{name}: {key!r} is not a valid name of an environment variable")
         if not isinstance(text, str):  # the value itself may be a secret: never in a message
@@ -122,7 +123,7 @@ def env(name: str, value: Any) -> Mapping[str, str]:
             )
         if "\0" in text:
             raise InvalidError(f"{name}[{key!r}] must not contain a NUL character")
-    return dict(sorted(value.items()))
+    return dict(sorted(given.items()))
 
 
 def secrets(name: str, value: Any) -> tuple[Secret, ...]:

@@ -193,6 +193,34 @@ def test_containers_have_the_secrets_and_volumes_of_their_app_too(engine_name: s
         assert read.remote() == ("1", "2", True, True)
 
 
+def test_env_counts_before_secrets_and_the_last_secret_before_the_others(
+    site_on_each: Site,
+) -> None:
+    first = lm.Secret.from_dict({"A": "first", "B": "first", "C": "first"})
+    last = lm.Secret.from_dict({"B": "last", "C": "last"})
+    given: dict[str, str | None] = {"C": "env", "D": None}
+    command = "mkdir -p /opt/facts; echo $A $B $C $D > /opt/facts/step"
+    image = lm.Image.debian_slim().run_commands(command, env={"C": "env"}, secrets=[first, last])
+
+    @site_on_each.app.cls(image=image, env=given, secrets=[first, last])
+    class Model:
+        @lm.build()
+        def bake(self) -> None:
+            with open("/opt/facts/hook", "w") as file:
+                print(*self.seen(), file=file)
+
+        def seen(self) -> list[str | None]:
+            return [os.environ.get(name) for name in "ABCD"]
+
+        @lm.method()
+        def facts(self) -> tuple[list[str | None], str, str]:
+            with open("/opt/facts/hook") as hook, open("/opt/facts/step") as step:
+                return self.seen(), hook.read(), step.read()
+
+    seen = ["first", "last", "env", None]
+    assert Model().facts.remote() == (seen, "first last env None\n", "first last env\n")
+
+
 LIMIT = 5
 
 

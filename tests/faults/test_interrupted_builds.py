@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import secrets
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import answering
@@ -119,3 +122,81 @@ def test_a_command_that_builds_an_image_does_not_outlive_its_kernel(
         assert runs(mark)
         kernel.kill()
         wait_for(lambda: not runs(mark), "the end of the command")
+
+
+STEP = """
+import sys
+import lifecycle_magic as lm
+
+command = "touch {folder}/begun; while :; do sleep 0.05; done"
+image = lm.Image.debian_slim().run_commands(
+    command, secrets=[lm.Secret.from_dict({{"TOKEN": "12345678"}})],
+    volumes={{"{folder}": lm.Volume.from_path("{folder}")}},
+)
+app = lm.App(image=image, engine="docker")
+
+@app.function()
+def one():
+    return 1
+"""
+
+WAIT = """
+with app.run():
+    one.remote()
+"""
+
+END = """
+import os, threading, time
+
+app.run().__enter__()
+threading.Thread(target=one.remote, daemon=True).start()
+while not os.path.exists("{folder}/begun"):
+    time.sleep(0.02)
+sys.exit(3)
+"""
+
+
+def step_containers(folder: Path) -> dict[str, str]:
+    """The containers that run the step of a test, and their states."""
+    with answering.client() as client:
+        assert not isinstance(client, str)
+        found = client.api.containers(all=True, filters={"label": "lifecycle-magic.step"})
+        return {
+            one["Id"]: one["State"]
+            for one in found
+            if any(mount["Source"] == str(folder) for mount in one["Mounts"])
+        }
+
+
+@pytest.mark.usefixtures("need_docker")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_the_container_of_a_step_does_not_outlive_the_script_that_waits_for_it(
+    tmp_path: Path, number: signal.Signals
+) -> None:
+    folder = tmp_path / "volume"
+    folder.mkdir()
+    script = tmp_path / "script.py"
+    script.write_text(STEP.format(folder=folder) + WAIT)
+    running = subprocess.Popen([sys.executable, str(script)], stderr=subprocess.PIPE)
+    wait_for((folder / "begun").exists, "the beginning of the step")
+    running.send_signal(number)
+    running.communicate(timeout=60)
+    wait_for(lambda: "running" not in step_containers(folder).values(), "the end of the step")
+    if number != signal.SIGINT:  # no code of the script's process ran any more
+        script.write_text("import lifecycle_magic as lm; lm.App(engine='docker').run().__enter__()")
+        look = "from lifecycle_magic.session import session; s = session.current(); "
+        look += "s.engine('docker'); from lifecycle_magic.session.sweep import sweep; "
+        look += "from lifecycle_magic.host.paths import state_root; sweep(state_root(), s)"
+        subprocess.run([sys.executable, "-c", look], check=True, timeout=60)
+    wait_for(lambda: not step_containers(folder), "the removal of the step's container")
+
+
+@pytest.mark.usefixtures("need_docker")
+def test_a_script_that_ends_meanwhile_removes_the_container_of_a_step(tmp_path: Path) -> None:
+    folder = tmp_path / "volume"
+    folder.mkdir()
+    script = tmp_path / "script.py"
+    script.write_text(STEP.format(folder=folder) + END.format(folder=folder))
+    done = subprocess.run([sys.executable, str(script)], capture_output=True, timeout=60)
+    assert done.returncode == 3, done.stderr
+    wait_for(lambda: not step_containers(folder), "the removal of the step's container")

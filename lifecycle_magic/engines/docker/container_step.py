@@ -8,6 +8,9 @@ not end a command that its builder runs.
 
 from __future__ import annotations
 
+import atexit
+import contextlib
+import functools
 import hashlib
 import inspect
 import json
@@ -15,7 +18,7 @@ import secrets
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from lifecycle_magic.engines.base import VolumeMount
+from lifecycle_magic.engines.base import LABEL, STEP, VolumeMount
 from lifecycle_magic.engines.docker import host_settings, launch
 from lifecycle_magic.engines.docker.api import create_container, discard_container, image_id
 from lifecycle_magic.engines.docker.client import Clients
@@ -27,6 +30,7 @@ from lifecycle_magic.engines.docker.required_mounts import require_volumes
 from lifecycle_magic.engines.process import environments
 from lifecycle_magic.engines.step_reporter import StepReporter
 from lifecycle_magic.guest import secret_search
+from lifecycle_magic.host.owner import Owner
 from lifecycle_magic.images.package_steps import AptInstall, PipInstall
 from lifecycle_magic.images.step_access import StepAccess
 from lifecycle_magic.images.steps import RunCommand, Step
@@ -35,18 +39,25 @@ from lifecycle_magic.wire.host_settings import HOST
 if TYPE_CHECKING:
     from docker import APIClient
 
-__all__ = ["body", "can_run", "execute", "given_to", "key_of", "run"]
+__all__ = ["body", "can_run", "execute", "given_to", "key_of", "run", "step_container"]
 
 _FOUND = 78  # EX_CONFIG of sysexits(3)
 
 # Isolated: neither the working folder's files nor the image's variables change what it does.
+# The kernel keeps the other end of the standard input open as long as it lives.
 _PRELUDE = """
-import json, subprocess, sys, time
-given = json.loads(sys.stdin.buffer.readline())
+import json, subprocess, sys, threading, time
+given = json.loads(sys.stdin.buffer.readline() or "null")
+kernel = os.dup(0)
+def end_with_kernel():
+    while given is not None and os.read(kernel, 1):
+        pass
+    os._exit(1)
+threading.Thread(target=end_with_kernel, daemon=True).start()
 os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
 began = time.time()
 code = subprocess.call(sys.argv[1:], env={**os.environ, **given["env"], **given["secrets"]})
-found = None if code else find(given["secrets"], ["/"], began)
+found = None if code or not given["secrets"] else find(given["secrets"], ["/"], began)
 if found is not None:
     print(message(*found), flush=True)
     code = CODE
@@ -67,8 +78,6 @@ def run(
     if not anew and (known := image_id(clients, tag(key))) is not None:
         reporter.report_end("cached")
         return known
-    # By its name, for an interrupt may leave one whose id we never heard.
-    container = f"lm-build-{key[:12]}-{secrets.token_hex(4)}"
     words = json.loads(step.instruction("").removeprefix("RUN "))
     try:
         proxies, withheld = host_settings.of_build()
@@ -77,22 +86,39 @@ def run(
         given = given_to(step, proxies) if step.access else None
         if given is None and proxies:
             words = ["env", *(f"{name}={value}" for name, value in proxies.items()), *words]
-        with clients.use("run a step of the image") as api:
-            mounts = _mounts(api, step.access, facts)
-            config = body(below, words, facts, mounts, given=given is not None)
-            create_container(api, config, container)
-            printed = StepOutputTail(reporter.report_output)
-            code = execute(api, container, printed, given)
-        if code:
-            raise printed.failure(reporter, code)
-        made = commit(clients, container, key)
+        with step_container(clients, key) as container:
+            with clients.use("run a step of the image") as api:
+                mounts = _mounts(api, step.access, facts)
+                config = body(below, words, facts, mounts, given=given is not None)
+                create_container(api, config, container)
+                printed = StepOutputTail(reporter.report_output)
+                code = execute(api, container, printed, given)
+            if code:
+                raise printed.failure(reporter, code)
+            made = commit(clients, container, key)
     except BaseException:
         reporter.report_end("failed")
         raise
-    finally:
-        discard_container(clients, container)
     reporter.report_end("done")
     return made
+
+
+@contextlib.contextmanager
+def step_container(clients: Clients, key: str) -> Iterator[str]:
+    """Yield the name of a container for a step, and remove the container after the block.
+
+    It is removed by its name, because an interrupt may leave one whose id was never received, and
+    also if this process ends inside the block. If the process is killed, the container ends with
+    its standard input, and the next session's sweep removes it.
+    """
+    name = f"lm-build-{key[:12]}-{secrets.token_hex(4)}"
+    remove = functools.partial(discard_container, clients, name)
+    atexit.register(remove)
+    try:
+        yield name
+    finally:
+        remove()
+        atexit.unregister(remove)
 
 
 def can_run(step: Step) -> bool:
@@ -111,7 +137,8 @@ def key_of(kind: str, step: Step, below: str) -> str:
 def given_to(step: Step, env: Mapping[str, str]) -> dict[str, dict[str, str]]:
     """Return what a step's container gets through its standard input."""
     own = dict(step.env) if isinstance(step, AptInstall | PipInstall | RunCommand) else {}
-    return {"env": {**env, **own}, "secrets": step.access.values()}
+    secret = {name: value for name, value in step.access.values().items() if name not in own}
+    return {"env": {**env, **own}, "secrets": secret}
 
 
 def body(
@@ -140,7 +167,7 @@ def body(
         "Image": image,
         "Entrypoint": list(words),
         "Cmd": [],
-        "Labels": {ROLE: "container"},
+        "Labels": {ROLE: "container", f"{LABEL}.owner": Owner.me().label(), STEP: "step"},
         "Healthcheck": {"Test": ["NONE"]},
         "OpenStdin": given,
         "StdinOnce": given,

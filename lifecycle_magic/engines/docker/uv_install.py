@@ -9,9 +9,9 @@ the step is an ordinary one.
 
 from __future__ import annotations
 
+import contextlib
 import io
 import platform
-import secrets
 import sys
 import tarfile
 from collections.abc import Mapping
@@ -21,7 +21,6 @@ from typing import Any
 from lifecycle_magic.engines.docker import build_tools, container_step
 from lifecycle_magic.engines.docker.api import (
     create_container,
-    discard_container,
     image_id,
     inspect_image,
 )
@@ -64,29 +63,25 @@ def install(
         reporter.report_start()
         reporter.report_end("cached")
         return known
-    container = ""
     try:
-        with clients.use("install the packages") as api:
+        with clients.use("install the packages") as api, contextlib.ExitStack() as stack:
             image = inspect_image(api, below)
             uv = _uv_for(image) if shares_files else None
             if uv is None and (shares_files or step.tool != "pip" or not _is_root(image)):
                 return None
             reporter.report_start()
-            # By its name, for an interrupt may leave one whose id we never heard.
-            container = f"lm-build-{key[:12]}-{secrets.token_hex(4)}"
+            container = stack.enter_context(container_step.step_container(clients, key))
             with build_tools.folder(uv) as (tools, unusable):
                 for text in unusable:
                     reporter.report_output(f"{text}\n")
-                given = container_step.given_to(step, {}) if step.env or step.access else None
-                config = _config(
-                    step, below, tools if shares_files else None, facts, given=given is not None
-                )
+                config = _config(step, below, tools if shares_files else None, facts)
                 if facts.is_podman:  # else the cache would have no label
                     api.create_volume(CACHE, labels={ROLE: "volume"})
                 create_container(api, config, container)
                 if not shares_files:
                     api.put_archive(container, GUEST, _archive(tools))
                 printed = StepOutputTail(reporter.report_output)
+                given = container_step.given_to(step, {})
                 code = container_step.execute(api, container, printed, given)
             if code and step.tool == "pip":
                 reporter.report_end("failed")
@@ -94,7 +89,7 @@ def install(
             if code:
                 reporter.report_output("the host's uv could not do it here: the image's is to\n")
                 return None
-        made = commit(clients, container, key)
+            made = commit(clients, container, key)
         reporter.report_end("done")
         return made
     except BuildError:
@@ -102,9 +97,6 @@ def install(
     except EngineError as error:  # it may not even start: no python3, or musl
         reporter.report_output(f"the host's uv could not do it here: {error}\n")
         return None
-    finally:
-        if container:
-            discard_container(clients, container)
 
 
 def _uv_for(image: Mapping[str, Any]) -> Path | None:
@@ -136,9 +128,7 @@ def _archive(folder: Path) -> bytes:
         return file.getvalue()
 
 
-def _config(
-    step: PipInstall, image: str, tools: Path | None, facts: Facts, *, given: bool
-) -> dict[str, Any]:
+def _config(step: PipInstall, image: str, tools: Path | None, facts: Facts) -> dict[str, Any]:
     """Return the body of ``POST /containers/create`` for a step on top of ``image``.
 
     Without ``tools`` there is an empty volume in their place, which is no part of a commit and is
@@ -157,4 +147,4 @@ def _config(
     ]
     words = [step.tool, *step.options(), "--", *step.packages]
     command = ["python3", "-c", build_tools.script(), *words]
-    return container_step.body(image, command, facts, mounts, given=given)
+    return container_step.body(image, command, facts, mounts, given=True)

@@ -116,14 +116,14 @@ def _run_step(
                 print_line,
                 shown=step.title(),
                 tool=step.tool,
-                extra={**dict(step.env), **secrets},
+                extra={**secrets, **dict(step.env)},
             )
     elif isinstance(step, RunCommand):
         with _hidden(step, made, say) as (secrets, print_line):
             ready = prepare(step, made)
             environments.stream(
                 ready.command,
-                env={**ready.env, **dict(step.env), **secrets},
+                env={**ready.env, **secrets, **dict(step.env)},
                 cwd=ready.cwd,
                 on_line=print_line,
                 shown=step.title(),
