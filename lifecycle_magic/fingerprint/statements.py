@@ -24,6 +24,19 @@ _CHANGE_NOTHING = {
     *("list", "map", "max", "min", "print", "range", "repr", "reversed", "round", "set"),
     *("sorted", "str", "sum", "tuple", "type", "zip"),
 }
+_CHANGING_METHODS = {
+    *("add", "append", "appendleft", "clear", "discard", "extend", "insert", "pop", "popitem"),
+    *("register", "remove", "reverse", "setdefault", "sort", "update"),
+}
+_FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
+_OF_CLASSES = {
+    "__call__",
+    "__init__",
+    "__init_subclass__",
+    "__new__",
+    "__post_init__",
+    "__prepare__",
+}
 _POSTPONED = "from __future__ import annotations"
 
 
@@ -46,6 +59,11 @@ class Statement:
     it need when they are called, and ``may_read`` those of postponed annotations. ``changes`` are
     the names into whose objects it assigns, and ``calls`` those whose objects a call may change.
     ``is_certain`` is false for a definition that may not run, as in an ``if``.
+
+    ``runs`` are the names of functions and classes that it calls, decorates with or derives from,
+    and ``extends`` those whose attribute it decorates with: ``@show.register``. ``changes_later``
+    are the names into whose objects functions in it assign when they run, or which they bind:
+    ``makes_later``.
     """
 
     text: str
@@ -58,6 +76,10 @@ class Statement:
     reads_later: frozenset[str]
     may_read: frozenset[str]
     is_certain: bool
+    runs: frozenset[str] = frozenset()
+    extends: frozenset[str] = frozenset()
+    changes_later: frozenset[str] = frozenset()
+    makes_later: frozenset[str] = frozenset()
 
     @property
     def is_future(self) -> bool:
@@ -130,6 +152,10 @@ def _statement(text: str, node: ast.stmt, options: str | None, is_postponed: boo
         frozenset(names.read_later),
         frozenset(names.may_read),
         not isinstance(node, (*_MAY_NOT_RUN, ast.AugAssign)),
+        frozenset(_run_by(node)),
+        frozenset(_extended_by(node)),
+        frozenset(_changed_by_functions(node)) & names.read_later | names.made_later,
+        frozenset(names.made_later),
     )
 
 
@@ -141,6 +167,7 @@ class _Names:
     read: set[str] = field(default_factory=set)
     read_later: set[str] = field(default_factory=set)
     may_read: set[str] = field(default_factory=set)
+    made_later: set[str] = field(default_factory=set)
 
     def add(self, table: symtable.SymbolTable, *, later: bool) -> None:
         """Add the names of one scope and of the scopes inside."""
@@ -148,6 +175,8 @@ class _Names:
         for symbol in table.get_symbols():
             if is_top and (symbol.is_assigned() or symbol.is_imported()):
                 self.defined.add(symbol.get_name())
+            elif symbol.is_declared_global() and symbol.is_assigned():
+                self.made_later.add(symbol.get_name())
             if symbol.is_referenced() and (is_top or symbol.is_global()):
                 (self.read_later if later else self.read).add(symbol.get_name())
         for child in table.get_children():
@@ -199,6 +228,45 @@ def _called_on(statement: ast.stmt) -> Iterator[str]:
             if isinstance(inner, ast.Name):
                 yield inner.id
             yield from root(inner)
+
+
+def _run_by(statement: ast.stmt) -> Iterator[str]:
+    """Yield the names of what a statement calls, decorates with or derives from."""
+    parts: list[ast.AST] = [*getattr(statement, "decorator_list", ()), statement]
+    if isinstance(statement, ast.ClassDef):
+        parts += [*statement.bases, *(one.value for one in statement.keywords)]
+    for part in parts:
+        if isinstance(part, ast.Name):
+            yield part.id
+        for node in executed(part):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+                yield node.func.id
+
+
+def _extended_by(statement: ast.stmt) -> Iterator[str]:
+    """Yield the name at the left end of each decorator with a dot: ``@show.register(int)``."""
+    for one in getattr(statement, "decorator_list", ()):
+        yield from root(one.func if isinstance(one, ast.Call) else one)
+
+
+def _changed_by_functions(statement: ast.stmt) -> Iterator[str]:
+    """Yield the names into whose objects the functions of a statement assign when they run.
+
+    Of a class that are the functions which run when it is derived from or called.
+    """
+    functions: list[ast.AST] = [statement] if isinstance(statement, _FUNCTIONS) else []
+    if isinstance(statement, ast.ClassDef):
+        functions += [one for one in statement.body if getattr(one, "name", "") in _OF_CLASSES]
+    for node in (node for function in functions for node in ast.walk(function)):
+        if isinstance(node, (ast.Subscript, ast.Attribute)) and not isinstance(node.ctx, ast.Load):
+            yield from root(node)
+        elif isinstance(node, ast.Call) and _last(node.func) in _CHANGING_METHODS:
+            yield from root(node.func)
+
+
+def _last(node: ast.AST) -> str:
+    """Return ``c`` of ``a.b.c``; an empty string for anything else."""
+    return node.attr if isinstance(node, ast.Attribute) else ""
 
 
 def root(node: ast.AST) -> Iterator[str]:

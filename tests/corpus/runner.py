@@ -158,15 +158,15 @@ def _differences(program: Program, product: list[Any], plain: list[Any]) -> list
             if one["problem"]:
                 found.append(f"{where}, {side}: {one['problem']}")
             text, error = getattr(shown, side), getattr(shown, side + "_error")
-            if text is not None and not _same(text, one["text"], loose):
-                found.append(f"{where}, {side}: wanted\n{text}\ngot\n{_told(one)}")
-            elif (text is not None or error is not None) and not _raised(error, one["error"]):
-                found.append(f"{where}, {side}: wanted error {error}\ngot\n{_told(one)}")
+            if text is not None and not same(text, one["text"], loose):
+                found.append(f"{where}, {side}: wanted\n{text}\ngot\n{told(one)}")
+            elif (text is not None or error is not None) and not raised(error, one["error"]):
+                found.append(f"{where}, {side}: wanted error {error}\ngot\n{told(one)}")
         if on_purpose and here["cell"] in apart:
             continue
         for what in ("text", "error", "displays", "where"):
             mine, theirs = here[what], there[what]
-            if what == "text" and _same(str(theirs), str(mine), loose):
+            if what == "text" and same(str(theirs), str(mine), loose):
                 continue
             if what == "error" and here["cell"] in by_type:
                 mine, theirs = (str(one).partition(":")[0] for one in (mine, theirs))
@@ -221,7 +221,7 @@ def _expected(program: Program) -> list[tuple[str, Shown]]:
     return found
 
 
-def _same(wanted: str, got: str, loose: bool) -> bool:
+def same(wanted: str, got: str, loose: bool) -> bool:
     mine, theirs = _lines(wanted), _lines(got)
     return sorted(mine) == sorted(theirs) if loose else mine == theirs
 
@@ -238,7 +238,7 @@ _TIMES = ("CPU times:", "Wall time:")
 _HINT = re.compile(r"\w+ still uses .* as of its last run\. Fix: run the cell of ")
 
 
-def _raised(wanted: str | None, got: str | None) -> bool:
+def raised(wanted: str | None, got: str | None) -> bool:
     if wanted is None or got is None:
         return wanted is got
     if wanted.endswith("..."):
@@ -255,7 +255,7 @@ def _only_type(error: str | None) -> bool:
     return error is not None and error.endswith("...")
 
 
-def _told(one: dict[str, Any]) -> str:
+def told(one: dict[str, Any]) -> str:
     return one["text"] + (f"{one['error']}\n{one['trace']}" if one["error"] else "")
 
 

@@ -201,6 +201,83 @@ PROGRAMS = {
         ["import sys", "sys.path.append('/nowhere')", "import colorsys", GO + "colorsys.__name__"],
         "colorsys",
     ),
+    "functions that a decorator registers": (
+        [
+            "TABLE = {}",
+            "def handles(name):\n    def add(f):\n        TABLE[name] = f\n        return f\n"
+            "    return add",
+            "@handles('up')\ndef upper(x):\n    return x.upper()",
+            GO + "TABLE['up']('a')",
+        ],
+        "A",
+    ),
+    "implementations of a generic function": (
+        [
+            "import functools",
+            "@functools.singledispatch\ndef show(x):\n    return 'object'",
+            "@show.register\ndef _(x: int):\n    return 'int'",
+            "@show.register(list)\ndef _(x):\n    return 'list'",
+            GO + "(show(1), show([]), show('a'))",
+        ],
+        ("int", "list", "object"),
+    ),
+    "subclasses that a base registers": (
+        [
+            "class Plugin:\n    known = []\n    def __init_subclass__(cls):\n"
+            "        Plugin.known.append(cls.__name__)",
+            "class One(Plugin): ...",
+            "class Two(One): ...",
+            GO + "Plugin.known",
+        ],
+        ["One", "Two"],
+    ),
+    "subclasses that a base finds": (
+        [
+            "class Plugin: ...",
+            "class One(Plugin): ...",
+            GO + "[one.__name__ for one in Plugin.__subclasses__()]",
+        ],
+        ["One"],
+    ),
+    "what a function has set up": (
+        [
+            "def set_up():\n    global ready\n    ready = True\n    fill(3)",
+            "def fill(n):\n    rows.extend(range(n))",
+            "rows = []",
+            "set_up()",
+            GO + "(ready, rows)",
+        ],
+        (True, [0, 1, 2]),
+    ),
+    "a global that a method makes": (
+        [
+            "%%lifecycle_cls\nclass Model:\n    @lm.enter()\n    def load(self):\n"
+            "        global made\n        made = 5\n    @lm.method()\n"
+            "    def go(self):\n        return made",
+        ],
+        5,
+    ),
+    "names in strings": (
+        ["RATE = 3", "def helper():\n    return RATE", GO + "eval('helper() + RATE')"],
+        6,
+    ),
+    "attributes that the cell assigns below its class": (
+        [
+            "%%lifecycle_cls --cpu 1\nclass Model:\n    ROWS = {}\n    @lm.method()\n"
+            "    def go(self):\n        return Model.ROWS\nModel.ROWS = {1: 2}",
+        ],
+        {1: 2},
+    ),
+    "an abstract class and the one that completes it": (
+        [
+            "import abc",
+            "%%lifecycle_cls\nclass Base(abc.ABC):\n    @abc.abstractmethod\n"
+            "    def make(self): ...\n    @lm.method()\n    def go(self):\n"
+            "        return self.make()\nclass Model(Base):\n    def make(self):\n"
+            "        return 8",
+        ],
+        8,
+    ),
 }
 
 
@@ -209,6 +286,11 @@ def test_a_script_gives_what_its_notebook_gives(name: str) -> None:
     texts, expected = PROGRAMS[name]
     module = run(export(*texts, names=("Model",)))
     assert module.Model().go.local() == expected
+
+
+def test_filters_of_warnings_are_there_because_they_hold_for_all_code() -> None:
+    line = "warnings.filterwarnings('ignore', message='old')"
+    assert line in export("import warnings", line, GO + "1")
 
 
 def test_only_what_the_class_needs_is_there_and_comments_come_along() -> None:

@@ -14,8 +14,10 @@ __all__ = ["SET_UP", "needed"]
 _GIVEN = {*dir(builtins), "__name__", "__doc__", "__file__"} - {"exit", "quit"}
 _OF_IPYTHON = {"get_ipython", "In", "Out", "_", "__", "___", "exit", "quit"}
 _CODE = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
+_BY_STRING = {"__main__", "eval", "exec", "globals"}
 SET_UP = ("sys.path.", "os.environ.")
 """Beginnings of calls that set up what other statements depend on."""
+WARNING_FILTERS = ("warnings.filterwarnings(", "warnings.simplefilter(")
 
 
 def needed(statements: Sequence[Statement], names: Iterable[str]) -> list[Statement]:
@@ -24,8 +26,12 @@ def needed(statements: Sequence[Statement], names: Iterable[str]) -> list[Statem
     Raises `InvalidError` for a name that no cell defines, or that only IPython can define.
     """
     search = _Search(statements)
+    for index, one in enumerate(statements):
+        if one.text.startswith(WARNING_FILTERS):  # they hold for all code
+            search.add(index, len(statements))
     for name in names:
         search.need(name, len(statements), "")
+    search.add_found_at_run_time()
     return [statements[index] for index in sorted(search.found)]
 
 
@@ -36,6 +42,7 @@ class _Search:
         self.found: set[int] = set()
         self._statements = statements
         self._seen: set[tuple[int, int]] = set()
+        self._known_effects: dict[int, frozenset[str]] = {}
         self._star_imports = [
             index
             for index, one in enumerate(statements)
@@ -57,13 +64,15 @@ class _Search:
         if not chain:
             if name in _GIVEN or self._definitions(name, len(self._statements)):
                 return  # if it is defined later, what reads it had not run at that moment
-            if not self._star_imports:
+            makers = [i for i, one in enumerate(self._statements) if name in one.makes_later]
+            if not makers and not self._star_imports:
                 raise InvalidError(_undefined(name, reader))
-            chain = self._star_imports
+            chain = makers or self._star_imports
         for index in chain:
-            self._add(index, moment)
+            self.add(index, moment)
 
-    def _add(self, index: int, moment: int) -> None:
+    def add(self, index: int, moment: int) -> None:
+        """Take a statement, and find what it depends on."""
         if (index, moment) in self._seen:
             return
         self._seen.add((index, moment))
@@ -78,6 +87,32 @@ class _Search:
             if self._definitions(name, moment):
                 self.need(name, moment, reader)
 
+    def add_found_at_run_time(self) -> None:
+        """Add what the code finds without its name: subclasses, and names in strings."""
+        known = -1
+        while known < len(self.found):
+            known = len(self.found)
+            found = [self._statements[index] for index in self.found]
+            if any("__subclasses__" in one.text for one in found):
+                self._add_subclasses(
+                    {one.node.name for one in found if isinstance(one.node, ast.ClassDef)}
+                )
+            if any(_BY_STRING & (one.reads | one.reads_later) for one in found):
+                self._add_code()
+
+    def _add_subclasses(self, bases: set[str]) -> None:
+        for index, one in enumerate(self._statements):
+            if isinstance(one.node, ast.ClassDef) and bases & one.runs:
+                self.add(index, len(self._statements))
+
+    def _add_code(self) -> None:
+        """Add all functions, classes and constants."""
+        end = len(self._statements)
+        for one in self._statements:
+            if isinstance(one.node, _CODE) or _is_constant(one.node):
+                for name in one.defines:
+                    self.need(name, end, "")
+
     def _definitions(self, name: str, moment: int) -> list[int]:
         """Return the last definition before ``moment``, what it builds on, and later changes."""
         chain: list[int] = []
@@ -87,16 +122,46 @@ class _Search:
                 chain.append(index)
                 if statement.is_certain and name not in statement.reads:
                     return [one for one in chain if self._counts(one, name, statement)]
-            elif name in statement.changes | statement.calls:
+            elif name in statement.changes | statement.calls | self._effects(index):
                 chain.append(index)
-        is_defined = any(name in self._statements[index].defines for index in chain)
+        made = [self._statements[index] for index in chain]
+        is_defined = any(name in one.defines for one in made)
         return chain if is_defined else []
+
+    def _effects(self, index: int) -> frozenset[str]:
+        """Return the names whose objects change in what the statement runs, or that it extends."""
+        if index not in self._known_effects:
+            statement = self._statements[index]
+            seen: set[int] = set()
+            found = set(statement.extends)
+            names = [(name, index) for name in statement.runs]
+            while names:
+                name, moment = names.pop()
+                for run in self._last_code(name, moment):
+                    if run not in seen:
+                        seen.add(run)
+                        code = self._statements[run]
+                        found |= code.changes_later
+                        bases = code.runs if isinstance(code.node, ast.ClassDef) else frozenset()
+                        names += [(one, moment) for one in code.reads_later | bases]
+            self._known_effects[index] = frozenset(found - statement.defines)
+        return self._known_effects[index]
+
+    def _last_code(self, name: str, moment: int) -> list[int]:
+        """Return the function or class that had the name at a moment; nothing for a value."""
+        for index in range(moment - 1, -1, -1):
+            one = self._statements[index]
+            if name in one.defines:
+                return [index] if isinstance(one.node, _CODE) else []
+        return []
 
     def _counts(self, index: int, name: str, definition: Statement) -> bool:
         """Return whether a statement matters to the value that ``definition`` gave the name."""
         statement = self._statements[index]
         if name in statement.defines | statement.changes:
             return True
+        if name in self._effects(index):
+            return not definition.is_import and not _makes_app(definition.node)
         if definition.is_import:
             return statement.text.startswith(SET_UP)
         return not isinstance(definition.node, _CODE) and not _is_constant(definition.node)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import reprlib
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from lifecycle_magic.exception import InvalidError
@@ -78,7 +78,7 @@ def script(
         head = [*dict.fromkeys(future), *head]
     head += [one.text for one in imports if not one.is_future]
     declared = [f"{app} = {lm}.App({literal(_app_name(by_magic) or stem)})"] if by_magic else []
-    blocks = [_block(one, lm, app, running) for one in rest]
+    blocks = list(_blocks(rest, lm, app, running))
     text = _joined("\n".join(head), [*declared, *blocks])
     compile(text, f"<{stem}>", "exec", dont_inherit=True)
     return Exported(text, wanted)
@@ -132,9 +132,15 @@ def classes_of(statements: Iterable[Statement]) -> dict[str, Statement]:
         inherits = any(isinstance(base, ast.Name) and base.id in methods for base in node.bases)
         if inherits or any(_marks(item) for item in node.body):
             methods.add(node.name)
-            if one.options is not None or _is_decorated(one):
+            if _is_decorated(one) or (one.options is not None and not _is_abstract(node)):
                 found[node.name] = one
     return found
+
+
+def _is_abstract(node: ast.ClassDef) -> bool:
+    """Return whether a class has abstract methods of its own, so that a cell leaves it plain."""
+    decorators = (one for item in node.body for one in getattr(item, "decorator_list", ()))
+    return any(_last_name(one) in ("abstractmethod", "abstractproperty") for one in decorators)
 
 
 def _marks(node: ast.stmt) -> bool:
@@ -193,13 +199,30 @@ def _parted(statements: Sequence[Statement]) -> tuple[list[Statement], list[Stat
     return imports, [one for one in statements if not one.is_import]
 
 
-def _block(one: Statement, lm: str, app: str, running: Collection[str]) -> str:
-    if one.options is None or _name(one) not in running or _is_decorated(one):
-        return one.text
-    lines = one.text.splitlines()
-    first = next(index for index, line in enumerate(lines) if not line.startswith("#"))
-    added = decorator(one.options, lm, app).splitlines()
-    return "\n".join([*lines[:first], *added, *lines[first:]])
+def _blocks(
+    statements: Sequence[Statement], lm: str, app: str, running: Collection[str]
+) -> Iterator[str]:
+    """Yield the source of the statements, with the classes of cells declared by ``app.cls``.
+
+    A class is declared below the last statement that assigns to its attributes.
+    """
+    late: dict[int, list[str]] = {}
+    for position, one in enumerate(statements):
+        name, text = _name(one), one.text
+        if one.options is not None and name in running and not _is_decorated(one):
+            added = decorator(one.options, lm, app)
+            last = max(
+                (n for n, other in enumerate(statements) if name in other.changes), default=0
+            )
+            if last > position:
+                call = added.removeprefix("@")
+                late.setdefault(last, []).append(f"{name} = {call}({name})")
+            else:
+                lines = text.splitlines()
+                first = next(n for n, line in enumerate(lines) if not line.startswith("#"))
+                text = "\n".join([*lines[:first], added, *lines[first:]])
+        yield text
+        yield from late.pop(position, ())
 
 
 def _joined(head: str, blocks: Iterable[str]) -> str:
