@@ -6,6 +6,7 @@ listed while it runs, and later while a `FunctionCall` has its future.
 
 from __future__ import annotations
 
+import functools
 import weakref
 from concurrent.futures import Future
 from typing import Any
@@ -17,7 +18,7 @@ _started: dict[int, tuple[weakref.ref[Future[Any]], str]] = {}
 
 def note(number: int, future: Future[Any], where: str) -> None:
     """List a call by the number of its input. ``where`` is the method in words."""
-    reference = weakref.ref(future, lambda _: _started.pop(number, None))
+    reference = weakref.ref(future, functools.partial(_started.pop, number))
     _started[number] = reference, where
 
 

@@ -42,6 +42,7 @@ else:
 _MAIN = threading.main_thread().ident
 _ID = struct.Struct("<Q")
 _PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
+_FINALIZERS = frozenset({"__del__", "_forget", "on_last_view"})  # called where an object dies
 _IMPORTLIB = importlib.__file__  # `importlib.import_module` calls what is frozen
 
 
@@ -135,14 +136,13 @@ class InterruptTarget:
         """Return whether ``call`` ended a short time ago. Any thread may ask."""
         return call in self._answered.copy()
 
-    def imports(self) -> bool:
-        """Return whether this lane's thread, if it is not the main one, imports for this package.
-
-        Any thread may ask.
+    def is_in_package_step(self) -> bool:
+        """Return whether this lane's thread, if it is not the main one, runs code of this package
+        that no exception may interrupt: see `_is_in_package_step`. Any thread may ask.
         """
         if self._on_main:
             return False
-        return _imports_for_package(sys._current_frames().get(self._thread))
+        return _is_in_package_step(sys._current_frames().get(self._thread))
 
     def stop(self) -> bool:
         """Interrupt the running call, on the main thread. Return True if that must raise here."""
@@ -261,7 +261,7 @@ class InterruptHandler:
         self._on_signal(signum, frame)
 
     def _on_signal(self, signum: int, frame: Any) -> None:
-        if forks.on_main_thread() or self._imports(frame):
+        if forks.on_main_thread() or self._must_wait(frame):
             self.signal_again()
             return
         self._late = bool(self._held)
@@ -300,26 +300,26 @@ class InterruptHandler:
                 return
             raise KeyboardInterrupt
 
-    def _imports(self, frame: Any) -> bool:
-        """Return whether a call that runs has made this package import something.
-
-        A package whose import was interrupted can't be imported again: the container would answer
-        no further call that needs it. What the user's own code imports is interrupted as in plain
-        Python.
-        """
-        if any(target.imports() for target in self.targets if target.current is not None):
-            return True
-        return _imports_for_package(frame)
+    def _must_wait(self, frame: Any) -> bool:
+        """Return whether a call that runs is in a step of this package that must not be torn."""
+        running = [target for target in self.targets if target.current is not None]
+        return any(one.is_in_package_step() for one in running) or _is_in_package_step(frame)
 
 
-def _imports_for_package(frame: Any) -> bool:
-    """Return whether a stack has a frame of this package that imports."""
+def _is_in_package_step(frame: Any) -> bool:
+    """Return whether a stack has a frame of this package that imports, or that runs because an
+    object has died.
+
+    A package whose import was interrupted can't be imported again: the container would answer no
+    further call that needs it. What is raised where an object dies is lost, the interrupt as well.
+    What the user's own code does is interrupted as in plain Python.
+    """
     is_importing = False
     while frame is not None:
         name = frame.f_code.co_filename
         if name.startswith("<frozen importlib") or name == _IMPORTLIB:
             is_importing = True
-        elif is_importing and name.startswith(_PACKAGE):
+        elif name.startswith(_PACKAGE) and (is_importing or frame.f_code.co_name in _FINALIZERS):
             return True
         else:
             is_importing = False

@@ -12,6 +12,7 @@ whose code names no call method stays as it is, and so do its methods.
 
 from __future__ import annotations
 
+import functools
 import os
 import threading
 import weakref
@@ -42,7 +43,7 @@ def note_address(instance: Any, address: InstanceAddress) -> None:
     """Note what an instance was made with. One that can't be referred to weakly has no address."""
     number = id(instance)
     try:
-        reference = weakref.ref(instance, lambda _: _made.pop(number, None))
+        reference = weakref.ref(instance, functools.partial(_made.pop, number))
     except TypeError:
         return
     _made[number] = reference, address

@@ -114,7 +114,8 @@ if sys.platform == "linux":
         def add(self, fd: int, callback: Callable[[], None]) -> None:
             with self._lock:
                 self._callbacks[fd] = callback
-                with contextlib.suppress(ValueError):  # closed
+                # Closed, or at a limit of the system: the end is noticed when an answer is sent.
+                with contextlib.suppress(ValueError, OSError):
                     self._epoll.register(fd, select.EPOLLRDHUP | select.EPOLLONESHOT)
 
         def remove(self, fd: int) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -36,3 +37,9 @@ def test_an_end_is_noticed_once_and_data_is_not(watch: CallerWatch) -> None:
         assert not others.is_set()
         watch.remove(kept.fileno())
         watch.remove(ours.fileno())
+
+
+def test_a_socket_that_can_not_be_watched_is_served(watch: CallerWatch, tmp_path: Path) -> None:
+    with open(tmp_path / "file", "x") as file:  # epoll(7) takes no regular file
+        watch.add(file.fileno(), lambda: None)
+        watch.remove(file.fileno())

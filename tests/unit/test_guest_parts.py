@@ -29,6 +29,8 @@ from lifecycle_magic.guest.interrupts import (
 )
 from lifecycle_magic.threads.futures import await_future
 from lifecycle_magic.wire import messages
+from lifecycle_magic.wire.leases import Lease
+from lifecycle_magic.wire.segment import Segment, create
 
 pytestmark = pytest.mark.every_python
 
@@ -175,6 +177,25 @@ def test_an_interrupt_waits_for_the_end_of_a_frame(pipe: tuple[int, InterruptTar
         interrupt()
         sent = True
     assert sent
+
+
+def test_an_interrupt_is_not_lost_where_memory_is_given_back(
+    pipe: tuple[int, InterruptTarget],
+) -> None:
+    write, target = pipe
+    again: list[bool] = []
+    target.interrupts.signal_again = lambda: again.append(True)
+    fd = create(4096, [])
+    lease = Lease(Segment(1, fd, 4096))
+    os.close(fd)
+    target.begin(7)
+    request_interrupt(write, 7)
+    view = lease.begin(lambda _: interrupt())
+    del view
+    assert again == [True]
+    assert lease.is_over
+    with pytest.raises(KeyboardInterrupt):
+        interrupt()
 
 
 def test_a_coroutine_is_cancelled_first_and_stopped_when_asked_again(
