@@ -55,7 +55,10 @@ def flatten(call: str, given: Iterable[str | Sequence[str]]) -> tuple[str, ...]:
     for item in given:
         texts: object = [item] if isinstance(item, str) else item
         if not isinstance(texts, list | tuple) or not all(isinstance(t, str) for t in texts):
-            raise InvalidError(f"{call} takes strings or lists of strings, not {item!r}")
+            raise InvalidError(
+                f"{call} takes strings or lists of strings, not {item!r}. "
+                "Fix: convert it with str()"
+            )
         flat.extend(texts)
     return tuple(flat)
 
@@ -63,7 +66,10 @@ def flatten(call: str, given: Iterable[str | Sequence[str]]) -> tuple[str, ...]:
 def pairs(call: str, variables: object) -> tuple[tuple[str, str], ...]:
     """Return a dict of environment variables as sorted pairs: its order has no meaning."""
     if not isinstance(variables, dict):
-        raise InvalidError(f"{call} takes a dict of strings, not {type(variables).__name__}")
+        raise InvalidError(
+            f"{call} takes a dict of strings, not {type(variables).__name__}. "
+            "Fix: write {'NAME': 'value'}"
+        )
     check_variables(call, variables.items())
     return tuple(sorted(variables.items()))
 
@@ -75,7 +81,9 @@ def host_path(call: str, path: object) -> Path:
     Raises `InvalidError` for a path that this user can't look at, or that no system can have.
     """
     if not isinstance(path, str | os.PathLike) or not str(path):
-        raise InvalidError(f"{call} takes a path of this machine, not {path!r}")
+        raise InvalidError(
+            f"{call} takes a path of this machine, not {path!r}. Fix: give a string or a Path"
+        )
     try:
         found = Path(path).expanduser().absolute()
         found.exists()

@@ -248,7 +248,10 @@ class Volume:
     def __enter__(self) -> Volume:
         """Make an ephemeral volume one that containers share, until the block ends."""
         if self.kind != "ephemeral":
-            raise InvalidError("only Volume.ephemeral() is a `with` block: other volumes stay")
+            raise InvalidError(
+                "`with` is only for Volume.ephemeral(), because other volumes stay. "
+                "Fix: write volume = Volume.from_name(...)"
+            )
         made = Volume.from_name(f"ephemeral-{secrets.token_hex(8)}")
         _kernel("ephemeral").create(made.name)
         _shared.append(made)
@@ -382,4 +385,6 @@ def _expanded(source: str) -> Path:
         return Path(source).expanduser()
     except RuntimeError:
         name = source.partition("/")[0]
-        raise InvalidError(f"--volume {source}: there is no user {name[1:]!r} here") from None
+        raise InvalidError(
+            f"--volume {source}: there is no user {name[1:]!r} here. Fix: write the whole path"
+        ) from None

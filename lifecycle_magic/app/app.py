@@ -253,7 +253,10 @@ class App:
 
         def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
             if not hasattr(function, "__name__"):
-                raise InvalidError(f"@app.local_entrypoint goes above a def, not on {function!r}")
+                raise InvalidError(
+                    f"@app.local_entrypoint goes above a def, not above {function!r}. "
+                    "Fix: put it right above the function to run"
+                )
             self.entrypoints[_name("local_entrypoint", name) or function.__name__] = function
             return function
 
@@ -281,7 +284,10 @@ class App:
         """
         given: object = other_app
         if not isinstance(given, App):
-            raise InvalidError(f"App.include takes another App, not {other_app!r}")
+            raise InvalidError(
+                f"App.include takes another App, not {other_app!r}. "
+                "Fix: write app.include(module.app)"
+            )
         self._declarations.include(other_app._declarations)
         for name, function in other_app.entrypoints.items():
             self.entrypoints.setdefault(name, function)
@@ -389,7 +395,7 @@ def _name(decorator: str, name: Any) -> str | None:
         return None
     if not isinstance(name, str) or not _NAME.fullmatch(name):
         raise InvalidError(
-            f"@app.{decorator}(name={name!r}): a name is letters, digits, '_', '-' and '.'. "
+            f"@app.{decorator}(name={name!r}): a name may have letters, digits, '_', '-' and '.'. "
             f'Fix: write name="my-name"'
         )
     return name

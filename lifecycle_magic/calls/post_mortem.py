@@ -46,7 +46,7 @@ def _run(input: _Debugging, container: Container) -> Any:
     if slot is None:
         raise InvalidError(
             f"{pool.name}: the container runs a call, or its code changes, so nothing can be "
-            "debugged there. Fix: wait for that call, and make the call again that failed"
+            "debugged there. Fix: wait for that call, and repeat the call that failed"
         )
     reader = ReplyReader(input, slot)
     try:

@@ -171,7 +171,10 @@ def web_server(
     if callable(port):
         raise InvalidError("@web_server needs the port. Fix: write @web_server(8000)")
     if type(port) is not int or not 0 < port < 65536:
-        raise InvalidError(f"@web_server({port!r}): the port is a whole number from 1 to 65535")
+        raise InvalidError(
+            f"@web_server({port!r}): the port must be a whole number from 1 to 65535. "
+            "Fix: write @web_server(8000)"
+        )
     if not is_positive(startup_timeout):
         raise InvalidError(
             f"@web_server: startup_timeout={startup_timeout!r} must be a number of seconds above 0"
@@ -193,7 +196,8 @@ def _web(
 ) -> Any:
     if label is not None and not (isinstance(label, str) and _LABEL.fullmatch(label)):
         raise InvalidError(
-            f"@{kind}: label={label!r} must be small letters, digits and inner hyphens, 63 at most"
+            f"@{kind}: label={label!r} must be at most 63 small letters, digits and "
+            'inner hyphens. Fix: write label="my-model"'
         )
     origins = (cors,) if isinstance(cors, str) else tuple(cors)
     for origin in origins:

@@ -209,7 +209,7 @@ def concurrent_marks(
     if max_inputs is None:
         max_inputs = target_inputs
     if max_inputs is None:
-        raise InvalidError(f"{where} needs max_inputs: write {where}(max_inputs=10)")
+        raise InvalidError(f"{where} needs max_inputs. Fix: write {where}(max_inputs=10)")
     check_count(where, "max_inputs", max_inputs)
     if target_inputs is not None:
         check_count(where, "target_inputs", target_inputs)
@@ -225,7 +225,9 @@ def batch_marks(where: str, max_batch_size: int | None, wait_ms: int | None) -> 
     """Return the options of ``@batched``, checked; ``where`` names them in an `InvalidError`."""
     if max_batch_size is None or wait_ms is None:
         missing = "max_batch_size" if max_batch_size is None else "wait_ms"
-        raise InvalidError(f"{where} needs {missing}: write {where}(max_batch_size=8, wait_ms=100)")
+        raise InvalidError(
+            f"{where} needs {missing}. Fix: write {where}(max_batch_size=8, wait_ms=100)"
+        )
     check_count(where, "max_batch_size", max_batch_size)
     check_count(where, "wait_ms", wait_ms, least=0)
     return BatchMarks(max_batch_size, wait_ms)

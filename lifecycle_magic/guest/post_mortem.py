@@ -66,7 +66,7 @@ def serve(lane: Lane, worker: Worker, frame: Frame) -> None:
         if kept is None or kept.id != id:
             raise InvalidError(
                 "the frames of this exception are not kept any more: another call ran in the "
-                "container, or its code changed. Fix: make the call again that failed"
+                "container, or its code changed. Fix: repeat the call that failed"
             )
         _debug(kept.error)
         lane.target.end()

@@ -263,7 +263,9 @@ class Image(Bases, ModalSteps, OldSteps, Recipe):
         """
         given: object = path
         if not isinstance(given, str | os.PathLike):
-            raise InvalidError(f"Image.workdir takes an absolute path, not {path!r}")
+            raise InvalidError(
+                f"Image.workdir takes an absolute path, not {path!r}. Fix: write .workdir('/app')"
+            )
         return self.with_steps(Workdir(os.fspath(path)))
 
     def add_local_file(

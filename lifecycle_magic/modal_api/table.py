@@ -140,7 +140,7 @@ def check_keywords(where: str, given: Mapping[str, Any], known: Iterable[str] = 
         if entry.verdict == "refused":
             raise InvalidError(f"{where} has no {name}= here: {entry.note}")
         if entry.verdict == "renamed":
-            raise InvalidError(f"{where} has no {name}= here: write {entry.note}")
+            raise InvalidError(f"{where} has no {name}= here. Fix: write {entry.note}")
         if entry.verdict == "ignored":
             notice(where, name, entry.note)
 

@@ -24,7 +24,8 @@ def update_autoscaler(pool: Pool, changes: dict[str, Any]) -> None:
     unknown = [name for name in changes if name not in NAMES]
     if unknown:
         raise InvalidError(
-            f"update_autoscaler has no option {', '.join(unknown)}: it takes {', '.join(NAMES)}"
+            f"update_autoscaler has no option {', '.join(unknown)}: it has "
+            f"{', '.join(NAMES)}. Fix: use one of these"
         )
     spec = pool.declared
     assert spec is not None

@@ -169,7 +169,7 @@ class ServedCalls:
             name = key.partition("?")[0].rpartition("/")[2]
             raise InvalidError(
                 f"{name}: the session has no class or function of this name any more. "
-                "Fix: run the cell or script again that declares it"
+                "Fix: run the cell or script that declares it again"
             )
         return service
 
@@ -181,7 +181,7 @@ class ServedCalls:
             self.notify_changed()
             raise NotFoundError(
                 f"{self.who} has no class or function {key} any more. "
-                "Fix: run the cell or script again that declares it"
+                "Fix: run the cell or script that declares it again"
             )
         return found.service()
 

@@ -13,6 +13,7 @@ from lifecycle_magic.volume import Volume
 
 __all__ = ["create", "delete", "names", "open_files", "rename"]
 
+_FIX = "Fix: check its name (lifecycle-magic volume list)"
 _ENDING_SECONDS = 3.0  # a container that has ended is removed a moment later
 
 
@@ -64,7 +65,7 @@ def delete(name: str, *, missing_ok: bool = False) -> None:
     if engine is None:
         if missing_ok:
             return
-        raise NotFoundError(f"Volume.delete: there is no volume {name!r}")
+        raise NotFoundError(f"Volume.delete: there is no volume {name!r}. {_FIX}")
     if not _when_free(lambda: engine.volumes.remove(name)):
         raise _in_use("delete", name)
 
@@ -76,7 +77,7 @@ def rename(old: str, new: str) -> None:
     """
     engine = _keeper(old)
     if engine is None:
-        raise NotFoundError(f"Volume.rename: there is no volume {old!r}")
+        raise NotFoundError(f"Volume.rename: there is no volume {old!r}. {_FIX}")
     if engine.volumes.exists(new):
         raise InvalidError(
             f"Volume.rename: there is a volume {new!r} already. Fix: delete it first"

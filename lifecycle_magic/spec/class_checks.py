@@ -43,14 +43,20 @@ def check_class(cls: Any) -> None:
     if isinstance(cls, FunctionType):
         raise InvalidError(f"{cls.__name__} is a function. Fix: use @app.function() for it")
     if not is_class(cls):
-        raise InvalidError(f"@app.cls goes right above a class, not on a {type(cls).__name__}")
+        raise InvalidError(
+            f"@app.cls goes above a class, not above a {type(cls).__name__}. "
+            "Fix: put @app.cls() right above the class"
+        )
     for owner in cls.__mro__[:-1]:
         if owner is cls or has_marks(owner):
             for name in OLD_FORMS:
                 if name in vars(owner):
                     raise InvalidError(old_form(f"{owner.__name__}.{name}", name))
     if issubclass(cls, enum.Enum):
-        raise InvalidError(f"{cls.__name__} is an Enum, which has no instances of its own to run")
+        raise InvalidError(
+            f"{cls.__name__} is an Enum, which has no instance to run. "
+            "Fix: put the hooks and methods in a class that is no Enum"
+        )
     abstract = sorted(getattr(cls, "__abstractmethods__", ()))
     if abstract:
         raise InvalidError(
@@ -145,6 +151,7 @@ def check_type(cls: str, name: str, value: Any, annotation: str) -> Any:
     wrong = not isinstance(value, wanted) or (isinstance(value, bool) and annotation != "bool")
     if wrong:
         raise InvalidError(
-            f"{cls}.{name} is {annotation}, but got {value!r} ({type(value).__name__})"
+            f"{cls}.{name} must be {annotation}, not {value!r} ({type(value).__name__}). "
+            f"Fix: pass {annotation}, or change the annotation"
         )
     return float(value) if annotation == "float" else value

@@ -93,7 +93,7 @@ def limit(check: Callable[[str, Any], Any]) -> Callable[[str, Any], Any]:
             raise refusal(name, value, "must be one number, or a (request, limit) pair")
         request, limit = (check(name, part) for part in value)
         if request > limit:
-            raise refusal(name, value, "asks for more than its own limit: write (request, limit)")
+            raise refusal(name, value, "asks for more than its limit. Fix: write (request, limit)")
         return limit
 
     return checked

@@ -76,7 +76,10 @@ def _one_secret(where: str, value: Any, start: Any) -> Any:
 
 def _volumes(where: str, value: Any, start: Any) -> Any:
     if not isinstance(value, Mapping):
-        raise InvalidError(f"{where}: network_file_systems= is a mapping of paths to volumes")
+        raise InvalidError(
+            f"{where}: network_file_systems= is a mapping of paths to volumes. "
+            "Fix: write volumes={'/data': Volume.from_name('data')}"
+        )
     return {**(start or {}), **value}
 
 

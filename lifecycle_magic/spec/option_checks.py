@@ -76,7 +76,7 @@ def placement(name: str, value: Any) -> tuple[str, ...]:
     if isinstance(value, str):
         value = [value]
     if not isinstance(value, (list, tuple)) or not all(isinstance(one, str) for one in value):
-        raise refusal(name, value, "must be a list of constraints: ['node.labels.zone==a']")
+        raise refusal(name, value, "must be a list of strings. Fix: write ['node.labels.zone==a']")
     for one in value:
         if not _CONSTRAINT.match(one):
             raise refusal(
@@ -104,25 +104,35 @@ def image(name: str, value: Any) -> Image:
     from lifecycle_magic.images.image import Image
 
     if not isinstance(value, Image):
-        hint = f"write Image.from_registry({value!r})" if isinstance(value, str) else "use Image"
-        raise refusal(name, value, f"must be an Image: {hint}")
+        hint = (
+            f"write Image.from_registry({value!r})"
+            if isinstance(value, str)
+            else "write Image.debian_slim()"
+        )
+        raise refusal(name, value, f"must be an Image. Fix: {hint}")
     return value
 
 
 def env(name: str, value: Any) -> Mapping[str, str]:
     """Return environment variables, sorted by name; a value of None is omitted."""
     if not isinstance(value, Mapping):
-        raise InvalidError(f"{name} must be a mapping of names to strings, not a {_type(value)}")
+        raise InvalidError(
+            f"{name} must be a mapping of names to strings, not a {_type(value)}. "
+            "Fix: write {'NAME': 'value'}"
+        )
     given = {key: text for key, text in value.items() if text is not None}
     for key, text in given.items():
         if not isinstance(key, str) or not _ENV_NAME.match(key):
-            raise InvalidError(f"{name}: {key!r} is not a valid name of an environment variable")
+            raise InvalidError(
+                f"{name}: {key!r} is not a valid name of an environment variable. "
+                "Fix: use letters, digits and underscores, and no digit first"
+            )
         if not isinstance(text, str):  # the value itself may be a secret: never in a message
             raise InvalidError(
-                f"{name}[{key!r}] must be a string, not a {_type(text)}: use str(...)"
+                f"{name}[{key!r}] must be a string, not a {_type(text)}. Fix: convert it with str()"
             )
         if "\0" in text:
-            raise InvalidError(f"{name}[{key!r}] must not contain a NUL character")
+            raise InvalidError(f"{name}[{key!r}] contains a NUL character. Fix: remove it")
     return dict(sorted(given.items()))
 
 
@@ -131,9 +141,11 @@ def secrets(name: str, value: Any) -> tuple[Secret, ...]:
     from lifecycle_magic.secret import Secret
 
     if isinstance(value, Secret):
-        raise InvalidError(f"{name} must be a list: write {name}=[secret]")
+        raise InvalidError(f"{name} must be a list. Fix: write {name}=[secret]")
     if not isinstance(value, (list, tuple)) or not all(isinstance(s, Secret) for s in value):
-        raise InvalidError(f"{name} must be a list of Secret objects: [Secret.from_dict(...)]")
+        raise InvalidError(
+            f"{name} must be a list of Secret objects. Fix: write {name}=[Secret.from_dict(...)]"
+        )
     return tuple(value)
 
 
@@ -144,18 +156,18 @@ def volumes(name: str, value: Any) -> Mapping[str, Volume]:
 
     if not isinstance(value, Mapping):
         raise InvalidError(
-            f"{name} must be a mapping of absolute paths to volumes, not a {_type(value)}: "
-            '{"/weights": Volume.from_name("weights")}'
+            f"{name} must be a mapping of absolute paths to volumes, not a {_type(value)}. "
+            'Fix: write {"/weights": Volume.from_name("weights")}'
         )
     found: dict[str, Volume] = {}
     for given, volume in value.items():
         path = check_mount_path(given)
         if path in found:
-            raise InvalidError(f"{name}: two volumes at {path}; give one of them another path")
+            raise InvalidError(f"{name}: two volumes at {path}. Fix: give one of them another path")
         if not isinstance(volume, Volume):
             raise InvalidError(
-                f"{name}[{path!r}] must be a Volume, not a {_type(volume)}: "
-                "Volume.from_name(...), Volume.from_path(...) or Volume.ephemeral()"
+                f"{name}[{path!r}] must be a Volume, not a {_type(volume)}. "
+                "Fix: write Volume.from_name(...), Volume.from_path(...) or Volume.ephemeral()"
             )
         found[path] = volume
     return dict(sorted(found.items()))

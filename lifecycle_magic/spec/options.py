@@ -231,7 +231,7 @@ class Options:
         if options.max_containers is not None and options.max_containers < least:
             raise InvalidError(
                 f"{where}: max_containers={options.max_containers} is below "
-                f"min_containers={options.min_containers}; raise the one or lower the other"
+                f"min_containers={options.min_containers}. Fix: raise the one or lower the other"
             )
         try:
             options.gpu_requests()

@@ -115,7 +115,10 @@ def read_function(
     if is_class(fn):
         raise InvalidError(f"{fn.__name__} is a class. Fix: use @app.cls() for it")
     if not isinstance(fn, FunctionType):
-        raise InvalidError(f"@app.function goes right above a def, not on a {type(fn).__name__}")
+        raise InvalidError(
+            f"@app.function goes above a def, not above a {type(fn).__name__}. "
+            "Fix: put @app.function() right above the def, or @app.cls() above a class"
+        )
     if fn.__name__ == "<lambda>":
         raise InvalidError("@app.function got a lambda, which has no name. Fix: write a def")
     if "." in fn.__qualname__.rpartition("<locals>.")[2]:

@@ -95,7 +95,9 @@ def _records(root: Path, name: str) -> list[RunningClass]:
     named = [one for one in found if name in (one.cls, one.service)]
     if not named:
         names = ", ".join(dict.fromkeys(one.cls for one in found)) or "none"
-        raise InvalidError(f"no running class is named {name!r}: there are {names}")
+        raise InvalidError(
+            f"no running class is named {name!r}; there are {names}. Fix: run the cell of the class"
+        )
     return named
 
 
@@ -103,7 +105,10 @@ def _differences(running: RunningClass, found: Sequence[Cell], place: str) -> st
     texts = [class_source.in_text(cell.source, running.cls) for cell in found]
     text = next((text for text in reversed(texts) if text), "")
     if not text:
-        raise InvalidError(f"diff: no cell of {place} defines {running.cls}")
+        raise InvalidError(
+            f"diff: no cell of {place} defines {running.cls}. "
+            "Fix: save the notebook, or give the path of the notebook that has the cell"
+        )
     before, after = (
         [line.rstrip() for line in one.strip().splitlines()] for one in (running.source, text)
     )

@@ -92,7 +92,7 @@ def test_mistakes_are_errors_at_the_declaration() -> None:
         http_server(Work)  # type: ignore[arg-type]
     with pytest.raises(InvalidError, match="above a class"):
         http_server(8000)(3)  # type: ignore[type-var]
-    with pytest.raises(InvalidError, match="the port is a whole number"):
+    with pytest.raises(InvalidError, match="the port must be a whole number"):
         lm.App().server(port=0)(Work)
     with pytest.raises(InvalidError, match="h2_enabled"):
         http_server(8000, h2_enabled=True)

@@ -98,7 +98,7 @@ MISTAKES: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
     ),
     "secrets as dicts": ({"secrets": [{"A": "hunter2"}]}, ("Secret.from_dict",)),
     "env as a list": ({"env": ["A=hunter2"]}, ("env", "mapping")),
-    "env with a number": ({"env": {"A": 1}}, ("env['A']", "str(...)")),
+    "env with a number": ({"env": {"A": 1}}, ("env['A']", "str()")),
     "env with a bad name": ({"env": {"A-B": "hunter2"}}, ("env", "'A-B'")),
     "env with a NUL": ({"env": {"A": "hunter2\0"}}, ("env['A']", "NUL")),
     "volumes as a list": ({"volumes": ["/data"]}, ("volumes", "Volume.from_name")),

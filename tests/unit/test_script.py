@@ -78,7 +78,7 @@ def test_one_of_several_is_named(tmp_path: Path):
     ("text", "name", "told"),
     [
         ("x = 1", None, "put @app.local_entrypoint() above"),
-        ("x = 1", "main", "no entry point 'main': it has none"),
+        ("x = 1", "main", "no entry point 'main'; it has none"),
         (TWO, None, "Fix: name one of script.py::main, script.py::other"),
         (TWO, "nope", "it has main, other"),
     ],
@@ -318,8 +318,8 @@ def test_functions_and_methods_are_found_by_name(tmp_path: Path, name: str, para
     [
         (None, "several functions and no entry point. Fix: name one of script.py::double, "),
         ("Model", "the class Model has several methods. Fix: name one of script.py::Model.get"),
-        ("Model.nope", "no entry point 'Model.nope': it has double, renamed, items, Model.get"),
-        ("other.double", "no entry point 'other.double': it has Single.only"),
+        ("Model.nope", "no entry point 'Model.nope'; it has double, renamed, items, Model.get"),
+        ("other.double", "no entry point 'other.double'; it has Single.only"),
         ("items", "items yields its values"),
         ("Model.page", "Model.page answers HTTP, and is not called. Fix: lifecycle-magic serve"),
     ],

@@ -273,7 +273,7 @@ def test_class_and_function_in_each_other_s_place_are_distinguished() -> None:
         read_class(square)  # type: ignore[arg-type]
     with pytest.raises(InvalidError, match=r"Model is a class\. Fix: use @app\.cls"):
         read_function(Model)
-    with pytest.raises(InvalidError, match=r"@app\.cls goes right above a class"):
+    with pytest.raises(InvalidError, match=r"@app\.cls goes above a class"):
         read_class(3)  # type: ignore[arg-type]
 
 
@@ -352,10 +352,10 @@ def test_parameters_take_the_place_of_a_constructor() -> None:
         (Fields, ("x",), {}, "takes keyword arguments"),
         (Fields, (), {"name": "x", "nmae": 1}, "nmae"),
         (Fields, (), {"name": "x", "hidden": 1}, "hidden"),
-        (Fields, (), {"name": 3}, "Fields.name is str, but got 3 (int)"),
-        (Fields, (), {"name": "x", "rate": "fast"}, "Fields.rate is float"),
-        (Fields, (), {"name": "x", "rate": True}, "Fields.rate is float"),
-        (Fields, (), {"name": "x", "on": 1}, "Fields.on is bool"),
+        (Fields, (), {"name": 3}, "Fields.name must be str, not 3 (int)"),
+        (Fields, (), {"name": "x", "rate": "fast"}, "Fields.rate must be float"),
+        (Fields, (), {"name": "x", "rate": True}, "Fields.rate must be float"),
+        (Fields, (), {"name": "x", "on": 1}, "Fields.on must be bool"),
         (Model, (1,), {}, "Model takes ()"),
         (Sized, (), {"size": threading.Lock()}, "@enter"),
     ],

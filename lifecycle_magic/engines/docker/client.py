@@ -158,8 +158,8 @@ def translated(doing: str, location: Location) -> Iterator[None]:
         raise EngineError(explain(doing, message_of(error))) from None
     except (requests.exceptions.Timeout, urllib3.exceptions.TimeoutError):
         raise EngineError(
-            f"the engine at {location.shown} did not {doing} in time: it may be overloaded; "
-            "check it with docker ps"
+            f"the engine at {location.shown} did not {doing} in time; it may be overloaded. "
+            "Fix: check that docker ps answers, and try again"
         ) from None
     except (
         requests.exceptions.RequestException,

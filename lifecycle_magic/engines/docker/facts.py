@@ -102,7 +102,7 @@ def read(clients: Clients) -> Facts:
     if facts.os_type != "linux":
         raise EngineUnavailable(
             f"the engine at {clients.location.shown} runs {facts.os_type} containers, and "
-            "Linux ones are needed: switch Docker Desktop to Linux containers"
+            "Linux ones are needed. Fix: switch Docker Desktop to Linux containers"
         )
     return facts
 

@@ -78,8 +78,8 @@ def check_base(image: Image, minor: int | None, arch: str, engine_arch: str) -> 
         return
     if minor is None and arch and engine_arch and arch != engine_arch:
         raise BuildError(
-            f"{base} is for the platform linux/{arch}, and this engine runs linux/{engine_arch}: "
-            f"name an image that exists for linux/{engine_arch}, such as Image.debian_slim(), "
+            f"{base} is for the platform linux/{arch}, and this engine runs linux/{engine_arch}. "
+            f"Fix: name an image that exists for linux/{engine_arch}, such as Image.debian_slim(), "
             f"or remove this one (docker rmi) and pull it with --platform linux/{engine_arch}"
         )
     others = (step for step in image.steps if not isinstance(step, PipInstall))
@@ -87,11 +87,12 @@ def check_base(image: Image, minor: int | None, arch: str, engine_arch: str) -> 
         return
     if minor is None:
         raise BuildError(
-            f"{base} has no python3 that runs, and a class needs one: use Image.debian_slim(), add "
-            f"one with Image.from_registry(..., add_python={_KERNEL!r}), or name an image with it, "
-            f"such as python:{_KERNEL}-slim"
+            f"{base} has no python3 that runs, and a class needs one. "
+            "Fix: use Image.debian_slim(), add one with "
+            f"Image.from_registry(..., add_python={_KERNEL!r}), or name an image with it, such as "
+            f"python:{_KERNEL}-slim"
         )
     raise BuildError(
-        f"{base} has Python 3.{minor}, and a class needs Python {PYTHONS[0]} to {PYTHONS[-1]}: use "
-        "Image.debian_slim(), or an image with one of these"
+        f"{base} has Python 3.{minor}, and a class needs Python {PYTHONS[0]} to {PYTHONS[-1]}. "
+        "Fix: use Image.debian_slim(), or an image with one of these"
     )

@@ -127,7 +127,7 @@ class DockerImages:
             if source.key() != source_key:
                 raise BuildError(
                     f"build {source.path.name}: files of {source.context} changed while they were "
-                    "read, so nothing was built: run it again when they are written"
+                    "read, so nothing was built. Fix: run the cell again when they are complete"
                 )
             stream = api.build(
                 fileobj=context,

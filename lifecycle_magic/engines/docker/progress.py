@@ -108,7 +108,7 @@ class BuildProgress:
         self._end()
         if self._image is None:
             raise BuildError(
-                "the engine ended the build without an image: look at the engine's log"
+                "the engine ended the build without an image. Fix: look at the engine's log"
             )
         return self._image
 
@@ -197,7 +197,9 @@ def follow_build(stream: Iterable[Mapping[str, Any]], title: str, on_step: OnSte
             reporter.report_output(text)
     reporter.report_end("done")
     if not image:
-        raise BuildError(f"{title}: the engine ended without an image: look at the engine's log")
+        raise BuildError(
+            f"{title}: the engine ended the build without an image. Fix: look at the engine's log"
+        )
     return image
 
 

@@ -37,7 +37,7 @@ def require_volumes(api: APIClient, mounts: Sequence[VolumeMount], facts: Facts)
         except docker.errors.NotFound:
             raise EngineError(
                 f"the volume {mount.volume.name!r} for {mount.path} does not exist, and "
-                "create_if_missing is False: check its name, or have it created"
+                "create_if_missing is False. Fix: check its name, or omit create_if_missing=False"
             ) from None
 
 

@@ -103,8 +103,8 @@ class ProcessEngine:
         """Return one line that describes the engine; raises `EngineUnavailable` with the fix."""
         if sys.platform != "linux":
             raise EngineUnavailable(
-                f"the process engine needs Linux, and this is {sys.platform}: start Docker Engine "
-                "or Docker Desktop (on Windows, WSL 2 is Linux)"
+                f"the process engine needs Linux, and this is {sys.platform}. Fix: start Docker "
+                "Engine or Docker Desktop (on Windows, WSL 2 is Linux)"
             )
         try:
             uv = environments.find_uv()
@@ -235,8 +235,8 @@ class ProcessEngine:
         image = store.image(launch.image)
         if image is None:
             raise EngineError(
-                f"image {launch.image} is not here any more (pruned, or the Python it was made for "
-                "is gone): run the cell again to build it"
+                f"image {launch.image} no longer exists (pruned, or the Python it was made for "
+                "was removed). Fix: run the cell again to build it"
             )
         place = store.place("instances", launch.name)
         _log.debug("start %s of image %s", launch.name, launch.image)

@@ -81,7 +81,7 @@ def find_uv() -> str:
 
         return os.fspath(uv.find_uv_bin())
     except (ImportError, FileNotFoundError):
-        raise FileNotFoundError("uv is not installed: pip install uv") from None
+        raise FileNotFoundError("uv is not installed. Fix: pip install uv") from None
 
 
 def clean_environment(host: Mapping[str, str], *, home: str, venv: str) -> dict[str, str]:

@@ -86,7 +86,9 @@ class ProcessImages:
         store = self._store
         parent = store.image(below)
         if parent is None:
-            raise EngineError(f"the image {below} no longer exists: run the cell again to build it")
+            raise EngineError(
+                f"the image {below} no longer exists. Fix: run the cell again to build it"
+            )
         copy_tree(store.place("images", below) / "root", made.root)
         venv = store.place("venvs", parent.venv)
         if run_steps.change_environment(image):

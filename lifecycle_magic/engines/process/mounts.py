@@ -29,8 +29,8 @@ def make(store: Store, folder: Path, place: Path, mounts: Sequence[VolumeMount])
             (store.folder("volumes") / source.name).mkdir(mode=0o700, exist_ok=True)
         elif not source.is_dir():
             raise EngineError(
-                f"the volume {mount.volume} for {mount.path} does not exist: "
-                f"make the folder {source}, or omit create_if_missing=False"
+                f"the volume {mount.volume} for {mount.path} does not exist. "
+                f"Fix: make the folder {source}, or omit create_if_missing=False"
             )
         mode: Literal["ro", "rw"] = "ro" if mount.volume.is_read_only else "rw"
         found.append(Bind(str(source), mount.path, mode))

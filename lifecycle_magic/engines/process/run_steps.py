@@ -141,7 +141,9 @@ def _run_step(
         if files is not None:
             check_unchanged(step, copied, files)
     else:
-        raise BuildError(f"{step.title()}: the process engine can't do this; start Docker Engine")
+        raise BuildError(
+            f"{step.title()}: the process engine can't do this. Fix: start Docker Engine"
+        )
     return made
 
 

@@ -83,7 +83,7 @@ class Store:
         """
         if not _SAFE.match(name):
             raise EngineError(
-                f"{name!r} can't be a name below {self.root / kind}: use [A-Za-z0-9_.-]"
+                f"{name!r} can't be a name below {self.root / kind}. Fix: use [A-Za-z0-9_.-]"
             )
         return self.root / kind / name
 

@@ -152,8 +152,8 @@ def stop(given: argparse.Namespace) -> int:
         others = sorted({one.deployment for one in deployments(root)})
         there = f"there are {', '.join(others)}" if others else "there is none"
         raise NotFoundError(
-            f"no deployment is named {given.name!r}: {there}. To stop a class of a notebook, run "
-            f"%lifecycle stop {given.name} there"
+            f"no deployment is named {given.name!r}: {there}. Fix: name one of these, or for a "
+            f"class of a notebook run %lifecycle stop {given.name} there"
         )
     for one in found:
         os.kill(one.owner.pid, signal.SIGTERM)

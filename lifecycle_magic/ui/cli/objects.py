@@ -193,7 +193,7 @@ def _get(given: argparse.Namespace) -> None:
         for value in _readable(found[key] for key in (given.key,) if key in found):
             print(plain(str(value)))
             return
-    raise NotFoundError(f"the dict {given.name!r} has no key {given.key!r}")
+    raise NotFoundError(f"the dict {given.name!r} has no key {given.key!r}. Fix: check the key")
 
 
 def _items(given: argparse.Namespace) -> None:

@@ -63,8 +63,12 @@ def find(module: types.ModuleType, name: str | None, written: str | None = None)
         return make()
     if methods:
         raise InvalidError(_several(script, f"the class {wanted} has several methods", methods))
-    there = f"it has {', '.join(found)}" if found else "it has none"
-    raise InvalidError(f"{script} has no entry point {name!r}: {there}")
+    there = (
+        f"it has {', '.join(found)}. Fix: name one of these"
+        if found
+        else "it has none. Fix: put @app.local_entrypoint() above the function to run"
+    )
+    raise InvalidError(f"{script} has no entry point {name!r}; {there}")
 
 
 def _candidates(module: types.ModuleType, apps: list[App]) -> dict[str, Callable[[], Runnable]]:

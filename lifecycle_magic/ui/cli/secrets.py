@@ -91,7 +91,9 @@ def _of_json(path: Path) -> dict[str, str]:
     except (OSError, ValueError):
         found = None
     if not isinstance(found, dict) or not all(isinstance(one, str) for one in found.values()):
-        raise InvalidError(f"{path} is no JSON object of strings")
+        raise InvalidError(
+            f'{path} is not a JSON object of strings. Fix: write {{"NAME": "value"}} into the file'
+        )
     return found
 
 

@@ -92,7 +92,7 @@ def _build_log(name: str, lines: int | None) -> int:
 
     path = build_log.find(name)
     if path is None:
-        raise InvalidError(f"no image of a class {name!r} was built yet")
+        raise InvalidError(f"no image of a class {name!r} was built yet. Fix: run its cell")
     text = plain(build_log.read(path))
     print(text if lines is None else last_lines(text, lines), end="")
     return 0

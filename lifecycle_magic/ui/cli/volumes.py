@@ -191,7 +191,10 @@ def _put(given: argparse.Namespace) -> None:
 
 def _cp(given: argparse.Namespace) -> None:
     if len(given.paths) < 2:
-        raise InvalidError("volume cp takes what to copy, and where to")
+        raise InvalidError(
+            "volume cp needs a path to copy and a path to copy it to. "
+            "Fix: lifecycle-magic volume cp VOLUME FROM TO"
+        )
     *sources, target = given.paths
     _existing(given.volume).copy_files(sources, target, recursive=given.recursive)
 

@@ -49,7 +49,7 @@ def read(path: Path, command: str) -> list[Cell]:
             "".join(cell["source"]) for cell in notebook["cells"] if cell["cell_type"] == "code"
         ]
     except FileNotFoundError:
-        raise InvalidError(f"{command}: there is no file {path}") from None
+        raise InvalidError(f"{command}: there is no file {path}. Fix: check the path") from None
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InvalidError(
             f"{command}: {path} is no notebook that can be read ({type(error).__name__}: {error}). "

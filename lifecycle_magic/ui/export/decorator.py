@@ -93,7 +93,9 @@ def _mount(text: str, lm: str) -> tuple[str, str]:
     """Return the path in the container and the source of the volume, for ``SOURCE:PATH``."""
     source, colon, path = text.rpartition(":")
     if not colon or not source:
-        raise InvalidError(f"export: --volume {text}: invalid volume")
+        raise InvalidError(
+            f"export: --volume {text}: invalid volume. Fix: write NAME:/path or ./folder:/path"
+        )
     if source.startswith((".", "~")) or "/" in source:
         return path, f"{lm}.Volume.from_path({literal(source)})"
     return path, f"{lm}.Volume.from_name({literal(source)})"

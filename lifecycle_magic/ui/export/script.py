@@ -59,7 +59,10 @@ def script(
     running = classes_of(statements)
     wanted = list(names) or list(running)
     if not wanted:
-        raise InvalidError("export: no cell declares a class that runs in containers")
+        raise InvalidError(
+            "export: no cell declares a class that runs in containers. "
+            "Fix: run a cell with %%lifecycle_cls or @app.cls first"
+        )
     chosen = _without_repetitions(needed(statements, wanted))
     by_magic = [one for one in chosen if one.options is not None and _name(one) in running]
     if not by_magic and not any(_is_decorated(one) for one in chosen):
