@@ -22,7 +22,7 @@ from lifecycle_magic.engines.base import LABEL, StepOutput
 from lifecycle_magic.engines.docker import build_context
 from lifecycle_magic.engines.docker.engine import DockerEngine
 from lifecycle_magic.engines.docker.names import ROLE, tag
-from lifecycle_magic.engines.docker.progress import BuildProgress, pulled
+from lifecycle_magic.engines.docker.progress import BuildProgress, follow_pull
 from lifecycle_magic.exception import BuildError
 from lifecycle_magic.images.image import Image
 
@@ -537,7 +537,7 @@ def test_a_pull_is_one_step_that_counts_its_layers(
         {"status": "Pull complete", "id": "c"},
         {"status": "Status: Downloaded newer image for python:3.11-slim"},
     ]
-    pulled(messages, "python:3.11-slim", on_step)
+    follow_pull(messages, "python:3.11-slim", on_step)
     assert [(one.status, one.text) for one in told] == [
         ("running", "pull python:3.11-slim"),
         ("output", "1 of 2 layers\n"),
@@ -549,7 +549,7 @@ def test_a_pull_is_one_step_that_counts_its_layers(
 def test_a_pull_that_fills_the_disk_says_so_and_nothing_of_the_name() -> None:
     words = "failed to register layer: write /usr/lib/x: no space left on device"
     with pytest.raises(BuildError, match=r"x: no space left.*\nFix: .*disk is full") as caught:
-        pulled([{"error": words}], "python:3.11-slim", None)
+        follow_pull([{"error": words}], "python:3.11-slim", None)
     assert "name" not in str(caught.value)
 
 
@@ -558,5 +558,5 @@ def test_a_pull_that_fails_names_the_image(
 ) -> None:
     told, on_step = tell
     with pytest.raises(BuildError, match=r"python:3\.11-slim.*manifest unknown.*docker login"):
-        pulled([{"error": "manifest unknown"}], "python:3.11-slim", on_step)
+        follow_pull([{"error": "manifest unknown"}], "python:3.11-slim", on_step)
     assert [one.status for one in told] == ["running", "failed"]

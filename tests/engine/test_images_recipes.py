@@ -607,6 +607,6 @@ def test_an_image_for_another_platform_is_refused_by_name(
     saved = b"".join(made.save(named=True))
     need_docker.images.load(saved.replace(f'"{here}"'.encode(), f'"{other}"'.encode()))
     image = lm.Image.from_registry(name).run_commands("true")
-    with pytest.raises(BuildError, match=rf"linux/{other}, and this engine runs linux/{here}: "):
+    with pytest.raises(BuildError, match=rf"linux/{other}, and this engine runs linux/{here}\. "):
         docker_site.cls(GET, image=image)().get.remote()
     assert docker_site.steps() == []

@@ -350,7 +350,7 @@ def _messages(data: bytes) -> Iterator[dict[str, Any]]:
 
 
 def _pull(messages: Iterator[dict[str, Any]], on_step: Any) -> None:
-    docker_progress.pulled(messages, "python:3", on_step)
+    docker_progress.follow_pull(messages, "python:3", on_step)
 
 
 def _build(messages: Iterator[dict[str, Any]], on_step: Any) -> None:
@@ -361,7 +361,7 @@ def _build(messages: Iterator[dict[str, Any]], on_step: Any) -> None:
 
 
 def _follow(messages: Iterator[dict[str, Any]], on_step: Any) -> None:
-    docker_progress.followed(messages, "Dockerfile", on_step)
+    docker_progress.follow_build(messages, "Dockerfile", on_step)
 
 
 def _headers(data: bytes) -> None:
