@@ -284,10 +284,7 @@ class App:
         """
         given: object = other_app
         if not isinstance(given, App):
-            raise InvalidError(
-                f"App.include takes another App, not {other_app!r}. "
-                "Fix: write app.include(module.app)"
-            )
+            raise InvalidError(f"App.include takes an App, not {other_app!r}. Fix: pass module.app")
         self._declarations.include(other_app._declarations)
         for name, function in other_app.entrypoints.items():
             self.entrypoints.setdefault(name, function)

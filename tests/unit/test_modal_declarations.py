@@ -163,7 +163,7 @@ def test_a_path_in_an_image_may_be_a_path_object() -> None:
 @pytest.mark.parametrize(
     ("use", "message"),
     [
-        (lambda: lm.App().include(5), "App.include takes another App"),  # type: ignore[arg-type]
+        (lambda: lm.App().include(5), "App.include takes an App"),  # type: ignore[arg-type]
         (lambda: lm.App().local_entrypoint()(5), "goes above a def"),  # type: ignore[type-var]
         (lambda: lm.Image.debian_slim().workdir(5), "takes an absolute path"),  # type: ignore[arg-type]
         (lambda: lm.App().app, "use the App itself"),  # type: ignore[attr-defined]
