@@ -31,6 +31,7 @@ own_classes: tuple[type, ...] = ()
 """The class of this container and its base classes, which are plain classes here."""
 
 _keys: weakref.WeakKeyDictionary[type, str] = weakref.WeakKeyDictionary()
+_with_init: list[type] = []  # classes with `own_methods.init_parameters`
 _replaced: list[tuple[type, str, FunctionType]] = []  # by descriptors, in the __dict__ of a class
 
 
@@ -65,13 +66,24 @@ def set_own_class(cls: type, spaces: Mapping[str, Mapping[str, Any]]) -> None:
                 vars(value).update(ways(None))
                 if is_called and type(value) is FunctionType:
                     _replace(owner, name, value, OwnMethod(name, value, ways))
+        if parameters_of(owner) and getattr(owner, "__init__", None) is object.__init__:
+            _add_init(owner)
         made = vars(owner).get("__init__")
-        if is_called and type(made) is FunctionType:
+        if is_called and type(made) is FunctionType and made is not own_methods.init_parameters:
             _replace(owner, "__init__", made, OwnInit(made))
+
+
+def _add_init(owner: type) -> None:
+    _with_init.append(owner)
+    type.__setattr__(owner, "__init__", own_methods.init_parameters)
 
 
 def release() -> None:
     """Give the classes back the functions that `set_own_class` has replaced."""
+    while _with_init:
+        added = _with_init.pop()
+        if vars(added).get("__init__") is own_methods.init_parameters:
+            type.__delattr__(added, "__init__")
     while _replaced:
         owner, name, function = _replaced.pop()
         if isinstance(vars(owner).get(name), (OwnMethod, OwnInit)):

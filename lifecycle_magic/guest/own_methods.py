@@ -20,10 +20,11 @@ from collections.abc import Callable, Iterable
 from types import FunctionType, MethodType
 from typing import Any, NamedTuple
 
-from lifecycle_magic.decorators.parameters import parameters_of
+from lifecycle_magic.decorators.parameters import MISSING, parameters_of
 from lifecycle_magic.wire.code_objects import with_nested_codes
 
-__all__ = ["InstanceAddress", "OwnInit", "OwnMethod", "address_of", "names_any", "note_address"]
+__all__ = ["InstanceAddress", "OwnInit", "OwnMethod", "address_of", "init_parameters", "names_any"]
+__all__ += ["note_address"]
 
 
 class InstanceAddress(NamedTuple):
@@ -76,6 +77,19 @@ class OwnInit:
             self.function(instance, *args, **kwargs)
 
         return init
+
+
+def init_parameters(instance: Any, **given: Any) -> None:
+    """Set the `parameter` fields of an instance that the user's code makes: its ``__init__``."""
+    cls = type(instance)
+    fields = {name: one for name, one in parameters_of(cls).items() if one.init}
+    if unknown := [name for name in given if name not in fields]:
+        raise TypeError(f"{cls.__name__}() got an unexpected keyword argument {unknown[0]!r}")
+    if missing := [n for n, one in fields.items() if one.default is MISSING and n not in given]:
+        raise TypeError(f"{cls.__name__}() is missing its parameter {missing[0]!r}")
+    for name, value in given.items():
+        setattr(instance, name, value)
+    note_address(instance, InstanceAddress(cls, (), given))
 
 
 class OwnMethod:

@@ -96,6 +96,8 @@ class Handle:
     def __init__(self, declaration: Declaration) -> None:
         self.declaration = declaration
         self.__wrapped__ = self.cls
+        if _defaults(self.cls) and self.cls.__init__ is object.__init__:
+            self.cls.__init__ = _set_parameters
         self.__name__, self.__doc__ = self.cls.__name__, self.cls.__doc__
 
     def __repr__(self) -> str:
@@ -145,6 +147,14 @@ class Handle:
 
     def __reduce__(self) -> Any:
         return str(self.__name__)
+
+
+def _set_parameters(instance: Any, **given: Any) -> None:
+    """Be the ``__init__`` of a class with parameters, for its own code."""
+    defaults = _defaults(type(instance))
+    if unknown := given.keys() - defaults.keys():
+        raise TypeError(f"{type(instance).__name__}() got an unexpected argument {unknown}")
+    vars(instance).update({**defaults, **given})
 
 
 def _defaults(cls: Any) -> dict[str, Any]:

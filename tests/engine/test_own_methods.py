@@ -183,3 +183,42 @@ def test_an_edited_method_is_called_as_it_is_now(site_on_each: Site) -> None:
     declare()
     assert size == 3
     assert kept.ask.remote() == sorted([(-3, one), (-3, other)])
+
+
+def scaled(app: lm.App) -> Any:
+    """Declare a class with parameters that makes instances of itself."""
+
+    @app.cls(max_containers=2)
+    class Scaled:
+        factor: int = lm.parameter()
+        unit: str = lm.parameter(default="m")
+
+        @lm.enter()
+        def load(self) -> None:
+            self.loaded = self.factor * 10
+
+        @lm.method()
+        def read(self) -> tuple[int, str, int]:
+            return self.factor, self.unit, self.loaded
+
+        @lm.method()
+        def others(self) -> list[Any]:
+            make: Any = Scaled
+            other = make(factor=self.factor + 1, unit="km")
+            return [(other.factor, other.unit), other.read.remote(), self.read()]
+
+        @lm.method()
+        def wrong(self, **given: Any) -> None:
+            make: Any = Scaled
+            make(**given)
+
+    return Scaled
+
+
+def test_a_class_with_parameters_makes_instances_of_itself(site_on_each: Site) -> None:
+    model = scaled(site_on_each.app)(factor=3)
+    assert model.others.remote() == [(4, "km"), (4, "km", 40), (3, "m", 30)]
+    with pytest.raises(TypeError, match="missing its parameter 'factor'"):
+        model.wrong.remote()
+    with pytest.raises(TypeError, match="unexpected keyword argument 'size'"):
+        model.wrong.remote(factor=1, size=2)
