@@ -58,8 +58,9 @@ soak: install ## run the tests that repeat with their full counts: programs, edi
 	@CORPUS=all CORPUS_EDITS=1000 CORPUS_UNFIXED=1 $(BIN)/pytest tests/corpus -n $(WORKERS) -q $(ARGS)
 	@LIFECYCLE_MAGIC_KILLS=1000 LIFECYCLE_MAGIC_INTERRUPTS=500 LIFECYCLE_MAGIC_CYCLES=100 \
 		LIFECYCLE_MAGIC_NAMED_KILLS=60 LIFECYCLE_MAGIC_FAR_KILLS=200 \
+		LIFECYCLE_MAGIC_NESTED_CALLS=10000 LIFECYCLE_MAGIC_NESTED_KILLS=60 \
 		$(BIN)/pytest tests/faults/test_random_moments.py tests/faults/test_far_moments.py \
-		tests/faults/test_named_moments.py tests/engine/test_resources.py -q $(ARGS)
+		tests/faults/test_named_moments.py tests/faults/test_nested_moments.py tests/engine/test_resources.py -q $(ARGS)
 	@LIFECYCLE_MAGIC_ROOTLESS=all LIFECYCLE_MAGIC_CUTS=20 \
 		$(BIN)/pytest tests/engine/test_rootless.py tests/engine/test_far_engines.py -q $(ARGS)
 	@LIFECYCLE_MAGIC_POOL_EXAMPLES=500 $(BIN)/pytest tests/unit/test_pool_properties.py -q $(ARGS)
