@@ -80,14 +80,20 @@ def of_value(value: object, *, label: str = "value") -> Fingerprint:
 
 
 def of_members(
-    cls: type, names: Iterable[str], *, structure: bool = True, unites: bool = False
+    cls: type,
+    names: Iterable[str],
+    *,
+    structure: bool = True,
+    unites: bool = False,
+    variables: frozenset[str] = frozenset(),
 ) -> Fingerprint:
     """Return the fingerprint of some attributes of ``cls`` and of what they reach of it.
 
     With ``structure`` it also covers the base classes and the annotations. With ``unites``, objects
-    of one name and content count as one.
+    of one name and content count as one. ``variables`` are those that the class's containers have.
     """
     reader = _Reader(cls, None, unites)
+    reader.variables = variables
     roots = [reader.hierarchy.refer_to_member(name) for name in sorted(names)]
     if structure:
         reader.hierarchy.refer_to_structure()
@@ -104,6 +110,8 @@ class _Reader:
     """One walk from its roots through code, classes and modules and the names that they refer
     to.
     """
+
+    variables: frozenset[str] = frozenset()
 
     def __init__(self, within: type | None, own: str | None = None, unites: bool = False) -> None:
         self.parts = Parts(self.special, unites)
@@ -321,7 +329,7 @@ class _Reader:
                 if rest
                 else digest(b"family", name.encode())
             )
-        if name in (remade := reruns.find(space)).names:
+        if name in (remade := reruns.find(space, self.variables)).names:
             label, read = f"{name} (statement)", functools.partial(self.remade, space, remade, name)
             return self.parts.refer((id(space), name), label, read, alive=space)
         if name not in space:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import importlib.util
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from types import CodeType, FunctionType
 from typing import Any
 
@@ -31,9 +31,15 @@ class Flow:
     """
 
     def __init__(
-        self, placed: Sequence[PlacedStatement], space: dict[str, Any], names: Iterable[str]
+        self,
+        placed: Sequence[PlacedStatement],
+        space: dict[str, Any],
+        names: Iterable[str],
+        variables: frozenset[str],
+        names_of_module: Callable[[str], frozenset[str]],
     ) -> None:
         self._placed, self._space = placed, space
+        self._variables, self._names_of_module = variables, names_of_module
         self._asking = _asking(space)
         self.names: set[str] = set()
         self.unnamed: tuple[int, ...] = ()
@@ -60,8 +66,15 @@ class Flow:
 
     def _depends(self, statement: Statement) -> bool:
         if statement.is_import:
-            return False
+            return self._imports(statement.node)
         return not statement.reads.isdisjoint(self.names) or self._begins(statement)
+
+    def _imports(self, node: ast.stmt) -> bool:
+        """Return whether an import binds a name that its module makes in each place anew."""
+        if not isinstance(node, ast.ImportFrom) or node.level or not node.module:
+            return False
+        names = {one.name for one in node.names}
+        return not names.isdisjoint(self._names_of_module(node.module))
 
     def _add_beside(self) -> None:
         """Add the names that are bound by the statements that make the others."""
@@ -76,7 +89,11 @@ class Flow:
         node = statement.node
         if isinstance(node, ast.Try) and _lacks_import(node):
             return True
-        return any(isinstance(one, ast.Call) and self._asks(one.func) for one in evaluated(node))
+        return any(
+            (isinstance(one, ast.Call) and self._asks(one.func))
+            or not self._variables.isdisjoint(_variable_read(one))
+            for one in evaluated(node)
+        )
 
     def _asks(self, function: ast.expr) -> bool:
         if isinstance(function, ast.Name):
@@ -85,6 +102,20 @@ class Flow:
             module = self._space.get(function.value.id)
             return function.attr == "is_local" and getattr(module, "is_local", None) is is_local
         return False
+
+
+def _variable_read(node: ast.AST) -> Iterator[str]:
+    """Yield the environment variable that an expression reads, as in ``os.environ["X"]``."""
+    if isinstance(node, ast.Subscript):
+        place, key = node.value, node.slice
+    elif isinstance(node, ast.Call) and node.args:
+        place, key = node.func, node.args[0]
+    else:
+        return
+    if isinstance(key, ast.Constant) and isinstance(key.value, str):
+        text = ast.unparse(place).removesuffix(".get")
+        if text.rpartition(".")[2] in ("environ", "getenv"):
+            yield key.value
 
 
 def _asking(space: dict[str, Any]) -> set[str]:

@@ -1,18 +1,21 @@
 """The top-level names of a script or notebook that a container makes again by their statements.
 
-A name is such a name if its value depends on where its statements run: they ask `is_local`, or they
-import, in a ``try``, what this kernel does not have. So is a name whose statements read one of
+A name is such a name if its value depends on where its statements run: they ask `is_local`, they
+import, in a ``try``, what this kernel does not have, or they read an environment variable that the
+class gives its containers. So is a name whose statements read one of
 these. Handles, apps, images and other objects of this package are not: the kernel alone needs them.
 """
 
 from __future__ import annotations
 
 import ast
+import functools
 import hashlib
 import linecache
 import sys
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from types import ModuleType
 from typing import Any
 
 from lifecycle_magic.fingerprint import origin
@@ -28,7 +31,7 @@ from lifecycle_magic.fingerprint.placed_statements import (
 from lifecycle_magic.fingerprint.rerun_flow import Flow
 from lifecycle_magic.wire.rerun_names import RerunBlock
 
-__all__ = ["NONE", "Reruns", "find", "texts_of", "with_names"]
+__all__ = ["Reruns", "find", "is_script", "texts_of"]
 
 
 class Reruns:
@@ -43,10 +46,16 @@ class Reruns:
         statements: Sequence[PlacedStatement] = (),
         names: Iterable[str] = (),
         unnamed: tuple[int, ...] = (),
+        read_again: Callable[[Iterable[str]], Reruns] | None = None,
     ) -> None:
+        self._read_again = read_again
         self._statements = statements
         self.names = frozenset(names)
         self.unnamed = unnamed
+
+    def with_names(self, names: Iterable[str]) -> Reruns:
+        """Return the same with other names that are made again, as their values can't travel."""
+        return self._read_again(names) if self._read_again is not None else self
 
     def statements_of(self, names: Iterable[str]) -> tuple[int, ...]:
         """Return the statements, by their index, that make the values of names."""
@@ -133,25 +142,59 @@ class Reruns:
         return f"{name} ({placed.file.rpartition('/')[2]}, line {placed.line})"
 
 
-NONE = Reruns()
+_NONE = Reruns()
 
 
-def find(space: dict[str, Any]) -> Reruns:
-    """Return the names of a namespace that depend on where they are made."""
+def find(space: dict[str, Any], variables: frozenset[str] = frozenset()) -> Reruns:
+    """Return the names of a namespace that depend on where they are made.
+
+    ``variables`` are the environment variables that only the container has.
+    """
     history = _history(space)
     lines = linecache.getlines(_file(space)) if history is None else history
-    moment = id(space), id(lines), len(lines), len(space)
+    moment = id(space), id(lines), len(lines), len(space), variables
     if _last.moment != moment:
         sources = _sources(space)
-        may_depend = any(_may_depend(text) for _, text in sources)
-        found = _analysed(space, sources, ()) if may_depend else NONE
+        may_depend = any(_may_depend(text, variables) for _, text in sources)
+        may_depend = may_depend or (bool(sources) and _imports_such())
+        again = functools.partial(_analysed, space, sources, variables=variables)
+        found = again(()) if may_depend else Reruns(read_again=again)
         _last.moment, _last.lines, _last.found = moment, lines, found
     return _last.found
 
 
-def with_names(space: dict[str, Any], names: Iterable[str]) -> Reruns:
-    """Return the same with other names that are made again, because their values can't travel."""
-    return _analysed(space, _sources(space), names)
+def _imports_such() -> bool:
+    """Return whether a module of the user's that asks `is_local` is imported."""
+    modules = [one for one in list(sys.modules.values()) if _is_beside(one)]
+    return any("is_local" in "".join(linecache.getlines(_file(vars(one)))) for one in modules)
+
+
+def _is_beside(module: Any) -> bool:
+    return (
+        isinstance(module, ModuleType)
+        and module.__name__ != "__main__"
+        and not origin.is_foreign(module)
+        and bool(_file(vars(module)))
+    )
+
+
+def is_script(space: dict[str, Any]) -> bool:
+    """Return whether a namespace is that of a script that runs as ``__main__``."""
+    return space.get("__name__") == "__main__" and _history(space) is None and bool(_file(space))
+
+
+def _names_of_module(
+    module: str, variables: frozenset[str], reading: frozenset[int]
+) -> frozenset[str]:
+    """Return the names of a module next to the script that depend on where they are made."""
+    found = sys.modules.get(module)
+    if not isinstance(found, ModuleType) or origin.is_foreign(found) or id(found) in reading:
+        return frozenset()
+    space = vars(found)
+    sources = _sources(space)
+    if not any(_may_depend(text, variables) for _, text in sources):
+        return frozenset()
+    return _analysed(space, sources, (), variables, reading | {id(found)}).names
 
 
 class _Last(threading.local):
@@ -160,9 +203,9 @@ class _Last(threading.local):
     ``lines`` is the object whose id is part of ``moment``.
     """
 
-    moment: tuple[int, ...] = ()
+    moment: tuple[Any, ...] = ()
     lines: Sequence[str] = ()
-    found: Reruns = NONE
+    found: Reruns = _NONE
 
 
 _last = _Last()
@@ -210,13 +253,23 @@ def _sources(space: dict[str, Any]) -> list[tuple[str, str]]:
     ]
 
 
-def _may_depend(text: str) -> bool:
-    return "is_local" in text or ("try" in text and "except" in text and "import" in text)
+def _may_depend(text: str, variables: frozenset[str]) -> bool:
+    return (
+        "is_local" in text
+        or ("try" in text and "except" in text and "import" in text)
+        or any(name in text for name in variables)
+    )
 
 
 def _analysed(
-    space: dict[str, Any], sources: list[tuple[str, str]], names: Iterable[str]
+    space: dict[str, Any],
+    sources: list[tuple[str, str]],
+    names: Iterable[str],
+    variables: frozenset[str],
+    reading: frozenset[int] = frozenset(),
 ) -> Reruns:
     placed = [one for file, text in sources for one in place(file, text, space)]
-    flow = Flow(placed, space, names)
-    return Reruns(placed, flow.names, flow.unnamed)
+    of_module = functools.partial(_names_of_module, variables=variables, reading=reading)
+    flow = Flow(placed, space, names, variables, of_module)
+    again = functools.partial(_analysed, space, sources, variables=variables)
+    return Reruns(placed, flow.names, flow.unnamed, again)

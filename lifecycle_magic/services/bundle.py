@@ -167,10 +167,17 @@ class Code:
         return tuple(n for n in names if self.modules.get(n) != new.modules.get(n))
 
 
-def pack(cls: type, modules: Mapping[str, str], *, python: str | None = "") -> Code:
+def pack(
+    cls: type,
+    modules: Mapping[str, str],
+    *,
+    python: str | None = "",
+    variables: frozenset[str] = frozenset(),
+) -> Code:
     """Return ``cls`` as it travels; ``modules`` maps names known to be needed to their files.
 
     ``python`` is the minor version in the container: by default this one, None if not known.
+    ``variables`` are the environment variables that the class gives its containers.
 
     Definitions in the class's own module, the notebook or script, travel by value. Modules next to
     it travel as files, with their current content, and a package travels as a whole. The container
@@ -179,7 +186,7 @@ def pack(cls: type, modules: Mapping[str, str], *, python: str | None = "") -> C
     Raises `SerializationError` for values that can't be pickled, and `InvalidError` for a package
     that is too large.
     """
-    packed = pack_class(cls, python=python)
+    packed = pack_class(cls, python=python, variables=variables)
     needed = dict(modules)
     for name in set().union(*map(_strings, (packed.data, *packed.apart))):
         module = sys.modules.get(name)
@@ -191,7 +198,9 @@ def pack(cls: type, modules: Mapping[str, str], *, python: str | None = "") -> C
     return Code(packed.data, _files(needed), *known)
 
 
-def pack_class(cls: type, *, python: str | None = "") -> packing.Packed:
+def pack_class(
+    cls: type, *, python: str | None = "", variables: frozenset[str] = frozenset()
+) -> packing.Packed:
     """Pickle ``cls``: definitions of its own module by value, all others by name."""
     import cloudpickle
 
@@ -206,7 +215,7 @@ def pack_class(cls: type, *, python: str | None = "") -> packing.Packed:
         ):
             cloudpickle.register_pickle_by_value(module)
             stack.callback(cloudpickle.unregister_pickle_by_value, module)
-        return packing.pack(cls, python=python)
+        return packing.pack(cls, python=python, variables=variables)
 
 
 def _strings(data: bytes) -> set[str]:

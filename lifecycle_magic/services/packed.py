@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import linecache
+import logging
 import types
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 from lifecycle_magic.decorators.classes import is_class
 from lifecycle_magic.fingerprint.origin import is_installed_path
+from lifecycle_magic.wire import loggers
 from lifecycle_magic.wire.module_objects import ModuleObject
 from lifecycle_magic.wire.rerun_names import RerunName
 
-__all__ = ["Key", "Packed", "ordered", "sources_of"]
+__all__ = ["Key", "Packed", "ordered", "parts_left_behind", "sources_of"]
 
 Key = tuple[str, str]  # a namespace, and a name there
 SOURCE_LIMIT_CHARACTERS = 1 << 20  # characters of a class's source files
@@ -71,3 +73,17 @@ def sources_of(files: set[str]) -> dict[str, str]:
         if text and sum(map(len, found.values())) + len(text) <= SOURCE_LIMIT_CHARACTERS:
             found[name] = text
     return found
+
+
+class _Finder(Protocol):
+    functions: list[types.FunctionType]
+
+    def can_travel(self, value: Any) -> bool: ...
+
+
+def parts_left_behind(values: list[Any], finder: _Finder) -> list[str]:
+    """Return a sentence for each part of a logger that stays here, if the class uses loggers."""
+    used = [one for one in values if isinstance(one, logging.Logger)]
+    if used or any("logging" in one.__code__.co_names for one in finder.functions):
+        return loggers.left_behind(used, finder.can_travel)
+    return []

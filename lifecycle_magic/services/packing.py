@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 import io
-import logging
 import sys
 import types
 from collections import deque
@@ -28,8 +27,13 @@ from lifecycle_magic.fingerprint.string_names import names_by_string
 from lifecycle_magic.handles.function import HANDLES
 from lifecycle_magic.services import class_ids, shared_objects, shell_names
 from lifecycle_magic.services.class_namespace import function_in, namespace_of, own_names
-from lifecycle_magic.services.packed import Key, Packed, ordered, sources_of
-from lifecycle_magic.services.rerun_plan import UNNAMED, RerunPlan, pack_for_other_releases
+from lifecycle_magic.services.packed import Key, Packed, ordered, parts_left_behind, sources_of
+from lifecycle_magic.services.rerun_plan import (
+    UNNAMED,
+    RerunPlan,
+    pack_for_other_releases,
+    pack_for_script,
+)
 from lifecycle_magic.services.web_applications import (
     ApplicationReleases,
     is_application,
@@ -50,14 +54,14 @@ _LOGGERS = "__lifecycle_loggers__"
 _FILTERS = "__lifecycle_warnings__"
 
 
-def pack(cls: type, *, python: str | None = "") -> Packed:
+def pack(cls: type, *, python: str | None = "", variables: frozenset[str] = frozenset()) -> Packed:
     """Pack a class for a container with the minor version ``python``: by default this one, and None
     if it is not known. Raises `UnpicklableError`, with the path, for a value that can't be pickled.
     """
     class_ids.install()
     filters = warning_filters.filters(cls)
-    space = namespace_of(cls)
-    return despite_filters(lambda: _pack(cls, python, filters, reruns.find(space)))
+    space, pack_with = namespace_of(cls), functools.partial(_pack, cls, python, filters)
+    return despite_filters(lambda: pack_for_script(space, variables, pack_with))
 
 
 def _pack(
@@ -82,7 +86,7 @@ def _pack(
     other = None
     if finder.releases and not is_other:  # first: compared before any of these objects is created
         again = functools.partial(_pack, cls, python, filters, is_other=True)
-        other = pack_for_other_releases(namespace_of(cls), finder.releases.names, again)
+        other = pack_for_other_releases(remade, finder.releases.names, again)
         finder.releases.otherwise = other.data if other is not None else None
         packer.dump((MAIN, _VERSIONS, finder.releases))
     packer.write_shared(finder.shared)
@@ -96,20 +100,14 @@ def _pack(
         packer.dump((MAIN, _FILTERS, ComparedFilters(filters)))
     packer.dump(None)
     packer.write_class(sources_of(finder.files))
-    functions, left = tuple(finder.functions), _left_behind(finder, cls)
+    functions, left = (
+        tuple(finder.functions),
+        parts_left_behind([*finder.values.values(), *vars(cls).values()], finder),
+    )
     apart = [*configured.apart(), *([other.data, *other.apart] if other is not None else [])]
     return Packed(
         file.getvalue(), sizes, functions, tuple(apart), tuple(left), finder.releases.names
     )
-
-
-def _left_behind(finder: _Packer, cls: type) -> list[str]:
-    """Return a sentence for each part of a logger that stays here, if the class uses loggers."""
-    values = [*finder.values.values(), *vars(cls).values()]
-    used = [one for one in values if isinstance(one, logging.Logger)]
-    if used or any("logging" in one.__code__.co_names for one in finder.functions):
-        return loggers.left_behind(used, finder.can_travel)
-    return []
 
 
 class _Packer(ByValue):
@@ -242,7 +240,10 @@ class _Packer(ByValue):
             self.dump(obj)
         except Exception as error:
             path = (self._cls.__qualname__,) if key is None else (*self.path(key), key[1])
-            raise unpicklable.error_for(value, path, error, self._pickle_alone) from None
+            refusal = unpicklable.error_for(value, path, error, self._pickle_alone)
+            is_own = key is not None and key[0] == self._label(self._namespace)
+            refusal.top_level_name = key[1] if key is not None and is_own else ""
+            raise refusal from None
 
     def path(self, key: Key) -> tuple[str, ...]:
         """Return the functions that lead from the class to the code that refers to a name."""

@@ -13,7 +13,7 @@ from lifecycle_magic.services.packed import Key, Packed
 from lifecycle_magic.wire.rerun_names import RerunName
 from lifecycle_magic.wire.unpicklable import UnpicklableError
 
-__all__ = ["UNNAMED", "RerunPlan", "pack_for_other_releases"]
+__all__ = ["UNNAMED", "RerunPlan", "pack_for_other_releases", "pack_for_script"]
 
 UNNAMED = "__lifecycle_statements__"
 
@@ -81,16 +81,40 @@ class RerunPlan:
             )
 
 
+def pack_for_script(
+    space: dict[str, Any], variables: frozenset[str], pack: Callable[[Reruns], Packed]
+) -> Packed:
+    """Return the class packed. What a script's top-level names hold and pickle can't send, such as
+    a lock or a client, is made again in the container by their statements.
+
+    Raises `UnpicklableError` for such a value in a notebook, whose cells may have changed it.
+    """
+    names: dict[str, None] = {}
+    found = remade = reruns.find(space, variables)
+    while True:
+        try:
+            return pack(remade)
+        except UnpicklableError as error:
+            name = error.top_level_name
+            if not name or name in names or not reruns.is_script(space):
+                raise
+            names[name] = None
+            remade = found.with_names(names)
+            if not remade.is_known(name):
+                raise
+
+
 def pack_for_other_releases(
-    space: dict[str, Any], names: Iterable[str], pack: Callable[[Reruns], Packed]
+    remade: Reruns, names: Iterable[str], pack: Callable[[Reruns], Packed]
 ) -> Packed | None:
     """Return the class packed for an image with other releases of the libraries of ``names``.
 
-    These objects are made again there by their statements. Return None where these are not known.
+    Besides those of ``remade``, these objects are made again there by their statements. Return None
+    where these are not known.
     """
-    made = dict.fromkeys(names)
+    made = dict.fromkeys((*remade.names, *names))
     while True:
-        remade = reruns.with_names(space, made)
+        remade = remade.with_names(made)
         if not all(map(remade.is_known, made)):
             return None
         try:

@@ -102,7 +102,8 @@ def _pack(spec: ClassSpec, python: str | None) -> bundle.Code:
         spec.read_now()
         named = spec.options.image.python_sources if spec.options.image else ()
         files = {name: path for name in named if (path := origin.file_of(name))}
-        return bundle.pack(spec.cls, {**spec.modules, **files}, python=python)
+        variables = spec.options.variables
+        return bundle.pack(spec.cls, {**spec.modules, **files}, python=python, variables=variables)
     except SerializationError as error:
         raise SerializationError(f"{spec.name} can't be sent to a container: {error}") from None
     except InvalidError:

@@ -18,7 +18,7 @@ def of_hook(cls: type, members: Iterable[str], options: Options) -> Fingerprint:
 
     It covers the values of ``env`` and the names of secrets.
     """
-    code = fingerprint.of_members(cls, members)
+    code = fingerprint.of_members(cls, members, variables=options.variables)
     around = _environment(options)
     if not around:
         return code

@@ -8,6 +8,7 @@ counts for the first.
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -235,12 +236,15 @@ class ClassSpec:
         factories = {name for name, marks in self.web if marks.is_factory}
         roots = {*self.enter, *self.build, *self.constructor.types, *factories}
         roots |= set(self._defined(_CONSTRUCTORS + _IMPLICIT))
-        state = fingerprint.of_members(self.cls, roots, unites=unites)
+        read = functools.partial(
+            fingerprint.of_members, self.cls, unites=unites, variables=self.options.variables
+        )
+        state = read(roots)
         rest = set(everything) - data - roots
-        code = fingerprint.of_members(self.cls, rest, structure=False, unites=unites)
+        code = read(rest, structure=False)
         unsure = data - state.members - code.members
         if unsure:
-            state = fingerprint.of_members(self.cls, roots | unsure, unites=unites)
+            state = read(roots | unsure)
         return state, code
 
     @cached_property

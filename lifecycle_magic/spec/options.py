@@ -253,6 +253,11 @@ class Options:
 
         return request.read(self.gpu, self.gpu_memory)
 
+    @property
+    def variables(self) -> frozenset[str]:
+        """Return the names of the environment variables that ``env`` and ``secrets`` set."""
+        return frozenset((*self.env, *(name for one in self.secrets for name in one.names())))
+
     def identity(self) -> str:
         """Return a short digest (hex) of every option: equal only for equal options."""
         kept = [getattr(self, name) for name, one in _DECLARED.items() if one.digest is None]

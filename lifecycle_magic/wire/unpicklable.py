@@ -17,7 +17,12 @@ _MAX_PARTS = 2000
 
 
 class UnpicklableError(SerializationError):
-    """A class refers to a value that can't be pickled."""
+    """A class refers to a value that can't be pickled.
+
+    ``top_level_name`` is the name of the class's namespace that leads to the value, if known.
+    """
+
+    top_level_name = ""
 
 
 def error_for(

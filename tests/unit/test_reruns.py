@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import types
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -29,9 +30,14 @@ def ran(folder: Path, text: str) -> dict[str, Any]:
     return vars(module)
 
 
-def there(space: dict[str, Any], monkeypatch: pytest.MonkeyPatch, *modules: str) -> dict[str, Any]:
+def there(
+    space: dict[str, Any],
+    monkeypatch: pytest.MonkeyPatch,
+    *modules: str,
+    variables: Collection[str] = (),
+) -> dict[str, Any]:
     """The namespace that a container has of the class ``M``; the image has the modules."""
-    data = packing.pack(space["M"]).data
+    data = packing.pack(space["M"], variables=frozenset(variables)).data
     for name in modules:
         monkeypatch.setitem(sys.modules, name, types.ModuleType(name))
     monkeypatch.setattr(travel, "_handles", object())
@@ -124,8 +130,50 @@ def test_a_branch_of_the_container_counts_in_the_digest(tmp_path: Path) -> None:
     assert prints[0] == prints[1] != prints[2]
 
 
-def test_a_module_without_such_statements_is_not_analysed(tmp_path: Path) -> None:
-    assert reruns.find(ran(tmp_path, "X = 1" + M.format("X"))) is reruns.NONE
+def test_a_script_without_such_statements_has_no_such_names(tmp_path: Path) -> None:
+    assert not reruns.find(ran(tmp_path, "X = 1" + M.format("X"))).names
+
+
+@pytest.mark.parametrize("read", ["environ.get('LM_GIVEN', 'here')", "getenv('LM_GIVEN', 'here')"])
+def test_a_variable_that_the_class_gives_is_read_in_the_container(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, read: str
+) -> None:
+    text = f"import os\nT = os.{read}\nX = T + '!'\n" + M.format("X")
+    space = ran(tmp_path, text)
+    monkeypatch.setenv("LM_GIVEN", "there")
+    assert there(space, monkeypatch)["X"] == "here!"
+    monkeypatch.setattr(travel, "_handles", None)
+    assert there(space, monkeypatch, variables=["LM_GIVEN"])["X"] == "there!"
+
+
+def test_a_name_of_a_module_beside_the_script_is_the_containers_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    beside = tmp_path / "beside"
+    beside.mkdir()
+    (beside / "lm_places.py").write_text(HEAD + "X = {'here': modal.is_local()}\nY = 1\n")
+    monkeypatch.syspath_prepend(str(beside))
+    space = ran(tmp_path, "from lm_places import X, Y\n" + M.format("X, Y"))
+    assert space["X"] == {"here": True}
+    data = packing.pack(space["M"]).data
+    monkeypatch.delitem(sys.modules, "lm_places")
+    monkeypatch.setattr(travel, "_handles", object())
+    spaces: dict[str, dict[str, Any]] = {"__main__": {"__name__": "__main__"}}
+    name_table.read(data, spaces)
+    assert spaces["__main__"]["X"] == {"here": False}
+
+
+def test_what_pickle_cannot_send_is_made_again_by_the_statements_of_a_script(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = (
+        "import sqlite3, threading\nLOCK = threading.Lock()\nDB = sqlite3.connect(':memory:')\n"
+        "DB.execute('create table t (x)')\nfor one in range(3):\n"
+        "    DB.execute('insert into t values (?)', (one,))\n"
+    )
+    made = there(ran(tmp_path, text + M.format("LOCK, DB")), monkeypatch)
+    assert made["DB"].execute("select sum(x) from t").fetchone() == (3,)
+    assert made["LOCK"].acquire(blocking=False)
 
 
 def test_a_statement_that_raises_there_says_where_it_is(
