@@ -1,12 +1,13 @@
-"""Take the screenshots for docs/: the first cells and the panel in JupyterLab, in light and dark.
+"""Take the screenshots for docs/: the quickstart, the first cells and the panel in JupyterLab.
 
-    .venv/bin/python scripts/screenshots.py [FOLDER]
+    .venv/bin/python scripts/screenshots.py [FOLDER] [quickstart|first|panel ...]
 
 Needs a Docker engine with the base image, and Chromium. Look at the pictures before you keep them.
 """
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import sys
@@ -108,16 +109,53 @@ class Indexer:
 
 def main() -> None:
     """Start what the pictures show, and take them."""
-    out = Path(sys.argv[1]) if len(sys.argv) > 1 else ROOT / "docs"
+    takes = {"quickstart": take_quickstart, "first": take_first_cells, "panel": take_panel}
+    words = sys.argv[1:]
+    chosen = [takes[word] for word in words if word in takes] or list(takes.values())
+    out = next((Path(word) for word in words if word not in takes), ROOT / "docs")
     out.mkdir(parents=True, exist_ok=True)
     chromium = shutil.which("chromium") or shutil.which("chromium-browser")
     folder = Path(tempfile.mkdtemp(prefix="lm-shots-"))
     with lab(folder, "docker") as server, sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium, args=FLAGS)
-        for take in (take_first_cells, take_panel):
+        for take in chosen:
             with opened(server, browser, SCALE) as page:
                 take(server, page, out)
         browser.close()
+
+
+def take_quickstart(server: Lab, page: Page, out: Path) -> None:
+    """Run the code cells of the quickstart up to the time of a call, and take them."""
+    book = json.loads((ROOT / "notebooks" / "quickstart.ipynb").read_text())
+    cells = ["".join(one["source"]) for one in book["cells"] if one["cell_type"] == "code"]
+    first = next(n for n, cell in enumerate(cells) if cell.startswith("%%lifecycle_cls"))
+    last = next(n for n, cell in enumerate(cells) if cell.startswith("%timeit"))
+    dress(page, width=900)
+    notebook = Notebook(server, page, cells[: last + 1])
+    for number in range(last + 1):
+        notebook.run(number)
+    _take_cells(page, notebook, out / "quickstart.png", first)
+    notebook.close()
+
+
+def _take_cells(page: Page, book: Notebook, path: Path, first: int = 0) -> None:
+    """Take the cells from ``first`` to the last one, none of them selected."""
+    page.add_style_tag(
+        content=".jp-cell-toolbar { display: none !important; }"
+        ".jp-Cell .jp-Collapser { visibility: hidden; }"
+        ".jp-Cell .jp-InputArea-editor { border-color: var(--jp-cell-editor-border-color); }"
+    )
+    page.evaluate("() => document.activeElement.blur()")
+    page.set_viewport_size({"width": 900, "height": 2000})
+    page.mouse.move(0, 0)
+    page.evaluate(
+        "for (const one of document.querySelectorAll('.jp-WindowedPanel-outer')) one.scrollTop = 0;"
+    )
+    cells = book.root.locator(".jp-CodeCell")
+    top, end = cells.nth(first).bounding_box(), cells.last.bounding_box()
+    assert top is not None
+    assert end is not None
+    page.screenshot(path=path, clip={**top, "height": end["y"] + end["height"] - top["y"]})
 
 
 def take_first_cells(server: Lab, page: Page, out: Path) -> None:
@@ -133,21 +171,9 @@ def take_first_cells(server: Lab, page: Page, out: Path) -> None:
             book.failure(number)
         else:
             book.wait(number)
-    page.evaluate("() => document.activeElement.blur()")
     for theme in ("light", "dark"):
         dress(page, width=900, theme=f"JupyterLab {theme.title()}")
-        page.set_viewport_size({"width": 900, "height": 1800})
-        page.mouse.move(0, 0)
-        page.evaluate(
-            "for (const one of document.querySelectorAll('.jp-WindowedPanel-outer'))"
-            " one.scrollTop = 0;"
-        )
-        cells_shown = book.root.locator(".jp-CodeCell")
-        top, end = cells_shown.first.bounding_box(), cells_shown.last.bounding_box()
-        assert top is not None
-        assert end is not None
-        height = end["y"] + end["height"] - top["y"]
-        page.screenshot(path=out / f"first-{theme}.png", clip={**top, "height": height})
+        _take_cells(page, book, out / f"first-{theme}.png")
     book.close()
 
 

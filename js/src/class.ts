@@ -6,7 +6,7 @@ import { attribute, button, h, Keyed, shown, text, type Part } from "./dom";
 import { samplesOf } from "./spark";
 import type { ClassFacts, ContainerFacts, Life, Page, State, Step, Verb } from "./types";
 import { WebLink } from "./web";
-import { count, destroys, elapsed, endOfBuild, isGone, loss, seconds, shortName } from "./words";
+import { count, destroys, elapsed, endOfBuild, isGone, isLeaving, loss, seconds, shortName } from "./words";
 
 /** A class with more containers than this is folded at first. */
 const OPEN = 12;
@@ -182,7 +182,8 @@ export class ClassRow implements Part {
     this.figures.p99.update(facts.p99 === null ? "–" : seconds(facts.p99));
     this.figures.failed.update(facts.failures.toLocaleString("en-US"), facts.failures > 0);
     const pools = facts.pools > 1 ? ` in ${count(facts.pools, "pool")}` : "";
-    const bound = facts.declared ? "" : `${here.length} of ${count(facts.most * Math.max(1, facts.pools), "container")}${pools}`;
+    const staying = here.filter(({ state }) => !isLeaving(state)).length;
+    const bound = facts.declared ? "" : `${staying} of ${count(facts.most * Math.max(1, facts.pools), "container")}${pools}`;
     text(this.meta, [facts.app && `app ${facts.app}`, facts.engine, facts.image, bound, ...facts.options].filter(Boolean).join("  ·  "));
     this.web.keep(facts.web.map(({ method }) => method));
     for (const one of facts.web) this.web.parts.get(one.method)?.update(one);

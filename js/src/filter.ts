@@ -1,7 +1,7 @@
 // The search field of a panel with many classes. What it hides keeps running.
 
 import { attribute, h, shown, text, type Part } from "./dom";
-import type { ClassFacts } from "./types";
+import type { ClassFacts, Kept } from "./types";
 import { count } from "./words";
 
 /** From this number of classes on, the panel has a search field. */
@@ -11,6 +11,11 @@ interface Row {
   element: HTMLElement;
   facts: ClassFacts;
   states: readonly string[];
+}
+
+interface KeptContainer {
+  element: HTMLElement;
+  facts: Kept;
 }
 
 export class Filter implements Part {
@@ -32,11 +37,15 @@ export class Filter implements Part {
     });
   }
 
-  /** Hide the rows that lack a word of the field, and say how many are left. */
-  update(rows: readonly Row[]): void {
+  /** Hide the rows of classes and of kept containers that lack a word of the field, and say how many classes are left. */
+  update(rows: readonly Row[], kept: readonly KeptContainer[]): void {
     const many = rows.length >= MANY;
     shown(this.element, many);
     const words = many ? this.field.value.toLowerCase().split(/\s+/).filter(Boolean) : [];
+    for (const { element, facts } of kept) {
+      const whole = [facts.cls, facts.name, facts.engine, facts.notebook, "kept"].join(" ").toLowerCase();
+      shown(element, words.every((word) => whole.includes(word)));
+    }
     let left = 0;
     for (const { element, facts, states } of rows) {
       const failed = facts.failed || facts.build.some((step) => step.status === "failed") ? "failed" : "";

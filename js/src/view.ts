@@ -174,14 +174,15 @@ export class View {
       row?.update(facts, containers.get(facts.key) ?? [], lives, pages, now, cores, usable);
       row?.pending(asked, usable);
     }
-    this.filter.update(classes.map((facts) => {
-      const states = (containers.get(facts.key) ?? []).map(({ name }) => lives.get(name)?.state ?? "");
-      return { element: this.rows.parts.get(facts.key)!.element, facts, states };
-    }));
     const kept = model.get("kept") ?? []; // a state saved by an older release has none
     this.keptRows.keep(kept.map(({ name }) => name));
     for (const one of kept) this.keptRows.parts.get(one.name)?.update(one, now, asked.has(one.name), usable);
-    shown(this.kept, kept.length > 0);
+    const keptRows = kept.map((facts) => ({ element: this.keptRows.parts.get(facts.name)!.element, facts }));
+    this.filter.update(classes.map((facts) => {
+      const states = (containers.get(facts.key) ?? []).map(({ name }) => lives.get(name)?.state ?? "");
+      return { element: this.rows.parts.get(facts.key)!.element, facts, states };
+    }), keptRows);
+    shown(this.kept, keptRows.some(({ element }) => !element.hidden));
     shown(this.empty, classes.length === 0 && usable);
     const hooks = new Set(model.get("containers").flatMap((one) => (one.build_hook ? [one.name] : [])));
     const running = [...lives].filter(([, life]) => !isGone(life.state)).map(([name]) => name);
@@ -215,7 +216,9 @@ export class View {
       silent: beat && this.link.silence < 3600
         ? `The kernel does not answer.${was}`
         : `The kernel does not answer: this panel may be of a session that has ended.${was} Run %lifecycle to open the panel of the current session.`,
-      gone: `The kernel was restarted or has exited; its containers run their exit hooks by themselves.${was} Run %lifecycle to open the panel again.`,
+      gone: `The kernel was restarted or has exited; its containers run their exit hooks by themselves${
+        this.model.get("classes").some(({ options }) => options.some((one) => one.startsWith("keep="))) ? ", and kept ones wait for the next kernel" : ""
+      }.${was} Run %lifecycle to open the panel again.`,
       over: "This session is closed: the extension was unloaded, and its containers have exited. Run %load_ext lifecycle_magic to start a new one.",
     };
     text(this.alert, alerts[bond]);

@@ -517,10 +517,40 @@ describe("many classes", () => {
     expect(one(".lcm-found").textContent).toBe("");
   });
 
+  it("are searched with the containers that are kept", () => {
+    many(12);
+    const kept = (cls: string): Kept => ({ name: `lm-${cls}`, cls, engine: "docker", notebook: "notebook /work/a.ipynb", ends: 2600 });
+    model.set("kept", [kept("Left"), kept("Other")]);
+    view.draw();
+    const rows = (): string[] => all(".lcm-kept-row").filter(seen).map((row) => row.querySelector("strong")!.textContent!);
+    type("left");
+    expect([left(), rows()]).toEqual([[], ["Left"]]);
+    type("nothing");
+    expect(seen(one(".lcm-kept"))).toBe(false);
+    type("");
+    expect(rows()).toEqual(["Left", "Other"]);
+  });
+
   it("show which failed before they had a container", () => {
     many(12);
     expect(all(".lcm-class")[5]!.querySelector(".lcm-chips")!.textContent).toBe("failed");
   });
+});
+
+it("counts no container that stops among those that a class may have", () => {
+  start({
+    classes: [cls("Model")],
+    containers: [container("a", "Model"), container("b", "Model"), container("c", "Model")],
+    lives: { a: life("idle"), b: life("exiting"), c: life("draining") },
+  });
+  expect(one(".lcm-meta").textContent).toContain("1 of 4 containers");
+});
+
+it("says after the kernel's end that kept containers wait", () => {
+  start({ classes: [cls("Model", { options: ["keep=600"] })] });
+  view.link.lost();
+  view.draw();
+  expect(one(".lcm-alert").textContent).toContain("and kept ones wait for the next kernel");
 });
 
 it("marks a class whose last container failed, until another one runs", () => {

@@ -175,7 +175,7 @@ class _Names:
         for symbol in table.get_symbols():
             if is_top and (symbol.is_assigned() or symbol.is_imported()):
                 self.defined.add(symbol.get_name())
-            elif symbol.is_declared_global() and symbol.is_assigned():
+            elif symbol.is_declared_global() and (symbol.is_assigned() or symbol.is_imported()):
                 self.made_later.add(symbol.get_name())
             if symbol.is_referenced() and (is_top or symbol.is_global()):
                 (self.read_later if later else self.read).add(symbol.get_name())

@@ -100,6 +100,8 @@ def _parts(program: Program) -> _Parts:
         raise NotComparable("its image has packages")
     if "process" not in (program.words("engines") or ("process",)):
         raise NotComparable("it runs on Docker alone")
+    if any("interrupt_when" in cell.text for cell in program.cells):
+        raise NotComparable("it interrupts cells")
     after: list[tuple[str, str]] = []
     cells, used = [], []
     for cell in program.cells:

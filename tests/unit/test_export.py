@@ -252,8 +252,8 @@ PROGRAMS = {
     "a global that a method makes": (
         [
             "%%lifecycle_cls\nclass Model:\n    @lm.enter()\n    def load(self):\n"
-            "        global made\n        made = 5\n    @lm.method()\n"
-            "    def go(self):\n        return made",
+            "        global made, json\n        import json\n        made = json.loads('5')\n"
+            "    @lm.method()\n    def go(self):\n        return made",
         ],
         5,
     ),

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import quantiles
@@ -168,7 +169,16 @@ def classes(session: Session) -> tuple[ClassFacts, ...]:
     found = [
         _class(key, service, session.builds) for key, service in list(session.services.items())
     ]
-    return tuple(sorted(found, key=lambda one: (one.name, one.key))[:MAX_CLASSES])
+    return tuple(sorted(found, key=lambda one: (_parts(one.name), one.key))[:MAX_CLASSES])
+
+
+def _parts(name: str) -> list[tuple[str, int]]:
+    """Return what a name is sorted by, with its numbers as numbers.
+
+    >>> sorted(["K10", "K2", "A"], key=_parts)
+    ['A', 'K2', 'K10']
+    """
+    return [(text, int(number or 0)) for text, number in re.findall(r"(\D*)(\d{,9})", name)]
 
 
 def _class(key: str, service: Service, builds: Builds) -> ClassFacts:
