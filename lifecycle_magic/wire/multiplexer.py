@@ -127,6 +127,10 @@ class Multiplexer:
                 self._drop(channel)
         self._flush()
 
+    def hear(self) -> None:
+        """Begin the lease anew: the other end was heard of by other means."""
+        self._heard = max(self._heard, time.monotonic())
+
     def end(self, why: str) -> None:
         """Close everything. ``on_end`` gets ``why`` unless it was called before."""
         if self.ended:

@@ -243,6 +243,17 @@ def test_a_ping_is_answered_and_silence_ends_both(pair: Pair) -> None:
         assert ended(pair.kernel[0])
 
 
+def test_what_was_heard_of_by_other_means_has_a_new_lease(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = time.monotonic()
+    monkeypatch.setattr(time, "monotonic", lambda: now + LEASE_SECONDS)
+    pair.connector.hear()
+    pair.connector.tick(now + LEASE_SECONDS + 5)
+    pair.opener.tick(now + LEASE_SECONDS + 5)
+    assert list(pair.ends) == ["opener"]
+
+
 def test_the_end_of_the_stream_ends_every_connection(pair: Pair) -> None:
     with pair.open() as guest:
         pair.pump()

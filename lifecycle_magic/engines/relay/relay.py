@@ -62,6 +62,7 @@ from lifecycle_magic.engines.relay.kernels import KEPT, KeptSockets, KernelConne
 from lifecycle_magic.engines.relay.removal import remove_container
 from lifecycle_magic.engines.relay.run_folder import pack_run_folder, write_file
 from lifecycle_magic.engines.relay.service_containers import ServiceContainers
+from lifecycle_magic.engines.relay.starting import start_container
 from lifecycle_magic.exception import EngineError
 from lifecycle_magic.host import relay_lock
 from lifecycle_magic.wire.hello import dial
@@ -263,7 +264,8 @@ class Relay:
         # It speaks first when it has read what is sent: nothing of it can be lost.
         self._threads.call(lambda: self._add(one, stream, first))
         try:
-            self._request("POST", f"/containers/{container}/start")
+            heard = functools.partial(self._threads.call, lambda: one.mux.hear())
+            start_container(self._request, container, heard)
         except RequestError as failed:
             error = str(failed)
         self._answer(kernel, asked, error)
