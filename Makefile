@@ -65,7 +65,7 @@ soak: install ## run the tests that repeat with their full counts: programs, edi
 		$(BIN)/pytest tests/engine/test_rootless.py tests/engine/test_far_engines.py -q $(ARGS)
 	@LIFECYCLE_MAGIC_POOL_EXAMPLES=500 $(BIN)/pytest tests/unit/test_pool_properties.py -q $(ARGS)
 	@LIFECYCLE_MAGIC_GUIDES=full $(BIN)/pytest tests/kernel/test_guide_notebooks.py -q $(ARGS)
-	@LIFECYCLE_MAGIC_SWARM_LOSSES=1 $(BIN)/pytest tests/engine/test_swarm.py -q $(ARGS)
+	@LIFECYCLE_MAGIC_SWARM_LOSSES=1 LIFECYCLE_MAGIC_SWARM_EACH=10 $(BIN)/pytest tests/engine/test_swarm.py -q $(ARGS)
 
 # Inputs that a decoder has not seen yet are kept in .hypothesis/corpus. Install atheris into .venv
 # to have them chosen by the lines that they reach.

@@ -8,6 +8,7 @@ neither this machine's bridges nor its firewall are touched.
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import shutil
 import signal
@@ -20,6 +21,7 @@ from typing import Any
 
 import answering
 import docker
+import docker.errors
 from conftest import BASE_IMAGE, missing
 from far_machine import remove_traces
 from kernel.harness import wait_for
@@ -110,6 +112,31 @@ class SwarmNode:
             yield
         finally:
             _run("ip", "-n", self.swarm.name, "link", "set", self.name, "up")
+
+    @contextlib.contextmanager
+    def frozen(self) -> Iterator[None]:
+        """Stop its engine for a while, which answers nothing then; its containers go on."""
+        assert self._engine is not None
+        os.kill(self._engine.pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            os.kill(self._engine.pid, signal.SIGCONT)
+
+    def has_file(self, container: str, path: str) -> bool:
+        """Return whether a container, also one that has ended, has a file."""
+        with contextlib.closing(self.client()) as client:
+            try:
+                client.api.get_archive(container, path)
+            except docker.errors.NotFound:
+                return False
+            return True
+
+    def put_file(self, container: str, path: str) -> None:
+        """Make an empty file in a container that runs."""
+        with contextlib.closing(self.client()) as client:
+            made = client.api.exec_create(container, ["touch", path], user="0")
+            client.api.exec_start(made)
 
     def power_off(self) -> None:
         """End everything on it at once, without a word on the network."""
@@ -227,6 +254,65 @@ class SwarmMachines:
     def is_empty(self) -> bool:
         """Return whether nothing of any class is left in the swarm but configs."""
         return not self.services() and not self.ask(lambda api: api.secrets())
+
+    @contextlib.contextmanager
+    def all_managers(self) -> Iterator[None]:
+        """Every node is a manager for a while."""
+        self._set_roles("manager")
+        try:
+            yield
+        finally:
+            self._set_roles("worker")
+
+    def _set_roles(self, role: str) -> None:
+        """Give every node but the first a role, and wait until it has that."""
+        for node in self.nodes[1:]:
+            name = node.hostname
+            is_set = functools.partial(self._has_role, name, role)
+            wait_for(is_set, f"{name} as a {role}", every=0.2)
+
+    def _has_role(self, hostname: str, role: str) -> bool:
+        """Ask for a role of a node, and return whether it has that."""
+
+        def update(api: docker.APIClient) -> None:
+            for node in api.nodes():
+                if node["Description"]["Hostname"] == hostname and node["Spec"]["Role"] != role:
+                    spec = {**node["Spec"], "Role": role}
+                    api.update_node(node["ID"], node["Version"]["Index"], spec)
+
+        try:
+            self.ask(update)
+            return (hostname in self._managers()) == (role == "manager")
+        except docker.errors.APIError:
+            return False  # no leader just now, or another change of the node came first
+
+    def _managers(self) -> list[str]:
+        """Return the nodes that are reachable as managers."""
+        found = self.ask(lambda api: api.nodes())
+        return [
+            one["Description"]["Hostname"]
+            for one in found
+            if (one.get("ManagerStatus") or {}).get("Reachability") == "reachable"
+        ]
+
+    def leader(self) -> str | None:
+        """Return the host name of the leader, as another manager than the first sees it."""
+        with contextlib.closing(self.nodes[1].client()) as client:
+            try:
+                nodes = client.api.nodes()
+            except docker.errors.APIError:
+                return None  # there is none just now
+        for node in nodes:
+            if (node.get("ManagerStatus") or {}).get("Leader"):
+                return str(node["Description"]["Hostname"])
+        return None
+
+    def is_ready(self, node: SwarmNode) -> bool:
+        """Return whether the manager takes a node for ready."""
+        return any(
+            one["Description"]["Hostname"] == node.hostname and one["Status"]["State"] == "ready"
+            for one in self.ask(lambda api: api.nodes())
+        )
 
     def is_running(self, service: dict[str, Any]) -> bool:
         """Return whether a service's container runs."""

@@ -550,6 +550,68 @@ def has_manifest(swarm: SwarmMachines, reference: str) -> bool:
     return True
 
 
+# --- managers and nodes that go -------------------------------------------------------------------
+
+
+def test_a_node_that_is_cut_off_for_good_runs_its_exit_and_its_calls_run_elsewhere(
+    swarm: SwarmMachines, diary: Diary
+) -> None:
+    app = lm.App("cut-off", engine="swarm")
+    here = diary.address
+
+    @app.cls(retries=1, placement=["node.role==worker"], min_containers=2, max_containers=2)
+    class Held:
+        @lm.method()
+        def hold(self) -> str:
+            with socket.create_connection(here, 5.0) as sock:
+                sock.sendall(f"holding {os.environ['HOSTNAME']}\n".encode())
+            while not os.path.exists("/go"):
+                time.sleep(0.05)
+            return os.environ["HOSTNAME"]
+
+        @lm.exit()
+        def close(self) -> None:
+            Path("/exited").touch()
+
+    calls = [Held().hold.spawn() for _ in range(2)]
+    diary.wait("holding", 2)
+    node = swarm.nodes[2]
+    [lost] = [name.lstrip("/") for name in node.containers()]
+    began = time.monotonic()
+    with node.cut():
+        diary.wait("holding", 3, timeout=60)  # on the node that is left
+        assert time.monotonic() - began < 50
+        wait_for(lambda: node.has_file(lost, "/exited"), "the exit on the node", 20)
+    other = swarm.nodes[1]
+    for one in other.containers():
+        other.put_file(one.lstrip("/"), "/go")
+    assert len({call.get(timeout=60) for call in calls}) == 2
+    app.stop()
+    wait_for(lambda: swarm.is_ready(node), "the return of the node")
+
+
+EACH = int(os.environ.get("LIFECYCLE_MAGIC_SWARM_EACH", 1))
+"""How many containers each of four classes has; `make soak` takes ten."""
+
+
+def test_four_classes_share_the_nodes(swarm: SwarmMachines, diary: Diary) -> None:
+    app = lm.App("four", engine="swarm")
+    many = {"min_containers": EACH, "max_containers": EACH, "cpu": 0.01, "memory": 64}
+    classes = [declare(app, diary, name=f"Kind{n}", **many) for n in range(4)]
+    calls = [cls().hold.spawn(str(n)) for n, cls in enumerate(classes) for _ in range(EACH)]
+    diary.wait("holding", 4 * EACH, timeout=60 + 10 * EACH)
+    nodes = Counter(swarm.node_of(one["ID"]) for one in swarm.services())
+    assert set(nodes) == {"node1", "node2", "node3"}
+    assert sum(nodes.values()) == 4 * EACH
+    assert max(nodes.values()) - min(nodes.values()) <= 1
+    for call in calls:
+        call.cancel()
+    values = [cls().same.map(range(5 * EACH)) for cls in classes]
+    assert [list(one) for one in values] == [list(range(5 * EACH))] * 4
+    app.stop()
+    diary.wait("exited", 4 * EACH, timeout=60 + 5 * EACH)
+
+
 # --- losses that take a lease: `make soak` --------------------------------------------------------
 
 takes_a_lease = pytest.mark.skipif(
@@ -613,3 +675,20 @@ def test_a_node_without_power_fails_its_own_calls_and_retries_run_elsewhere(
         call.cancel()
     app.stop()
     diary.wait("exited", 2)
+
+
+@takes_a_lease
+def test_another_leader_changes_nothing_for_calls_and_starts(
+    swarm: SwarmMachines, diary: Diary
+) -> None:
+    app = lm.App("leaders", engine="swarm")
+    noted = declare(app, diary)
+    assert noted().same.remote(1) == 1
+    with swarm.all_managers():
+        with swarm.manager.frozen():
+            wait_for(lambda: swarm.leader() not in (None, swarm.manager.hostname), "a new leader")
+            assert noted().same.remote(2) == 2  # what runs needs no manager
+            assert diary.events("entered") == ["entered"]
+        assert declare(app, diary, name="Later")().same.remote(3) == 3
+        app.stop()
+        diary.wait("exited", 2)
