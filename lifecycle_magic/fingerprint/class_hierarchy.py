@@ -11,6 +11,7 @@ from functools import partial
 from types import FunctionType
 from typing import Any
 
+from lifecycle_magic.decorators.classes import unbound
 from lifecycle_magic.fingerprint import origin
 from lifecycle_magic.fingerprint.bytecode import CodeReads
 from lifecycle_magic.fingerprint.origin import is_installed
@@ -117,7 +118,7 @@ class ClassHierarchy:
                 refer(("adopted", owner), label, partial(self._parts.encode, adopted), owner)
 
     def _refer_to_own(self, owner: type, name: str, value: Any) -> bytes:
-        inner = getattr(value, "__func__", value)
+        inner = unbound(value)
         if isinstance(inner, FunctionType):
             self._alive.append(inner)  # a freed function's id could be reused
             self._owners[id(inner)] = None if isinstance(value, staticmethod) else owner

@@ -10,6 +10,7 @@ import sys
 from types import FunctionType, MemberDescriptorType
 from typing import Any
 
+from lifecycle_magic.decorators.classes import unbound
 from lifecycle_magic.decorators.marks import ATTRIBUTE
 from lifecycle_magic.fingerprint.origin import is_installed
 from lifecycle_magic.wire.pydantic_models import is_derived
@@ -117,7 +118,7 @@ def has_typed_fields(cls: type) -> bool:
 def namespace_of(cls: type) -> dict[str, Any]:
     """Return the namespace in which the names in a class's annotations are looked up."""
     for value in vars(cls).values():
-        function = getattr(value, "__func__", value)
+        function = unbound(value)
         if isinstance(function, FunctionType):
             space = function.__globals__
             if space.get("__name__") == cls.__module__:

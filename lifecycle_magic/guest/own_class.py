@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from types import FunctionType
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from lifecycle_magic.decorators.classes import CALL, is_class
+from lifecycle_magic.decorators.classes import CALL, is_class, unbound
 from lifecycle_magic.decorators.direct_call import DirectCall, attach
 from lifecycle_magic.decorators.hooks import NoContainers
 from lifecycle_magic.decorators.marks import marks_of
@@ -101,7 +101,7 @@ def _functions(spaces: Mapping[str, Mapping[str, Any]]) -> Iterator[FunctionType
     classes = [*own_classes, *(one for one in found if is_class(one))]
     found += [value for one in classes for value in vars(one).values()]
     for value in found:
-        function = getattr(value, "__func__", value) if not is_class(value) else None
+        function = unbound(value)
         if type(function) is FunctionType:
             yield function
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import ast
-import inspect
 import linecache
 import textwrap
 from types import FunctionType
+
+from lifecycle_magic.decorators.classes import unwrapped
 
 __all__ = ["in_text", "of"]
 
@@ -17,7 +18,7 @@ def of(cls: type) -> str:
     Empty if it is not known.
     """
     for value in vars(cls).values():
-        function = inspect.unwrap(getattr(value, "__func__", value)) if callable(value) else value
+        function = unwrapped(value)
         if not isinstance(function, FunctionType):
             continue
         lines = linecache.getlines(function.__code__.co_filename)

@@ -45,10 +45,12 @@ def ordered(values: dict[Key, Any]) -> list[Key]:
 
     First constants, builtins and objects of modules, then definitions, then the others, each after
     what it needs: reading a value may run a ``__new__``, ``__setstate__`` or ``__hash__`` of the
-    user's code. A class attribute is read with its class.
+    user's code. A class attribute is read with its class, a default argument with its function: so
+    functions that have no values come first.
     """
     constants = [key for key, one in values.items() if type(one) in (*_CONSTANTS, ModuleObject)]
     definitions = [key for key, value in values.items() if _is_definition(value)]
+    definitions.sort(key=lambda one: not _is_code_alone(values[one]))
     first = {*constants, *definitions}
     others = reversed([key for key in values if key not in first])
     # Last what runs statements, which read the others.
@@ -61,6 +63,13 @@ def _is_rerun(value: Any) -> bool:
 
 def _is_definition(value: Any) -> bool:
     return isinstance(value, (types.FunctionType, types.ModuleType)) or is_class(value)
+
+
+def _is_code_alone(value: Any) -> bool:
+    """Return whether a function has no defaults, closed-over values or attributes."""
+    if not isinstance(value, types.FunctionType):
+        return False
+    return not (value.__defaults__ or value.__kwdefaults__ or value.__closure__ or vars(value))
 
 
 def sources_of(files: set[str]) -> dict[str, str]:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import dataclasses
 import gc
-import inspect
 import sys
 import threading
 import warnings
@@ -22,6 +21,7 @@ from typing import Any
 
 from lifecycle_magic.callers import function_call
 from lifecycle_magic.decorators import travel
+from lifecycle_magic.decorators.classes import unwrapped
 from lifecycle_magic.exception import InvalidError
 from lifecycle_magic.handles.cls import Cls
 from lifecycle_magic.handles.registry_entry import RegistryEntry
@@ -310,7 +310,7 @@ class _Source:
 def _codes(cls: type) -> Iterator[CodeType]:
     """Yield the code of the functions that are written in the class itself, without wrappers."""
     for value in vars(cls).values():
-        function = inspect.unwrap(getattr(value, "__func__", value), stop=_is_handle)
+        function = unwrapped(value, _is_handle)
         if isinstance(function, FunctionType) and _is_in(function, cls):
             yield function.__code__
 

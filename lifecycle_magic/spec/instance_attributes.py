@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from types import CodeType, FunctionType
 from typing import Any
 
+from lifecycle_magic.decorators.classes import unbound, unwrapped
 from lifecycle_magic.decorators.parameters import parameters_of
 from lifecycle_magic.fingerprint.origin import is_installed
 from lifecycle_magic.wire.code_objects import with_nested_codes
@@ -92,7 +93,7 @@ def _inside(value: Any, depth: int = 3) -> Iterator[FunctionType]:
         yield value
         parts = [cell.cell_contents for cell in value.__closure__ or () if _is_filled(cell)]
     else:
-        parts = [getattr(value, "__func__", None), getattr(value, "__wrapped__", None)]
+        parts = [one for one in (unbound(value), unwrapped(value)) if one is not value]
     for part in parts if depth else ():
         if isinstance(part, (FunctionType, property, staticmethod, classmethod)):
             yield from _inside(part, depth - 1)

@@ -15,7 +15,7 @@ import inspect
 from types import FunctionType, MappingProxyType
 from typing import Any
 
-from lifecycle_magic.decorators.classes import is_class
+from lifecycle_magic.decorators.classes import is_class, unbound
 from lifecycle_magic.decorators.marks import (
     ATTRIBUTE,
     ConcurrentMarks,
@@ -89,7 +89,7 @@ def read_class(cls: type, options: Options | None = None, *, name: str | None = 
 def _has_plain_method(cls: type) -> bool:
     """Return whether the class has a method without a mark, which runs with ``.local()``."""
     return any(
-        isinstance(getattr(value, "__func__", value), FunctionType) and not name.startswith("__")
+        isinstance(unbound(value), FunctionType) and not name.startswith("__")
         for owner in cls.__mro__[:-1]
         for name, value in vars(owner).items()
     )

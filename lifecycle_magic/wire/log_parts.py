@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from lifecycle_magic.decorators.classes import is_class
+from lifecycle_magic.decorators.classes import is_class, unbound
 from lifecycle_magic.wire.reading_values import despite_filters
 
 __all__ = [
@@ -64,7 +64,7 @@ def is_of_notebook(value: Any) -> bool:
     """Return whether the notebook defines a value: a function, a class, or an object's class."""
     from lifecycle_magic.wire.by_value import is_named  # needs cloudpickle
 
-    value = getattr(value, "__func__", value)  # of a bound method
+    value = unbound(value)
     return not is_named(value if is_class(value) or hasattr(value, "__code__") else type(value))
 
 

@@ -79,7 +79,10 @@ def marked(cls: type, kind: str) -> list[str]:
     found: dict[str, None] = {}
     for owner in reversed(cls.__mro__):
         for name, value in vars(owner).items():
-            if not isinstance(value, type) and kind in getattr(value, MARK, ()):
+            is_marked = (
+                MARK in getattr(value, "__dict__", ()) if not isinstance(value, dict) else False
+            )
+            if is_marked and not isinstance(value, type) and kind in getattr(value, MARK, ()):
                 found[name] = None
     return list(found)
 
