@@ -8,6 +8,7 @@ Needs a Docker engine with the base image, and Chromium. Look at the pictures be
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import sys
@@ -115,11 +116,14 @@ def main() -> None:
     out = next((Path(word) for word in words if word not in takes), ROOT / "docs")
     out.mkdir(parents=True, exist_ok=True)
     chromium = shutil.which("chromium") or shutil.which("chromium-browser")
-    folder = Path(tempfile.mkdtemp(prefix="lm-shots-"))
-    with lab(folder, "docker") as server, sync_playwright() as playwright:
+    with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium, args=FLAGS)
         for take in chosen:
-            with opened(server, browser, SCALE) as page:
+            folder = Path(tempfile.mkdtemp(prefix="lm-shots-"))
+            # A state of its own, so that the quickstart's card shows every step of the build.
+            os.environ["LIFECYCLE_MAGIC_STATE"] = str(folder / "state")
+            engine = "process" if take is take_quickstart else "docker"
+            with lab(folder, engine) as server, opened(server, browser, SCALE) as page:
                 take(server, page, out)
         browser.close()
 

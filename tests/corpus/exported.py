@@ -108,7 +108,7 @@ def _parts(program: Program) -> _Parts:
         if cell.declares:
             cells.append(cell.text)
             rest = cell.text.partition("%%lifecycle_cls")[2].partition("\n")[2]
-            after.append(("define", rest))
+            after.append(("rest", rest))
             continue
         _check(cell)
         if cell.shown.product is None and cell.shown.product_error is None:

@@ -35,6 +35,9 @@ REFUSED = (
 )
 """What the messages of refused programs have in them, each with a fix."""
 
+MISSED = {"values-parsers-and-keys"}
+"""Programs that change an object by another name of it, which the guide says an export misses."""
+
 
 def _chosen() -> list[Program]:
     everything = os.environ.get("CORPUS") == "all"
@@ -54,5 +57,7 @@ def test_an_exported_program_shows_what_its_notebook_shows(
         if program.id in SHARE or not any(text in str(refused) for text in REFUSED):
             pytest.fail(str(refused), pytrace=False)
         return
-    if differences:
+    if program.id in MISSED:
+        assert differences, "it is right now: remove it from MISSED"
+    elif differences:
         pytest.fail("\n".join(differences), pytrace=False)
