@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import sys
 from collections.abc import Iterator, Sequence
 from types import BuiltinFunctionType, FunctionType, ModuleType
@@ -16,6 +17,7 @@ from lifecycle_magic.fingerprint.statements import Cell, Statement, executed, re
 
 __all__ = [
     "PlacedStatement",
+    "StatementFacts",
     "evaluated",
     "imported_modules",
     "imports_packages",
@@ -30,23 +32,62 @@ _UNCHANGEABLE = (
 )
 
 
+class StatementFacts:
+    """What the text of a statement alone says: its first line, the functions that it calls, and the
+    environment variables that it reads.
+
+    ``called_on`` are the names whose methods it calls, and ``passed`` functions with the names that
+    they get.
+    """
+
+    def __init__(self, statement: Statement) -> None:
+        node = statement.node
+        self.statement = statement
+        self.line = _first_line(statement)
+        self.is_left_out = statement.is_future or _is_main_block(node)
+        nodes = list(evaluated(node))
+        self.called = [one.func for one in nodes if isinstance(one, ast.Call)]
+        self.variables = frozenset(name for one in nodes for name in _variable_read(one))
+        self.called_on: list[str] = []
+        self.passed: list[tuple[ast.expr, str]] = []
+        self._read_calls(node)
+
+    def _read_calls(self, node: ast.stmt) -> None:
+        decorators = getattr(node, "decorator_list", ())
+        for one in (*executed(node), *(part for top in decorators for part in executed(top))):
+            if not isinstance(one, ast.Call):
+                continue
+            if isinstance(one.func, ast.Attribute):
+                if one.func.attr in CALL_FORMS:
+                    continue
+                self.called_on += root(one.func)
+            for argument in (*one.args, *(given.value for given in one.keywords)):
+                if isinstance(argument, ast.Name):
+                    self.passed.append((one.func, argument.id))
+
+
 class PlacedStatement:
     """A statement with its place, and what it changes in one namespace."""
 
-    def __init__(self, statement: Statement, file: str, line: int, space: dict[str, Any]) -> None:
-        self.statement, self.file, self.line = statement, file, line
-        self.changes = frozenset(_changed(statement, space)) - statement.defines
-        self.is_excluded = (
-            statement.is_future
-            or _is_main_block(statement.node)
-            or any(is_ours_or_handle(space.get(name)) for name in statement.defines)
+    def __init__(self, facts: StatementFacts, file: str, space: dict[str, Any]) -> None:
+        self.facts, self.statement = facts, facts.statement
+        self.file, self.line = file, facts.line
+        self.changes = frozenset(_changed(facts, space)) - self.statement.defines
+        self.is_excluded = facts.is_left_out or any(
+            is_ours_or_handle(space.get(name)) for name in self.statement.defines
         )
 
 
 def place(file: str, text: str, space: dict[str, Any]) -> Iterator[PlacedStatement]:
     """Yield the statements of a file, or of a cell, that ran in a namespace."""
-    for one in read([Cell(text)]):
-        yield PlacedStatement(one, file, _first_line(one), space)
+    for one in _read(text):
+        yield PlacedStatement(one, file, space)
+
+
+@functools.lru_cache(maxsize=2048)
+def _read(text: str) -> tuple[StatementFacts, ...]:
+    """Return the statements of a text. A notebook's cells are read again after each cell."""
+    return tuple(StatementFacts(one) for one in read([Cell(text)]))
 
 
 def makers(statements: Sequence[PlacedStatement], name: str) -> list[int]:
@@ -80,26 +121,15 @@ def is_ours_or_handle(value: Any) -> bool:
     return origin.is_ours(str(made.__module__)) and value is not is_local
 
 
-def _changed(statement: Statement, space: dict[str, Any]) -> Iterator[str]:
+def _changed(facts: StatementFacts, space: dict[str, Any]) -> Iterator[str]:
     """Yield the names whose objects a statement may change."""
-    yield from (name for name in statement.changes if _is_changeable(name, space))
-    node = statement.node
-    nodes = [*executed(node), *getattr(node, "decorator_list", ())]
-    for decorator in getattr(node, "decorator_list", ()):
-        nodes += executed(decorator)
-    for one in nodes:
-        if not isinstance(one, ast.Call):
-            continue
-        function = one.func
-        if isinstance(function, ast.Attribute):
-            if function.attr in CALL_FORMS:
-                continue
-            yield from (name for name in root(function) if _is_changeable(name, space))
-        if is_class(_meaning(function, space)):
-            continue  # an object made from others leaves them as they are
-        for argument in (*one.args, *(given.value for given in one.keywords)):
-            if isinstance(argument, ast.Name) and _is_changeable(argument.id, space):
-                yield argument.id
+    for name in (*facts.statement.changes, *facts.called_on):
+        if _is_changeable(name, space):
+            yield name
+    for function, name in facts.passed:
+        # An object that is made from others leaves them as they are.
+        if _is_changeable(name, space) and not is_class(_meaning(function, space)):
+            yield name
 
 
 def _is_changeable(name: str, space: dict[str, Any]) -> bool:
@@ -138,6 +168,20 @@ def evaluated(node: ast.AST) -> Iterator[ast.AST]:
     yield node
     for child in ast.iter_child_nodes(node):
         yield from evaluated(child)
+
+
+def _variable_read(node: ast.AST) -> Iterator[str]:
+    """Yield the environment variable that an expression reads, as in ``os.environ["X"]``."""
+    if isinstance(node, ast.Subscript):
+        place, key = node.value, node.slice
+    elif isinstance(node, ast.Call) and node.args:
+        place, key = node.func, node.args[0]
+    else:
+        return
+    if isinstance(key, ast.Constant) and isinstance(key.value, str):
+        text = ast.unparse(place).removesuffix(".get")
+        if text.rpartition(".")[2] in ("environ", "getenv"):
+            yield key.value
 
 
 def _is_main_block(node: ast.stmt) -> bool:

@@ -13,11 +13,10 @@ from lifecycle_magic.decorators.classes import is_class
 from lifecycle_magic.decorators.travel import is_local
 from lifecycle_magic.fingerprint.placed_statements import (
     PlacedStatement,
-    evaluated,
+    StatementFacts,
     imported_modules,
     makers,
 )
-from lifecycle_magic.fingerprint.statements import Statement
 
 __all__ = ["Flow"]
 
@@ -55,7 +54,7 @@ class Flow:
         while before != len(reached):
             before = len(reached)
             for index, placed in enumerate(self._placed):
-                if index in reached or placed.is_excluded or not self._depends(placed.statement):
+                if index in reached or placed.is_excluded or not self._depends(placed.facts):
                     continue
                 reached.add(index)
                 made = placed.statement.defines | placed.changes
@@ -64,10 +63,10 @@ class Flow:
                     unnamed.append(index)
         self.unnamed = tuple(sorted(unnamed))
 
-    def _depends(self, statement: Statement) -> bool:
-        if statement.is_import:
-            return self._imports(statement.node)
-        return not statement.reads.isdisjoint(self.names) or self._begins(statement)
+    def _depends(self, facts: StatementFacts) -> bool:
+        if facts.statement.is_import:
+            return self._imports(facts.statement.node)
+        return not facts.statement.reads.isdisjoint(self.names) or self._begins(facts)
 
     def _imports(self, node: ast.stmt) -> bool:
         """Return whether an import binds a name that its module makes in each place anew."""
@@ -85,15 +84,11 @@ class Flow:
                 for index in makers(self._placed, name):
                     self.names |= self._placed[index].statement.defines
 
-    def _begins(self, statement: Statement) -> bool:
-        node = statement.node
+    def _begins(self, facts: StatementFacts) -> bool:
+        node = facts.statement.node
         if isinstance(node, ast.Try) and _lacks_import(node):
             return True
-        return any(
-            (isinstance(one, ast.Call) and self._asks(one.func))
-            or not self._variables.isdisjoint(_variable_read(one))
-            for one in evaluated(node)
-        )
+        return not self._variables.isdisjoint(facts.variables) or any(map(self._asks, facts.called))
 
     def _asks(self, function: ast.expr) -> bool:
         if isinstance(function, ast.Name):
@@ -102,20 +97,6 @@ class Flow:
             module = self._space.get(function.value.id)
             return function.attr == "is_local" and getattr(module, "is_local", None) is is_local
         return False
-
-
-def _variable_read(node: ast.AST) -> Iterator[str]:
-    """Yield the environment variable that an expression reads, as in ``os.environ["X"]``."""
-    if isinstance(node, ast.Subscript):
-        place, key = node.value, node.slice
-    elif isinstance(node, ast.Call) and node.args:
-        place, key = node.func, node.args[0]
-    else:
-        return
-    if isinstance(key, ast.Constant) and isinstance(key.value, str):
-        text = ast.unparse(place).removesuffix(".get")
-        if text.rpartition(".")[2] in ("environ", "getenv"):
-            yield key.value
 
 
 def _asking(space: dict[str, Any]) -> set[str]:

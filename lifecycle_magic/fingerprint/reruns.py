@@ -14,7 +14,7 @@ import hashlib
 import linecache
 import sys
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from types import ModuleType
 from typing import Any
 
@@ -154,13 +154,21 @@ def find(space: dict[str, Any], variables: frozenset[str] = frozenset()) -> Reru
     lines = linecache.getlines(_file(space)) if history is None else history
     moment = id(space), id(lines), len(lines), len(space), variables
     if _last.moment != moment:
-        sources = _sources(space)
-        may_depend = any(_may_depend(text, variables) for _, text in sources)
-        may_depend = may_depend or (bool(sources) and _imports_such())
-        again = functools.partial(_analysed, space, sources, variables=variables)
-        found = again(()) if may_depend else Reruns(read_again=again)
-        _last.moment, _last.lines, _last.found = moment, lines, found
+        _last.moment, _last.lines = moment, lines
+        _last.found = _found(space, texts_of(space), variables)
     return _last.found
+
+
+def _found(space: dict[str, Any], texts: list[str], variables: frozenset[str]) -> Reruns:
+    """Return what `find` does. Most namespaces have no such name, and then few texts are parsed."""
+    read = functools.partial(_analysed, space, variables=variables)
+    nothing = Reruns(read_again=read)
+    if any("is_local" in text for text in texts) or (any(texts) and _imports_such()):
+        return read(())
+    if not any(_may_depend(text, variables) for text in texts):
+        return nothing
+    first = read((), chosen=lambda text: _may_depend(text, variables))
+    return read(()) if first.names or first.unnamed else nothing
 
 
 def _imports_such() -> bool:
@@ -191,10 +199,9 @@ def _names_of_module(
     if not isinstance(found, ModuleType) or origin.is_foreign(found) or id(found) in reading:
         return frozenset()
     space = vars(found)
-    sources = _sources(space)
-    if not any(_may_depend(text, variables) for _, text in sources):
+    if not any(_may_depend(text, variables) for text in texts_of(space)):
         return frozenset()
-    return _analysed(space, sources, (), variables, reading | {id(found)}).names
+    return _analysed(space, (), variables=variables, reading=reading | {id(found)}).names
 
 
 class _Last(threading.local):
@@ -238,19 +245,20 @@ def _file(space: dict[str, Any]) -> str:
     return file
 
 
-def _sources(space: dict[str, Any]) -> list[tuple[str, str]]:
-    """Return the source of a namespace in the order in which it ran: files and their texts."""
+def _sources(space: dict[str, Any], chosen: Callable[[str], bool]) -> Iterator[tuple[str, str]]:
+    """Yield the source of a namespace in the order in which it ran: files and their texts."""
     history = _history(space)
-    if history is None:
-        file = _file(space)
-        text = "".join(linecache.getlines(file))
-        return [(file, text)] if text else []
-    return [
-        (f"<cell {number}>", cell.source)
-        for number, text in enumerate(history)
-        if not text.isspace()
-        for cell in cells_of([text])
-    ]
+    for number, text in enumerate(texts_of(space)):
+        if text and chosen(text):
+            if history is None:
+                yield _file(space), text
+            else:
+                yield from ((f"<cell {number}>", source) for source in _python_of(text))
+
+
+@functools.lru_cache(maxsize=2048)
+def _python_of(text: str) -> tuple[str, ...]:
+    return tuple(cell.source for cell in cells_of([text]))
 
 
 def _may_depend(text: str, variables: frozenset[str]) -> bool:
@@ -263,13 +271,15 @@ def _may_depend(text: str, variables: frozenset[str]) -> bool:
 
 def _analysed(
     space: dict[str, Any],
-    sources: list[tuple[str, str]],
     names: Iterable[str],
+    *,
     variables: frozenset[str],
     reading: frozenset[int] = frozenset(),
+    chosen: Callable[[str], bool] = bool,
 ) -> Reruns:
+    sources = _sources(space, chosen)
     placed = [one for file, text in sources for one in place(file, text, space)]
     of_module = functools.partial(_names_of_module, variables=variables, reading=reading)
     flow = Flow(placed, space, names, variables, of_module)
-    again = functools.partial(_analysed, space, sources, variables=variables)
+    again = functools.partial(_analysed, space, variables=variables)
     return Reruns(placed, flow.names, flow.unnamed, again)
