@@ -218,9 +218,9 @@ export class ClassRow implements Part {
     if (facts.failed) return `Failed. The next call tries again.\n${facts.failed}`;
     if (facts.declared) return "Declared. The first call builds the image and starts a container.";
     if (facts.needs_arguments) {
-      return `No container. It takes arguments: ${facts.name}(…) starts one with its first call.`;
+      return `No container. The class takes arguments, so the first call of ${facts.name}(…) starts one.`;
     }
-    return "No container. The next call starts one; Warm does so now.";
+    return "No container. The next call starts one. Warm starts one now.";
   }
 
   private updateChips(facts: ClassFacts, here: readonly Life[], live: boolean): void {

@@ -90,7 +90,7 @@ export class ContainerRow implements Part {
     this.kill = button("Kill", `Kill container ${short}`, () => hands.press("kill", key, this.kill), "lcm-bad");
     this.logs = button("Logs", `Logs of container ${short}`, () => hands.logs(key));
     attribute(this.tail, "aria-label", `Last lines of container ${short}`);
-    attribute(this.bar, "aria-label", `Exit of container ${short} against its grace`);
+    attribute(this.bar, "aria-label", `Part of the grace that exit of container ${short} has used`);
     const actions = h("div", { class: "lcm-actions" }, this.stop, this.kill, this.logs);
     const parts = [
       this.chip.element, h("span", {}, this.name, this.hook), this.up, this.calls, this.call,

@@ -56,6 +56,11 @@ class Newcomers:
         self._ready.register(listener, select.POLLIN)
         listener.setblocking(False)  # a newcomer may disconnect before it is accepted
 
+    @property
+    def waiting(self) -> int:
+        """The number of connections that have sent no whole hello yet."""
+        return len(self._waiting)
+
     def admit(self, timeout: float) -> tuple[hello.Hello, Channel] | None:
         """Return the next admitted connection, or None after ``timeout`` seconds.
 

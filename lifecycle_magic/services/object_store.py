@@ -112,6 +112,12 @@ class ObjectStore:
         """Return whether this was an object without a name, which no use creates again."""
         return name.startswith(EPHEMERAL) and (kind, name) in self._deleted
 
+    def waiting(self) -> int:
+        """Return the number of requests that wait in queues."""
+        with self._lock:
+            queues = [one for one in self._objects.values() if isinstance(one, _Queue)]
+            return sum(len(one.waits()) for one in queues)
+
     def close_in_fork(self) -> None:
         """Refuse requests in a forked child: only that child has its copy of the content."""
         self._lock = threading.RLock()
@@ -168,9 +174,13 @@ class _Partition:
         self.watchers: list[_Wait] = []  # they take nothing
         self.expires = float("inf")
 
+    def waits(self) -> list[_Wait]:
+        """Return the requests that wait."""
+        return [*self.readers, *self.writers, *self.watchers]
+
     def is_unused(self) -> bool:
         """Return whether it is empty and no request waits for it."""
-        return not (self.items or self.readers or self.writers or self.watchers)
+        return not (self.items or self.waits())
 
 
 class _Queue:
@@ -323,12 +333,15 @@ class _Queue:
             line.remove(wait)
         return True
 
+    def waits(self) -> list[_Wait]:
+        """Return the requests that wait in all partitions."""
+        return [wait for one in self._partitions.values() for wait in one.waits()]
+
     def end(self, answer: Answer | Error) -> None:
         """Answer all requests that wait."""
-        for partition in self._partitions.values():
-            for wait in [*partition.readers, *partition.writers, *partition.watchers]:
-                if wait.future.set_running_or_notify_cancel():
-                    if isinstance(answer, Error):
-                        wait.future.set_exception(answer)
-                    else:
-                        wait.future.set_result(answer)
+        for wait in self.waits():
+            if wait.future.set_running_or_notify_cancel():
+                if isinstance(answer, Error):
+                    wait.future.set_exception(answer)
+                else:
+                    wait.future.set_result(answer)

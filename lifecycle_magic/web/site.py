@@ -55,6 +55,11 @@ class Site:
         self._thread: HttpThread | None = None
         self._token = os.environ.get(TOKEN_VARIABLE) or secrets.token_urlsafe(24)
 
+    @property
+    def connections(self) -> int:
+        """The number of connections that clients have open."""
+        return 0 if self._thread is None else len(self._thread.connections)
+
     def serve(self, key: str, label: str, target: Target) -> ServedAddress:
         """Serve ``target`` under ``key``, at the same address as before if the label is the same.
 

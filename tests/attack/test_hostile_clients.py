@@ -457,5 +457,4 @@ def test_a_server_in_a_container_harms_its_client_alone(
 
 def test_nothing_is_left_open_when_the_clients_have_left(victim: Any) -> None:
     site = session.current().site
-    assert site._thread is not None
-    wait_for(lambda: len(site._thread.connections) <= 2, "the end of all other connections")
+    wait_for(lambda: site.connections <= 2, "the end of all other connections")

@@ -85,7 +85,7 @@ class Where:
 def test_code_can_tell_where_it_runs(site: Site) -> None:
     where = site.app.cls(Where)()
     assert lm.is_local()
-    assert spec_of(where._cls).cls().local()
+    assert spec_of(where).cls().local()
     assert not where.__getattr__("local").remote()
 
 

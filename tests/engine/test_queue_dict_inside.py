@@ -33,8 +33,7 @@ class Job:
 
 def readers() -> int:
     """How many requests wait for an item."""
-    queues = [one for one in session.current().objects._objects.values() if hasattr(one, "end")]
-    return sum(len(part.readers) for one in queues for part in one._partitions.values())
+    return session.current().objects.waiting()
 
 
 class Worker:

@@ -37,7 +37,7 @@ def open_files() -> dict[int, str]:
     an engine that are kept, and the reserve: those may be opened again under another number.
     """
     links = {}
-    kept = {*(sock.fileno() for sock in address._sockets), *descriptors._reserve}
+    kept = {*(sock.fileno() for sock in address.open_sockets()), *descriptors._reserve}
     for number in set(map(int, os.listdir("/proc/self/fd"))) - kept:
         with contextlib.suppress(OSError):
             links[number] = os.readlink(f"/proc/self/fd/{number}")

@@ -21,7 +21,7 @@ from engine.inside import notes
 from engine.web import Raw, Street, printed_until
 from fastapi import Request as HttpRequest
 from fastapi.responses import JSONResponse
-from handle_state import pool_of, spec_of
+from handle_state import pool_of, service_of, spec_of
 from kernel.harness import wait_for
 from pydantic import BaseModel
 
@@ -539,7 +539,7 @@ class Sized:
 def test_a_query_chooses_the_instance_of_a_class_with_parameters(street: Street) -> None:
     sized = street.cls(Sized)
     kept = sized(size=3)
-    served = sized._entry.service().serving
+    served = service_of(sized).serving
     [address] = served.open_all(spec_of(sized))
 
     def ask(**query: Any) -> httpx.Response:

@@ -626,7 +626,7 @@ def test_a_stub_declares_endpoints_with_one_decorator() -> None:
     @stub.wsgi(label="here")
     def other() -> Any: ...
 
-    specs = {name: spec_of(one._cls) for name, one in stub.registered_functions.items()}
+    specs = {name: spec_of(one) for name, one in stub.registered_functions.items()}
     marks = {name: one.methods["call"].web for name, one in specs.items()}
     assert [(one.kind, one.label) for one in marks.values()] == [
         ("fastapi_endpoint", None),

@@ -128,7 +128,7 @@ def test_secrets_and_volumes_of_an_app_are_added_to_those_of_its_classes() -> No
         def get(self) -> int:
             return 1
 
-    options = spec_of(both._cls).options
+    options = spec_of(both).options
     assert (options.secrets, options.image) == ((one, other), image)
     assert options.volumes == {"/data": data, "/models": models}
     options = spec_of(Model).options

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from handle_state import spec_of
 
 import lifecycle_magic as lm
 from lifecycle_magic import modal_modules
@@ -221,7 +222,7 @@ def test_an_app_has_tags_an_image_and_what_it_includes() -> None:
     assert app.image is image
     assert app.include(other) is app
     assert app.registered_entrypoints == {"start": main}
-    declared = {entry.spec.name: entry.spec for entry in app._declarations.entries.values()}
+    declared = {name: spec_of(one) for name, one in app.registered_functions.items()}
     assert declared["first"].options.image is image
     assert declared["second"].options.image is None
     with pytest.raises(InvalidError, match="image"):

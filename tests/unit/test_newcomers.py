@@ -132,7 +132,7 @@ listener = socket.create_server(("127.0.0.1", 0))
 here, container = socket.create_connection, listener.getsockname()
 strangers = [here(container) for _ in range(3)]
 newcomers = Newcomers(listener, {TOKEN!r}, [])
-while len(newcomers._waiting) < 3:
+while newcomers.waiting < 3:
     newcomers.admit(0.05)
 sock = here(container)
 resource.setrlimit(resource.RLIMIT_NOFILE, (100, 100))

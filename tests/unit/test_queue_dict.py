@@ -42,21 +42,14 @@ def shared() -> Iterator[Any]:
         yield made
 
 
-def waiting(store: Any) -> int:
-    """How many requests wait in all queues."""
-    queues = [one for one in store._objects.values() if hasattr(one, "_partitions")]
-    lines = [p for one in queues for p in one._partitions.values()]
-    return sum(len(p.readers) + len(p.writers) + len(p.watchers) for p in lines)
-
-
 @contextlib.contextmanager
 def in_thread(function: Any, *args: Any, **kwargs: Any) -> Iterator[Any]:
     """Run a function that waits in a queue; yields its future when it does."""
     store = session.current().objects
-    before = waiting(store)
+    before = store.waiting()
     with ThreadPoolExecutor(1) as pool:
         future = pool.submit(function, *args, **kwargs)
-        while waiting(store) == before and not future.done():
+        while store.waiting() == before and not future.done():
             threading.Event().wait(0.001)
         yield future
 
@@ -159,7 +152,7 @@ def test_a_wait_that_was_cancelled_takes_nothing(jobs: Any) -> None:
             await task
 
     asyncio.run(give_up())
-    assert waiting(session.current().objects) == 0
+    assert session.current().objects.waiting() == 0
     jobs.put("kept")
     assert jobs.get(block=False) == "kept"
 

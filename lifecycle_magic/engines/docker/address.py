@@ -203,8 +203,13 @@ it, and the engine would go on with what nobody waits for.
 """
 
 
+def open_sockets() -> list[socket.socket]:
+    """Return the open connections to engines by Unix sockets."""
+    return [sock for sock in list(_sockets) if sock.fileno() >= 0]
+
+
 def _in_forked_child() -> None:
-    for sock in list(_sockets):
+    for sock in open_sockets():
         sock.close()
 
 
