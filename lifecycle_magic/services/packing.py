@@ -186,9 +186,11 @@ class _Packer(ByValue):
     def finish(self) -> None:
         """Complete what is known of names whose values do not travel as they are."""
         own = self._label(self._namespace)
-        for (label, name), value in self.values.items():
-            if label == own:
-                self.releases.add_plain(value, name)
+        # In a notebook such an object may be what hours of work have made of it.
+        if reruns.is_script(self._namespace):
+            for (label, name), value in self.values.items():
+                if label == own:
+                    self.releases.add_plain(value, name)
         self.share_with_modules()
         self.reruns.place(self.values)
 
