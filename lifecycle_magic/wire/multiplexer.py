@@ -69,6 +69,7 @@ class Multiplexer:
         first: bytes = b"",
     ) -> None:
         self.ended = False
+        self.has_spoken = False  # the other end has sent something
         self._stream = stream
         self._selector = selector
         self._on_end = on_end
@@ -176,6 +177,7 @@ class Multiplexer:
                 if not data:
                     self.end(STREAM_ENDED)
                     return
+                self.has_spoken = True
                 self._heard = time.monotonic()
                 for frame in self._reader.feed(data):
                     self._on_frame(frame)

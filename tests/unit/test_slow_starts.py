@@ -59,3 +59,23 @@ def test_the_error_of_a_start_is_the_engines() -> None:
 
     with pytest.raises(RequestError, match="no such image"):
         starting.start_container(ask, "one", lambda: None)
+
+
+def test_a_lease_is_held_until_the_container_speaks_and_no_longer_than_the_engine_answers() -> None:
+    engine, held, is_over = SlowEngine(), threading.Event(), threading.Event()
+    starting.hold_lease(engine.ask, is_over.is_set, held.set)
+    assert held.wait(30)
+    is_over.set()
+    silent, asked = SlowEngine(silent=True), threading.Event()
+
+    def is_over_at_the_third_look() -> bool:
+        looks.append(1)
+        if len(looks) == 3:
+            asked.set()
+        return len(looks) >= 3
+
+    looks: list[int] = []
+    held.clear()
+    starting.hold_lease(silent.ask, is_over_at_the_third_look, held.set)
+    assert asked.wait(30)
+    assert not held.is_set()

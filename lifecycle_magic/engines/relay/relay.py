@@ -46,6 +46,7 @@ import sys
 import threading
 import time
 import traceback
+from collections.abc import Callable
 from typing import Any
 
 from lifecycle_magic.engines.relay import tunnel
@@ -62,7 +63,7 @@ from lifecycle_magic.engines.relay.kernels import KEPT, KeptSockets, KernelConne
 from lifecycle_magic.engines.relay.removal import remove_container
 from lifecycle_magic.engines.relay.run_folder import pack_run_folder, write_file
 from lifecycle_magic.engines.relay.service_containers import ServiceContainers
-from lifecycle_magic.engines.relay.starting import start_container
+from lifecycle_magic.engines.relay.starting import hold_lease, start_container
 from lifecycle_magic.exception import EngineError
 from lifecycle_magic.host import relay_lock
 from lifecycle_magic.wire.hello import dial
@@ -266,9 +267,14 @@ class Relay:
         try:
             heard = functools.partial(self._threads.call, lambda: one.mux.hear())
             start_container(self._request, container, heard)
+            # By the loop, which adds the stream first.
+            self._threads.call(lambda: self._hold_lease(one, heard))
         except RequestError as failed:
             error = str(failed)
         self._answer(kernel, asked, error)
+
+    def _hold_lease(self, one: _Served, heard: Callable[[], None]) -> None:
+        hold_lease(self._request, lambda: one.mux.has_spoken or one.mux.ended, heard)
 
     def _answer(self, kernel: KernelConnection, asked: dict[str, Any], error: str) -> None:
         """Answer a request to serve. On a thread."""

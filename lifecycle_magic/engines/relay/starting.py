@@ -11,7 +11,7 @@ from lifecycle_magic.engines.relay.engine_http import RequestError
 from lifecycle_magic.engines.relay.removal import Ask
 from lifecycle_magic.wire.multiplexer import LEASE_SECONDS, PING_SECONDS
 
-__all__ = ["start_container"]
+__all__ = ["hold_lease", "start_container"]
 
 START_SECONDS = 110.0
 """Seconds for which an engine may start a container; the kernel waits a little longer."""
@@ -45,6 +45,22 @@ def start_container(ask: Ask, container: str, on_answer: Callable[[], None]) -> 
     if errors:
         raise errors[0]
     on_answer()
+
+
+def hold_lease(ask: Ask, is_over: Callable[[], bool], on_answer: Callable[[], None]) -> None:
+    """Call ``on_answer`` while the engine answers, until ``is_over``. Return at once.
+
+    A container that was started with many others may take longer than a lease to its first words.
+    How long it may take, the kernel decides.
+    """
+
+    def ask_on() -> None:
+        while not is_over():
+            if _answers(ask):
+                on_answer()
+            time.sleep(PING_SECONDS)
+
+    threading.Thread(target=ask_on, daemon=True).start()
 
 
 def _answers(ask: Callable[..., Any]) -> bool:
