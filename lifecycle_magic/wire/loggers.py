@@ -152,7 +152,15 @@ def _has_parts(logger: logging.Logger) -> bool:
 
 
 def _is_of_kernel(logger: logging.Logger) -> bool:
-    return logger.name.partition(".")[0] in _KERNEL_LOGGERS
+    return logger.name.partition(".")[0] in (*_KERNEL_LOGGERS, _application_name())
+
+
+def _application_name() -> str:
+    """Return the name of the program that runs the cells, by which traitlets names its logger."""
+    module = sys.modules.get("traitlets.config.application")
+    if module is None or not module.Application.initialized():
+        return ""
+    return type(module.Application.instance()).__name__
 
 
 _KERNEL_LOGGERS = frozenset(

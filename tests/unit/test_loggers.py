@@ -125,6 +125,17 @@ def test_a_formatter_of_a_library_that_the_image_lacks_is_named(
     assert "library_of_formats" in said
 
 
+def test_the_logger_of_the_program_that_runs_the_cells_stays() -> None:
+    """Its formatter is made by traitlets, which few images have."""
+    config = pytest.importorskip("traitlets.config")
+    terminal = type("ATerminal", (config.Application,), {})
+    try:
+        assert terminal.instance().log.handlers
+        assert b"ATerminal" not in pack(CLASS).data
+    finally:
+        terminal.clear_instance()
+
+
 def test_what_code_in_the_container_sets_stays() -> None:
     packed = pack("logging.getLogger('notebook.x').setLevel(10)\n" + CLASS)
     load(packed)
