@@ -126,6 +126,13 @@ COMMANDS: dict[str, Command] = {
                 _NAME,
                 Argument("-n", f"number of lines (default: {LOG_LINES}; of a build: all)"),
                 Argument("--build", "print the output of the last image build", is_switch=True),
+                Argument(
+                    "-f",
+                    "go on printing until no container of the name runs",
+                    long="--follow",
+                    is_switch=True,
+                    places=_TERMINAL,
+                ),
             ),
         ),
         Command(

@@ -320,7 +320,15 @@ def test_ps_and_logs_see_what_another_process_runs(script: Path):
         assert line.split()[2:4] == ["running", engine]
         assert cli("logs", name).stdout == "waiting\n"
         assert "waiting\n" in cli("logs", "Model").stdout
+        words = [*COMMAND, "logs", "Model", "--follow"]
+        follower = subprocess.Popen(words, stdout=subprocess.PIPE, text=True)
+        assert follower.stdout is not None
+        while follower.stdout.readline() != "waiting\n":
+            assert follower.poll() is None
         interrupt(run)
+    followed, _ = follower.communicate(timeout=60)
+    assert "closed after 0 calls\n" in followed  # by its exit hook, to its end
+    assert follower.returncode == 0
     assert name not in cli("ps").stdout
     gone = cli("logs", name)
     assert "closed after 0 calls" in gone.stdout

@@ -1,10 +1,12 @@
-"""The output of an app's containers while it is written: ``lifecycle-magic app logs --follow``."""
+"""The output of containers while it is written: ``lifecycle-magic logs --follow``."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
 
+from lifecycle_magic.host.paths import state_root
+from lifecycle_magic.lifecycle.history import History
 from lifecycle_magic.ui.panel.snapshot import RunFolder
 from lifecycle_magic.ui.panel.text import plain
 
@@ -16,16 +18,16 @@ _OVERLAP = 4096  # characters by which the text of a log is found again after it
 
 
 def follow(find: Callable[[], tuple[bool, Sequence[RunFolder]]], lines: int) -> None:
-    """Print the last ``lines`` lines of each container, then what is added while a session serves
-    the app.
+    """Print the last ``lines`` lines of each container, then what is added, its end included.
 
-    ``find`` returns whether a session serves the app, and the run folders of its containers.
+    ``find`` returns whether more containers may come, and the run folders of those that run.
     """
+    history = History(state_root())
     shown: dict[str, str] = {}
     writer = ""
-    serves = True
-    while serves:
-        serves, folders = find()
+    goes_on = True
+    while goes_on:
+        goes_on, folders = find()
         for folder in folders:
             before, now = shown.get(folder.container), folder.log(_ALL)
             more = folder.log(lines) if before is None else news(before, now)
@@ -35,7 +37,12 @@ def follow(find: Callable[[], tuple[bool, Sequence[RunFolder]]], lines: int) -> 
                     print(f"--- {plain(folder.cls)} ({folder.container})")
                     writer = folder.container
                 print(plain(more), end="", flush=True)
-        if serves:
+        for gone in shown.keys() - {folder.container for folder in folders}:
+            before = shown.pop(gone)
+            for last in [one for one in history.entries() if one.container == gone][-1:]:
+                if end := plain(news(before, last.tail)).strip("\n"):
+                    print(end, flush=True)
+        if goes_on:
             time.sleep(LOOK_SECONDS)
 
 

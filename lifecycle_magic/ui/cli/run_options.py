@@ -43,6 +43,7 @@ EXAMPLES = {
   lifecycle-magic doctor --modal app.py         what a script written for Modal has to change""",
     "logs": """
   lifecycle-magic logs Model -n 100             what the containers of a class printed
+  lifecycle-magic logs Model --follow           and what they print until they stop
   lifecycle-magic logs Model --build            what its image build printed""",
 }
 """What the help of a command ends with."""

@@ -50,7 +50,18 @@ def logs(given: argparse.Namespace) -> int:
     if given.build:
         return _build_log(given.name, given.n)
     root, lines = state_root(), LOG_LINES if given.n is None else given.n
-    folders = [one for one in snapshot.run_folders(root) if given.name in (one.cls, one.container)]
+
+    def running() -> list[snapshot.RunFolder]:
+        found = snapshot.run_folders(root)
+        return [one for one in found if given.name in (one.cls, one.container)]
+
+    folders = running()
+    if folders and given.follow:
+        from lifecycle_magic.ui.cli.followed_logs import follow
+
+        with contextlib.suppress(KeyboardInterrupt):  # the usual end
+            follow(lambda: (bool(found := running()), found), lines)
+        return 0
     if folders:
         for folder in folders:
             if len(folders) > 1:
