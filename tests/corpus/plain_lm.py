@@ -79,12 +79,18 @@ def marked(cls: type, kind: str) -> list[str]:
     found: dict[str, None] = {}
     for owner in reversed(cls.__mro__):
         for name, value in vars(owner).items():
-            is_marked = (
-                MARK in getattr(value, "__dict__", ()) if not isinstance(value, dict) else False
-            )
-            if is_marked and not isinstance(value, type) and kind in getattr(value, MARK, ()):
+            if not isinstance(value, type) and kind in _own_attributes(value).get(MARK, ()):
                 found[name] = None
     return list(found)
+
+
+def _own_attributes(value: Any) -> dict[str, Any]:
+    """The attributes of an object, without its own code: its `__getattr__` may raise anything."""
+    try:
+        own: dict[str, Any] = object.__getattribute__(value, "__dict__")
+    except AttributeError:
+        return {}
+    return own
 
 
 def is_lifecycle(value: Any) -> bool:

@@ -219,7 +219,7 @@ def test_an_image_that_is_gone_is_named_with_the_mend(bench: Bench) -> None:
     missing = f"sha256:{secrets.token_hex(32)}" if bench.engine.name == "docker" else "nosuch"
     with pytest.raises(EngineError, match=f"image:? {missing}.*run the cell again") as caught:
         bench.engine.launch(bench.describe(missing))
-    assert re.search("(?i)no such image|is not here", str(caught.value))
+    assert re.search("(?i)no such image|no longer exists", str(caught.value))
 
 
 # --- looking on ----------------------------------------------------------------------------------
