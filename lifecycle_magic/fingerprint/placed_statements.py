@@ -24,6 +24,7 @@ __all__ = [
     "is_ours_or_handle",
     "makers",
     "place",
+    "rebound",
 ]
 
 _UNCHANGEABLE = (
@@ -90,20 +91,37 @@ def _read(text: str) -> tuple[StatementFacts, ...]:
     return tuple(StatementFacts(one) for one in read([Cell(text)]))
 
 
-def makers(statements: Sequence[PlacedStatement], name: str) -> list[int]:
-    """Return the last definition of a name, what it builds on, and the later changes."""
+def makers(
+    statements: Sequence[PlacedStatement], name: str, before: int | None = None
+) -> list[int]:
+    """Return the last definition of a name, what it builds on, and the later changes.
+
+    ``before`` is the index of `rebound` that ends the search; None is the end of the file.
+    """
     found = []
-    for index in range(len(statements) - 1, -1, -1):
+    for index in range(len(statements) if before is None else before)[::-1]:
         placed = statements[index]
         if placed.is_excluded:
             continue
         if name in placed.statement.defines:
             found.append(index)
-            if placed.statement.is_certain and name not in placed.statement.reads:
+            if _begins_anew(placed.statement, name):
                 break
         elif name in placed.changes:
             found.append(index)
     return found
+
+
+def rebound(statements: Sequence[PlacedStatement], name: str, reader: int) -> int | None:
+    """Return the first statement after a reader that gives a name another object; None if none."""
+    for index in range(reader + 1, len(statements)):
+        if _begins_anew(statements[index].statement, name):
+            return index
+    return None
+
+
+def _begins_anew(statement: Statement, name: str) -> bool:
+    return name in statement.defines and statement.is_certain and name not in statement.reads
 
 
 def _first_line(statement: Statement) -> int:

@@ -27,6 +27,7 @@ from lifecycle_magic.fingerprint.placed_statements import (
     imports_packages,
     makers,
     place,
+    rebound,
 )
 from lifecycle_magic.fingerprint.rerun_flow import Flow
 from lifecycle_magic.wire.rerun_names import RerunBlock
@@ -59,18 +60,36 @@ class Reruns:
 
     def statements_of(self, names: Iterable[str]) -> tuple[int, ...]:
         """Return the statements, by their index, that make the values of names."""
-        found: set[int] = set(self.unnamed)
-        waiting = [*names, *(one for index in found for one in self._reads(index))]
-        seen: set[str] = set()
+        found: set[int] = set()
+        waiting: list[tuple[str, int | None]] = [
+            *((name, None) for name in names if name in self.names),
+            *(one for index in self.unnamed for one in self._needs(index)),
+        ]
+        seen: set[tuple[str, int | None]] = set()
         while waiting:
-            name = waiting.pop()
-            if name in seen or name not in self.names:
+            name, before = one = waiting.pop()
+            if one in seen:
                 continue
-            seen.add(name)
-            for index in self._makers(name):
-                found.add(index)
-                waiting += self._reads(index)
+            seen.add(one)
+            for index in makers(self._statements, name, before):
+                if index not in found:
+                    found.add(index)
+                    waiting += self._needs(index)
+        found.update(self.unnamed)
         return tuple(sorted(found | self._imports(found)))
+
+    def _needs(self, index: int) -> Iterator[tuple[str, int | None]]:
+        """Yield the names whose statements run with one, and where the search for them begins.
+
+        A name that it reads has another object later if it is bound again: only its statements
+        give it the former one. Names that it binds get the objects that they have in the end.
+        """
+        for name in self._reads(index):
+            before = rebound(self._statements, name, index)
+            if name in self.names or before is not None:
+                yield name, before
+        for name in self._statements[index].statement.defines:
+            yield name, None
 
     def _reads(self, index: int) -> frozenset[str]:
         return self._statements[index].statement.reads

@@ -60,6 +60,11 @@ def there(
         ("if __name__ == '__main__':\n    X = 3\nY = modal.is_local()", 3),
         ("X = modal.is_local()\nX = 4", 4),
         ("X = {}\nX[modal.is_local()] = 1\nX = 5", 5),
+        ("b = 1 if modal.is_local() else 2\nX = b * 10\nb = 5", 20),
+        ("b = 'h' if modal.is_local() else 'c'\na = b + 'a'\nb = a + 'b'\nX = b\nb = 1", "cab"),
+        ("K = 5\nX = K + modal.is_local()\nK = 9", 5),
+        ("K, Z = 5, 6\nb = K + modal.is_local()\nK, Z = 9, 7\nX = [b, Z]", [5, 7]),
+        ("b = []\nX = b\nb.append(modal.is_local())\nb = [0]", [False]),
     ],
 )
 def test_a_name_that_depends_on_where_it_is_made(
