@@ -317,6 +317,17 @@ def small(machine: FarMachine, small_engine: str) -> Iterator[str]:
     session.close("the test is over")
     with contextlib.closing(docker.DockerClient(base_url=f"unix://{small_engine}")) as client:
         wait_for(lambda: not client.api.containers(all=True), "the removal of containers there")
+    # A relay asks an engine that ends for a minute whether it comes back.
+    wait_for(lambda: not _relays_to(small_engine), "the end of the relays to it")
+
+
+def _relays_to(engine: str) -> list[int]:
+    found = []
+    for one in psutil.process_iter(["cmdline"]):
+        command = " ".join(one.info["cmdline"] or ())
+        if "engines.relay.relay" in command and engine in command:
+            found.append(one.pid)
+    return found
 
 
 FILL = "head -c 250M /dev/zero > /large"
