@@ -9,6 +9,7 @@ This module travels into containers: the standard library only.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from contextvars import ContextVar
 from typing import Any, TypeVar
@@ -46,7 +47,12 @@ def is_local() -> bool:
     >>> is_local()
     True
     """
-    return _handles is None
+    if _handles is not None:
+        return False
+    from lifecycle_magic.decorators import asked_lines
+
+    asked_lines.note(sys._getframe(1))
+    return True
 
 
 def make_handles_by(handles: Any) -> None:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import ast
 import functools
+import linecache
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from types import BuiltinFunctionType, FunctionType, ModuleType
 from typing import Any
 
+from lifecycle_magic.decorators import asked_lines
 from lifecycle_magic.decorators.classes import is_class
 from lifecycle_magic.decorators.hooks import CALL_FORMS
 from lifecycle_magic.decorators.travel import is_local
@@ -23,6 +25,7 @@ __all__ = [
     "imports_packages",
     "is_ours_or_handle",
     "makers",
+    "meaning",
     "place",
     "rebound",
 ]
@@ -45,10 +48,12 @@ class StatementFacts:
         node = statement.node
         self.statement = statement
         self.line = _first_line(statement)
+        self.last_line = node.end_lineno or node.lineno
         self.is_left_out = statement.is_future or _is_main_block(node)
         nodes = list(evaluated(node))
         self.called = [one.func for one in nodes if isinstance(one, ast.Call)]
         self.variables = frozenset(name for one in nodes for name in _variable_read(one))
+        self.attributes = [one for one in nodes if isinstance(one, ast.Attribute)]
         self.called_on: list[str] = []
         self.passed: list[tuple[ast.expr, str]] = []
         self._read_calls(node)
@@ -68,21 +73,54 @@ class StatementFacts:
 
 
 class PlacedStatement:
-    """A statement with its place, and what it changes in one namespace."""
+    """A statement with its place, and what it changes in one namespace.
 
-    def __init__(self, facts: StatementFacts, file: str, space: dict[str, Any]) -> None:
+    ``asked`` are the lines of its text that asked `is_local` when they ran.
+    """
+
+    def __init__(
+        self, facts: StatementFacts, file: str, space: dict[str, Any], asked: Iterable[int]
+    ) -> None:
         self.facts, self.statement = facts, facts.statement
         self.file, self.line = file, facts.line
+        self.has_asked = any(facts.line <= line <= facts.last_line for line in asked)
         self.changes = frozenset(_changed(facts, space)) - self.statement.defines
         self.is_excluded = facts.is_left_out or any(
             is_ours_or_handle(space.get(name)) for name in self.statement.defines
         )
 
 
-def place(file: str, text: str, space: dict[str, Any]) -> Iterator[PlacedStatement]:
-    """Yield the statements of a file, or of a cell, that ran in a namespace."""
-    for one in _read(text):
-        yield PlacedStatement(one, file, space)
+def place(sources: Iterable[tuple[str, str]], space: dict[str, Any]) -> list[PlacedStatement]:
+    """Return the statements that ran in a namespace. ``sources`` are files, or cells, with their
+    texts.
+    """
+    asked = {
+        "".join(linecache.getlines(file)).strip(): lines
+        for file, lines in asked_lines.files().items()
+    }
+    found = [
+        PlacedStatement(one, file, space, asked.get(text.strip(), ()))
+        for file, text in sources
+        for one in _read(text)
+    ]
+    _add_effects(found, space)
+    return found
+
+
+def _add_effects(statements: Sequence[PlacedStatement], space: dict[str, Any]) -> None:
+    """Add to the changes of statements those that the functions make which they call."""
+    definitions = {name: one.statement for one in statements for name in one.statement.defines}
+    for one in statements:
+        waiting = list(one.statement.runs)
+        seen: set[str] = set()
+        while waiting:
+            name = waiting.pop()
+            if name in seen or (made := definitions.get(name)) is None:
+                continue
+            seen.add(name)
+            waiting += made.reads_later
+            changed = {name for name in made.changes_later if _is_changeable(name, space)}
+            one.changes |= (changed | made.makes_later) - one.statement.defines
 
 
 @functools.lru_cache(maxsize=2048)
@@ -146,7 +184,7 @@ def _changed(facts: StatementFacts, space: dict[str, Any]) -> Iterator[str]:
             yield name
     for function, name in facts.passed:
         # An object that is made from others leaves them as they are.
-        if _is_changeable(name, space) and not is_class(_meaning(function, space)):
+        if _is_changeable(name, space) and not is_class(meaning(function, space)):
             yield name
 
 
@@ -157,7 +195,7 @@ def _is_changeable(name: str, space: dict[str, Any]) -> bool:
     return not is_ours_or_handle(value)
 
 
-def _meaning(function: ast.expr, space: dict[str, Any]) -> Any:
+def meaning(function: ast.expr, space: dict[str, Any]) -> Any:
     """Return what a dotted name means; None for any other expression."""
     names: list[str] = []
     while isinstance(function, ast.Attribute):

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import ast
+import functools
 import importlib.util
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from types import CodeType, FunctionType
+from types import FunctionType, ModuleType
 from typing import Any
 
-from lifecycle_magic.decorators.classes import is_class
+from lifecycle_magic.decorators.classes import is_class, unwrapped
 from lifecycle_magic.decorators.travel import is_local
 from lifecycle_magic.fingerprint.placed_statements import (
     PlacedStatement,
-    StatementFacts,
     imported_modules,
     makers,
+    meaning,
 )
+from lifecycle_magic.wire.code_objects import with_nested_codes
 
 __all__ = ["Flow"]
 
@@ -38,7 +40,8 @@ class Flow:
         names_of_module: Callable[[str], frozenset[str]],
     ) -> None:
         self._placed, self._space = placed, space
-        self._variables, self._names_of_module = variables, names_of_module
+        self._variables = variables
+        self._names_of_module = functools.cache(names_of_module)
         self._asking = _asking(space)
         self.names: set[str] = set()
         self.unnamed: tuple[int, ...] = ()
@@ -54,7 +57,7 @@ class Flow:
         while before != len(reached):
             before = len(reached)
             for index, placed in enumerate(self._placed):
-                if index in reached or placed.is_excluded or not self._depends(placed.facts):
+                if index in reached or placed.is_excluded or not self._depends(placed):
                     continue
                 reached.add(index)
                 made = placed.statement.defines | placed.changes
@@ -63,10 +66,11 @@ class Flow:
                     unnamed.append(index)
         self.unnamed = tuple(sorted(unnamed))
 
-    def _depends(self, facts: StatementFacts) -> bool:
-        if facts.statement.is_import:
-            return self._imports(facts.statement.node)
-        return not facts.statement.reads.isdisjoint(self.names) or self._begins(facts)
+    def _depends(self, placed: PlacedStatement) -> bool:
+        statement = placed.statement
+        if statement.is_import:
+            return self._imports(statement.node)
+        return not statement.reads.isdisjoint(self.names) or self._begins(placed)
 
     def _imports(self, node: ast.stmt) -> bool:
         """Return whether an import binds a name that its module makes in each place anew."""
@@ -84,13 +88,24 @@ class Flow:
                 for index in makers(self._placed, name):
                     self.names |= self._placed[index].statement.defines
 
-    def _begins(self, facts: StatementFacts) -> bool:
-        node = facts.statement.node
-        if isinstance(node, ast.Try) and _lacks_import(node):
+    def _begins(self, placed: PlacedStatement) -> bool:
+        node, facts = placed.statement.node, placed.facts
+        if placed.has_asked or (isinstance(node, ast.Try) and _lacks_import(node)):
             return True
-        return not self._variables.isdisjoint(facts.variables) or any(map(self._asks, facts.called))
+        if not self._variables.isdisjoint(facts.variables) or any(map(self._asks, facts.called)):
+            return True
+        return any(map(self._is_of_module, facts.attributes))
+
+    def _is_of_module(self, node: ast.Attribute) -> bool:
+        """Return whether an attribute is a name that its module makes in each place anew."""
+        module = meaning(node.value, self._space)
+        return isinstance(module, ModuleType) and node.attr in self._names_of_module(
+            module.__name__
+        )
 
     def _asks(self, function: ast.expr) -> bool:
+        while isinstance(function, ast.Subscript):  # of a table of functions
+            function = function.value
         if isinstance(function, ast.Name):
             return function.id in self._asking
         if isinstance(function, ast.Attribute) and isinstance(function.value, ast.Name):
@@ -115,16 +130,19 @@ def _asking(space: dict[str, Any]) -> set[str]:
 
 
 def _code_names(value: Any, space: dict[str, Any]) -> Iterator[str]:
-    waiting: list[Any] = []
-    if isinstance(value, FunctionType) and value.__globals__ is space:
-        waiting = [value.__code__]
-    elif is_class(value) and value.__module__ == space.get("__name__"):
-        functions = [one for one in vars(value).values() if isinstance(one, FunctionType)]
-        waiting = [one.__code__ for one in functions]
-    while waiting:
-        code = waiting.pop()
-        yield from code.co_names
-        waiting += [one for one in code.co_consts if isinstance(one, CodeType)]
+    """Yield the names in the code of a function, a class, or a collection of functions."""
+    value = unwrapped(value)
+    found: Iterable[Any] = (value,)
+    if is_class(value) and value.__module__ == space.get("__name__"):
+        found = vars(value).values()
+    elif type(value) is dict:
+        found = value.values()
+    elif type(value) in (list, tuple):
+        found = value
+    for function in map(unwrapped, list(found)):
+        if isinstance(function, FunctionType) and function.__globals__ is space:
+            for code in with_nested_codes(function.__code__):
+                yield from code.co_names
 
 
 def _lacks_import(node: ast.Try) -> bool:

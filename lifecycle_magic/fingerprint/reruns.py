@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from types import ModuleType
 from typing import Any
 
+from lifecycle_magic.decorators import asked_lines
 from lifecycle_magic.fingerprint import origin
 from lifecycle_magic.fingerprint.notebook_cells import cells_of
 from lifecycle_magic.fingerprint.placed_statements import (
@@ -171,7 +172,7 @@ def find(space: dict[str, Any], variables: frozenset[str] = frozenset()) -> Reru
     """
     history = _history(space)
     lines = linecache.getlines(_file(space)) if history is None else history
-    moment = id(space), id(lines), len(lines), len(space), variables
+    moment = id(space), id(lines), len(lines), len(space), asked_lines.count(), variables
     if _last.moment != moment:
         _last.moment, _last.lines = moment, lines
         _last.found = _found(space, texts_of(space), variables)
@@ -296,8 +297,7 @@ def _analysed(
     reading: frozenset[int] = frozenset(),
     chosen: Callable[[str], bool] = bool,
 ) -> Reruns:
-    sources = _sources(space, chosen)
-    placed = [one for file, text in sources for one in place(file, text, space)]
+    placed = place(_sources(space, chosen), space)
     of_module = functools.partial(_names_of_module, variables=variables, reading=reading)
     flow = Flow(placed, space, names, variables, of_module)
     again = functools.partial(_analysed, space, variables=variables)

@@ -63,6 +63,38 @@ def double(x):
     return 2 * x
 """
 
+SETTINGS = """
+import lifecycle_magic as modal
+
+ROOT = "here" if modal.is_local() else "there"
+
+def where():
+    return "h" if modal.is_local() else "t"
+
+class Settings:
+    def __init__(self):
+        self.is_there = not modal.is_local()
+"""
+
+READS_SETTINGS = """
+import lifecycle_magic as modal
+import lm_settings16 as settings
+from lm_settings16 import ROOT
+
+app = modal.App("settings")
+DATA = settings.ROOT + "/data"
+PLACE = settings.where()
+SETTINGS = settings.Settings()
+
+@app.function()
+def go():
+    return ROOT, DATA, PLACE, SETTINGS.is_there
+
+@app.local_entrypoint()
+def main():
+    print(*go.local(), *go.remote())
+"""
+
 JOBS = """
 import lifecycle_magic as modal
 
@@ -135,6 +167,15 @@ def test_objects_at_the_top_of_a_script_are_those_of_each_place(
         "['1', '22']|True|sesame99|/tmp/out-there|1|there|4",
         "('none', 'out-here', 1, 'here') True",
     ]
+
+
+def test_what_asks_in_a_module_next_to_the_script_is_that_of_each_place(
+    tmp_path: Path, engine: str
+) -> None:
+    (tmp_path / "lm_settings16.py").write_text(SETTINGS)
+    script = tmp_path / "reads.py"
+    script.write_text(READS_SETTINGS)
+    assert run(script, engine) == ["here here/data h False there there/data t True"]
 
 
 def test_a_crawler_with_a_queue_and_a_dict_and_a_batched_model(tmp_path: Path, engine: str) -> None:

@@ -17,6 +17,9 @@ from lifecycle_magic.services import packing
 from lifecycle_magic.wire import name_table
 
 HEAD = "import lifecycle_magic as modal\n"
+CACHED = "import functools\n@functools.cache\ndef here(): return modal.is_local()\n"
+REGISTER = "X = {}\ndef register(f):\n    X[f.__name__] = modal.is_local()\n    return f\n"
+COUNTER = "COUNT = 0\ndef up():\n    global COUNT\n    COUNT += 1\n    return COUNT\n"
 M = "\nclass M:\n    def go(self): return {0}\n"
 
 
@@ -65,6 +68,13 @@ def there(
         ("K = 5\nX = K + modal.is_local()\nK = 9", 5),
         ("K, Z = 5, 6\nb = K + modal.is_local()\nK, Z = 9, 7\nX = [b, Z]", [5, 7]),
         ("b = []\nX = b\nb.append(modal.is_local())\nb = [0]", [False]),
+        ("class P:\n    @property\n    def x(self): return modal.is_local()\nX = P().x", False),
+        (CACHED + "A = here()\nX = A, here()", (False, False)),
+        (CACHED + "T = {'a': here}\nhere()\nX = T['a']()", False),
+        (CACHED + "X = [one() for one in [here]][0]", False),
+        ("def up():\n    global X\n    X = modal.is_local()\nX = None\nup()", False),
+        (REGISTER + "@register\ndef f(): pass", {"f": False}),
+        (COUNTER + "X = (0 if modal.is_local() else 1, up(), COUNT)", (1, 1, 1)),
     ],
 )
 def test_a_name_that_depends_on_where_it_is_made(
@@ -84,6 +94,16 @@ def test_functions_and_classes_of_a_branch_are_those_of_the_container(
     )
     made = there(ran(tmp_path, text + M.format("f(), g()")), monkeypatch)
     assert (made["f"](), made["g"]()) == (3, "b")
+
+
+def test_a_decorator_that_asks_decorates_in_the_container(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = (
+        "def there(f): return f if modal.is_local() else (lambda: 'there ' + f())\n"
+        "@there\ndef f(): return 'f'\n"
+    )
+    assert there(ran(tmp_path, text + M.format("f()")), monkeypatch)["f"]() == "there f"
 
 
 def test_a_name_that_only_the_kernel_binds_stays_unbound(
